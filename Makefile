@@ -1,0 +1,33 @@
+# Every target does its own set-up in .venv. Needs Python 3.11, pip and a C compiler.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test check bench format clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+demo: $(READY)           ## the whole path on a sandbox cloud: about a minute
+	$(BIN)/tidegate demo
+
+test: $(READY)           ## every test
+	$(BIN)/pytest -n 2 --dist loadfile
+
+check: $(READY)          ## format, lint, types, imports
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: $(READY)          ## measured beside a control, as a table and in bench/out/bench.json
+	$(BIN)/python -m bench.run
+
+format: $(READY)
+	$(BIN)/ruff format src tests bench
+	$(BIN)/ruff check --fix src tests bench
+
+clean:
+	rm -rf .venv build dist bench/out

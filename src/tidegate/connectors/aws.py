@@ -1,0 +1,393 @@
+"""AWS: role kind `iam-role`, an IAM role held by short STS sessions under a policy that ends them.
+
+Granting makes nothing in the account. Each credential is one AssumeRole call whose session policy
+denies everything from the grant's end, so the end needs nobody of ours alive. An early end is a
+deny on the role that names the grant (`aws_cut.py`), evaluated by AWS on every call.
+
+What the three documents say is in `aws_policy.py`; how calls fail is in `aws_calls.py`. This file
+is the port's verbs and decides nothing else.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tidegate.base.errors import AskedWrongly, Refused
+from tidegate.base.ids import id_made_at
+from tidegate.base.when import Instant, from_ms, to_ms, whole_seconds, wire
+from tidegate.catalogue import AssignmentKey, Role, Target
+from tidegate.connectors import aws_health, aws_probe
+from tidegate.connectors.aws_calls import Aws, AwsSettings, CloudNo, Reply
+from tidegate.connectors.aws_check import check_role, no_settings, protected_by, role_arn
+from tidegate.connectors.aws_cut import CutLists, CutRead
+from tidegate.connectors.aws_health import SKEW
+from tidegate.connectors.aws_minting import longest_life
+from tidegate.connectors.aws_policy import (
+    GRANT_TAG,
+    REQUEST_TAG,
+    RoleArn,
+    control_policy,
+    covers,
+    parse_role_arn,
+    session_policy,
+)
+from tidegate.connectors.port import (
+    Answer,
+    Credential,
+    Found,
+    Health,
+    Hold,
+    Powers,
+    Probed,
+    Proof,
+    Receipt,
+    Scope,
+    Seen,
+)
+
+__all__ = ["AwsConnector", "AwsSettings"]
+
+Made = TypeVar("Made")
+
+IAM_ROLE = "iam-role"
+SHORTEST_SESSION = timedelta(seconds=900)  # AWS STS API, AssumeRole, DurationSeconds
+# The most a hub that itself runs on an assumed role may ask for (role chaining), and how long
+# systems that take GetCallerIdentity for a login may go on believing a session.
+LONGEST_SESSION = timedelta(seconds=3600)
+# IAM is eventually consistent and promises no bound; a published measurement saw 3 to 4 s. A minute
+# is fifteen times that.
+PROPAGATION = timedelta(seconds=60)
+CONTROL_LIFE = timedelta(seconds=60)
+MOST_FOUND = 1_000  # roles one discovery lists: IAM's default quota of roles an account
+
+POWERS = Powers(
+    native_deadline=True,
+    deadline_precision=timedelta(seconds=1),
+    floor=timedelta(0),
+    proof=Proof.DENIED,
+    issues=True,
+    propagation=PROPAGATION,
+    # A deny that is read back is there; only a missing one may be a lagging replica's answer.
+    stale_window=timedelta(0),
+    shared_document=True,
+    earliest_close=timedelta(0),
+)
+
+
+class AwsConnector:
+    """The port's verbs for AWS accounts.
+
+    Args:
+        settings: by target id.
+        lock_dir: a directory shared by the processes of this machine that may close; they then
+            write one at a time.
+        monotonic: a monotonic clock in seconds, to measure the round trip of a health check.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, AwsSettings],
+        *,
+        lock_dir: Path | None = None,
+        monotonic: Callable[[], float] | None = None,
+    ) -> None:
+        self._settings = dict(settings)
+        self._monotonic = monotonic
+        self._cuts = CutLists(lock_dir)
+        self._guard = threading.Lock()
+        self._reached: dict[str, Aws] = {}
+
+    def powers(self, kind: str) -> Powers:
+        """What `iam-role` promises. The propagation bound is ours: AWS states none."""
+        if kind != IAM_ROLE:
+            raise AskedWrongly(
+                "unknown_kind",
+                f"expected role kind `{IAM_ROLE}` on AWS, got `{kind[:40]}`",
+                "correct `kind` in the catalogue",
+            )
+        return POWERS
+
+    def exposure(self, role: Role) -> timedelta:
+        """The longer of propagation and the life of what an allowed call hands out."""
+        return max(PROPAGATION, self.residual(role))
+
+    def residual(self, role: Role) -> timedelta:
+        """The longest life among the calls `role` allows; zero when it allows none.
+
+        NB. a chained session (`sts:AssumeRole`) lives an hour and may chain again before it ends:
+        AWS sets no end to that, so an hour is per link, not for the chain.
+        """
+        return longest_life(role.allows)
+
+    def check(self, target: Target, role: Role, others: tuple[Role, ...]) -> tuple[str, ...]:
+        """What would fail later about this entry, in words. Sends nothing."""
+        told: list[str] = []
+        try:
+            self.powers(role.kind)
+        except AskedWrongly as error:
+            told.append(f"{role.id}: {error.message}: {error.help}")
+        return (*told, *check_role(self._settings.get(target.id), target, role, others))
+
+    def health(self, target: Target, now: Instant) -> Health:
+        """Reach, clock, identity, certificate, and whether AWS would let Tidegate close."""
+        settings = self._settings.get(target.id)
+        if settings is None:
+            return aws_health.not_looked((no_settings(target),))
+        try:
+            roles = tuple(parse_role_arn(arn) for arn in settings.handed)
+        except AskedWrongly as error:
+            return aws_health.not_looked((f"{error.message}: {error.help}",))
+        aws = self._aws(target)
+        return aws_health.look(aws, settings, roles, target.account, now, self._monotonic)
+
+    def discover(self, target: Target) -> Iterator[Found]:
+        """The account's roles, at most MOST_FOUND. Whether their trust lets us in is not told."""
+        aws, marker, count = self._aws(target), "", 0
+        while count < MOST_FOUND:
+            page = aws.call("iam", _list_roles(marker), "iam:ListRoles").body
+            for role in page.get("Roles", ()):
+                count += 1
+                arn = str(role["Arn"])
+                yield Found(kind=IAM_ROLE, native={"arn": arn}, title=str(role["RoleName"]))
+            marker = str(page.get("Marker", ""))
+            if not page.get("IsTruncated") or not marker:
+                return
+
+    def observe(self, scope: Scope, now: Instant) -> Iterator[Seen]:
+        """With a hold: its one Seen. Else one Seen a grant the cut on each role names."""
+        if scope.hold is not None:
+            yield self._observe_hold(scope.hold, now)
+            return
+        aws, target = self._aws(scope.target), scope.target
+        if scope.role is not None:
+            arns = [self._arn(target, scope.role)]
+        else:
+            handed = self._settings[target.id].handed
+            arns = _refusing(lambda: [parse_role_arn(arn) for arn in handed])
+        for arn in arns:
+            read = self._cuts.read(aws, arn, now)
+            for grant in sorted(read.cuts.grants):
+                key = AssignmentKey(
+                    connector=target.connector,
+                    account=target.account,
+                    native_role=arn.text,
+                    native_principal=grant,
+                )
+                yield Seen(key=key, usable=False, cut=True, cloud_at=read.cloud_at)
+
+    def grant(self, hold: Hold, now: Instant) -> Receipt:
+        """Read the role; nothing is made. The receipt names the role's own id.
+
+        Raises:
+            Refused: `not_there`, `access_denied`, or `role_mismatch` when the ARN in the catalogue
+                is not the ARN of the role of that name.
+        """
+        arn = self._arn(hold.target, hold.role)
+        reply = self._read_role(self._aws(hold.target), arn)
+        role = reply.part("Role")
+        # NB. only the name and account are compared: an emulator may leave the path out of ARNs.
+        seen = parse_role_arn(str(role["Arn"]))
+        if (seen.account, seen.name) != (arn.account, arn.name):
+            raise Refused(
+                "role_mismatch",
+                f"expected role `{arn.text}`, got `{seen.text}`",
+                "correct the ARN in the catalogue",
+            )
+        return Receipt(cloud_at=reply.cloud_at, detail=_identity(reply))
+
+    def issue(self, hold: Hold, session: str, now: Instant) -> Credential:
+        """One AssumeRole under the session policy of this hold.
+
+        AWS's shortest session is 900 s; the policy, not the session, ends shorter ones.
+
+        Raises:
+            Refused: `past_end`; what AWS refuses.
+        """
+        if now >= hold.ends_at:
+            raise Refused(
+                "past_end",
+                f"expected a grant that lasts, got one that ended at {wire(hold.ends_at)}",
+                "request the role again",
+            )
+        return self._assume(hold, session, now)
+
+    def revoke(self, hold: Hold, now: Instant) -> Receipt:
+        """Early: name the grant in the role's deny. Past the end: nothing is left to write."""
+        arn, aws = self._arn(hold.target, hold.role), self._aws(hold.target)
+        if now >= hold.ends_at:
+            reply = aws.call("sts", lambda sts: sts.get_caller_identity(), "sts:GetCallerIdentity")
+            return Receipt(cloud_at=reply.cloud_at, detail={"deny": "deadline"})
+        written = self._cuts.add(aws, arn, hold.grant, now)
+        detail = {
+            "deny": written.how,
+            "read_back": "yes" if written.seen else "not_yet",
+            "wrote": "yes" if written.wrote else "no",
+        }
+        if written.how == "issue_time":
+            # It also ended the live sessions of other grants of the role; they are issued anew.
+            detail["list_full"] = "issue_time"
+        return Receipt(cloud_at=written.cloud_at, detail=detail)
+
+    def cut(self, hold: Hold, now: Instant) -> Receipt:
+        """The same deny as `revoke`: AWS asks it on every call, so it stops live sessions too."""
+        return self.revoke(hold, now)
+
+    def probe(self, hold: Hold, now: Instant) -> Probed:
+        """Try the role's probe call under this grant's tags and end, and beside it a control."""
+        aws, call = self._aws(hold.target), hold.role.probe
+        if not call:
+            return _untold("", now, "the role has no probe call")
+        try:
+            mine = self._assume(hold, f"probe-{hold.grant}", now)
+            control = self._control(hold, call, now)
+        except CloudNo as no:
+            return _untold(call, no.cloud_at or now, f"AssumeRole was refused with {no.aws_code}")
+        tried = aws_probe.attempt(aws, mine, call)
+        beside = aws_probe.attempt(aws, control, call)
+        return Probed(
+            answer=tried.answer,
+            control=beside.answer,
+            call=call,
+            cloud_at=tried.cloud_at or now,
+            detail={
+                "code": tried.code,
+                "control_code": beside.code,
+                "key_id": mine.key_id,
+                "control_key_id": control.key_id,
+            },
+        )
+
+    def mend(
+        self, target: Target, role: Role, cuts: Mapping[str, Instant], now: Instant
+    ) -> tuple[str, ...]:
+        """Put back cuts somebody removed and prune those that can no longer matter.
+
+        NB. read `cuts` after the last revoke was sealed; what this process wrote in the two minutes
+        before is never pruned for being absent from it.
+        """
+        return self._cuts.mend(self._aws(target), self._arn(target, role), cuts, now)
+
+    def _observe_hold(self, hold: Hold, now: Instant) -> Seen:
+        arn, aws = self._arn(hold.target, hold.role), self._aws(hold.target)
+        read: CutRead = self._cuts.read(aws, arn, now)
+        by = covers(read.cuts, hold.grant, id_made_at(hold.grant))
+        detail = {"cut_by": by} if by else {}
+        there = read.there
+        if not there:  # no such policy, or no such role: AWS answers both alike
+            try:
+                detail |= _identity(self._read_role(aws, arn))
+                there = True
+            except CloudNo as no:
+                if no.aws_code != "NoSuchEntity":
+                    raise
+                detail["role"] = "gone"
+        ended = read.cloud_at > hold.ends_at + SKEW
+        return Seen(
+            key=hold.key,
+            usable=there and not by and not ended,
+            cut=bool(by),
+            cloud_at=read.cloud_at,
+            deadline_at=hold.ends_at,
+            detail=detail,
+        )
+
+    def _assume(self, hold: Hold, session: str, now: Instant) -> Credential:
+        self._aws(hold.target)  # first: a target without settings is refused in words
+        settings = self._settings[hold.target.id]
+        policy = _refusing(
+            lambda: session_policy(
+                ends_at=hold.ends_at,
+                allows=hold.role.allows,
+                protected=protected_by(settings, hold.role),
+            )
+        )
+        lasts = min(max(SHORTEST_SESSION, hold.ends_at - now), LONGEST_SESSION)
+        tags = {GRANT_TAG: hold.grant, REQUEST_TAG: hold.request}
+        return self._sts(hold, session, lasts, policy, tags, hold.ends_at)
+
+    def _control(self, hold: Hold, call: str, now: Instant) -> Credential:
+        name = f"control-{hold.grant}"
+        until = now + CONTROL_LIFE
+        policy = control_policy(call=call, until=until)
+        tags = {GRANT_TAG: name, REQUEST_TAG: hold.request}
+        return self._sts(hold, name, SHORTEST_SESSION, policy, tags, until)
+
+    def _sts(
+        self,
+        hold: Hold,
+        session: str,
+        lasts: timedelta,
+        policy: str,
+        tags: Mapping[str, str],
+        bound_until: Instant,
+    ) -> Credential:
+        arn = self._arn(hold.target, hold.role)
+        reply = self._aws(hold.target).call(
+            "sts",
+            lambda sts: sts.assume_role(
+                RoleArn=arn.text,
+                RoleSessionName=session,
+                SourceIdentity=tags[GRANT_TAG],
+                DurationSeconds=whole_seconds(lasts),
+                Policy=policy,
+                Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+                TransitiveTagKeys=[GRANT_TAG],
+            ),
+            "sts:AssumeRole",
+        )
+        keys = reply.part("Credentials")
+        return Credential(
+            kind="aws",
+            material={
+                "access_key_id": str(keys["AccessKeyId"]),
+                "secret_access_key": str(keys["SecretAccessKey"]),
+                "session_token": str(keys["SessionToken"]),
+            },
+            key_id=str(keys["AccessKeyId"]),
+            issued_at=reply.cloud_at,
+            expires_at=from_ms(to_ms(keys["Expiration"])),
+            bound_until=bound_until,
+        )
+
+    def _read_role(self, aws: Aws, arn: RoleArn) -> Reply:
+        return aws.call("iam", lambda iam: iam.get_role(RoleName=arn.name), "iam:GetRole")
+
+    def _arn(self, target: Target, role: Role) -> RoleArn:
+        return _refusing(lambda: role_arn(target, role))
+
+    def _aws(self, target: Target) -> Aws:
+        with self._guard:
+            found = self._reached.get(target.id)
+            if found is None:
+                if target.id not in self._settings:
+                    raise Refused("no_settings", no_settings(target), "add it to tidegate.toml")
+                found = self._reached[target.id] = Aws(self._settings[target.id])
+        return found
+
+
+def _refusing(ask: Callable[[], Made]) -> Made:
+    """`ask()`, with a wrong catalogue told as what it is to a caller of verbs: nothing happened."""
+    try:
+        return ask()
+    except AskedWrongly as error:
+        raise Refused(error.code, error.message, error.help) from error
+
+
+def _list_roles(marker: str) -> Callable[[Any], Mapping[str, Any]]:
+    more = {"Marker": marker} if marker else {}
+    return lambda iam: iam.list_roles(**more)
+
+
+def _identity(reply: Reply) -> dict[str, str]:
+    """What tells this role from a later one of the same name."""
+    role = reply.part("Role")
+    made = from_ms(to_ms(role["CreateDate"]))
+    return {"role_id": str(role["RoleId"]), "arn": str(role["Arn"]), "role_made_at": wire(made)}
+
+
+def _untold(call: str, at: Instant, why: str) -> Probed:
+    return Probed(
+        answer=Answer.UNTOLD, control=Answer.UNTOLD, call=call, cloud_at=at, detail={"why": why}
+    )

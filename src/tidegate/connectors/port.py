@@ -1,0 +1,234 @@
+"""What Tidegate asks of a cloud, and what a cloud must say about itself.
+
+The contract, for every connector and tried on each by the same tests:
+
+- Every verb is idempotent on the hold's natural key: twice is as once.
+- Verbs raise only `Refused` (certainly nothing changed), `Unreachable` (certainly not reached) or
+  `Unknown` (sent, no answer: read it back). A time-out after sending is Unknown, never failure.
+- No verb decides. Whether to open, close or believe is for `flow/` and the stages.
+- No verb retries: pace and patience belong to the worker, inside the cloud's quota.
+- Instants are read from the cloud's own clock where the cloud gives one (`cloud_at`).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from tidegate.base.when import Instant
+from tidegate.catalogue import AssignmentKey, Role, Target
+from tidegate.expire import Proof as Proof
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """One grant as a connector sees it: who holds what, by which key, until when.
+
+    `ends_at` is absolute and committed before any verb is called with it.
+    """
+
+    grant: str
+    request: str
+    principal: str
+    target: Target
+    role: Role
+    key: AssignmentKey
+    ends_at: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Powers:
+    """What a role kind can promise, declared once; flow, screens and the gate read it.
+
+    Attributes:
+        native_deadline: the cloud itself refuses after the end, with nobody of ours alive.
+        deadline_precision: how far from the exact end that refusal may fall.
+        floor: the shortest window the cloud can honour.
+        proof: the best proof an end can reach.
+        issues: whether `issue` gives credentials (else the person signs in at the cloud).
+        propagation: how long a change may take to be true everywhere.
+        stale_window: how long after a change a read-back may still show the old state.
+        shared_document: removal edits one document that several grants share: one writer at a time.
+        earliest_close: the soonest after opening that the cloud accepts a close.
+    """
+
+    native_deadline: bool
+    deadline_precision: timedelta
+    floor: timedelta
+    proof: Proof
+    issues: bool
+    propagation: timedelta
+    stale_window: timedelta
+    shared_document: bool
+    earliest_close: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """The cloud's answer to a change, for the evidence. `detail` never holds a secret."""
+
+    cloud_at: Instant
+    detail: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One native thing as the cloud shows it at `cloud_at`.
+
+    `usable`: by what was read, a new session could start or act. `cut`: a deny of ours names it.
+    `foreign`: it is there but not by us.
+    """
+
+    key: AssignmentKey
+    usable: bool
+    cut: bool
+    cloud_at: Instant
+    deadline_at: Instant | None = None
+    foreign: bool = False
+    detail: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Where to look: a whole target, one role there, or one hold."""
+
+    target: Target
+    role: Role | None = None
+    hold: Hold | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """One issued session. The only object that holds secret material; never stored, never logged.
+
+    `material` maps the field names of the kind (`aws`: access_key_id, secret_access_key,
+    session_token). `expires_at` is the cloud's own expiry, `bound_until` the instant after which
+    the cloud denies whatever it signs. `key_id` is the public join key to the cloud's audit trail.
+    """
+
+    kind: str
+    material: Mapping[str, str]
+    key_id: str
+    issued_at: Instant
+    expires_at: Instant
+    bound_until: Instant
+
+    def __repr__(self) -> str:
+        """Without the material: a repr ends in logs."""
+        return f"Credential({self.kind}, key_id={self.key_id}, bound_until={self.bound_until})"
+
+
+class Answer(StrEnum):
+    """What a probe got."""
+
+    ALLOWED = "allowed"
+    DENIED = "denied"
+    UNTOLD = "untold"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """An end tried as that access.
+
+    `answer` is what a fresh credential of the same hold got for the role's harmless call; `control`
+    is what the same call got in the same moment from a credential of the role that is not cut. A
+    denial proves the cut only when the control was allowed.
+    """
+
+    answer: Answer
+    control: Answer
+    call: str
+    cloud_at: Instant
+    detail: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def proves_denied(self) -> bool:
+        """Whether this shows that the cut, and nothing else, refuses."""
+        return self.answer is Answer.DENIED and self.control is Answer.ALLOWED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What a look at a target found. `findings` is empty when nothing is wrong.
+
+    `cloud_at` is the cloud's clock (None when not reached) and `round_trip` what reading it took.
+    """
+
+    reached: bool
+    cloud_at: Instant | None
+    round_trip: timedelta
+    identity: str
+    findings: tuple[str, ...] = ()
+    certificate_until: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Something `discover` met that could be a role of the catalogue."""
+
+    kind: str
+    native: Mapping[str, str]
+    title: str
+
+
+class Connector(Protocol):
+    """The verbs. `now` is ours; connectors hold no clock of their own."""
+
+    def powers(self, kind: str) -> Powers:
+        """What role kind `kind` promises. Raises AskedWrongly for a kind this cloud lacks."""
+        ...
+
+    def exposure(self, role: Role) -> timedelta:
+        """The worst time between "we decide to close" and "nobody can act", for this role."""
+        ...
+
+    def residual(self, role: Role) -> timedelta:
+        """How long what a session may derive (tokens, chained sessions) can outlive its end."""
+        ...
+
+    def check(self, target: Target, role: Role, others: tuple[Role, ...]) -> tuple[str, ...]:
+        """What would fail later about this entry, found offline. Empty: nothing."""
+        ...
+
+    def health(self, target: Target, now: Instant) -> Health:
+        """Reach, clock and identity. Never raises: an unreachable target is a finding."""
+        ...
+
+    def discover(self, target: Target) -> Iterator[Found]:
+        """What could be asked for there."""
+        ...
+
+    def observe(self, scope: Scope, now: Instant) -> Iterator[Seen]:
+        """What is there, by scope, never one big set. With a hold: exactly one Seen for it."""
+        ...
+
+    def grant(self, hold: Hold, now: Instant) -> Receipt:
+        """Make the hold usable until its end, the end carried in it wherever the cloud can."""
+        ...
+
+    def issue(self, hold: Hold, session: str, now: Instant) -> Credential:
+        """A credential of this hold, denied by the cloud from `hold.ends_at` on."""
+        ...
+
+    def revoke(self, hold: Hold, now: Instant) -> Receipt:
+        """Stop new sessions. `now < hold.ends_at` is an early end. Accepted is not removed."""
+        ...
+
+    def cut(self, hold: Hold, now: Instant) -> Receipt:
+        """Stop live sessions of this hold and of no other."""
+        ...
+
+    def probe(self, hold: Hold, now: Instant) -> Probed:
+        """Try, as this access, a call it could make before. UNTOLD when that cannot be tried."""
+        ...
+
+    def mend(
+        self, target: Target, role: Role, cuts: Mapping[str, Instant], now: Instant
+    ) -> tuple[str, ...]:
+        """Put back cuts somebody removed and prune those that can no longer matter.
+
+        `cuts` maps every grant id that must stay refused to the instant until which it must.
+        Returns the grant ids whose cut was missing and is there again.
+        """
+        ...

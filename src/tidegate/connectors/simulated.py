@@ -1,0 +1,402 @@
+"""A cloud in memory behind the same port: for the demo, the tests, the simulation, the bench.
+
+`SimulatedCloud` (in `simulated_cloud.py`) is the cloud; `SimulatedConnector` is the way to it, and
+it can fail by script. Two connectors on one cloud are two Tidegate processes; a cloud that outlives
+its connector is a cloud after a crash.
+
+Two role kinds, so that later connectors have a model:
+
+- `iam-role`: like AWS. Granting makes nothing; `issue` gives sessions that the cloud ends at the
+  grant's end; a deny that names the grant cuts them early.
+- `assignment`: no deadline of its own. `grant` makes an assignment, `revoke` removes it, and a
+  session somebody took before lives on until its own end unless it is cut.
+
+Deterministic: no clock but the `now` of each call (or one given), no randomness, keys are counted.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import TypeVar
+
+from tidegate.base.errors import AskedWrongly, Refused, Unknown, Unreachable
+from tidegate.base.when import Instant, wire
+from tidegate.catalogue import AssignmentKey, Role, Target
+from tidegate.connectors.port import (
+    Answer,
+    Credential,
+    Found,
+    Health,
+    Hold,
+    Powers,
+    Probed,
+    Proof,
+    Receipt,
+    Scope,
+    Seen,
+)
+from tidegate.connectors.simulated_cloud import (
+    ASSIGNMENT,
+    IAM_ROLE,
+    SESSION_LIFE,
+    SHORTEST_SESSION,
+    LiveSession,
+    SimulatedCloud,
+)
+
+__all__ = [
+    "ASSIGNMENT",
+    "IAM_ROLE",
+    "SESSION_LIFE",
+    "Fault",
+    "FaultKind",
+    "LiveSession",
+    "SimulatedCloud",
+    "SimulatedConnector",
+]
+
+PROPAGATION = timedelta(seconds=5)
+
+POWERS: Mapping[str, Powers] = {
+    IAM_ROLE: Powers(
+        native_deadline=True,
+        deadline_precision=timedelta(milliseconds=1),
+        floor=timedelta(0),
+        proof=Proof.DENIED,
+        issues=True,
+        propagation=PROPAGATION,
+        stale_window=timedelta(0),
+        shared_document=True,
+        earliest_close=timedelta(0),
+    ),
+    ASSIGNMENT: Powers(
+        native_deadline=False,
+        deadline_precision=timedelta(0),
+        floor=timedelta(0),
+        proof=Proof.REMOVED,
+        issues=False,
+        propagation=PROPAGATION,
+        stale_window=PROPAGATION,
+        shared_document=False,
+        earliest_close=timedelta(0),
+    ),
+}
+
+Made = TypeVar("Made")
+
+
+class FaultKind(StrEnum):
+    """How a call can go wrong."""
+
+    THROTTLE = "throttle"  # turned away: Refused `throttled`, nothing changed
+    REFUSE = "refuse"  # Refused, nothing changed
+    LOSE_REQUEST = "lose_request"  # Unknown, and nothing changed
+    LOSE_REPLY = "lose_reply"  # Unknown, and it took effect
+    APPLY_LATE = "apply_late"  # answered well, takes effect `delay` later
+    LIST_STALE = "list_stale"  # reads show what was `delay` ago
+    DOWN = "down"  # Unreachable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One line of the script.
+
+    Attributes:
+        verb: the port's verb it strikes; `*` is any that reaches the cloud.
+        count: how many calls it strikes before it is spent; ignored with `until`.
+        until: it strikes every call before this instant.
+        delay: of APPLY_LATE and LIST_STALE.
+    """
+
+    kind: FaultKind
+    verb: str = "*"
+    count: int = 1
+    until: Instant | None = None
+    delay: timedelta = timedelta(0)
+
+
+class SimulatedConnector:
+    """The port's verbs on a `SimulatedCloud`, with a script of faults.
+
+    Args:
+        cloud: what it acts on; a new one when none is given.
+        clock: the cloud's clock; without it the cloud's time is the `now` of the call.
+    """
+
+    def __init__(
+        self, cloud: SimulatedCloud | None = None, clock: Callable[[], Instant] | None = None
+    ) -> None:
+        self.cloud = cloud or SimulatedCloud()
+        self.calls: Counter[str] = Counter()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._script: list[tuple[Fault, int]] = []
+
+    def script(self, *faults: Fault) -> None:
+        """Add faults. The first that fits a call strikes it."""
+        with self._lock:
+            self._script += [(fault, fault.count) for fault in faults]
+
+    def calm(self) -> None:
+        """Drop what is left of the script."""
+        with self._lock:
+            self._script.clear()
+
+    def powers(self, kind: str) -> Powers:
+        """What the kind promises."""
+        if kind not in POWERS:
+            raise AskedWrongly(
+                "unknown_kind",
+                f"expected role kind `{IAM_ROLE}` or `{ASSIGNMENT}`, got `{kind[:40]}`",
+                "correct `kind` in the catalogue",
+            )
+        return POWERS[kind]
+
+    def exposure(self, role: Role) -> timedelta:
+        """Propagation; for `assignment` with every Tidegate process dead there is no bound."""
+        return max(PROPAGATION, self.residual(role))
+
+    def residual(self, role: Role) -> timedelta:
+        """Zero for `iam-role`; a session's life for `assignment`, whose sessions stay uncut."""
+        return SESSION_LIFE if role.kind == ASSIGNMENT else timedelta(0)
+
+    def check(self, target: Target, role: Role, others: tuple[Role, ...]) -> tuple[str, ...]:
+        """An unknown kind or a missing `arn`; nothing else can be wrong here."""
+        told: list[str] = []
+        if role.kind not in POWERS:
+            told.append(f"{role.id}: unknown kind `{role.kind}`")
+        if not role.native.get("arn"):
+            told.append(f"{role.id}: no native `arn`")
+        return tuple(told)
+
+    def health(self, target: Target, now: Instant) -> Health:
+        """Reached, unless the script says otherwise."""
+        try:
+            self._reach("health", now, lambda at: at)
+        except (Refused, Unreachable, Unknown) as error:
+            return Health(
+                reached=isinstance(error, Refused),
+                cloud_at=None,
+                round_trip=timedelta(0),
+                identity="",
+                findings=(f"{error.message}: {error.help}",),
+            )
+        return Health(
+            reached=True, cloud_at=self._at(now), round_trip=timedelta(0), identity="simulated"
+        )
+
+    def discover(self, target: Target) -> Iterator[Found]:
+        """Nothing: the cloud has every role it is asked for."""
+        return iter(())
+
+    def observe(self, scope: Scope, now: Instant) -> Iterator[Seen]:
+        """With a hold: its one Seen. Else the denies and assignments of the scope."""
+        with self.cloud.lock:
+            if scope.hold is not None:
+                hold = scope.hold
+                seen = [self._reach("observe", now, lambda at: self._see(hold, at, self._at(now)))]
+            else:
+                seen = self._reach(
+                    "observe", now, lambda at: self._see_all(scope, at, self._at(now))
+                )
+        yield from seen
+
+    def grant(self, hold: Hold, now: Instant) -> Receipt:
+        """`iam-role`: look the role up. `assignment`: make it, unless it is there."""
+
+        def act(at: Instant) -> Receipt:
+            self._there(hold)
+            if hold.role.kind == ASSIGNMENT:
+                self.cloud.assign(hold.key, at)
+            return Receipt(cloud_at=self._at(now), detail={"role": hold.key.native_role})
+
+        return self._reach("grant", now, act)
+
+    def issue(self, hold: Hold, session: str, now: Instant) -> Credential:
+        """A session that the cloud ends at `hold.ends_at`. Raises Refused `past_end` after it."""
+        if now >= hold.ends_at:
+            raise Refused(
+                "past_end",
+                f"expected a grant that lasts, got one that ended at {wire(hold.ends_at)}",
+                "request the role again",
+            )
+        if hold.role.kind != IAM_ROLE:
+            raise Refused(
+                "no_credentials",
+                f"expected a role kind that issues credentials, got `{hold.role.kind}`",
+                "sign in at the cloud",
+            )
+        return self._reach("issue", now, lambda at: self._open(hold, hold.grant, at, hold.ends_at))
+
+    def revoke(self, hold: Hold, now: Instant) -> Receipt:
+        """`iam-role`: deny the grant by name, if early. `assignment`: remove it."""
+
+        def act(at: Instant) -> Receipt:
+            key = hold.key
+            if hold.role.kind == ASSIGNMENT:
+                self.cloud.unassign(key, at)
+                return Receipt(cloud_at=self._at(now), detail={"assignment": "removed"})
+            if now >= hold.ends_at:
+                return Receipt(cloud_at=self._at(now), detail={"deny": "deadline"})
+            self.cloud.deny(key.account, key.native_role, hold.grant, at)
+            return Receipt(cloud_at=self._at(now), detail={"deny": "list"})
+
+        return self._reach("revoke", now, act)
+
+    def cut(self, hold: Hold, now: Instant) -> Receipt:
+        """Stop the live sessions of this hold and of no other."""
+        if hold.role.kind == IAM_ROLE:
+            return self.revoke(hold, now)
+
+        def act(at: Instant) -> Receipt:
+            self.cloud.cut_sessions(hold.key, at)
+            return Receipt(cloud_at=self._at(now), detail={"sessions": "cut"})
+
+        return self._reach("cut", now, act)
+
+    def probe(self, hold: Hold, now: Instant) -> Probed:
+        """As that access, and beside it uncut. UNTOLD for `assignment` and without a probe call."""
+        call = hold.role.probe
+        if hold.role.kind != IAM_ROLE or not call:
+            return Probed(
+                answer=Answer.UNTOLD, control=Answer.UNTOLD, call=call, cloud_at=self._at(now)
+            )
+
+        def act(at: Instant) -> Probed:
+            mine = self._open(hold, hold.grant, at, hold.ends_at)
+            beside = self._open(hold, f"control-{hold.grant}", at, at + PROPAGATION)
+            probed = Probed(
+                answer=self.cloud.use(mine, at),
+                control=self.cloud.use(beside, at),
+                call=call,
+                cloud_at=self._at(now),
+                detail={"key_id": mine.key_id, "control_key_id": beside.key_id},
+            )
+            self.cloud.close(mine, beside)
+            return probed
+
+        return self._reach("probe", now, act)
+
+    def mend(
+        self, target: Target, role: Role, cuts: Mapping[str, Instant], now: Instant
+    ) -> tuple[str, ...]:
+        """Deny again what somebody opened; drop the denies nobody needs."""
+
+        def act(at: Instant) -> tuple[str, ...]:
+            name = role.native.get("arn", "")
+            wanted = {grant for grant, until in cuts.items() if until > now}
+            for owner, grant in self.cloud.denies(target.account, at):
+                if owner == name and grant not in wanted:
+                    self.cloud.undeny(target.account, name, grant)
+            return tuple(
+                grant
+                for grant in sorted(wanted)
+                if self.cloud.deny(target.account, name, grant, at)
+            )
+
+        return self._reach("mend", now, act)
+
+    def _see(self, hold: Hold, at: Instant, cloud_at: Instant) -> Seen:
+        key, cloud = hold.key, self.cloud
+        there = cloud.has_role(key.account, key.native_role)
+        if hold.role.kind == ASSIGNMENT:
+            usable, cut = cloud.assigned(key, at), cloud.sessions_cut(key, at)
+            deadline, foreign = None, usable and cloud.is_foreign(key)
+        else:
+            cut = cloud.denied(key.account, key.native_role, hold.grant, at)
+            usable, foreign = not cut and cloud_at < hold.ends_at, False
+            deadline = hold.ends_at
+        return Seen(
+            key=key,
+            usable=usable and there,
+            cut=cut,
+            cloud_at=cloud_at,
+            deadline_at=deadline,
+            foreign=foreign,
+        )
+
+    def _see_all(self, scope: Scope, at: Instant, cloud_at: Instant) -> list[Seen]:
+        account, role = scope.target.account, scope.role
+        arn = None if role is None else role.native.get("arn", "")
+        seen = [
+            Seen(
+                key=AssignmentKey(
+                    connector=scope.target.connector,
+                    account=account,
+                    native_role=name,
+                    native_principal=grant,
+                ),
+                usable=False,
+                cut=True,
+                cloud_at=cloud_at,
+            )
+            for name, grant in self.cloud.denies(account, at)
+            if arn is None or name == arn
+        ]
+        for key in self.cloud.standing(at):
+            if key.account == account and (arn is None or key.native_role == arn):
+                foreign = self.cloud.is_foreign(key)
+                seen.append(
+                    Seen(key=key, usable=True, cut=False, cloud_at=cloud_at, foreign=foreign)
+                )
+        return seen
+
+    def _open(self, hold: Hold, tag: str, at: Instant, bound_until: Instant) -> Credential:
+        self._there(hold)
+        end = at + min(max(SHORTEST_SESSION, hold.ends_at - at), SESSION_LIFE)
+        return self.cloud.open(IAM_ROLE, hold.key, tag, at, end, bound_until)
+
+    def _there(self, hold: Hold) -> None:
+        if not self.cloud.has_role(hold.key.account, hold.key.native_role):
+            raise Refused(
+                "not_there",
+                f"expected role `{hold.key.native_role}`, got none",
+                "look whether the role still exists in the account",
+            )
+
+    def _reach(self, verb: str, now: Instant, act: Callable[[Instant], Made]) -> Made:
+        """Do `act` at the cloud's instant, unless the script strikes."""
+        at = self._at(now)
+        with self.cloud.lock:
+            self.calls[verb] += 1
+            fault = self._struck(verb, at)
+            match fault.kind if fault else None:
+                case FaultKind.DOWN:
+                    raise Unreachable(
+                        "cloud_unreachable", f"expected `{verb}` to arrive, it did not"
+                    )
+                case FaultKind.THROTTLE:
+                    raise Refused("throttled", f"`{verb}` was turned away", "it is tried again")
+                case FaultKind.REFUSE:
+                    raise Refused("access_denied", f"`{verb}` was refused", "allow it in the cloud")
+                case FaultKind.LOSE_REQUEST:
+                    raise Unknown("no_answer", f"expected an answer to `{verb}`, got none")
+                case FaultKind.LOSE_REPLY:
+                    act(at)
+                    raise Unknown("no_answer", f"expected an answer to `{verb}`, got none")
+                case FaultKind.APPLY_LATE if fault:
+                    return act(at + fault.delay)
+                case FaultKind.LIST_STALE if fault:
+                    return act(at - fault.delay if verb == "observe" else at)
+                case _:
+                    return act(at)
+
+    def _at(self, now: Instant) -> Instant:
+        return self._clock() if self._clock else now
+
+    def _struck(self, verb: str, at: Instant) -> Fault | None:
+        """The fault for this call, one less of it left."""
+        with self._lock:
+            self._script = [
+                (fault, left)
+                for fault, left in self._script
+                if (left > 0 if fault.until is None else at < fault.until)
+            ]
+            for index, (fault, left) in enumerate(self._script):
+                if fault.verb in ("*", verb):
+                    self._script[index] = (fault, left if fault.until else left - 1)
+                    return fault
+        return None

@@ -1,0 +1,214 @@
+"""The cloud behind the simulated connector: it decides each use from its own state alone.
+
+It knows assignments, denies and live sessions, and nothing of Tidegate's rows, so an oracle may ask
+it who can act. Its ways mirror two families of real clouds: sessions that carry their own end and
+are cut by a deny that names the grant (AWS roles), and assignments whose sessions outlive them.
+"""
+
+import threading
+from dataclasses import dataclass
+from datetime import timedelta
+
+from tidegate.base.errors import Refused
+from tidegate.base.when import Instant
+from tidegate.catalogue import AssignmentKey
+from tidegate.connectors.port import Answer, Credential
+
+IAM_ROLE, ASSIGNMENT = "iam-role", "assignment"
+SESSION_LIFE = timedelta(hours=1)  # of a session at most, whatever the grant; AWS's default
+SHORTEST_SESSION = timedelta(minutes=15)  # as on AWS: a shorter grant ends by its policy
+
+
+@dataclass(slots=True)
+class _Span:
+    """When something is so: from `since` until `until` (None: still)."""
+
+    since: Instant
+    until: Instant | None = None
+
+    def at(self, instant: Instant) -> bool:
+        return self.since <= instant and (self.until is None or instant < self.until)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveSession:
+    """A session the cloud knows: what it may do is asked at each use."""
+
+    key_id: str
+    kind: str
+    key: AssignmentKey
+    grant: str
+    issued_at: Instant
+    expires_at: Instant
+    bound_until: Instant
+
+
+class SimulatedCloud:
+    """One cloud. Thread-safe. Methods that people use take `now`: the cloud's own instant."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._assigned: dict[AssignmentKey, _Span] = {}
+        self._foreign: set[AssignmentKey] = set()
+        self._denied: dict[tuple[str, str, str], _Span] = {}
+        self._cut_before: dict[AssignmentKey, Instant] = {}
+        self._sessions: dict[str, LiveSession] = {}
+        self._missing: set[tuple[str, str]] = set()
+        self._keys = 0
+
+    def sign_in(self, key: AssignmentKey, now: Instant, grant: str = "") -> Credential:
+        """A person takes a session through an assignment. Raises Refused when there is none."""
+        with self.lock:
+            if not self.assigned(key, now):
+                raise Refused("not_assigned", "expected an assignment to sign in by, got none")
+            end = now + SESSION_LIFE
+            return self.open(ASSIGNMENT, key, grant, now, end, end)
+
+    def use(self, credential: Credential, now: Instant) -> Answer:
+        """What the cloud answers to a call signed with `credential`, by its own state alone."""
+        with self.lock:
+            session = self._sessions.get(credential.key_id)
+            if session is None:
+                return Answer.DENIED
+            return Answer.ALLOWED if self._acts(session, now) else Answer.DENIED
+
+    def alive(self, now: Instant) -> tuple[LiveSession, ...]:
+        """Every session that could act at `now`: what an oracle compares with the grants."""
+        with self.lock:
+            return tuple(one for one in self._sessions.values() if self._acts(one, now))
+
+    def standing(self, now: Instant) -> tuple[AssignmentKey, ...]:
+        """Every assignment by which a session could be taken at `now`."""
+        with self.lock:
+            return tuple(key for key, span in self._assigned.items() if span.at(now))
+
+    def place(self, key: AssignmentKey, now: Instant) -> None:
+        """Somebody else makes an assignment: access that stood before, or was added by hand."""
+        with self.lock:
+            self._assigned[key] = _Span(now)
+            self._foreign.add(key)
+
+    def tamper(self, account: str, native_role: str, grant: str, now: Instant) -> None:
+        """Somebody removes our deny of `grant`."""
+        with self.lock:
+            span = self._denied.get((account, native_role, grant))
+            if span is not None and span.at(now):
+                span.until = now
+
+    def delete_role(self, account: str, native_role: str) -> None:
+        """The role is gone, and with it the rights of its sessions."""
+        with self.lock:
+            self._missing.add((account, native_role))
+
+    def has_role(self, account: str, native_role: str) -> bool:
+        """Whether the role exists; every role does until it is deleted."""
+        return (account, native_role) not in self._missing
+
+    def open(
+        self,
+        kind: str,
+        key: AssignmentKey,
+        grant: str,
+        now: Instant,
+        expires_at: Instant,
+        bound_until: Instant,
+    ) -> Credential:
+        """Mint a session. Its secret is as made up as its key."""
+        with self.lock:
+            self._keys += 1
+            name = f"SIM{self._keys:013d}"
+            self._sessions[name] = LiveSession(
+                key_id=name,
+                kind=kind,
+                key=key,
+                grant=grant,
+                issued_at=now,
+                expires_at=expires_at,
+                bound_until=bound_until,
+            )
+        return Credential(
+            kind="simulated",
+            material={"access_key_id": name, "secret_access_key": f"sk-{name}"},
+            key_id=name,
+            issued_at=now,
+            expires_at=expires_at,
+            bound_until=bound_until,
+        )
+
+    def close(self, *credentials: Credential) -> None:
+        """Forget sessions that a probe made for one moment."""
+        with self.lock:
+            for credential in credentials:
+                self._sessions.pop(credential.key_id, None)
+
+    def assign(self, key: AssignmentKey, at: Instant) -> None:
+        """An assignment of ours, from `at`. What is there already stays as it is."""
+        span = self._assigned.get(key)
+        if span is None or span.until is not None:
+            self._assigned[key] = _Span(at)
+            self._foreign.discard(key)
+        else:
+            span.since = min(span.since, at)
+
+    def unassign(self, key: AssignmentKey, at: Instant) -> None:
+        """No assignment from `at`. Its live sessions go on."""
+        span = self._assigned.get(key)
+        if span is not None and span.until is None:
+            span.until = max(at, span.since)
+
+    def assigned(self, key: AssignmentKey, at: Instant) -> bool:
+        """Whether the assignment is there at `at`."""
+        span = self._assigned.get(key)
+        return span is not None and span.at(at)
+
+    def is_foreign(self, key: AssignmentKey) -> bool:
+        """Whether somebody else made it."""
+        return key in self._foreign
+
+    def cut_sessions(self, key: AssignmentKey, at: Instant) -> None:
+        """Sessions of the assignment issued before `at` may not act from `at`."""
+        before = self._cut_before.get(key)
+        self._cut_before[key] = at if before is None else max(before, at)
+
+    def sessions_cut(self, key: AssignmentKey, at: Instant) -> bool:
+        """Whether its sessions have been cut by `at`."""
+        before = self._cut_before.get(key)
+        return before is not None and before <= at
+
+    def deny(self, account: str, native_role: str, grant: str, at: Instant) -> bool:
+        """Refuse the sessions of `grant` on the role from `at`; False when it was so already."""
+        name = (account, native_role, grant)
+        span = self._denied.get(name)
+        if span is not None and span.until is None:
+            span.since = min(span.since, at)
+            return False
+        self._denied[name] = _Span(at)
+        return True
+
+    def undeny(self, account: str, native_role: str, grant: str) -> None:
+        """Drop the deny of `grant`."""
+        self._denied.pop((account, native_role, grant), None)
+
+    def denied(self, account: str, native_role: str, grant: str, at: Instant) -> bool:
+        """Whether the deny of `grant` is in force at `at`."""
+        span = self._denied.get((account, native_role, grant))
+        return span is not None and span.at(at)
+
+    def denies(self, account: str, at: Instant) -> tuple[tuple[str, str], ...]:
+        """Every (native role, grant) denied in the account at `at`."""
+        return tuple(
+            (role, grant)
+            for (owner, role, grant), span in self._denied.items()
+            if owner == account and span.at(at)
+        )
+
+    def _acts(self, session: LiveSession, now: Instant) -> bool:
+        key = session.key
+        if not session.issued_at <= now < min(session.expires_at, session.bound_until):
+            return False
+        if not self.has_role(key.account, key.native_role):
+            return False
+        if self.denied(key.account, key.native_role, session.grant, now):
+            return False
+        before = self._cut_before.get(key)
+        return before is None or now < before or session.issued_at >= before

@@ -1,0 +1,1 @@
+"""The sealed log: events, the Merkle tree, checkpoints, proofs, packs, the offline verifier."""

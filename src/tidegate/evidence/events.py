@@ -1,0 +1,172 @@
+"""Every event there is. A closed set: what is not here cannot be sealed.
+
+An event's *leaf* is the canonical bytes of
+
+    {"v", "idx", "at", "name", "subject", "seq", "prev", "actor", "data"}
+
+`idx` is its place in the log, `seq` its place in its subject's chain, `prev` the leaf hash (hex) of
+the event before it in that chain ("" for the first). `data` holds exactly the fields listed here,
+each of the kind listed: an allow-list, so that a secret has no field to hide in. A new field or a
+changed meaning is a new `v` of that name; old versions stay readable for ever.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tidegate.base.canonical import Json
+from tidegate.base.fact import Fact
+
+VERSION = 1
+LONGEST_FACT_TEXT = 4_000  # characters: room for a cloud's error message, not for a document
+LONGEST_LEAF = 65_535  # bytes: C2SP tlog-tiles entry bundles carry lengths in 16 bits
+DEEPEST = 8  # lists and maps inside each other: more is an attack on whoever walks them
+
+# Kinds of field (`fields.py` checks them): `text`, `int` (from 0 up), `flag`, `instant` (RFC 3339,
+# ms, Z), `digest` (sha256:…), `personal` (a commitment), `list`, `map`; a final `?` allows null.
+REQUEST_TERMS = {
+    "request": "text",
+    "principal": "text",
+    "items": "list",
+    "duration_seconds": "int",
+    "start": "instant?",
+    "reason": "personal",
+    "ticket": "text?",
+    "emergency": "flag",
+    "rules_digest": "digest",
+    "digest": "digest",
+    "decide_by": "instant",
+    "at": "instant",
+}
+GRANT_AT = {"grant": "text", "request": "text", "at": "instant"}
+
+EVENTS: Mapping[str, Mapping[str, str]] = {
+    # Request → Approve. The chain is the request's.
+    "request.filed": REQUEST_TERMS,
+    "request.edited": REQUEST_TERMS,
+    "request.voted": {
+        "request": "text",
+        "vote": "text",
+        "voter": "text",
+        "choice": "text",
+        "digest": "digest",
+        "groups": "list",
+        "comment": "personal?",
+        "at": "instant",
+    },
+    "request.approved": {"request": "text", "votes": "list", "at": "instant"},
+    "request.denied": {"request": "text", "vote": "text", "at": "instant"},
+    "request.refused": {"request": "text", "code": "text", "why": "text", "at": "instant"},
+    "request.withdrawn": {"request": "text", "at": "instant"},
+    "request.lapsed": {"request": "text", "at": "instant"},
+    # Grant → Run → Expire. Also the request's chain.
+    "grant.readied": {
+        **GRANT_AT,
+        "principal": "text",
+        "role": "text",
+        "role_digest": "digest",
+        "opens_at": "instant",
+        "claim_by": "instant",
+        "duration_seconds": "int",
+        "start": "instant?",
+    },
+    "grant.intended": {
+        **GRANT_AT,
+        "ends_at": "instant",
+        "assignment": "text",
+        "connector": "text",
+        "account": "text",
+        "native_role": "text",
+        "native_principal": "text",
+        "stood_before": "flag",
+        "exposure_seconds": "int",
+        "rules_digest": "digest",
+        "carrier": "text",
+        "requirement": "text",
+    },
+    "grant.opened": {**GRANT_AT, "cloud_at": "instant", "receipt": "map"},
+    "grant.failed": {**GRANT_AT, "cause": "text", "why": "text"},
+    "grant.noted": {
+        **GRANT_AT,
+        "step": "text",
+        "outcome": "text",
+        "code": "text",
+        "tries": "int",
+    },
+    "grant.closing": {**GRANT_AT, "reason": "text", "ends_at": "instant", "comment": "personal?"},
+    "grant.removed": {
+        **GRANT_AT,
+        "cloud_at": "instant",
+        "residual_until": "instant",
+        "read_back": "map",
+        "acted_at": "instant",
+        "still_held_by": "text",
+    },
+    "grant.contradicted": {**GRANT_AT, "why": "text", "how": "map"},
+    "grant.gone": {**GRANT_AT, "proof": "text", "how": "map", "acted_at": "instant"},
+    "session.issued": {
+        **GRANT_AT,
+        "session": "text",
+        "kind": "text",
+        "key_id": "text",
+        "expires_at": "instant",
+        "bound_until": "instant",
+    },
+    "session.ended": {**GRANT_AT, "session": "text", "why": "text"},
+    # Principals: the chain is the principal's.
+    "principal.recorded": {
+        "principal": "text",
+        "issuer": "text",
+        "subject": "text",
+        "kind": "text",
+        "name": "personal?",
+        "mail": "personal?",
+        "enabled": "flag",
+        "at": "instant",
+    },
+    "membership.joined": {"principal": "text", "group": "text", "source": "text", "at": "instant"},
+    "membership.left": {"principal": "text", "group": "text", "source": "text", "at": "instant"},
+    "token.made": {"principal": "text", "token": "text", "until": "instant", "at": "instant"},
+    "token.ended": {"principal": "text", "token": "text", "at": "instant"},
+    "command.refused": {
+        "principal": "text",
+        "command": "text",
+        "about": "text",
+        "code": "text",
+        "at": "instant",
+    },
+    "command.refused_many": {"principal": "text", "count": "int", "minute": "instant"},
+    # The house itself: chains `rules`, `catalogue`, `system`.
+    "rules.activated": {"digest": "digest", "before": "digest?", "at": "instant"},
+    "catalogue.activated": {"digest": "digest", "before": "digest?", "at": "instant"},
+    "log.started": {"origin": "text", "key": "text", "at": "instant"},
+    "log.key_changed": {"before": "text", "after": "text", "signature": "text", "at": "instant"},
+    "signin.failed_many": {"source": "text", "count": "int", "minute": "instant"},
+    "cut.restored": {"target": "text", "role": "text", "grants": "list", "at": "instant"},
+    "journal.sealed": {
+        "grant": "text",
+        "request": "text",
+        "step": "text",
+        "acted_at": "instant",
+        "at": "instant",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One sealed event, as read back from its leaf."""
+
+    v: int
+    idx: int
+    at: str
+    name: str
+    subject: str
+    seq: int
+    prev: str
+    actor: str
+    data: Mapping[str, Json]
+
+    @property
+    def fact(self) -> Fact:
+        """The fact it seals: what the rows are rebuilt from."""
+        return Fact(name=self.name, subject=self.subject, actor=self.actor, data=self.data)

@@ -1,0 +1,204 @@
+"""Checkpoints kept where the log's own operator cannot take them back: a directory, an endpoint,
+and each client's memory.
+
+The only part of this room that touches files and the network. It moves text; what a checkpoint is
+worth is decided by whoever opens it with a key.
+"""
+
+import hashlib
+import ipaddress
+import os
+import re
+import tempfile
+import urllib.error
+import urllib.request
+from datetime import timedelta
+from http.client import HTTPException, HTTPMessage
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+from tidegate.base.errors import AskedWrongly, EvidenceBroken, Refused, Unknown, Unreachable
+from tidegate.evidence.checkpoint import parse_checkpoint
+from tidegate.evidence.note import LONGEST_NOTE
+
+PATIENCE = timedelta(seconds=5)  # publishing is retried with every later checkpoint
+MOST_WITNESSED = 10_000  # files read back from a directory: the newest ones
+LATEST = "latest"
+
+_NAME = re.compile(r"checkpoint-(\d{16})", re.ASCII)
+
+
+def publish_to_directory(directory: Path, note: str) -> Path:
+    """Keep the checkpoint `note` as a file named by its size, and as `latest`. Safe to repeat.
+
+    Raises:
+        EvidenceBroken: another checkpoint of that size is there already: the log has forked, or
+            this is another log's directory. Nothing is overwritten.
+        OSError: the directory is missing or cannot be written.
+    """
+    checkpoint = parse_checkpoint(note)
+    path = directory / f"checkpoint-{checkpoint.size:016d}"
+    if path.exists():
+        kept = parse_checkpoint(_read(path))
+        if kept != checkpoint:
+            raise EvidenceBroken(
+                "forked",
+                f"witnessed checkpoint {checkpoint.size}",
+                f"root {kept.root.hex()} of `{kept.origin}`",
+                f"root {checkpoint.root.hex()} of `{checkpoint.origin}`",
+            )
+    else:
+        _write(path, note)
+    latest = directory / LATEST
+    if not latest.exists() or parse_checkpoint(_read(latest)).size <= checkpoint.size:
+        _write(latest, note)
+    return path
+
+
+def read_directory(directory: Path) -> list[str]:
+    """The newest MOST_WITNESSED checkpoints kept there, smallest first. Raises OSError."""
+    names = sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name))
+    return [_read(path) for path in names[-MOST_WITNESSED:]]
+
+
+def publish_over_http(url: str, note: str, patience: timedelta = PATIENCE) -> None:
+    """POST the checkpoint `note` to `url`; any 2xx answer means it was taken.
+
+    Redirects are not followed: a witness is the address that was configured, and no other.
+
+    Raises:
+        AskedWrongly: the URL is neither https nor http to this machine, or carries a password.
+        Unreachable: certainly not delivered. Unknown: perhaps delivered. Refused: answered no.
+    """
+    _check_url(url)
+    request = urllib.request.Request(  # noqa: S310 - the scheme was checked
+        url,
+        data=note.encode(),
+        headers={"Content-Type": "text/plain; charset=utf-8", "User-Agent": "tidegate"},
+        method="POST",
+    )
+    # NB. an http address is on this machine, so it never goes through a proxy.
+    proxies: dict[str, str] | None = {} if urlsplit(url).scheme == "http" else None
+    opener = urllib.request.build_opener(_StayHere, urllib.request.ProxyHandler(proxies))
+    help = "the next checkpoint tries again; see `[witness]` in the settings"
+    where = _shown(url)
+    try:
+        with opener.open(request, timeout=patience.total_seconds()):
+            return
+    except urllib.error.HTTPError as error:
+        with error:
+            message = f"witness {where}: expected a 2xx answer, got {error.code}"
+        raise Refused("witness_refused", message, help) from error
+    except urllib.error.URLError as error:
+        message = f"witness {where} was not reached: {error.reason}"
+        raise Unreachable("witness_unreachable", message, help) from error
+    except (OSError, HTTPException) as error:
+        message = f"witness {where} gave no answer: {type(error).__name__}"
+        raise Unknown("witness_silent", message, help) from error
+
+
+def remember(directory: Path, server: str, note: str) -> None:
+    """Keep `note` as the newest checkpoint seen of `server`, in a file of mode 0600.
+
+    The caller has opened it and seen it to extend the one recalled. Raises EvidenceBroken when a
+    larger one is remembered, OSError when the file cannot be written.
+    """
+    kept = recall(directory, server)
+    size = parse_checkpoint(note).size
+    if kept is not None and parse_checkpoint(kept).size > size:
+        raise EvidenceBroken(
+            "rolled_back",
+            f"size of the log of `{server[:80]}`",
+            f"at least the remembered {parse_checkpoint(kept).size}",
+            str(size),
+        )
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write(_memory(directory, server), note)
+
+
+def recall(directory: Path, server: str) -> str | None:
+    """The checkpoint last remembered of `server`, or None. Raises OSError."""
+    try:
+        return _read(_memory(directory, server))
+    except FileNotFoundError:
+        return None
+
+
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    """Turns every redirect into the error it is here."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> None:
+        """None: urllib then raises HTTPError with the redirect's own status."""
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        sound = bool(parts.hostname) and parts.username is None and parts.password is None
+        _ = parts.port
+    except ValueError:
+        sound = False
+    if sound and parts.scheme == "https":
+        return
+    if sound and parts.scheme == "http" and _is_loopback(parts.hostname or ""):
+        return
+    raise AskedWrongly(
+        "bad_witness",
+        f"expected a witness address `https://…` (or http on this machine), got `{_shown(url)}`",
+        "give the witness a certificate, or run it on this machine",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _shown(url: str) -> str:
+    """`url` without what could be a secret: user, query, fragment."""
+    return url.split("?")[0].split("#")[0].rpartition("@")[2][:120]
+
+
+def _memory(directory: Path, server: str) -> Path:
+    # A digest: server names hold slashes and colons, and must not choose the path.
+    return directory / f"{hashlib.sha256(server.encode()).hexdigest()[:32]}.checkpoint"
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(LONGEST_NOTE + 1)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise EvidenceBroken("bad_note", f"file `{path.name}`", "UTF-8", str(error)) from error
+    if len(data) > LONGEST_NOTE:
+        raise EvidenceBroken("bad_note", f"file `{path.name}`", f"{LONGEST_NOTE} bytes", "more")
+    return text
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace `path` in one step, mode 0600, on disk before it returns."""
+    fd, name = tempfile.mkstemp(prefix=".checkpoint-", dir=path.parent)
+    fresh = Path(name)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,139 @@
+"""Stage 5, Expire: access ends, and how that is known.
+
+Decides what ends a grant and which words may be used for it: `accepted` is not removed, `removed`
+is not gone. Pure; the calls and the patience are in `flow/expiring.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from tidegate.base.fact import Change, Step
+from tidegate.base.personal import Personal
+from tidegate.base.when import Instant, wire
+from tidegate.catalogue import Assignment, let_go
+from tidegate.grant import Grant, told
+from tidegate.session import Session, SessionState, Why, ended
+
+
+class EndReason(StrEnum):
+    """Why a grant ends. Four words kept apart: time, owner, somebody else, everything at once."""
+
+    EXPIRED = "expired"
+    DONE = "done"
+    REVOKED = "revoked"
+    PANIC = "panic"
+
+
+class Proof(StrEnum):
+    """How an end is known, weakest first.
+
+    `accepted`: the cloud said yes to the removal. `removed`: read back, no new session can start.
+    `denied`: tried as that access and refused. `quiet`: the cloud's own trail is silent to the end
+    plus its delay.
+    """
+
+    ACCEPTED = "accepted"
+    REMOVED = "removed"
+    DENIED = "denied"
+    QUIET = "quiet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadBack:
+    """What was seen in the cloud after asking for removal.
+
+    `acted_at` is when we acted, on our own clock: earlier than the sealing when the database was
+    down. `derived` is how long tokens and chained sessions made from this access outlive it;
+    `settling` how long the removal itself may take to be true everywhere.
+    """
+
+    cloud_at: Instant
+    detail: Mapping[str, str]
+    acted_at: Instant
+    derived: timedelta
+    settling: timedelta
+    still_held_by: str = ""
+
+
+def end(
+    grant: Grant,
+    assignment: Assignment | None,
+    reason: EndReason,
+    actor: str,
+    now: Instant,
+    comment: Personal | None = None,
+) -> Step:
+    """Begin to close, and stop holding the assignment. Raises Stale unless intended or open."""
+    if grant.ends_at is None:
+        raise RuntimeError(f"closing {grant.id} without an end")
+    data = {
+        "reason": reason.value,
+        "ends_at": wire(grant.ends_at),
+        "comment": comment.commitment if comment else None,
+    }
+    step = told(grant, "grant.closing", now, data, actor)
+    changes = step.changes
+    if assignment is not None and grant.id in assignment.holders:
+        changes = (*changes, Change(assignment.version, let_go(assignment, step.facts[0])))
+    return Step(changes, step.facts, (comment,) if comment else ())
+
+
+def removed(grant: Grant, seen: ReadBack, now: Instant) -> Step:
+    """It was read back that no new session can start."""
+    data = {
+        "cloud_at": wire(seen.cloud_at),
+        "residual_until": wire(residual_until(grant, seen)),
+        "read_back": dict(seen.detail),
+        "acted_at": wire(seen.acted_at),
+        "still_held_by": seen.still_held_by,
+    }
+    return told(grant, "grant.removed", now, data)
+
+
+def residual_until(grant: Grant, seen: ReadBack) -> Instant:
+    """Until when a session taken before the end may act, directly or by what it derived.
+
+    At the native end nothing needs to settle: the end is inside every credential. An early end is a
+    change that takes `settling` to be true everywhere.
+    """
+    if grant.ends_at is None:
+        raise RuntimeError(f"residual of {grant.id} without an end")
+    early = seen.acted_at < grant.ends_at
+    closed = min(seen.acted_at, grant.ends_at) if early else grant.ends_at
+    return closed + max(seen.derived, seen.settling if early else timedelta(0))
+
+
+def may_be_gone(grant: Grant, denied: bool, derived: timedelta, now: Instant) -> bool:
+    """Whether `gone` is true of a removed grant.
+
+    Never while standing access still holds it. Otherwise once `residual_until` has passed, or at
+    once when live sessions were seen cut and nothing derived from them can act.
+    """
+    if grant.residual_until is None or grant.still_held_by:
+        return False
+    return now >= grant.residual_until or (denied and not derived)
+
+
+def gone(
+    grant: Grant,
+    sessions: tuple[Session, ...],
+    proof: Proof,
+    how: Mapping[str, str],
+    acted_at: Instant,
+    now: Instant,
+) -> Step:
+    """Nobody can act under it any more; its sessions are over with it."""
+    data = {"proof": proof.value, "how": dict(how), "acted_at": wire(acted_at)}
+    step = told(grant, "grant.gone", now, data)
+    for session in sessions:
+        if session.state is SessionState.LIVE:
+            early = acted_at < session.bound_until
+            step = step.then(ended(session, Why.CUT if early else Why.EXPIRED, now))
+    return step
+
+
+def contradicted(grant: Grant, why: str, how: Mapping[str, str], now: Instant) -> Step:
+    """It was called removed and then acted: back to closing."""
+    return told(grant, "grant.contradicted", now, {"why": why, "how": dict(how)})

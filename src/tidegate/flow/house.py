@@ -1,0 +1,132 @@
+"""What every use case is handed: the ports, and the rules and catalogue in force.
+
+Made once in `main.py`; nothing here reads a configuration or the time by itself.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from tidegate.base.errors import AskedWrongly, WorldFailed
+from tidegate.base.ids import RANDOM_BYTES, make_id
+from tidegate.base.personal import SALT_BYTES, Personal
+from tidegate.base.when import Instant, from_ms, to_ms
+from tidegate.catalogue import Catalogue, Principal
+from tidegate.connectors.port import Connector
+from tidegate.evidence.journal import ClosingJournal
+from tidegate.flow.pace import Tries
+from tidegate.policy.rules import RuleSet
+from tidegate.store import Store
+
+CLOCKS_APART = timedelta(seconds=1)  # between us and the database; more shuts the gate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Groups:
+    """Groups as configured: `members` by login, `within` the groups each one is part of."""
+
+    members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    within: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every group named, with or without members."""
+        return frozenset(self.members) | frozenset(self.within)
+
+    def closure(self, direct: frozenset[str]) -> frozenset[str]:
+        """`direct` and every group they are within, however deep. Circles are harmless."""
+        seen: set[str] = set()
+        waiting = list(direct)
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                waiting.extend(self.within.get(name, ()))
+        return frozenset(seen)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Laws:
+    """What is in force: swapped as a whole, never edited."""
+
+    rules: RuleSet
+    catalogue: Catalogue
+    groups: Groups
+    operators: str = "tidegate-operators"
+    auditors: str = "tidegate-auditors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who is asking, as known now: `groups` is the full closure, `person` one key a human being."""
+
+    principal: Principal
+    groups: frozenset[str]
+    person: str
+
+    @property
+    def id(self) -> str:
+        """The principal's id: what evidence names."""
+        return self.principal.id
+
+
+class House:
+    """The ports and the laws in force. Safe to share between threads."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        journal: ClosingJournal,
+        connectors: Mapping[str, Connector],
+        laws: Laws,
+        clock: Callable[[], Instant],
+        randomness: Callable[[int], bytes],
+    ) -> None:
+        self.store = store
+        self.journal = journal
+        self.connectors = connectors
+        self.laws = laws
+        self.randomness = randomness
+        self.tries = Tries()
+        self._clock = clock
+
+    def now(self) -> Instant:
+        """One reading of the clock, cut to whole milliseconds. Read once a command."""
+        return from_ms(to_ms(self._clock()))
+
+    def new_id(self, kind: str, now: Instant) -> str:
+        """A fresh id of `kind`."""
+        return make_id(kind, now, self.randomness(RANDOM_BYTES))
+
+    def personal(self, text: str) -> Personal:
+        """`text` with a fresh salt."""
+        return Personal(self.randomness(SALT_BYTES), text)
+
+    def connector(self, name: str) -> Connector:
+        """The connector called `name`. Raises AskedWrongly."""
+        found = self.connectors.get(name)
+        if found is None:
+            known = ", ".join(sorted(self.connectors)) or "none"
+            raise AskedWrongly(
+                "no_connector",
+                f"expected one of the configured connectors ({known}), got `{name[:40]}`",
+                "install its extra and name it in tidegate.toml",
+            )
+        return found
+
+    def opening_now(self) -> Instant:
+        """The later of our clock and the database's: opening never gains from a slow clock.
+
+        Raises:
+            WorldFailed: the two are more than CLOCKS_APART from each other.
+        """
+        ours, theirs = self.now(), self.store.now()
+        if abs(ours - theirs) > CLOCKS_APART:
+            raise WorldFailed(
+                "clocks_apart",
+                f"expected our clock and the database's within {CLOCKS_APART.total_seconds():g}s, "
+                f"got {abs((ours - theirs).total_seconds()):.1f}s apart",
+                "mend the clock (NTP) on both; nothing opens until then",
+            )
+        return max(ours, theirs)

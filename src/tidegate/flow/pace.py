@@ -1,0 +1,52 @@
+"""How patient the worker is: pauses between tries, and which tries are worth a line of evidence."""
+
+import threading
+from datetime import timedelta
+
+from tidegate.grant import Grant, GrantState, Outcome
+
+SHORTEST_PAUSE = timedelta(seconds=1)
+LONGEST_PAUSE = timedelta(minutes=2)  # a removal is never more than this from its next try
+# Codes of a refusal that only means "slower, please": certainly not applied, worth trying again.
+THROTTLED = frozenset({"throttled"})
+NOTED_EVERY = 30  # at the longest pause: about one line an hour
+
+
+def pause(tries: int, noise: bytes) -> timedelta:
+    """How long to wait after try number `tries` (1 is the first), for ever.
+
+    Doubles from SHORTEST_PAUSE to LONGEST_PAUSE, jittered down to half by the two bytes of `noise`
+    so that many grants that failed together do not come back together.
+    """
+    doubled: timedelta = SHORTEST_PAUSE * 2 ** min(tries - 1, 20)
+    return min(doubled, LONGEST_PAUSE) * (0.5 + int.from_bytes(noise[:2]) / 131_072)
+
+
+def worth_noting(grant: Grant, outcome: Outcome, tries: int) -> bool:
+    """Whether this try joins the evidence: the first, a change of outcome, then about hourly."""
+    return grant.outcome != outcome.value or tries % NOTED_EVERY == 0
+
+
+class Tries:
+    """How often this process tried each grant in the state it is in. Thread-safe.
+
+    In memory on purpose: counting every try in the database would be a write a try. A new process
+    starts at one, which only makes it more eager.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[str, tuple[GrantState, int]] = {}
+
+    def one_more(self, grant: Grant) -> int:
+        """Count a try; returns which one of this state it is, from 1."""
+        with self._lock:
+            state, count = self._counts.get(grant.id, (grant.state, 0))
+            count = count + 1 if state is grant.state else 1
+            self._counts[grant.id] = (grant.state, count)
+            return count
+
+    def forget(self, grant: str) -> None:
+        """The grant is over."""
+        with self._lock:
+            self._counts.pop(grant, None)

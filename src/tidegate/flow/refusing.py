@@ -1,0 +1,84 @@
+"""Refusals are evidence too: who was told no, when trying what. Bounded, so that nobody can use
+refused calls to fill the log (I7): the first few a minute one by one, then one counted event.
+"""
+
+import threading
+from datetime import timedelta
+
+from tidegate.base.errors import TidegateError
+from tidegate.base.fact import SYSTEM, Data, Fact, Step
+from tidegate.base.when import Instant, from_ms, to_ms, wire
+from tidegate.flow.house import House
+
+SEALED_ONE_BY_ONE = 10  # a minute and principal
+MOST_SOURCES = 1_000  # counted apart; the rest share one line
+MINUTE = timedelta(minutes=1)
+
+
+class Refusals:
+    """Counts of the running minute. In memory on purpose: a crash loses counts, never refusals
+    that were sealed one by one.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._refused: dict[tuple[str, Instant], int] = {}
+        self._failed: dict[tuple[str, Instant], int] = {}
+
+    def refused(
+        self, house: House, principal: str, command: str, about: str, fault: TidegateError
+    ) -> None:
+        """Seal a refusal, or count it when this principal had many this minute."""
+        now = house.now()
+        key = (principal, minute_of(now))
+        with self._lock:
+            count = self._refused[key] = self._refused.get(key, 0) + 1
+        if count <= SEALED_ONE_BY_ONE:
+            data = {
+                "principal": principal,
+                "command": command[:80],
+                "about": about[:120],
+                "code": fault.code,
+                "at": wire(now),
+            }
+            _seal(house, "command.refused", principal, principal, data)
+
+    def failed_signin(self, house: House, source: str) -> None:
+        """Count a call whose credential nobody is known by."""
+        key = (source[:60], minute_of(house.now()))
+        with self._lock:
+            if key not in self._failed and len(self._failed) >= MOST_SOURCES:
+                key = ("others", key[1])
+            self._failed[key] = self._failed.get(key, 0) + 1
+
+    def flush(self, house: House) -> int:
+        """Seal the counts of minutes that are over; returns how many events that made."""
+        this = minute_of(house.now())
+        with self._lock:
+            refused = {k: n for k, n in self._refused.items() if k[1] < this}
+            failed = {k: n for k, n in self._failed.items() if k[1] < this}
+            for key in refused:
+                del self._refused[key]
+            for key in failed:
+                del self._failed[key]
+        made = 0
+        for (principal, minute), count in refused.items():
+            if count > SEALED_ONE_BY_ONE:
+                more = count - SEALED_ONE_BY_ONE
+                data = {"principal": principal, "count": more, "minute": wire(minute)}
+                _seal(house, "command.refused_many", principal, principal, data)
+                made += 1
+        for (source, minute), count in failed.items():
+            data = {"source": source, "count": count, "minute": wire(minute)}
+            _seal(house, "signin.failed_many", SYSTEM, SYSTEM, data)
+            made += 1
+        return made
+
+
+def minute_of(at: Instant) -> Instant:
+    """The start of the minute `at` is in."""
+    return from_ms(to_ms(at) // 60_000 * 60_000)
+
+
+def _seal(house: House, name: str, subject: str, actor: str, data: Data) -> None:
+    house.store.commit(Step((), (Fact(name=name, subject=subject, actor=actor, data=data),)))

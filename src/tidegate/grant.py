@@ -1,0 +1,333 @@
+"""Stage 3, Grant: one item of an approved request, opened with its own end.
+
+Decides when a grant may open, which instant ends it, and every move it may make; how it closes is
+told in `expire.py`. The end is fixed when intent is sealed, before the cloud is called (I1): no
+grant can be open without it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+
+from tidegate.base.errors import Stale
+from tidegate.base.fact import SYSTEM, Change, Fact, Step, moved
+from tidegate.base.table import Table
+from tidegate.base.when import Instant, parse_instant, whole_seconds, wire
+from tidegate.catalogue import Assignment, AssignmentKey, hold, let_go
+from tidegate.request import CLAIM_WITHIN, Item, Request
+
+
+class GrantState(StrEnum):
+    """Where a grant is. `gone` and `failed` are ends."""
+
+    READY = "ready"
+    INTENDED = "intended"
+    OPEN = "open"
+    CLOSING = "closing"
+    REMOVED = "removed"
+    GONE = "gone"
+    FAILED = "failed"
+
+
+S = GrantState
+TABLE: Table[GrantState] = Table(
+    "grant",
+    {
+        (None, "grant.readied"): S.READY,
+        (S.READY, "grant.noted"): S.READY,
+        (S.READY, "grant.intended"): S.INTENDED,
+        (S.READY, "grant.failed"): S.FAILED,
+        (S.INTENDED, "grant.noted"): S.INTENDED,
+        (S.INTENDED, "grant.opened"): S.OPEN,
+        (S.INTENDED, "grant.failed"): S.FAILED,
+        (S.INTENDED, "grant.closing"): S.CLOSING,
+        (S.OPEN, "session.issued"): S.OPEN,
+        (S.OPEN, "grant.closing"): S.CLOSING,
+        (S.CLOSING, "grant.noted"): S.CLOSING,
+        (S.CLOSING, "grant.removed"): S.REMOVED,
+        (S.REMOVED, "grant.noted"): S.REMOVED,
+        (S.REMOVED, "grant.contradicted"): S.CLOSING,
+        (S.REMOVED, "grant.gone"): S.GONE,
+    },
+)
+
+LIVE = frozenset({S.INTENDED, S.OPEN, S.CLOSING, S.REMOVED})  # something may be in the cloud
+
+
+class Cause(StrEnum):
+    """Why a grant failed to open."""
+
+    NOT_CLAIMED = "not_claimed"  # could not be opened before claim-by
+    NOT_PERMITTED = "not_permitted"  # the rules in force no longer permit it
+    ROLE_CHANGED = "role_changed"  # the catalogue entry is not the one voted on
+    CLOUD_REFUSED = "cloud_refused"  # a plain no: certainly nothing was made
+    JOURNAL_CLOSED = "journal_closed"  # the closing journal could not be written
+    ENDED_BEFORE = "ended_before"  # its owner or somebody else ended it before it opened
+
+
+class Outcome(StrEnum):
+    """What the last call to the cloud came back with, while the grant stays where it is."""
+
+    UNKNOWN = "unknown"
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
+    STILL_USABLE = "still_usable"  # read back, and not yet removed
+    CLOCK_APART = "clock_apart"  # the cloud's clock and ours disagree
+    NOT_PROVEN = "not_proven"  # removed, and the stronger proof was not reached yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """A grant as it is now. Instants are None until they are known.
+
+    `ends_at` is the absolute end; `residual_until` the instant until which a session taken before
+    the end may still act; `proof` how its end is known (empty while it is not over).
+    """
+
+    id: str
+    request: str
+    principal: str
+    role: str
+    role_digest: str
+    state: GrantState
+    opens_at: Instant
+    claim_by: Instant
+    duration: timedelta
+    start: Instant | None
+    ends_at: Instant | None
+    assignment: str
+    exposure: timedelta
+    opened_at: Instant | None
+    closing_at: Instant | None
+    end_reason: str
+    removed_at: Instant | None
+    residual_until: Instant | None
+    gone_at: Instant | None
+    proof: str
+    cause: str
+    outcome: str
+    tries: int
+    sessions: int
+    still_held_by: str
+    version: int
+
+    @property
+    def wake_at(self) -> Instant | None:
+        """When the worker must look at it next; None once it is over."""
+        return {
+            S.READY: self.opens_at,
+            S.INTENDED: self.opens_at,
+            S.OPEN: self.ends_at,
+            S.CLOSING: self.closing_at,
+            S.REMOVED: self.removed_at,
+        }.get(self.state)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state in (S.GONE, S.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What is decided and sealed before the cloud is called.
+
+    `carrier`, `requirement` and `rules_digest` are those in force now, not those at filing.
+    """
+
+    assignment_id: str
+    key: AssignmentKey
+    stood_before: bool
+    exposure: timedelta
+    carrier: str
+    requirement: str
+    rules_digest: str
+
+
+def ready(grant_id: str, request: Request, item: Item, now: Instant) -> Step:
+    """One item of an approved request becomes a grant that waits for its window."""
+    opens_at = max(now, request.terms.start) if request.terms.start else now
+    fact = Fact(
+        name="grant.readied",
+        subject=request.id,
+        actor=SYSTEM,
+        data={
+            "grant": grant_id,
+            "request": request.id,
+            "at": wire(now),
+            "principal": request.terms.principal,
+            "role": item.role,
+            "role_digest": item.role_digest,
+            "opens_at": wire(opens_at),
+            "claim_by": wire(opens_at + CLAIM_WITHIN),
+            "duration_seconds": whole_seconds(request.terms.duration),
+            "start": wire(request.terms.start) if request.terms.start else None,
+        },
+    )
+    return moved(None, evolve(None, fact), fact)
+
+
+def end_of(grant: Grant, now: Instant) -> Instant:
+    """The end of a window that opens at `now`: a late opening never shifts an asked window."""
+    return (grant.start or now) + grant.duration
+
+
+def intend(grant: Grant, assignment: Assignment | None, opening: Opening, now: Instant) -> Step:
+    """Seal the intent and the absolute end. Only after this is committed may the cloud be called.
+
+    `assignment` is the row of the same natural key, if there is one.
+
+    Raises:
+        Stale: not ready, too early, past claim-by, or the asked window is already over.
+    """
+    if now < grant.opens_at:
+        raise Stale("too_early", f"`{grant.id}` opens at {wire(grant.opens_at)}", "wait")
+    ends_at = end_of(grant, now)
+    if now >= grant.claim_by or ends_at <= now:
+        raise Stale(
+            "not_claimed", f"`{grant.id}` had to open by {wire(grant.claim_by)}", "ask again"
+        )
+    fact = Fact(
+        name="grant.intended",
+        subject=grant.request,
+        actor=SYSTEM,
+        data={
+            "grant": grant.id,
+            "request": grant.request,
+            "at": wire(now),
+            "ends_at": wire(ends_at),
+            "assignment": assignment.id if assignment else opening.assignment_id,
+            "connector": opening.key.connector,
+            "account": opening.key.account,
+            "native_role": opening.key.native_role,
+            "native_principal": opening.key.native_principal,
+            "stood_before": assignment.stood_before if assignment else opening.stood_before,
+            "exposure_seconds": whole_seconds(opening.exposure),
+            "rules_digest": opening.rules_digest,
+            "carrier": opening.carrier,
+            "requirement": opening.requirement,
+        },
+    )
+    held = hold(assignment, fact)
+    expected = assignment.version if assignment else 0
+    step = moved(grant, evolve(grant, fact), fact)
+    return Step((*step.changes, Change(expected, held)), step.facts)
+
+
+def opened(grant: Grant, cloud_at: Instant, receipt: Mapping[str, str], now: Instant) -> Step:
+    """The cloud said yes."""
+    return told(grant, "grant.opened", now, {"cloud_at": wire(cloud_at), "receipt": dict(receipt)})
+
+
+def failed(
+    grant: Grant,
+    assignment: Assignment | None,
+    cause: Cause,
+    why: str,
+    now: Instant,
+    actor: str = SYSTEM,
+) -> Step:
+    """It will not open: decided before intent, or a plain no of the cloud after it."""
+    step = told(grant, "grant.failed", now, {"cause": cause.value, "why": why}, actor)
+    if assignment is None or grant.id not in assignment.holders:
+        return step
+    return Step(
+        (*step.changes, Change(assignment.version, let_go(assignment, step.facts[0]))), step.facts
+    )
+
+
+def noted(
+    grant: Grant, at_step: str, outcome: Outcome, code: str, tries: int, now: Instant
+) -> Step:
+    """A call came back without settling anything; the grant stays where it is."""
+    data = {"step": at_step, "outcome": outcome.value, "code": code, "tries": tries}
+    return told(grant, "grant.noted", now, data)
+
+
+def told(
+    grant: Grant, name: str, now: Instant, more: Mapping[str, object], actor: str = SYSTEM
+) -> Step:
+    """The Step of one event of this grant's table."""
+    fact = Fact(
+        name=name,
+        subject=grant.request,
+        actor=actor,
+        data={"grant": grant.id, "request": grant.request, "at": wire(now), **more},
+    )
+    return moved(grant, evolve(grant, fact), fact)
+
+
+def evolve(before: Grant | None, fact: Fact) -> Grant:
+    """The grant after `fact`. The only function that makes or changes one."""
+    data = fact.data
+    state = TABLE.next(before.state if before else None, fact.name)
+    at = parse_instant(str(data["at"]))
+    if before is None:
+        return _readied(fact, at)
+    after = replace(before, state=state, version=before.version + 1)
+    match fact.name:
+        case "grant.intended":
+            return replace(
+                after,
+                ends_at=parse_instant(data["ends_at"]),
+                assignment=data["assignment"],
+                exposure=timedelta(seconds=data["exposure_seconds"]),
+                outcome="",
+                tries=0,
+            )
+        case "grant.opened":
+            return replace(after, opened_at=at, outcome="", tries=0)
+        case "grant.failed":
+            return replace(after, cause=data["cause"], outcome="")
+        case "grant.noted":
+            return replace(after, outcome=data["outcome"], tries=data["tries"])
+        case "session.issued":
+            return replace(after, sessions=before.sessions + 1)
+        case "grant.closing":
+            return replace(after, closing_at=at, end_reason=data["reason"], outcome="", tries=0)
+        case "grant.removed":
+            return replace(
+                after,
+                removed_at=at,
+                residual_until=parse_instant(data["residual_until"]),
+                still_held_by=data["still_held_by"],
+                outcome="",
+                tries=0,
+            )
+        case "grant.contradicted":
+            return replace(after, removed_at=None, residual_until=None)
+        case _:
+            return replace(after, gone_at=at, proof=data["proof"], outcome="")
+
+
+def _readied(fact: Fact, at: Instant) -> Grant:
+    data = fact.data
+    return Grant(
+        id=data["grant"],
+        request=data["request"],
+        principal=data["principal"],
+        role=data["role"],
+        role_digest=data["role_digest"],
+        state=S.READY,
+        opens_at=parse_instant(data["opens_at"]),
+        claim_by=parse_instant(data["claim_by"]),
+        duration=timedelta(seconds=data["duration_seconds"]),
+        start=parse_instant(data["start"]) if data["start"] else None,
+        ends_at=None,
+        assignment="",
+        exposure=timedelta(0),
+        opened_at=None,
+        closing_at=None,
+        end_reason="",
+        removed_at=None,
+        residual_until=None,
+        gone_at=None,
+        proof="",
+        cause="",
+        outcome="",
+        tries=0,
+        sessions=0,
+        still_held_by="",
+        version=1,
+    )

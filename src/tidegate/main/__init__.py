@@ -1,0 +1,11 @@
+"""The only place that reads configuration, wires adapters, and owns the real clock and randomness."""
+
+
+def run() -> None:
+    """The `tidegate` command."""
+    from tidegate.main.logs import log_quietly
+    from tidegate.main.machine import ThisMachine
+    from tidegate.shell.cli import program
+
+    log_quietly()
+    program(ThisMachine())

@@ -1,0 +1,348 @@
+"""`tidegate demo`: the whole path on a sandbox cloud, told in plain words, each claim checked.
+
+Three people act through the command line; the AWS clients are the unmodified ones. The cloud is an
+emulator that enforces signatures, policies and expiry over HTTP; what it does not enforce is in
+docs/connectors/aws.md.
+"""
+
+import json
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tidegate.base.errors import TidegateError
+from tidegate.base.when import parse_instant
+from tidegate.main.sandbox_stage import Keys, Stage
+
+WINDOW = "15s"
+LATE_SECONDS = 1.0  # how late the cloud may refuse
+LIST_USERS = ("iam", "list-users", "--output", "text", "--query", "Users[].UserName")
+
+
+@dataclass(slots=True)
+class Telling:
+    """Says what happens as it happens, and keeps every check for the end."""
+
+    quiet: bool
+    began: float
+    checks: list[dict[str, Any]] = field(default_factory=list)
+
+    def act(self, title: str) -> None:
+        """A new part of the play."""
+        self._say(f"\n{title}\n{'─' * len(title)}")
+
+    def tell(self, words: str) -> None:
+        """Something that happened."""
+        self._say(f"  {words}")
+
+    def check(self, name: str, ok: bool, words: str) -> bool:
+        """Something that must be so."""
+        self.checks.append({"check": name, "ok": ok, "says": words})
+        self._say(f"  {'✓' if ok else '✗'} {words}")
+        return ok
+
+    def show(self, text: str) -> None:
+        """Something printed by a command, indented."""
+        for line in text.rstrip().splitlines():
+            self._say(f"    {line}")
+
+    def _say(self, line: str) -> None:
+        if not self.quiet:
+            print(line, flush=True)  # noqa: T201 - this is what the demo is for
+
+
+def play(as_json: bool, keep: bool) -> int:
+    """Run the demo. Returns 0 when every check held, else 1. Leaves no process behind.
+
+    Args:
+        as_json: print one object with each check at the end, and nothing else.
+        keep: leave the temporary directory for a look.
+    """
+    told = Telling(as_json, time.monotonic())
+    directory = tempfile.mkdtemp(prefix="tidegate-demo-")
+    fault = ""
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        told.tell("starting a sandbox cloud and a server on free loopback ports …")
+        with Stage(Path(directory)) as stage:
+            for act in (healthy_path, killed_in_the_middle, revoked_early):
+                act(stage, told)
+    except TidegateError as error:
+        fault = error.message
+    except KeyboardInterrupt:
+        fault = "interrupted"
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        if not keep:
+            _remove(Path(directory))
+    return _finish(told, fault, directory if keep else "", as_json)
+
+
+def healthy_path(stage: Stage, told: Telling) -> None:
+    """Denied before, allowed during, denied after; traced, packed and verified."""
+    told.act("1. The healthy path: request → approve → grant → run → expire")
+    own = _own_keys(stage)
+    before = stage.aws("ana", own.environment(), *LIST_USERS)
+    told.check(
+        "denied_before",
+        "AccessDenied" in before.err,
+        "before: ana's own AWS keys list no users: AccessDenied",
+    )
+    _, grant = _granted(stage, told, "ana", "INC-4711 roll back the gateway")
+    listed = stage.tidegate("ana", "exec", grant["id"], "--", "aws", *LIST_USERS)
+    told.check(
+        "allowed_during",
+        listed.code == 0 and "ana" in listed.out,
+        "during: `tidegate exec … -- aws iam list-users` lists the account's users",
+    )
+    keys = _held_keys(stage, "ana", grant["id"])
+    profile = {"AWS_CONFIG_FILE": str(_profile(stage, grant["id"])), "AWS_PROFILE": "held"}
+    inside = stage.aws("ana", profile, *LIST_USERS)
+    told.check(
+        "profile_during",
+        inside.code == 0,
+        "during: the plain AWS CLI works through `credential_process = tidegate-credentials …`",
+    )
+    told.tell(f"the window ends at {grant['ends_at']}; ana keeps calling, with keys she kept …")
+    late = _lateness(stage, keys, grant["ends_at"])
+    told.check(
+        "cloud_denied_in_time",
+        late is not None and late <= LATE_SECONDS,
+        _lateness_words(late),
+    )
+    kept = stage.aws("ana", keys.environment(), *LIST_USERS)
+    told.check(
+        "denied_after",
+        "AccessDenied" in kept.err,
+        "after: the AWS CLI with keys kept from inside the window: AccessDenied",
+    )
+    through = stage.aws("ana", profile, *LIST_USERS)
+    told.check(
+        "profile_after",
+        "AccessDenied" in through.err,
+        "after: the AWS CLI through the profile (`--expiration sts`): AccessDenied by the cloud",
+    )
+    refused = stage.tidegate("ana", "exec", grant["id"], "--", "aws", *LIST_USERS)
+    told.check("broker_refuses", refused.code != 0, f"after: Tidegate: {_line(refused.err)}")
+    _closed(stage, told, "ana", grant["id"], "first")
+    told.tell(f"`tidegate trace {grant['id']}` walks the five stages:")
+    told.show(stage.tidegate("bo", "trace", grant["id"]).out)
+    _verified(stage, told, grant["id"], "first")
+
+
+def killed_in_the_middle(stage: Stage, told: Telling) -> None:
+    """SIGKILL mid-window: the cloud refuses at the deadline by itself; a restart closes."""
+    told.act("2. The same, with Tidegate killed in the middle")
+    _, grant = _granted(stage, told, "ana", "INC-4712 rotate the certificates")
+    keys = _held_keys(stage, "ana", grant["id"])
+    profile = {"AWS_CONFIG_FILE": str(_profile(stage, grant["id"])), "AWS_PROFILE": "held"}
+    stage.aws("ana", profile, *LIST_USERS)
+    stage.stop_server(signal.SIGKILL)
+    told.check(
+        "server_dead",
+        not stage.answers(),
+        "the server's process group got SIGKILL; its port is dead",
+    )
+    still = stage.aws("ana", profile, *LIST_USERS)
+    told.check(
+        "works_while_dead",
+        still.code == 0,
+        "inside the window the AWS CLI goes on working: ana is not stopped by our outage",
+    )
+    late = _lateness(stage, keys, grant["ends_at"])
+    told.check(
+        "cloud_denied_while_dead",
+        late is not None and late <= LATE_SECONDS and not stage.answers(),
+        f"nobody of ours is alive, and still: {_lateness_words(late)}",
+    )
+    through = stage.aws("ana", profile, *LIST_USERS)
+    told.check(
+        "profile_denied_while_dead",
+        "AccessDenied" in through.err,
+        "the unmodified AWS CLI is refused by the cloud as well",
+    )
+    stage.start_server()
+    told.tell("the server is started again …")
+    _closed(stage, told, "ana", grant["id"], "killed")
+    _verified(stage, told, grant["id"], "killed")
+
+
+def revoked_early(stage: Stage, told: Telling) -> None:
+    """One of two sessions on the same role is revoked; it ends at once, the other goes on."""
+    told.act("3. Revoked early: one session ends at once, another on the same role goes on")
+    _, anas = _granted(stage, told, "ana", "INC-4713 look at the queue", "10m")
+    _, cys = _granted(stage, told, "cy", "INC-4713 look at the queue as well", "10m")
+    held = {
+        name: _held_keys(stage, name, grant["id"]) for name, grant in (("ana", anas), ("cy", cys))
+    }
+    calls = [stage.aws(name, keys.environment(), *LIST_USERS) for name, keys in held.items()]
+    both = all(call.code == 0 for call in calls)
+    told.check("both_allowed", both, "ana and cy both act as administrators")
+    ended = stage.tidegate("bo", "revoke", anas["id"], "--comment", "wrong account", "--json")
+    refused = stage.aws("ana", held["ana"].environment(), *LIST_USERS)
+    told.check(
+        "revoked_at_once",
+        ended.code == 0 and "AccessDenied" in refused.err,
+        "bo revokes ana's grant: her very next call is refused by the cloud",
+    )
+    goes_on = stage.aws("cy", held["cy"].environment(), *LIST_USERS)
+    told.check("other_goes_on", goes_on.code == 0, "cy's session on the same role goes on")
+    _closed(stage, told, "ana", anas["id"], "revoked")
+    done = stage.tidegate("cy", "done", cys["id"], "--json")
+    told.check("done", done.code == 0, "cy is finished and says so: `tidegate done`")
+    _closed(stage, told, "cy", cys["id"], "done")
+    health = stage.tidegate("bo", "doctor", "--json")
+    told.check("doctor", health.code == 0, "`tidegate doctor` finds nothing wrong")
+
+
+def _granted(
+    stage: Stage, told: Telling, person: str, reason: str, window: str = WINDOW
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    ticket = reason.split()[0]
+    words = ("--for", window, "--reason", reason, "--ticket", ticket, "--json")
+    asked = stage.tidegate(person, "request", "aws-demo/admin", *words).json()
+    told.tell(f"{person} asks for aws-demo/admin for {window}: {asked.get('says', asked)}")
+    if person == "ana" and not any(c["check"] == "self_approval" for c in told.checks):
+        own = stage.tidegate(person, "approve", asked["id"], "--yes")
+        told.check("self_approval", own.code == 3, f"ana approves it herself: {_line(own.err)}")
+    voted = stage.tidegate("bo", "approve", asked["id"], "--yes", "--json")
+    told.tell(f"bo approves exactly what was shown: {voted.json().get('says', voted.err)}")
+    grant = stage.wait_for(person, asked["id"], "open", "failed")
+    told.check(
+        f"opened_{grant.get('id', '?')}",
+        grant.get("state") == "open",
+        f"{grant.get('says', grant)}",
+    )
+    return asked, grant
+
+
+def _closed(stage: Stage, told: Telling, person: str, grant: str, name: str) -> None:
+    found = stage.wait_for(person, grant, "gone")
+    told.check(
+        f"gone_{name}",
+        found.get("state") == "gone" and found.get("proof") == "denied",
+        f"closed by itself: {found.get('says', found)}",
+    )
+
+
+def _verified(stage: Stage, told: Telling, grant: str, name: str) -> None:
+    path = stage.directory / f"{name}.pack.zip"
+    packed = stage.tidegate("bo", "evidence", "pack", grant, "-o", str(path))
+    checked = stage.tidegate(
+        "cy", "evidence", "verify", str(path), "--key", str(stage.key_file), "--json"
+    )
+    ok = packed.code == 0 and checked.code == 0 and checked.json().get("ok") is True
+    told.check(f"pack_{name}", ok, "the evidence pack verifies offline, with nothing but the key")
+    data = bytearray(path.read_bytes())
+    at = data.find(b"INC-47")
+    data[at + 5] ^= 1
+    forged = path.with_name(f"{name}.forged.zip")
+    forged.write_bytes(bytes(data))
+    caught = stage.tidegate("cy", "evidence", "verify", str(forged), "--key", str(stage.key_file))
+    told.check(f"forged_{name}", caught.code != 0, "one letter changed in it, and it does not")
+
+
+def _own_keys(stage: Stage) -> Keys:
+    iam = stage.sandbox.client("iam")
+    iam.create_user(UserName="ana")
+    made = iam.create_access_key(UserName="ana")["AccessKey"]
+    return Keys(made["AccessKeyId"], made["SecretAccessKey"])
+
+
+def _held_keys(stage: Stage, person: str, grant: str) -> Keys:
+    found = stage.tidegate(person, "credentials", grant, "--json").json()
+    return Keys(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
+
+
+def _profile(stage: Stage, grant: str) -> Path:
+    path = stage.directory / f"{grant}.aws-config"
+    path.write_text(
+        f"[profile held]\nregion = us-east-1\n"
+        f"credential_process = tidegate-credentials {grant} --expiration sts\n"
+    )
+    return path
+
+
+def _lateness(stage: Stage, keys: Keys, ends_at: str) -> float | None:
+    """Seconds from the end to the start of the last call that was still allowed; None if it never
+    ended. A call that started before the end counts as in time.
+    """
+    iam = stage.sandbox.client(
+        "iam", keys.access_key_id, keys.secret_access_key, keys.session_token
+    )
+    end = parse_instant(ends_at).timestamp()
+    last = end
+    while (began := _now()) < end + 5 * LATE_SECONDS:
+        if not _allowed(iam.list_users):
+            return max(0.0, last - end)
+        last = began
+        time.sleep(0.02)
+    return None
+
+
+def _allowed(call: Callable[[], object]) -> bool:
+    from botocore.exceptions import ClientError
+
+    try:
+        call()
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "AccessDenied":
+            return False
+        raise
+    return True
+
+
+def _lateness_words(late: float | None) -> str:
+    if late is None:
+        return "the cloud went on allowing calls after the end"
+    if late == 0:
+        return "the cloud refused every call that started at or after the end"
+    return f"the last call the cloud allowed started {late * 1000:.0f} ms after the end"
+
+
+def _now() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+def _line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else "(nothing)"
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _remove(directory: Path) -> None:
+    import shutil
+
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _finish(told: Telling, fault: str, kept: str, as_json: bool) -> int:
+    ok = not fault and bool(told.checks) and all(check["ok"] for check in told.checks)
+    seconds = round(time.monotonic() - told.began, 1)
+    failed = [check["check"] for check in told.checks if not check["ok"]]
+    if as_json:
+        print(  # noqa: T201
+            json.dumps(
+                {"ok": ok, "seconds": seconds, "fault": fault, "kept": kept, "checks": told.checks}
+            )
+        )
+        return 0 if ok else 1
+    told.act(f"{len(told.checks) - len(failed)} of {len(told.checks)} checks held, {seconds} s")
+    if fault:
+        told.tell(f"stopped: {fault}")
+    if failed:
+        told.tell(f"did not hold: {', '.join(failed)}")
+    if kept:
+        told.tell(f"everything is in {kept}")
+    if ok:
+        told.tell(
+            "Access opened for a reason, was used, and ended: also with nobody left to end it."
+        )
+    return 0 if ok else 1

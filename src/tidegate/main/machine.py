@@ -1,0 +1,94 @@
+"""This machine as the command line sees it. Light on purpose: most commands only call a server, so
+whatever opens an installation is imported by the method that does.
+"""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tidegate.base.when import Instant
+
+if TYPE_CHECKING:
+    from tidegate.evidence.verify import LogReport
+    from tidegate.shell.cli.local import Account
+
+Plain = Mapping[str, Any]
+
+
+class ThisMachine:
+    """`shell.cli.local.Local`, for real."""
+
+    def clock(self) -> Instant:
+        """The instant now."""
+        return datetime.now(UTC)
+
+    def randomness(self, count: int) -> bytes:
+        """`count` bytes nobody can guess."""
+        return os.urandom(count)
+
+    def pause(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def init(self, directory: Path, origin: str, accounts: "Sequence[Account]") -> Plain:
+        """Make an installation; every account named is an operator."""
+        from tidegate.main import local
+
+        return local.init(directory, origin, accounts)
+
+    def serve(self, config: Path, host: str, port: int) -> int:
+        """Serve until told to stop."""
+        from tidegate.main import local
+
+        return local.serve(config, host, port)
+
+    def check(self, config: Path) -> Sequence[Plain]:
+        """Everything wrong or odd with an installation's files."""
+        from tidegate.main import local
+
+        return local.check(config)
+
+    def demo(self, as_json: bool, keep: bool) -> int:
+        """Play the whole path on a sandbox cloud."""
+        from tidegate.main.demo import play
+
+        return play(as_json, keep)
+
+    def account_add(self, config: Path, account: "Account") -> Plain:
+        """Make a local account."""
+        from tidegate.main import local
+
+        return local.account_add(config, account)
+
+    def account_list(self, config: Path) -> Sequence[Plain]:
+        """Every local account with the groups the file gives it."""
+        from tidegate.main import local
+
+        return local.account_list(config)
+
+    def account_enable(self, config: Path, login: str, enabled: bool) -> Plain:
+        """Let an account sign in, or stop it and end its tokens."""
+        from tidegate.main import local
+
+        return local.account_enable(config, login, enabled)
+
+    def account_password(self, config: Path, login: str, password: str) -> Plain:
+        """Set a new password and end every token of the account."""
+        from tidegate.main import local
+
+        return local.account_password(config, login, password)
+
+    def verify_log(self, config: Path, since: Sequence[str]) -> "LogReport":
+        """Check the whole log against remembered or witnessed checkpoints."""
+        from tidegate.main import local
+
+        return local.verify_log(config, since)
+
+    def rebuild_check(self, config: Path) -> Sequence[Plain]:
+        """Rebuild the state from events; every row that differs (I7)."""
+        from tidegate.main import local
+
+        return local.rebuild_check(config)

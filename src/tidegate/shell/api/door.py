@@ -1,0 +1,126 @@
+"""The door: who is calling, and that every refusal is on record before it is answered.
+
+Closed by default: a route is public only when it says so (`opt={PUBLIC: True}`). Cookies are never
+read and forwarded headers never believed, so neither a browser nor a proxy header can be somebody.
+"""
+
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+import structlog
+from litestar.concurrency import sync_to_thread
+from litestar.datastructures import Headers
+from litestar.enums import ScopeType
+from litestar.exceptions import NotFoundException
+from litestar.middleware import ASGIMiddleware
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from tidegate.base.errors import (
+    AskedWrongly,
+    NotAllowed,
+    NotFound,
+    NotSignedIn,
+    TidegateError,
+    WorldFailed,
+    one_line,
+)
+from tidegate.flow.house import Actor, House
+from tidegate.flow.refusing import Refusals
+from tidegate.shell.identity import who
+
+log = structlog.get_logger("tidegate.api")
+
+PUBLIC = "tidegate_public"
+OPENAPI_PATH = "/api/openapi.json"
+LONGEST_BEARER = 200  # characters; ours have 47
+IPV6_NETWORK = 64  # bits: what one subscriber is given to choose addresses from
+WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+
+class Door(ASGIMiddleware):
+    """Lets a call in as somebody, or not at all."""
+
+    scopes = (ScopeType.HTTP,)
+
+    def __init__(self, house: House, refusals: Refusals) -> None:
+        self._house = house
+        self._refusals = refusals
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        """Look at one call. Raises what the error table tells."""
+        if scope["path"].startswith(f"{OPENAPI_PATH}/"):
+            raise NotFoundException  # the framework would answer with a page of its own
+        actor = None
+        if not _is_public(scope):
+            text = bearer_of(scope)
+            actor = await sync_to_thread(self._enter, text, source_of(scope))
+            scope["user"], scope["auth"] = actor, text
+        _check_media_type(scope)
+        state: dict[str, Any] = scope["state"]
+
+        async def sealed_first(message: Message) -> None:
+            fault = state.get("fault")
+            if message["type"] == "http.response.start" and actor is not None and fault is not None:
+                await sync_to_thread(self._seal, actor, scope, fault)
+            await send(message)
+
+        await next_app(scope, receive, sealed_first)
+
+    def _enter(self, bearer: str | None, source: str) -> Actor:
+        try:
+            return who(self._house, bearer)
+        except NotSignedIn:
+            self._refusals.failed_signin(self._house, source)
+            raise
+
+    def _seal(self, actor: Actor, scope: Scope, fault: TidegateError) -> None:
+        if not isinstance(fault, NotAllowed | NotFound):
+            return
+        command = str(getattr(scope["route_handler"], "operation_id", ""))
+        ids = [str(value) for value in scope.get("path_params", {}).values()]
+        about = one_line((ids or [scope["path"]])[0])
+        try:
+            self._refusals.refused(self._house, actor.id, command, about, fault)
+        except WorldFailed as closed:
+            log.error("a refusal could not be sealed", code=closed.code, refused=fault.code)
+
+
+def bearer_of(scope: Scope) -> str | None:
+    """The token of the Authorization header (RFC 6750, section 2.1); None without exactly one."""
+    given = Headers.from_scope(scope).getall("authorization", [])
+    if len(given) != 1 or len(given[0]) > LONGEST_BEARER:
+        return None
+    scheme, _, token = given[0].partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def source_of(scope: Scope) -> str:
+    """Where the connection comes from: the peer itself, an IPv6 network as one."""
+    client = scope["client"]
+    host = client[0] if client else "unknown"
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host[:60]
+    if isinstance(address, IPv6Address):
+        shift = address.max_prefixlen - IPV6_NETWORK
+        return f"{IPv6Address(int(address) >> shift << shift)}/{IPV6_NETWORK}"
+    return str(address)
+
+
+def _is_public(scope: Scope) -> bool:
+    return bool(scope["route_handler"].opt.get(PUBLIC)) or scope["path"] == OPENAPI_PATH
+
+
+def _check_media_type(scope: Scope) -> None:
+    headers = Headers.from_scope(scope)
+    empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+    if scope.get("method") not in WITH_BODY or empty:
+        return
+    given = headers.get("content-type", "")
+    if given.partition(";")[0].strip().lower() != "application/json":
+        raise AskedWrongly(
+            "not_json",
+            f"expected a body of type `application/json`, got `{given[:60]}`",
+            "send JSON and say so",
+        )

@@ -1,0 +1,264 @@
+"""Things to views: personal texts resolved, missing votes counted, exposure put in words.
+
+Reads only. Decides nothing: who may see what was asked before.
+"""
+
+from datetime import timedelta
+
+from tidegate.approve import still_missing
+from tidegate.base.errors import AskedWrongly, TidegateError
+from tidegate.base.when import Instant, whole_seconds, wire
+from tidegate.catalogue import Role, Target, role_of_entry
+from tidegate.flow.allowing import is_auditor, is_operator
+from tidegate.flow.asking import Weighed
+from tidegate.flow.house import Actor, House
+from tidegate.flow.people import approvers, shown_name
+from tidegate.flow.reading import entry_of
+from tidegate.grant import Grant
+from tidegate.request import Item, Request, RequestState, Vote
+from tidegate.shell.api.views import (
+    GrantView,
+    ItemView,
+    MeView,
+    Person,
+    PreviewView,
+    RequestView,
+    RoleView,
+    TargetView,
+    TokenView,
+    VoteView,
+    WeighedItem,
+)
+from tidegate.shell.api.words import exposure_says, grant_says, request_says
+from tidegate.store import Token
+
+Exposure = tuple[timedelta | None, bool | None]  # the worst case, and whether the cloud ends it
+
+
+class Renderer:
+    """Renders the things of one answer at one instant; looks each name and role up once."""
+
+    def __init__(self, house: House, now: Instant) -> None:
+        self._house = house
+        self._now = now
+        self._persons: dict[str, Person] = {}
+        self._exposures: dict[str, Exposure] = {}
+
+    def request(self, request: Request) -> RequestView:
+        """A request as it is now."""
+        terms = request.terms
+        missing = self._missing(request)
+        lacking = [need for needs in missing.values() for need in needs]
+        grants = self._grants_of(request)
+        return RequestView(
+            id=request.id,
+            state=request.state.value,
+            says=request_says(request, list(dict.fromkeys(lacking)), grants),
+            principal=self.person(terms.principal),
+            items=[self._item(item, missing.get(item.role, [])) for item in terms.items],
+            duration_seconds=whole_seconds(terms.duration),
+            start=_wire(terms.start),
+            reason=self._house.store.text(terms.reason),
+            ticket=terms.ticket,
+            emergency=terms.emergency,
+            digest=request.digest,
+            rules_digest=terms.rules_digest,
+            filed_at=wire(request.filed_at),
+            decide_by=wire(request.decide_by),
+            decided_at=_wire(request.decided_at),
+            votes=[self._vote(vote) for vote in request.votes],
+            code=request.code,
+            why=request.why,
+            grants=grants,
+        )
+
+    def grant(self, grant: Grant) -> GrantView:
+        """A grant as it is now."""
+        declared, native = self._exposure(grant.role_digest)
+        exposure = grant.exposure if grant.ends_at is not None else declared
+        left = max(grant.ends_at - self._now, timedelta(0)) if grant.ends_at is not None else None
+        return GrantView(
+            id=grant.id,
+            request=grant.request,
+            principal=self.person(grant.principal),
+            role=grant.role,
+            state=grant.state.value,
+            says=grant_says(grant, self._now),
+            duration_seconds=whole_seconds(grant.duration),
+            opens_at=wire(grant.opens_at),
+            claim_by=wire(grant.claim_by),
+            ends_at=_wire(grant.ends_at),
+            remaining_seconds=_seconds(left),
+            opened_at=_wire(grant.opened_at),
+            closing_at=_wire(grant.closing_at),
+            end_reason=grant.end_reason,
+            removed_at=_wire(grant.removed_at),
+            residual_until=_wire(grant.residual_until),
+            gone_at=_wire(grant.gone_at),
+            proof=grant.proof,
+            cause=grant.cause,
+            outcome=grant.outcome,
+            tries=grant.tries,
+            sessions=grant.sessions,
+            still_held_by=grant.still_held_by,
+            exposure_seconds=_seconds(exposure),
+            exposure=exposure_says(exposure, native),
+        )
+
+    def person(self, principal_id: str) -> Person:
+        """A principal as people know it."""
+        if principal_id not in self._persons:
+            name = shown_name(self._house, principal_id)
+            self._persons[principal_id] = Person(id=principal_id, name=name)
+        return self._persons[principal_id]
+
+    def preview(self, weighed: Weighed) -> PreviewView:
+        """What the rules in force say of an ask."""
+        code, why = weighed.refusal or ("allowed", "the rules permit it")
+        items = [
+            WeighedItem(
+                role=item.role,
+                allowed=verdict.allowed,
+                carrier=verdict.carrier,
+                requirement=item.requirement,
+                rules=list(verdict.rules),
+                max_seconds=_seconds(verdict.max),
+                code=verdict.code,
+                why=verdict.why,
+                exposure_seconds=whole_seconds(exposure),
+                exposure=exposure_says(exposure, self._exposure(item.role_digest)[1]),
+            )
+            for item, verdict, exposure in zip(
+                weighed.terms.items, weighed.verdicts, weighed.exposures, strict=True
+            )
+        ]
+        return PreviewView(allowed=weighed.refusal is None, code=code, why=why, items=items)
+
+    def target(self, target: Target) -> TargetView:
+        """A target with its roles, by id."""
+        roles = self._house.laws.catalogue.roles
+        return TargetView(
+            id=target.id,
+            owner=target.owner,
+            labels=list(target.labels),
+            time_zone=target.time_zone,
+            roles=[
+                _role(self._house, target, roles[name])
+                for name in sorted(roles)
+                if roles[name].target == target.id
+            ],
+        )
+
+    def me(self, actor: Actor, token: Token) -> MeView:
+        """The caller."""
+        return MeView(
+            id=actor.id,
+            name=self.person(actor.id).name,
+            login=actor.principal.subject,
+            groups=sorted(actor.groups),
+            operator=is_operator(self._house, actor),
+            auditor=is_auditor(self._house, actor),
+            token_id=token.id,
+            token_until=wire(token.until),
+        )
+
+    def token(self, text: str, token: Token) -> TokenView:
+        """A token just made, with its text."""
+        return TokenView(
+            token=text,
+            token_id=token.id,
+            principal=self.person(token.principal),
+            label=token.label,
+            until=wire(token.until),
+        )
+
+    def _item(self, item: Item, missing: list[str]) -> ItemView:
+        exposure, native = self._exposure(item.role_digest)
+        role = self._house.laws.catalogue.roles.get(item.role)
+        return ItemView(
+            role=item.role,
+            title=role.title if role else "",
+            role_digest=item.role_digest,
+            carrier=item.carrier,
+            requirement=item.requirement,
+            rules=list(item.rules),
+            missing=missing,
+            exposure_seconds=_seconds(exposure),
+            exposure=exposure_says(exposure, native),
+        )
+
+    def _vote(self, vote: Vote) -> VoteView:
+        return VoteView(
+            id=vote.id,
+            voter=self.person(vote.voter),
+            choice=vote.choice,
+            digest=vote.digest,
+            groups=list(vote.groups),
+            comment=self._house.store.text(vote.comment) if vote.comment else None,
+            at=wire(vote.at),
+        )
+
+    def _missing(self, request: Request) -> dict[str, list[str]]:
+        """Per role what is missing, as voters are known now; nothing once it is decided."""
+        if request.state is not RequestState.PENDING:
+            return {}
+        voters = approvers(self._house, (vote.voter for vote in request.votes))
+        needs = still_missing(request, voters)
+        return {role: [need.text for need in lacking] for role, lacking in needs.items()}
+
+    def _grants_of(self, request: Request) -> list[str]:
+        if request.state is not RequestState.APPROVED:
+            return []
+        return sorted(grant.id for grant in self._house.store.grants(request=request.id))
+
+    def _exposure(self, role_digest: str) -> Exposure:
+        """Of the entry that was asked for, not of today's catalogue."""
+        if role_digest not in self._exposures:
+            target, role = role_of_entry(entry_of(self._house, role_digest))
+            try:
+                connector = self._house.connector(target.connector)
+                found: Exposure = (
+                    connector.exposure(role),
+                    connector.powers(role.kind).native_deadline,
+                )
+            except AskedWrongly:  # no such connector any more, or it lost that kind
+                found = (None, None)
+            self._exposures[role_digest] = found
+        return self._exposures[role_digest]
+
+
+def _role(house: House, target: Target, role: Role) -> RoleView:
+    try:
+        connector = house.connector(target.connector)
+        powers, exposure = connector.powers(role.kind), connector.exposure(role)
+    except TidegateError as fault:
+        return RoleView(
+            id=role.id,
+            title=role.title,
+            kind=role.kind,
+            exposure_seconds=None,
+            exposure=exposure_says(None, None),
+            native_deadline=None,
+            floor_seconds=None,
+            proof=None,
+            trouble=fault.message,
+        )
+    return RoleView(
+        id=role.id,
+        title=role.title,
+        kind=role.kind,
+        exposure_seconds=whole_seconds(exposure),
+        exposure=exposure_says(exposure, powers.native_deadline),
+        native_deadline=powers.native_deadline,
+        floor_seconds=whole_seconds(powers.floor),
+        proof=powers.proof.value,
+        trouble=None,
+    )
+
+
+def _wire(instant: Instant | None) -> str | None:
+    return wire(instant) if instant is not None else None
+
+
+def _seconds(span: timedelta | None) -> int | None:
+    return whole_seconds(span) if span is not None else None

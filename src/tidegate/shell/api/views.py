@@ -1,0 +1,207 @@
+"""What is answered: one dataclass a resource. OpenAPI is drawn from these.
+
+Instants are RFC 3339 in UTC with milliseconds; durations are whole seconds. `says` is one sentence
+for people: what happened, and what happens next.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """A principal by its id, and by the name people know."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenView:
+    """A new token. `token` is said this once and kept nowhere."""
+
+    token: str
+    token_id: str
+    principal: Person
+    label: str
+    until: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeView:
+    """Who the token belongs to, as known now. `groups` holds the ancestors too."""
+
+    id: str
+    name: str
+    login: str
+    groups: list[str]
+    operator: bool
+    auditor: bool
+    token_id: str
+    token_until: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleView:
+    """A role that can be asked for.
+
+    `native_deadline`: the cloud itself refuses after the end, also when every Tidegate process is
+    dead. `proof`: the best proof its end can reach. `trouble` says why it cannot be opened at all.
+    """
+
+    id: str
+    title: str
+    kind: str
+    exposure_seconds: int | None
+    exposure: str
+    native_deadline: bool | None
+    floor_seconds: int | None
+    proof: str | None
+    trouble: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetView:
+    """A target with its roles."""
+
+    id: str
+    owner: str
+    labels: list[str]
+    time_zone: str
+    roles: list[RoleView]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetsView:
+    """Every target of the catalogue."""
+
+    targets: list[TargetView]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemView:
+    """One role of a request. `missing` is what its requirement lacks now, empty when decided."""
+
+    role: str
+    title: str
+    role_digest: str
+    carrier: str
+    requirement: str
+    rules: list[str]
+    missing: list[str]
+    exposure_seconds: int | None
+    exposure: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteView:
+    """A vote. `comment` is null when there is none or it was erased."""
+
+    id: str
+    voter: Person
+    choice: str
+    digest: str
+    groups: list[str]
+    comment: str | None
+    at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestView:
+    """A request. A vote must name its `digest`. `reason` is null when it was erased."""
+
+    id: str
+    state: str
+    says: str
+    principal: Person
+    items: list[ItemView]
+    duration_seconds: int
+    start: str | None
+    reason: str | None
+    ticket: str | None
+    emergency: bool
+    digest: str
+    rules_digest: str
+    filed_at: str
+    decide_by: str
+    decided_at: str | None
+    votes: list[VoteView]
+    code: str
+    why: str
+    grants: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestsView:
+    """A page of requests, newest first. `next_before` asks for the next one; null: no more."""
+
+    requests: list[RequestView]
+    next_before: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeighedItem:
+    """What the rules in force say of one role."""
+
+    role: str
+    allowed: bool
+    carrier: str
+    requirement: str
+    rules: list[str]
+    max_seconds: int | None
+    code: str
+    why: str
+    exposure_seconds: int
+    exposure: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewView:
+    """What filing would decide. Nothing is filed."""
+
+    allowed: bool
+    code: str
+    why: str
+    items: list[WeighedItem]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantView:
+    """A grant. `remaining_seconds` is null until its end is fixed.
+
+    `residual_until` lies ahead while a session taken before may still act. `proof` is how its end
+    is known; empty until it is over. `outcome` and `tries`: what the last calls to the cloud gave.
+    """
+
+    id: str
+    request: str
+    principal: Person
+    role: str
+    state: str
+    says: str
+    duration_seconds: int
+    opens_at: str
+    claim_by: str
+    ends_at: str | None
+    remaining_seconds: int | None
+    opened_at: str | None
+    closing_at: str | None
+    end_reason: str
+    removed_at: str | None
+    residual_until: str | None
+    gone_at: str | None
+    proof: str
+    cause: str
+    outcome: str
+    tries: int
+    sessions: int
+    still_held_by: str
+    exposure_seconds: int | None
+    exposure: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantsView:
+    """A page of grants, newest first. `next_before` asks for the next one; null: no more."""
+
+    grants: list[GrantView]
+    next_before: str | None

@@ -1,0 +1,131 @@
+"""One sentence for each state: what happened, what happens next, and nothing that is not proven.
+
+Pure. `gone` is said of a gone grant only, `refused when tried` only of the proof `denied`.
+"""
+
+from datetime import timedelta
+
+from tidegate.base.when import Instant, show_duration
+from tidegate.expire import EndReason, Proof
+from tidegate.grant import Cause, Grant, GrantState, Outcome
+from tidegate.request import Request, RequestState
+
+HOW_KNOWN = {
+    Proof.ACCEPTED: "the cloud accepted the removal",
+    Proof.REMOVED: "read back from the cloud",
+    Proof.DENIED: "tried as that access and refused",
+    Proof.QUIET: "the cloud's own trail is silent since",
+}
+WHY_FAILED = {
+    Cause.NOT_CLAIMED: "it could not be opened in time",
+    Cause.NOT_PERMITTED: "the rules in force no longer permit it",
+    Cause.ROLE_CHANGED: "the role is not what it was when it was voted on",
+    Cause.CLOUD_REFUSED: "the cloud refused",
+    Cause.JOURNAL_CLOSED: "the closing journal could not be written",
+    Cause.ENDED_BEFORE: "it was ended before it opened",
+}
+WHY_ENDED = {
+    EndReason.EXPIRED: "its time is over",
+    EndReason.DONE: "its owner is done",
+    EndReason.REVOKED: "it was revoked",
+    EndReason.PANIC: "everything was revoked",
+}
+WHAT_CAME_BACK = {
+    Outcome.UNKNOWN: "the last call got no answer",
+    Outcome.UNREACHABLE: "the cloud was not reached",
+    Outcome.REFUSED: "the cloud refused the last call",
+    Outcome.STILL_USABLE: "the read-back does not show it removed yet",
+    Outcome.CLOCK_APART: "the cloud's clock and ours disagree",
+    Outcome.NOT_PROVEN: "the stronger proof was not reached yet",
+}
+
+
+def request_says(request: Request, missing: list[str], grants: list[str]) -> str:
+    """What happened to a request, and what happens next."""
+    match request.state:
+        case RequestState.PENDING:
+            needs = " and ".join(missing) or "a decision"
+            return f"waits for {needs} until {at(request.decide_by)}, then it lapses"
+        case RequestState.APPROVED:
+            what = f"see {', '.join(grants)}" if grants else "it opens by itself"
+            return f"approved {_when(request.decided_at)}; {what}"
+        case RequestState.DENIED:
+            return f"denied by an approver {_when(request.decided_at)}; nothing opens"
+        case RequestState.REFUSED:
+            return f"refused {_when(request.decided_at)}: {request.why}"
+        case RequestState.WITHDRAWN:
+            return f"withdrawn by its owner {_when(request.decided_at)}; nothing opens"
+        case RequestState.LAPSED:
+            return f"nobody decided before {at(request.decide_by)}; nothing opens, ask again"
+
+
+def grant_says(grant: Grant, now: Instant) -> str:
+    """What happened to a grant, and what happens next, as known at `now`."""
+    match grant.state:
+        case GrantState.READY if now < grant.opens_at:
+            return f"opens {at(grant.opens_at)}"
+        case GrantState.READY:
+            return f"is being opened{_lately(grant)}; given up at {at(grant.claim_by)}"
+        case GrantState.INTENDED:
+            return (
+                f"is being opened{_lately(grant)}; whatever comes, it ends {_when(grant.ends_at)}"
+            )
+        case GrantState.OPEN if grant.ends_at is not None and now < grant.ends_at:
+            left = show_duration(grant.ends_at - now)
+            return f"open for another {left}, until {at(grant.ends_at)}"
+        case GrantState.OPEN:
+            return f"its time ended {_when(grant.ends_at)}; it is about to be closed"
+        case GrantState.CLOSING:
+            return (
+                f"is being closed since {_when(grant.closing_at)}, {_ended(grant)}{_lately(grant)};"
+                " it may still be usable until it is read back as removed"
+            )
+        case GrantState.REMOVED:
+            return _removed_says(grant, now)
+        case GrantState.GONE:
+            known = HOW_KNOWN.get(Proof(grant.proof), grant.proof) if grant.proof else "not proven"
+            return f"gone since {_when(grant.gone_at)}: {_ended(grant)}; {known}"
+        case GrantState.FAILED:
+            why = WHY_FAILED.get(Cause(grant.cause), grant.cause) if grant.cause else "it failed"
+            return f"never opened: {why}; ask again if it is still needed"
+
+
+def exposure_says(exposure: timedelta | None, native_deadline: bool | None) -> str:
+    """The worst case of an end, in words."""
+    if exposure is None or native_deadline is None:
+        return "not known: the target has no connector here"
+    worst = "at once" if not exposure else f"within {show_duration(exposure)}"
+    if native_deadline:
+        return f"an end takes effect {worst}; the cloud itself ends it, even without Tidegate"
+    return f"an end takes effect {worst}, and needs a running Tidegate: the cloud has no deadline"
+
+
+def at(instant: Instant) -> str:
+    """An instant for reading, to the second."""
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _removed_says(grant: Grant, now: Instant) -> str:
+    if grant.still_held_by:
+        return (
+            f"ended, {_ended(grant)}, and still held by {grant.still_held_by}; not ours to remove"
+        )
+    if grant.residual_until is not None and now < grant.residual_until:
+        return f"removed; a session taken before may act until {at(grant.residual_until)}"
+    return f"removed and read back{_lately(grant)}; proof that nobody can act is being sought"
+
+
+def _ended(grant: Grant) -> str:
+    return WHY_ENDED.get(EndReason(grant.end_reason), "") if grant.end_reason else "it ended"
+
+
+def _lately(grant: Grant) -> str:
+    if not grant.outcome:
+        return ""
+    came = WHAT_CAME_BACK.get(Outcome(grant.outcome), grant.outcome)
+    tries = f", try {grant.tries}" if grant.tries > 1 else ""
+    return f" ({came}{tries})"
+
+
+def _when(instant: Instant | None) -> str:
+    return at(instant) if instant is not None else "at an unknown instant"

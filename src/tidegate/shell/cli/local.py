@@ -1,0 +1,99 @@
+"""What the command line asks of the machine it runs on: given by `main`, which alone may wire it.
+
+Everything else the commands do goes through the API of a server. Nothing here is imported by the
+commands but the shapes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tidegate.base.when import Instant
+
+Plain = Mapping[str, Any]  # ready for JSON
+
+
+class Report(Protocol):
+    """The outcome of a check of evidence: `evidence.verify.LogReport` is one."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything held."""
+        ...
+
+    def as_json(self) -> Plain:
+        """Every part of it, ready for JSON."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A local account to be made. `mail` may be empty; the password is shown nowhere."""
+
+    login: str
+    password: str = field(repr=False)
+    name: str = ""
+    mail: str = ""
+
+
+class Local(Protocol):
+    """The machine: its clock and randomness, and the installation in a directory of it."""
+
+    def clock(self) -> Instant:
+        """The instant now."""
+        ...
+
+    def randomness(self, count: int) -> bytes:
+        """`count` bytes nobody can guess."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """Wait. Raises KeyboardInterrupt on Ctrl-C."""
+        ...
+
+    def init(self, directory: Path, origin: str, accounts: Sequence[Account]) -> Plain:
+        """Make an installation; every account is an operator. `{directory, config, verifier}`.
+
+        Raises AskedWrongly when one is there already.
+        """
+        ...
+
+    def serve(self, config: Path, host: str, port: int) -> int:
+        """Serve until told to stop; the exit code. Empty `host` and 0 `port`: as configured."""
+        ...
+
+    def check(self, config: Path) -> Sequence[Plain]:
+        """Everything wrong or odd with an installation's files.
+
+        Each finding: `{level: error|warning, file, line, expected, got, help, code}`.
+        """
+        ...
+
+    def demo(self, as_json: bool, keep: bool) -> int:
+        """Play the whole path on a sandbox cloud, printing as it goes; the exit code."""
+        ...
+
+    def account_add(self, config: Path, account: Account) -> Plain:
+        """Make a local account: `{principal, login, enabled}`. Raises AskedWrongly when taken."""
+        ...
+
+    def account_list(self, config: Path) -> Sequence[Plain]:
+        """Every local account: `{principal, login, name, enabled, groups: [..]}`."""
+        ...
+
+    def account_enable(self, config: Path, login: str, enabled: bool) -> Plain:
+        """Let an account sign in, or stop it and end its tokens: `{principal, login, enabled}`."""
+        ...
+
+    def account_password(self, config: Path, login: str, password: str) -> Plain:
+        """Set a new password and end every token of the account: `{principal, login}`."""
+        ...
+
+    def verify_log(self, config: Path, since: Sequence[str]) -> Report:
+        """Check the whole log of an installation against the checkpoints (notes) in `since`."""
+        ...
+
+    def rebuild_check(self, config: Path) -> Sequence[Plain]:
+        """Rebuild the state from events; what differs: `{table, id, field, expected, got}`."""
+        ...

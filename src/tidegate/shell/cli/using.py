@@ -1,0 +1,267 @@
+"""grants, exec, shell, credentials, profiles, done, revoke: using access, and giving it back."""
+
+import shlex
+from typing import TYPE_CHECKING
+
+import click
+
+from tidegate.base.errors import AskedWrongly, NotAllowed
+from tidegate.shell.cli.answer import Answer
+from tidegate.shell.cli.client import Server
+from tidegate.shell.cli.command import Desk, stopped, tool
+from tidegate.shell.cli.exits import Exit
+from tidegate.shell.cli.printing import fields, moment, table
+from tidegate.shell.cli.showing import grant_lines, grant_row
+
+if TYPE_CHECKING:
+    from tidegate.broker.holding import Holding
+
+GRANT_STATES = ("ready", "intended", "open", "closing", "removed", "gone", "failed")
+TOKEN_BYTES = 32  # of the loopback endpoint's path and token: 256 bits are not guessed
+_GRANT = click.argument("grant", metavar="GRANT")
+
+
+@tool(
+    "grants",
+    ("tidegate grants", "yours, with what is left of each"),
+    ("tidegate grants gr_01j…", "everything about one; a request id does as well"),
+    ("tidegate grants --all --state open", "for auditors: everything open now"),
+)
+@click.argument("id", default="", metavar="[GRANT]")
+@click.option("--all", "every", is_flag=True, help="Everybody's that you may see.")
+@click.option("--state", type=click.Choice(GRANT_STATES), default=None, help="Only these.")
+@click.option("--role", metavar="ROLE", default=None, help="Only of this role.")
+@click.option("--before", metavar="GRANT", default=None, help="Those made before this one.")
+def grants(
+    desk: Desk, id: str, every: bool, state: str | None, role: str | None, before: str | None
+) -> None:
+    """List grants, or show one."""
+    server = desk.server()
+    if id:
+        found = server.get("api", "grants", id)
+        desk.answer(found.plain, grant_lines(found, desk.paint))
+        return
+    view = "all" if every else "mine"
+    asked = {"view": view, "state": state, "role": role, "before": before}
+    answer = server.get("api", "grants", query=asked)
+    rows = [grant_row(item) for item in answer.parts("grants")]
+    lines = table(("GRANT", "STATE", "ROLE", "ENDS", "LEFT", "SAYS"), rows, desk.width())
+    empty = "no grants to see" if every else "you have no grants; ask with `tidegate request`"
+    desk.answer(answer.plain, lines if rows else [empty])
+    if after := answer.text("next_before"):
+        desk.tell(f"there may be more: the same with --before {after}")
+
+
+@tool(
+    "exec",
+    ("tidegate exec gr_01j… -- aws s3 ls", "one command with the keys of that grant"),
+    ("tidegate exec rq_01j… -- terraform apply", "a request id does, when one grant fits"),
+    ("tidegate exec --env gr_01j… -- ./old-tool", "static keys, for tools that know no other way"),
+    context_settings={"allow_interspersed_args": False},
+)
+@_GRANT
+@click.argument("command", nargs=-1, metavar="-- CMD...", type=click.UNPROCESSED)
+@click.option("--env", is_flag=True, help="Static keys in the environment; see below.")
+def run(desk: Desk, grant: str, command: tuple[str, ...], env: bool) -> int:
+    """Run a command with the keys of a grant; its exit code becomes ours.
+
+    Keys come from an endpoint on this machine that only the command knows, so they are renewed
+    while the grant lives and nobody sees them. With --env they stand in the command's environment:
+    no renewal, and everything it starts can read them.
+    """
+    if not command:
+        raise AskedWrongly(
+            "no_command", "expected a command, got none", "as in: tidegate exec ID -- aws s3 ls"
+        )
+    return _with_keys(desk, grant, command, env)
+
+
+@tool(
+    "shell",
+    ("tidegate shell gr_01j…", "your shell, with the keys of that grant, until you leave it"),
+    ("tidegate shell rq_01j…", "a request id does, when exactly one grant fits"),
+)
+@_GRANT
+@click.option("--env", is_flag=True, help="Static keys in the environment; see `exec --help`.")
+def shell(desk: Desk, grant: str, env: bool) -> int:
+    """Open your shell with the keys of a grant."""
+    mine = desk.environment.get("SHELL") or "/bin/sh"
+    desk.tell(f"keys of {grant} in {mine}; leave it with `exit`, and end access: `tidegate done`")
+    return _with_keys(desk, grant, (mine,), env)
+
+
+@tool(
+    "credentials",
+    ("tidegate credentials gr_01j…", "until when, and how to use them; no secret is shown"),
+    ('eval "$(tidegate credentials gr_01j… --env-export)"', "into this shell, without renewal"),
+    ("tidegate credentials gr_01j… --json", "as AWS clients read them from a process"),
+)
+@_GRANT
+@click.option("--env-export", is_flag=True, help="Print `export` lines for a shell.")
+def credentials(desk: Desk, grant: str, env_export: bool) -> None:
+    """Print the keys of a grant, for tools that `exec` cannot start."""
+    import json
+
+    from tidegate_credentials import answer
+    from tidegate_credentials.cache import Stop
+
+    name = _resolved(desk, grant) if grant.startswith("rq_") else grant
+    try:
+        keys = Answer(json.loads(answer([name], desk.environment, _seconds(desk))))
+    except Stop as stop:
+        if stop.code == Exit.ASKED_WRONGLY:
+            raise stopped(stop, AskedWrongly, "bad_grant", "see `tidegate grants`") from None
+        raise stopped(stop, NotAllowed, "no_keys", f"see `tidegate trace {grant}`") from None
+    until = moment(keys.text("Expiration"))
+    if env_export:
+        desk.tell(f"warning: static keys until {until}: no renewal, and children can read them")
+        desk.answer(keys.plain, _exports(keys))
+        return
+    desk.answer(
+        keys.plain,
+        fields(
+            [
+                ("grant", name),
+                ("key", keys.text("AccessKeyId")),
+                ("until", until),
+                ("use", f"tidegate exec {name} -- CMD, or a profile: `tidegate profiles --write`"),
+            ]
+        ),
+    )
+
+
+@tool(
+    "profiles",
+    ("tidegate profiles", "what would be written: one AWS profile a role"),
+    ("tidegate profiles --write", "writes them to ~/.aws/config, in a block of their own"),
+    ("aws --profile tidegate-aws-prod-admin s3 ls", "works while a grant of that role is open"),
+)
+@click.option("--write", is_flag=True, help="Write them to the AWS configuration.")
+@click.option("--region", metavar="REGION", default="", help="The region of every profile.")
+@click.option(
+    "--expiration", type=click.Choice(("grant", "sts")), default="grant",
+    help="Who stops clients at the end: the client itself (grant), or the cloud (sts).",
+)  # fmt: skip
+def profiles(desk: Desk, write: bool, region: str, expiration: str) -> None:
+    """AWS profiles whose keys come from your open grants."""
+    from tidegate.broker.profiles import Profile, merge, write_profiles
+
+    roles = [
+        role.exact("id")
+        for target in desk.server().get("api", "targets").parts("targets")
+        for role in target.some("roles")
+        if role.text("kind") == "iam-role"
+    ]
+    made = [Profile(role=role, region=region, expiration=expiration) for role in sorted(roles)]
+    path = desk.environment.get("AWS_CONFIG_FILE") or "~/.aws/config"
+    if write:
+        keys = desk.environment.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials"
+        write_profiles(path, made, keys)
+    plain = {
+        "path": path,
+        "written": write,
+        "profiles": [{"name": one.name, "role": one.role} for one in made],
+    }
+    if not made:
+        desk.answer(plain, ["no role gives AWS keys; see `tidegate targets`"])
+    elif write:
+        names = [f"  {one.name}" for one in made]
+        desk.answer(plain, [f"{len(made)} profiles are in {path}:", *names])
+    else:
+        desk.answer(plain, [merge("", made).rstrip(), f"# to write this to {path}: add --write"])
+
+
+@tool("done", ("tidegate done gr_01j…", "ends your own access before its time"))
+@_GRANT
+@click.option("--comment", metavar="TEXT", default="", help="Kept in the evidence.")
+def done(desk: Desk, grant: str, comment: str) -> None:
+    """End your own access early, as soon as you are finished."""
+    _end(desk, grant, comment)
+
+
+@tool(
+    "revoke",
+    ('tidegate revoke gr_01j… --comment "wrong account"', "ends somebody's access at once"),
+)
+@_GRANT
+@click.option("--comment", metavar="TEXT", required=True, help="Why, for the evidence.")
+def revoke(desk: Desk, grant: str, comment: str) -> None:
+    """End somebody's access at once."""
+    _end(desk, grant, comment)
+
+
+def _end(desk: Desk, grant: str, comment: str) -> None:
+    server = desk.server()
+    body = {"comment": comment} if comment else {}
+    ended = server.post("api", "grants", grant, "end", body=body)
+    _forget(desk, server, ended)
+    desk.answer(ended.plain, grant_lines(ended, desk.paint))
+
+
+def _forget(desk: Desk, server: Server, ended: Answer) -> None:
+    """Drop cached keys of a grant that ended, here where they may be: they are dead by now."""
+    from tidegate_credentials.cache import Stop, open_cache
+    from tidegate_credentials.keeping import forget
+
+    try:
+        folder = open_cache(str(desk.home))
+        for name in (ended.text("id"), ended.text("role")):
+            if name:
+                forget(folder, server.name, name)
+    except (Stop, OSError) as fault:
+        # The access has ended; that a dead key is still in a file is worth a word, not a failure.
+        desk.tell(f"note: cached keys were not removed: {fault}")
+
+
+def _with_keys(desk: Desk, grant: str, command: tuple[str, ...], env: bool) -> int:
+    from base64 import urlsafe_b64encode
+
+    from tidegate.broker.child import Mode, run_with
+    from tidegate.broker.container import Endpoint
+
+    mode: Mode = Mode.ENV if env else Mode.ENDPOINT
+    if env:
+        desk.tell("warning: static keys: no renewal, and everything started here can read them")
+
+    def token() -> str:
+        return urlsafe_b64encode(desk.local.randomness(TOKEN_BYTES)).decode().rstrip("=")
+
+    with Endpoint(_holding(desk, _resolved(desk, grant)), token) as endpoint:
+        return run_with(endpoint, command, desk.environment, mode=mode)
+
+
+def _holding(desk: Desk, grant: str) -> "Holding":
+    """The keys of `grant`, minted and renewed through the server."""
+    from tidegate.base.when import Instant
+    from tidegate.broker.holding import Holding
+    from tidegate.broker.material import Material, read_end, read_material
+
+    server = desk.server()
+
+    def fetch() -> Material:
+        return read_material(server.post("api", "grants", grant, "credentials").plain)
+
+    def look() -> Instant:
+        return read_end(grant, server.get("api", "grants", grant).plain)
+
+    return Holding(grant=grant, fetch=fetch, look=look, clock=desk.local.clock)
+
+
+def _resolved(desk: Desk, grant: str) -> str:
+    """The grant's own id: a request id stands for its one grant."""
+    if grant.startswith("gr_"):
+        return grant
+    return desk.server().get("api", "grants", grant).exact("id")
+
+
+def _seconds(desk: Desk) -> float:
+    return desk.local.clock().timestamp()
+
+
+def _exports(keys: Answer) -> list[str]:
+    names = {
+        "AWS_ACCESS_KEY_ID": "AccessKeyId",
+        "AWS_SECRET_ACCESS_KEY": "SecretAccessKey",
+        "AWS_SESSION_TOKEN": "SessionToken",
+    }
+    return [f"export {name}={shlex.quote(keys.exact(field))}" for name, field in names.items()]

@@ -1,0 +1,136 @@
+"""The worker: what is due is looked at, level-triggered, for ever.
+
+It keeps no timers and no list: every tick asks the store what is due now, so a restart loses
+nothing. When the store cannot be read it closes from the journal instead.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+
+from tidegate.base.errors import EvidenceClosed, Stale, TidegateError, WorldFailed
+from tidegate.base.when import Instant
+from tidegate.flow.asking import lapse_due
+from tidegate.flow.expiring import close_once, mend_cuts
+from tidegate.flow.granting import open_once
+from tidegate.flow.house import House
+from tidegate.flow.recovering import close_without_store, seal_journal
+from tidegate.flow.refusing import Refusals
+from tidegate.grant import Grant, GrantState
+
+log = structlog.get_logger("tidegate.worker")
+
+TICK = timedelta(milliseconds=200)  # how late the worker may notice that something is due
+CLAIM_AT_ONCE = 64  # grants a tick; the rest are due at the next one
+LEASE = timedelta(minutes=2)  # longer than every cloud call's time-out together
+HANDS = 8  # cloud calls at a time: below the rate limits of one account
+MEND_EVERY = timedelta(seconds=30)
+GOVERN_EVERY = timedelta(seconds=2)
+WITNESS_EVERY = timedelta(seconds=2)
+FLUSH_EVERY = timedelta(seconds=20)
+BEAT_EVERY = timedelta(seconds=2)
+
+OPENING = frozenset({GrantState.READY, GrantState.INTENDED})
+
+
+@dataclass(slots=True)
+class Chore:
+    """Something done now and then. `every` is the least time between two starts."""
+
+    name: str
+    every: timedelta
+    run: Callable[[], object]
+    next_at: Instant | None = field(default=None)
+
+
+class Worker:
+    """One thread that looks and a few hands that act. `start`, then `stop`."""
+
+    def __init__(self, house: House, refusals: Refusals, chores: tuple[Chore, ...] = ()) -> None:
+        self.house = house
+        self._stopping = threading.Event()
+        self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="tidegate-hand")
+        self._thread = threading.Thread(target=self._run, name="tidegate-worker", daemon=True)
+        self._journal_used = True  # at start the journal may hold what the last process did
+        self._chores = (
+            Chore("beat", BEAT_EVERY, self._beat),
+            Chore("mend", MEND_EVERY, lambda: mend_cuts(house)),
+            Chore("flush", FLUSH_EVERY, lambda: refusals.flush(house)),
+            *chores,
+        )
+
+    def start(self) -> None:
+        """Begin looking."""
+        self._thread.start()
+
+    def stop(self, patience: timedelta = timedelta(seconds=10)) -> None:
+        """Finish the grants in hand, start no others. What is left waits for the next process."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(patience.total_seconds())
+        self._hands.shutdown(wait=True, cancel_futures=True)
+
+    def tick(self) -> int:
+        """One look; returns how many grants were handled. Tests call this instead of `start`."""
+        try:
+            if self._journal_used:
+                seal_journal(self.house)
+                self._journal_used = False
+            lapse_due(self.house, CLAIM_AT_ONCE)
+            due = self.house.store.claim_due(self.house.now(), CLAIM_AT_ONCE, LEASE)
+        except (EvidenceClosed, WorldFailed) as fault:
+            log.error("the store cannot be used; closing from the journal", code=fault.code)
+            self._journal_used = bool(close_without_store(self.house)) or self._journal_used
+            return 0
+        list(self._hands.map(self._handle, due))
+        self._do_chores()
+        return len(due)
+
+    def _handle(self, grant: Grant) -> None:
+        """Take one grant on. Nothing that goes wrong with it may stop the others."""
+        try:
+            if grant.state in OPENING and not _past(grant, self.house.now()):
+                open_once(self.house, grant)
+            else:
+                close_once(self.house, grant)
+        except Stale:
+            pass  # somebody else moved it on: the next look sees how it is now
+        except TidegateError as fault:
+            log.warning("grant waits", grant=grant.id, code=fault.code, why=fault.message)
+        except Exception:  # the rim: one grant's bug must not stop the others' end
+            log.exception("grant could not be handled", grant=grant.id)
+
+    def _do_chores(self) -> None:
+        now = self.house.now()
+        for chore in self._chores:
+            if chore.next_at is None or now >= chore.next_at:
+                chore.next_at = now + chore.every
+                try:
+                    chore.run()
+                except TidegateError as fault:
+                    log.warning(
+                        "chore failed", chore=chore.name, code=fault.code, why=fault.message
+                    )
+                except Exception:  # the rim: see _handle
+                    log.exception("chore failed", chore=chore.name)
+
+    def _beat(self) -> None:
+        self.house.store.beat("worker", self.house.now(), "")
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                handled = self.tick()
+            except Exception:  # the rim: the loop outlives every single tick
+                log.exception("tick failed")
+                handled = 0
+            if not handled:
+                self._stopping.wait(TICK.total_seconds())
+
+
+def _past(grant: Grant, now: Instant) -> bool:
+    return grant.ends_at is not None and now >= grant.ends_at

@@ -1,0 +1,19 @@
+"""What is kept: tables, migrations, the commit writer and named reads. SQLite today."""
+
+from tidegate.store.batch import Committed
+from tidegate.store.head import Head
+from tidegate.store.rebuild import Difference, Rebuilt, compare, rebuild
+from tidegate.store.store import Store
+from tidegate.store.unsealed import Account, Token
+
+__all__ = [
+    "Account",
+    "Committed",
+    "Difference",
+    "Head",
+    "Rebuilt",
+    "Store",
+    "Token",
+    "compare",
+    "rebuild",
+]

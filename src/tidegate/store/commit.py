@@ -1,0 +1,228 @@
+"""One batch in one transaction, in SQLite's own words: the hot path.
+
+Reads what the Steps touch with one query a table, lets `batch.py` decide, writes the survivors in
+bulk, and moves the log's head last.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
+from typing import Any
+
+import orjson
+from sqlalchemy import Table
+
+from tidegate.base.fact import Step
+from tidegate.base.when import to_ms
+from tidegate.evidence.note import Signer
+from tidegate.evidence.tiles import grow
+from tidegate.store import schema
+from tidegate.store.batch import Batch, Known, Placed
+from tidegate.store.head import LogHead, signed, write
+from tidegate.store.rows import Codec, Value
+
+_HEADS = (
+    "SELECT subject, size, head FROM chain_heads WHERE subject IN (SELECT value FROM json_each(?))"
+)
+_TILE = "INSERT INTO tiles (level, idx, hashes) VALUES (?, ?, ?)"
+# A text that was erased stays erased, also when a later Step brings it along once more.
+_TEXT = (
+    "INSERT INTO disclosures (commitment, subject, salt, text) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (commitment) DO NOTHING"
+)
+# Rows a statement. Each statement lets go of Python's lock once and takes it again, which with
+# busy callers costs more than the row: 50 rows at once let SQLite use the second core.
+AT_ONCE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """One statement for one row and for AT_ONCE rows, values in the same order."""
+
+    single: str
+    many: str
+
+    def run(self, db: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Run it for every row; returns how many rows it touched."""
+        whole = len(rows) - len(rows) % AT_ONCE
+        touched = 0
+        for start in range(0, whole, AT_ONCE):
+            some = rows[start : start + AT_ONCE]
+            touched += db.execute(self.many, tuple(chain.from_iterable(some))).rowcount
+        if whole < len(rows):
+            touched += db.executemany(self.single, rows[whole:]).rowcount
+        return touched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThingSql:
+    """The SQL for one kind of thing. `owner` is empty for a table without a natural key.
+
+    `made` and `moved` give the values of `insert` and `update` out of a row.
+    """
+
+    versions: str
+    owner: str
+    insert: Bulk
+    update: Bulk
+    made: Callable[[Mapping[str, Value]], tuple[Value, ...]]
+    moved: Callable[[Mapping[str, Value]], tuple[Value, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statements:
+    """All SQL of the commit path, written out from the schema once."""
+
+    things: Mapping[type, ThingSql]
+    events: Bulk
+    leaves: Bulk
+    chains: Bulk
+
+
+def statements(codecs: Mapping[type, Codec[Any]]) -> Statements:
+    """The SQL for every kind of thing and for the log."""
+    return Statements(
+        things={kind: _thing_sql(codec) for kind, codec in codecs.items()},
+        events=_insert(schema.events),
+        leaves=_insert(schema.event_bytes),
+        chains=_insert(
+            schema.chain_heads,
+            " ON CONFLICT (subject) DO UPDATE SET size = excluded.size, head = excluded.head",
+        ),
+    )
+
+
+def gather(
+    db: sqlite3.Connection,
+    steps: Iterable[Step],
+    codecs: Mapping[type, Codec[Any]],
+    sql: Statements,
+) -> Known:
+    """What the database says of everything the Steps touch."""
+    known = Known()
+    touched: dict[type, list[Any]] = {}
+    subjects: set[str] = set()
+    for step in steps:
+        subjects.update(fact.subject for fact in step.facts)
+        for change in step.changes:
+            touched.setdefault(type(change.after), []).append(change.after)
+    for kind, things in touched.items():
+        ids = orjson.dumps([thing.id for thing in things]).decode()
+        for name, version in db.execute(sql.things[kind].versions, (ids,)):
+            known.versions[(kind, name)] = version
+        if codecs[kind].natural:
+            _gather_owners(db, codecs[kind], sql.things[kind], things, known)
+    names = orjson.dumps(list(subjects)).decode()
+    for subject, size, head in db.execute(_HEADS, (names,)):
+        known.heads[subject] = (size, head)
+    return known
+
+
+def store(
+    db: sqlite3.Connection,
+    batch: Batch,
+    before: LogHead,
+    signer: Signer,
+    sql: Statements,
+) -> LogHead:
+    """Write all a batch holds and move the head on; returns the new one.
+
+    Raises:
+        EvidenceClosed: the head is not where it was.
+        WorldFailed: the signer could not sign.
+    """
+    for kind, placed in batch.rows.items():
+        _store_things(db, kind, [placed[name] for name in sorted(placed)], sql.things[kind])
+    sealed = batch.sealed
+    at_ms = to_ms(batch.at)
+    sql.events.run(
+        db, [(one.idx, one.subject, one.seq, one.name, at_ms, one.hash) for one in sealed]
+    )
+    sql.leaves.run(db, [(one.idx, one.data) for one in sealed])
+    sql.chains.run(db, [(subject, *head) for subject, head in sorted(batch.heads.items())])
+    if batch.texts:
+        db.executemany(
+            _TEXT,
+            [(text.commitment, subject, text.salt, text.text) for subject, text in batch.texts],
+        )
+    tree, tiles = grow(before.tree, [one.hash for one in sealed])
+    if tiles:
+        db.executemany(_TILE, [(tile.level, tile.index, tile.hashes) for tile in tiles])
+    after = signed(before.origin, tree, signer, batch.at)
+    write(db, before, after)
+    return after
+
+
+def _store_things(
+    db: sqlite3.Connection, kind: type, placed: Sequence[Placed], sql: ThingSql
+) -> None:
+    made = [sql.made(one.row) for one in placed if one.new]
+    moved = [sql.moved(one.row) for one in placed if not one.new]
+    touched = sql.insert.run(db, made) + sql.update.run(db, moved)
+    if touched != len(placed):
+        raise RuntimeError(f"{touched} of {len(placed)} rows of {kind.__name__} were stored")
+
+
+def _gather_owners(
+    db: sqlite3.Connection, codec: Codec[Any], sql: ThingSql, things: Sequence[Any], known: Known
+) -> None:
+    keys = {key for thing in things if (key := codec.natural_of(codec.encode(thing)))}
+    wanted = orjson.dumps([key[1:] for key in keys]).decode()
+    for name, *values in db.execute(sql.owner, (wanted,)):
+        known.owners[(codec.table.name, *values)] = name
+
+
+def _thing_sql(codec: Codec[Any]) -> ThingSql:
+    table = codec.table
+    columns = [column.name for column in table.columns]
+    moving = ["id", *(name for name in columns if name != "id" and name not in codec.fixed)]
+    return ThingSql(
+        versions=(
+            f"SELECT id, version FROM {table.name}"  # noqa: S608 - our own table's name
+            " WHERE id IN (SELECT value FROM json_each(?))"
+        ),
+        owner=_owner(table, codec.natural) if codec.natural else "",
+        insert=_insert(table),
+        update=_update(table, moving),
+        made=itemgetter(*columns),
+        moved=itemgetter(*moving),
+    )
+
+
+def _insert(table: Table, conflict: str = "") -> Bulk:
+    columns = [column.name for column in table.columns]
+    start = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES "  # noqa: S608
+    row = _marks(len(columns))
+    return Bulk(start + row + conflict, start + ", ".join([row] * AT_ONCE) + conflict)
+
+
+def _update(table: Table, columns: Sequence[str]) -> Bulk:
+    """`columns` begins with the id."""
+    row = _marks(len(columns))
+    changes = ", ".join(
+        f"{name} = new.column{place}" for place, name in enumerate(columns, 1) if name != "id"
+    )
+
+    def write(rows: int) -> str:
+        values = ", ".join([row] * rows)
+        return (
+            f"UPDATE {table.name} SET {changes} FROM (VALUES {values}) AS new"  # noqa: S608
+            f" WHERE {table.name}.id = new.column1"
+        )
+
+    return Bulk(write(1), write(AT_ONCE))
+
+
+def _marks(count: int) -> str:
+    return f"({', '.join('?' * count)})"
+
+
+def _owner(table: Table, natural: Sequence[str]) -> str:
+    matches = " AND ".join(
+        f"{table.name}.{column} = json_extract(wanted.value, '$[{place}]')"
+        for place, column in enumerate(natural)
+    )
+    columns = ", ".join(f"{table.name}.{column}" for column in ("id", *natural))
+    return f"SELECT {columns} FROM json_each(?) wanted JOIN {table.name} ON {matches}"  # noqa: S608

@@ -1,0 +1,144 @@
+"""The head of the log: one row that says how far the log goes and signs it.
+
+Read and written by the commit writer inside its transaction; made once, when a log begins.
+"""
+
+import sqlite3
+from dataclasses import dataclass
+
+from tidegate.base.errors import AskedWrongly, EvidenceBroken, EvidenceClosed
+from tidegate.base.when import Instant, from_ms, to_ms
+from tidegate.evidence.checkpoint import (
+    Checkpoint,
+    TrustedKey,
+    open_checkpoint,
+    parse_checkpoint,
+    sign_checkpoint,
+)
+from tidegate.evidence.note import Signer, VerifierKey
+from tidegate.evidence.tiles import Tree
+
+_READ = "SELECT origin, size, root, tree, checkpoint, at_ms FROM log_head WHERE id = 1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The log as others see it. `at` is when its last event was sealed."""
+
+    origin: str
+    size: int
+    root: bytes
+    checkpoint_text: str
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogHead:
+    """The log as the writer needs it to go on."""
+
+    origin: str
+    tree: Tree
+    root: bytes
+    checkpoint: str
+    at: Instant
+
+    @property
+    def shown(self) -> Head:
+        """Without what only the writer needs."""
+        return Head(
+            origin=self.origin,
+            size=self.tree.size,
+            root=self.root,
+            checkpoint_text=self.checkpoint,
+            at=self.at,
+        )
+
+
+def begin(db: sqlite3.Connection, origin: str, signer: Signer, now: Instant) -> None:
+    """Make the head of an empty log unless there is one. Runs inside the caller's transaction."""
+    if db.execute(_READ).fetchone() is None:
+        made = signed(origin, Tree(), signer, now)
+        db.execute(
+            "INSERT INTO log_head (id, origin, size, root, tree, checkpoint, at_ms)"
+            " VALUES (1, ?, 0, ?, ?, ?, ?)",
+            (origin, made.root, made.tree.to_bytes(), made.checkpoint, to_ms(now)),
+        )
+
+
+def signed(origin: str, tree: Tree, signer: Signer, at: Instant) -> LogHead:
+    """The head of `tree`, with its checkpoint signed. Raises what the signer raises."""
+    root = tree.root()
+    note = sign_checkpoint(Checkpoint(origin=origin, size=tree.size, root=root), signer)
+    return LogHead(origin=origin, tree=tree, root=root, checkpoint=note, at=at)
+
+
+def read(db: sqlite3.Connection, known: LogHead | None) -> LogHead:
+    """The head as stored, checked against itself and against the `known` one.
+
+    Another process may have taken the log further; that is fine. A log that became shorter or is
+    another than ours was restored from a copy: going on would fork it.
+
+    Raises:
+        EvidenceClosed: no head, one that contradicts itself, or a log that went back.
+    """
+    row = db.execute(_READ).fetchone()
+    if row is None:
+        raise _closed("the log has no head")
+    origin, size, root, tree_bytes, checkpoint, at_ms = row
+    if known is not None and (size, root) == (known.tree.size, known.root):
+        return known
+    if known is not None and size <= known.tree.size:
+        raise _closed(f"the log has {size} events where it had {known.tree.size}, or others")
+    try:
+        tree = Tree.from_bytes(size, tree_bytes)
+        claimed = parse_checkpoint(checkpoint)
+    except EvidenceBroken as error:
+        raise _closed(error.message) from error
+    if tree.root() != root or claimed != Checkpoint(origin=origin, size=size, root=root):
+        raise _closed("the log's head contradicts its checkpoint")
+    return LogHead(origin=origin, tree=tree, root=root, checkpoint=checkpoint, at=from_ms(at_ms))
+
+
+def write(db: sqlite3.Connection, before: LogHead, after: LogHead) -> None:
+    """Move the head on. Raises EvidenceClosed if it is not where the writer left it."""
+    moved = db.execute(
+        "UPDATE log_head SET size = ?, root = ?, tree = ?, checkpoint = ?, at_ms = ?"
+        " WHERE id = 1 AND size = ?",
+        (
+            after.tree.size,
+            after.root,
+            after.tree.to_bytes(),
+            after.checkpoint,
+            to_ms(after.at),
+            before.tree.size,
+        ),
+    )
+    if moved.rowcount != 1:
+        raise _closed("another process moved the log on in the same moment")
+
+
+def check_ours(head: LogHead, origin: str, signer: Signer) -> None:
+    """Raise AskedWrongly unless the log is `origin` and was last signed by `signer`'s key."""
+    if head.origin != origin:
+        raise AskedWrongly(
+            "other_origin",
+            f"expected the log `{head.origin}` that this database holds, got `{origin}`",
+            "the origin is chosen once, at `tidegate init`: put the first one back",
+        )
+    key = VerifierKey(signer.name, signer.public)
+    try:
+        open_checkpoint(head.checkpoint, (TrustedKey(key=key),))
+    except EvidenceBroken as error:
+        raise AskedWrongly(
+            "other_key",
+            f"expected the key that signed this log, got `{key.text()}`",
+            "put back the key file that belongs to this database",
+        ) from error
+
+
+def _closed(why: str) -> EvidenceClosed:
+    return EvidenceClosed(
+        "evidence_closed",
+        f"evidence cannot be written: {why}",
+        "stop; compare the log with a witnessed checkpoint before going on",
+    )

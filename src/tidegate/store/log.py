@@ -1,0 +1,137 @@
+"""Reading the log: its head, its events, and proofs from its tiles."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from sqlalchemy import Connection, func, select
+
+from tidegate.base.errors import AskedWrongly, EvidenceBroken, NotFound
+from tidegate.base.when import from_ms
+from tidegate.evidence.merkle import consistency_proof, inclusion_proof
+from tidegate.evidence.tiles import TileReader, Tree
+from tidegate.store import schema
+from tidegate.store.head import Head
+
+PAGE = 1_000  # events a query when a whole log is read: bounds memory, not the log
+
+
+class Readable(Protocol):
+    """Whatever opens one consistent view after another."""
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """One view of the database."""
+        ...
+
+
+def head(db: Connection) -> Head:
+    """The log's head."""
+    table = schema.log_head
+    row = db.execute(
+        select(table.c.origin, table.c.size, table.c.root, table.c.checkpoint, table.c.at_ms)
+    ).one()
+    return Head(
+        origin=row.origin,
+        size=row.size,
+        root=row.root,
+        checkpoint_text=row.checkpoint,
+        at=from_ms(row.at_ms),
+    )
+
+
+def chain(db: Connection, subject: str) -> list[tuple[int, bytes]]:
+    """Every event of one subject: (index in the log, leaf), in order."""
+    events, leaves = schema.events, schema.event_bytes
+    query = (
+        select(events.c.idx, leaves.c.bytes)
+        .join(leaves, leaves.c.idx == events.c.idx)
+        .where(events.c.subject == subject)
+        .order_by(events.c.seq)
+    )
+    return [(row.idx, row.bytes) for row in db.execute(query)]
+
+
+def page(db: Connection, first: int, limit: int) -> list[tuple[int, bytes]]:
+    """At most `limit` events from index `first` on: (index, leaf)."""
+    leaves = schema.event_bytes
+    query = (
+        select(leaves.c.idx, leaves.c.bytes)
+        .where(leaves.c.idx >= first)
+        .order_by(leaves.c.idx)
+        .limit(limit)
+    )
+    return [(row.idx, row.bytes) for row in db.execute(query)]
+
+
+def pages(db: Connection, first: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Every event from index `first` on, all from one view."""
+    while found := page(db, first, PAGE):
+        yield from found
+        first = found[-1][0] + 1
+
+
+def walk(source: Readable, first: int) -> Iterator[tuple[int, bytes]]:
+    """Every event from index `first` on, a view a page, so that nothing is held open meanwhile."""
+    while True:
+        with source.reading() as db:
+            found = page(db, first, PAGE)
+        if not found:
+            return
+        yield from found
+        first = found[-1][0] + 1
+
+
+def inclusion(db: Connection, idx: int, size: int | None) -> list[bytes]:
+    """The RFC 6962 inclusion proof of event `idx` in the tree of `size` (None: as it is now).
+
+    Raises:
+        NotFound: the log has no such event, or never had that size.
+    """
+    reader, now = _reader(db)
+    wanted = now if size is None else size
+    if not 0 <= idx < wanted <= now:
+        raise NotFound(
+            "no_event",
+            f"expected an event below {min(wanted, now)}, got {idx} in a tree of {wanted}",
+            "look at the head of the log again",
+        )
+    return list(inclusion_proof(idx, wanted, reader))
+
+
+def consistency(db: Connection, old_size: int, size: int | None) -> list[bytes]:
+    """The RFC 6962 proof that the tree of `size` (None: as it is now) extends that of `old_size`.
+
+    Raises:
+        AskedWrongly: the log never had one of these sizes.
+    """
+    reader, now = _reader(db)
+    wanted = now if size is None else size
+    if not 0 <= old_size <= wanted <= now:
+        raise AskedWrongly(
+            "bad_size",
+            f"expected sizes up to {now}, the smaller first, got {old_size} and {wanted}",
+            "a checkpoint ahead of the log means that the log was cut: keep that checkpoint",
+        )
+    return list(consistency_proof(old_size, wanted, reader))
+
+
+def counted(db: Connection) -> tuple[int, int]:
+    """How many events there are, and the index that should follow the last one."""
+    table = schema.events
+    count, last = db.execute(select(func.count(), func.max(table.c.idx))).one()
+    return int(count), 0 if last is None else int(last) + 1
+
+
+def _reader(db: Connection) -> tuple[TileReader, int]:
+    table = schema.log_head
+    row = db.execute(select(table.c.size, table.c.tree)).one()
+
+    def tile(level: int, index: int) -> bytes:
+        tiles = schema.tiles
+        query = select(tiles.c.hashes).where(tiles.c.level == level, tiles.c.idx == index)
+        hashes = db.execute(query).scalar()
+        if hashes is None:
+            raise EvidenceBroken("no_tile", f"tile {index} of level {level}", "one", "none")
+        return bytes(hashes)
+
+    return TileReader(Tree.from_bytes(row.size, row.tree), tile), int(row.size)

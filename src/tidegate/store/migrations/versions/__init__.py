@@ -1,0 +1,1 @@
+"""One file a schema version. A published one is never edited: the next one mends it."""

@@ -1,0 +1,264 @@
+"""The tables: one chain of migrations builds them, `rows.py` fills them.
+
+Common subset of SQLite and PostgreSQL. Instants are `*_ms` (milliseconds since the epoch),
+durations `*_seconds`, lists canonical JSON text. Two columns are the worker's own and are not
+rebuilt from events: they are marked, and nothing is decided by them but when to look.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+# BIGINT would not become SQLite's rowid, and each event would be stored through a second index.
+IDX = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData()
+
+log_head = Table(
+    "log_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("origin", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("tree", LargeBinary, nullable=False),  # frontier and edge: evidence.tiles.Tree
+    Column("checkpoint", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="log_head_one"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("idx", IDX, primary_key=True, autoincrement=False),
+    Column("subject", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    UniqueConstraint("subject", "seq", name="events_chain"),
+)
+
+event_bytes = Table(
+    "event_bytes",
+    metadata,
+    Column("idx", IDX, primary_key=True, autoincrement=False),
+    Column("bytes", LargeBinary, nullable=False),
+)
+
+tiles = Table(
+    "tiles",
+    metadata,
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),
+    Column("hashes", LargeBinary, nullable=False),
+)
+
+chain_heads = Table(
+    "chain_heads",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("head", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+disclosures = Table(
+    "disclosures",
+    metadata,
+    Column("commitment", Text, primary_key=True),
+    Column("subject", Text, nullable=False),
+    Column("salt", LargeBinary),  # salt and text are null once erased
+    Column("text", Text),
+    sqlite_with_rowid=False,
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("bytes", LargeBinary, nullable=False),
+)
+
+principals = Table(
+    "principals",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("issuer", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("mail", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("seen_at_ms", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    UniqueConstraint("issuer", "subject", name="principals_natural"),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("principal", Text, nullable=False),
+    Column("group_name", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("first_seen_at_ms", BigInteger, nullable=False),
+    Column("last_seen_at_ms", BigInteger, nullable=False),
+    Column("has_left", Boolean, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Index("memberships_principal", "principal"),
+    Index("memberships_group", "group_name"),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("items", Text, nullable=False),
+    Column("duration_seconds", BigInteger, nullable=False),
+    Column("start_ms", BigInteger),
+    Column("reason", Text, nullable=False),
+    Column("ticket", Text),
+    Column("emergency", Boolean, nullable=False),
+    Column("rules_digest", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("filed_at_ms", BigInteger, nullable=False),
+    Column("decide_by_ms", BigInteger, nullable=False),
+    Column("decided_at_ms", BigInteger),
+    Column("votes", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Index("requests_state", "state", "id"),
+    Index("requests_principal", "principal", "id"),
+    Index(
+        "requests_undecided",
+        "decide_by_ms",
+        sqlite_where=text("state = 'pending'"),
+        postgresql_where=text("state = 'pending'"),
+    ),
+)
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("request", Text, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("role_digest", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("opens_at_ms", BigInteger, nullable=False),
+    Column("claim_by_ms", BigInteger, nullable=False),
+    Column("duration_seconds", BigInteger, nullable=False),
+    Column("start_ms", BigInteger),
+    Column("ends_at_ms", BigInteger),
+    Column("assignment", Text, nullable=False),
+    Column("exposure_seconds", BigInteger, nullable=False),
+    Column("opened_at_ms", BigInteger),
+    Column("closing_at_ms", BigInteger),
+    Column("end_reason", Text, nullable=False),
+    Column("removed_at_ms", BigInteger),
+    Column("residual_until_ms", BigInteger),
+    Column("gone_at_ms", BigInteger),
+    Column("proof", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("tries", BigInteger, nullable=False),
+    Column("sessions", BigInteger, nullable=False),
+    Column("still_held_by", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("due_at_ms", BigInteger),  # the worker's: when to look next; null once it is over
+    Column("lease_until_ms", BigInteger),  # the worker's: somebody is looking until then
+    Index("grants_request", "request"),
+    Index("grants_principal", "principal", "id"),
+    Index("grants_role", "role", "id"),
+    Index("grants_state", "state", "id"),
+    Index("grants_ends", "ends_at_ms"),
+    Index(
+        "grants_due",
+        "due_at_ms",
+        sqlite_where=text("due_at_ms IS NOT NULL"),
+        postgresql_where=text("due_at_ms IS NOT NULL"),
+    ),
+)
+
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("connector", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("native_role", Text, nullable=False),
+    Column("native_principal", Text, nullable=False),
+    Column("holders", Text, nullable=False),
+    Column("deadline_at_ms", BigInteger, nullable=False),
+    Column("stood_before", Boolean, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    UniqueConstraint(
+        "connector", "account", "native_role", "native_principal", name="assignments_natural"
+    ),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("grant_id", Text, nullable=False),  # `grant` is a reserved word of SQL
+    Column("request", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("issued_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False),
+    Column("bound_until_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+    Column("why", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Index("sessions_grant", "grant_id"),
+    Index("sessions_key", "key_id"),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("login", Text, primary_key=True),
+    Column("principal", Text, nullable=False),
+    Column("password_hash", Text, nullable=False),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("hash", Text, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("made_at_ms", BigInteger, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+    UniqueConstraint("hash", name="tokens_hash"),
+    Index("tokens_principal", "principal"),
+)
+
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("detail", Text, nullable=False),
+)

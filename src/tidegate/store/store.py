@@ -1,0 +1,379 @@
+"""The store: everything the house keeps, behind one object that is safe to share between threads.
+
+Changes of state go through `commit`, with their facts, in one transaction (I6); everything else
+reads, or keeps rows no event makes. The queries are in `reads.py`, `log.py`, `queue.py` and
+`unsealed.py`; this file only opens views and hands them out.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from tidegate.base.canonical import digest_bytes
+from tidegate.base.errors import AskedWrongly, EvidenceClosed, WorldFailed
+from tidegate.base.fact import Step
+from tidegate.base.personal import Personal
+from tidegate.base.when import Instant, from_ms, to_ms
+from tidegate.catalogue import Assignment, AssignmentKey, Membership, Principal
+from tidegate.evidence.note import Signer
+from tidegate.grant import Grant, GrantState
+from tidegate.request import Request, RequestState
+from tidegate.session import Session
+from tidegate.store import head as log_head
+from tidegate.store import log, queue, reads, unsealed
+from tidegate.store.batch import Committed
+from tidegate.store.head import Head
+from tidegate.store.migrate import migrate
+from tidegate.store.sqlite import PATIENCE, Database, make_file, path_of
+from tidegate.store.unsealed import Account, Token
+from tidegate.store.writer import Writer
+
+
+class Store:
+    """One open database with its log. Made by `open`, ended by `close`.
+
+    Every reading method raises WorldFailed when the database cannot be read; every writing one
+    raises EvidenceClosed when it cannot be written.
+    """
+
+    def __init__(self, database: Database, writer: Writer, clock: Callable[[], Instant]) -> None:
+        self._database = database
+        self._writer = writer
+        self._clock = clock
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        origin: str,
+        signer: Signer,
+        clock: Callable[[], Instant],
+        create: bool = False,
+        patience: timedelta = PATIENCE,
+    ) -> "Store":
+        """Open the database at `url` (`sqlite:///FILE`), bringing its schema up to date.
+
+        Args:
+            url: where it is.
+            origin: the log's name; it must be the one the log began with.
+            signer: the log's key.
+            clock: read once a batch; on SQLite it is also the database's clock.
+            create: make the file and an empty log if they are not there.
+            patience: how long to wait for another process's lock.
+
+        Raises:
+            AskedWrongly: no database there, not ours, a newer schema, another origin or key.
+            EvidenceClosed: the file cannot be used.
+        """
+        path = path_of(url)
+        if create:
+            make_file(path)
+        elif not path.exists():
+            raise AskedWrongly(
+                "no_database",
+                f"expected a database at `{path}`, got no such file",
+                "make one with `tidegate init`",
+            )
+        database = Database(path, patience)
+        try:
+            migrate(database, create=create)
+            begun = _begin(database, origin, signer, clock)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, Writer(database, signer, clock, begun), clock)
+
+    def close(self) -> None:
+        """Commit what is waiting, then let go of the file. Nothing can be called afterwards."""
+        self._writer.close()
+        self._database.close()
+
+    def commit(self, step: Step) -> Committed:
+        """Store a Step and seal its facts; returns once both are durable.
+
+        Raises:
+            Stale: a row is not at the version the Step expects, or a natural key is taken.
+            EvidenceClosed: nothing was stored, or (only after a loss behind the very last write)
+                nobody can say: read again.
+            RuntimeError: no database could take this Step: our own bug.
+        """
+        return self.submit(step).result()
+
+    def submit(self, step: Step) -> "Future[Committed]":
+        """`commit` without waiting: its outcome is the future's."""
+        return self._writer.submit(step)
+
+    # What is kept beside the state.
+
+    def keep_document(self, kind: str, data: bytes) -> str:
+        """Keep `data` for ever; returns its digest. Keeping it twice keeps it once."""
+        digest = digest_bytes(data)
+        if self.document(digest) is None:
+            self._writer.run(lambda db: unsealed.keep_document(db, digest, kind, data))
+        return digest
+
+    def document(self, digest: str) -> bytes | None:
+        """The document of that digest."""
+        with self._database.reading() as db:
+            return reads.document(db, digest)
+
+    def text(self, commitment: str) -> str | None:
+        """The personal text behind a commitment; None when erased or never kept."""
+        found = self.disclosures((commitment,)).get(commitment)
+        return None if found is None else found.text
+
+    def disclosures(self, commitments: Iterable[str]) -> dict[str, Personal]:
+        """Texts with their salts, by commitment; erased and unknown ones are left out."""
+        with self._database.reading() as db:
+            return reads.disclosures(db, commitments)
+
+    # Requests, grants, sessions, assignments.
+
+    def request(self, id: str) -> Request:
+        """The request of that id. Raises NotFound."""
+        with self._database.reading() as db:
+            return reads.one(db, Request, id)
+
+    def requests(
+        self,
+        *,
+        states: frozenset[RequestState] | None = None,
+        principal: str | None = None,
+        limit: int = 100,
+        before: str | None = None,
+    ) -> list[Request]:
+        """Requests, newest first; `before` is the last id of the page before."""
+        with self._database.reading() as db:
+            return reads.requests(db, states, principal, limit, before)
+
+    def grant(self, id: str) -> Grant:
+        """The grant of that id. Raises NotFound."""
+        with self._database.reading() as db:
+            return reads.one(db, Grant, id)
+
+    def grants(
+        self,
+        *,
+        request: str | None = None,
+        principal: str | None = None,
+        role: str | None = None,
+        target: str | None = None,
+        states: frozenset[GrantState] | None = None,
+        limit: int = 100,
+        before: str | None = None,
+    ) -> list[Grant]:
+        """Grants that fit everything asked for, newest first; `before` as in `requests`."""
+        columns = {"request": request, "principal": principal, "role": role}
+        with self._database.reading() as db:
+            return reads.grants(db, columns, target, states, limit, before)
+
+    def cuts_in_force(self, now: Instant) -> list[Grant]:
+        """Grants closed before their end while that end lies ahead: they must stay refused."""
+        with self._database.reading() as db:
+            return reads.cuts_in_force(db, now)
+
+    def sessions(self, grant: str) -> list[Session]:
+        """Every session of a grant, oldest first."""
+        with self._database.reading() as db:
+            return reads.sessions(db, grant)
+
+    def session_by_key(self, key_id: str) -> Session | None:
+        """The newest session of a credential's public key id."""
+        with self._database.reading() as db:
+            return reads.session_by_key(db, key_id)
+
+    def assignment(self, id: str) -> Assignment | None:
+        """The assignment of that id."""
+        with self._database.reading() as db:
+            return reads.maybe(db, Assignment, id)
+
+    def assignment_by_key(self, key: AssignmentKey) -> Assignment | None:
+        """The assignment of a natural key."""
+        with self._database.reading() as db:
+            return reads.assignment_by_key(db, key)
+
+    # People.
+
+    def principal(self, id: str) -> Principal:
+        """The principal of that id. Raises NotFound."""
+        with self._database.reading() as db:
+            return reads.one(db, Principal, id)
+
+    def principal_by(self, issuer: str, subject: str) -> Principal | None:
+        """The principal of an identity provider's immutable pair."""
+        with self._database.reading() as db:
+            return reads.principal_by(db, issuer, subject)
+
+    def principals(self) -> list[Principal]:
+        """Everybody known, oldest first."""
+        with self._database.reading() as db:
+            return reads.principals(db)
+
+    def memberships(
+        self, *, principal: str | None = None, group: str | None = None, with_left: bool = False
+    ) -> list[Membership]:
+        """Who was seen in which group; those over only when asked for."""
+        with self._database.reading() as db:
+            return reads.memberships(db, principal, group, with_left)
+
+    def account(self, login: str) -> Account | None:
+        """The local account of a login."""
+        with self._database.reading() as db:
+            return unsealed.account(db, login)
+
+    def put_account(self, account: Account) -> None:
+        """Make a local account, or change its password or principal."""
+        self._writer.run(lambda db: unsealed.put_account(db, account))
+
+    def put_token(self, token: Token) -> None:
+        """Keep a new API token. The caller seals `token.made`."""
+        try:
+            self._writer.run(lambda db: unsealed.put_token(db, token))
+        except sqlite3.IntegrityError as error:
+            raise RuntimeError(f"token {token.id} is there already") from error
+
+    def token_by_hash(self, hash: str) -> Token | None:
+        """The token whose secret has that hash, ended or not."""
+        with self._database.reading() as db:
+            return unsealed.token_by_hash(db, hash)
+
+    def token(self, id: str) -> Token | None:
+        """The token of that id."""
+        with self._database.reading() as db:
+            return unsealed.token(db, id)
+
+    def tokens(self, principal: str) -> list[Token]:
+        """Every token of a principal, oldest first, ended ones too."""
+        with self._database.reading() as db:
+            return unsealed.tokens(db, principal)
+
+    def end_token(self, id: str, at: Instant) -> None:
+        """End a token; one that ended already keeps its first end."""
+        self._writer.run(lambda db: unsealed.end_token(db, id, at))
+
+    # What is due.
+
+    def claim_due(self, now: Instant, limit: int, lease: timedelta) -> list[Grant]:
+        """Lease what must be looked at now: ends before openings, then the longest due.
+
+        Nobody else is given a leased grant until `now + lease`, or until it changes or is snoozed.
+        """
+        self._database.check_same_file()
+        with self._database.reading() as db:
+            if not queue.any_due(db, now):
+                return []
+        return self._writer.run(lambda db: queue.claim(db, now, limit, lease))
+
+    def snooze(self, grant_id: str, until: Instant, version: int | None = None) -> None:
+        """Look at a grant again at `until` (an open one at its end at the latest).
+
+        With `version`, only if it is still at that version: a change since has its own due time.
+        """
+        now = self.now()
+        self._writer.run(lambda db: queue.snooze(db, grant_id, until, version, now))
+
+    def lapsed(self, now: Instant, limit: int) -> list[Request]:
+        """Pending requests whose decide-by has passed, longest over first."""
+        with self._database.reading() as db:
+            return reads.lapsed(db, now, limit)
+
+    def approved_without_grants(self, limit: int) -> list[Request]:
+        """Approved requests with fewer grants than items: for start-up and `doctor`, not a loop."""
+        with self._database.reading() as db:
+            return reads.approved_without_grants(db, limit)
+
+    def beat(self, name: str, now: Instant, detail: str) -> None:
+        """Say that `name` is alive."""
+        self._writer.run(lambda db: unsealed.beat(db, name, now, detail))
+
+    def beats(self) -> dict[str, tuple[Instant, str]]:
+        """When each part of the house was last alive, and what it said."""
+        with self._database.reading() as db:
+            return unsealed.beats(db)
+
+    # The log.
+
+    def head(self) -> Head:
+        """How far the log goes, with its signed checkpoint."""
+        with self._database.reading() as db:
+            return log.head(db)
+
+    def events(self, subject: str) -> list[tuple[int, bytes]]:
+        """Every event of one subject, in order: (index, leaf)."""
+        with self._database.reading() as db:
+            return log.chain(db, subject)
+
+    def all_events(self, first: int = 0) -> Iterator[tuple[int, bytes]]:
+        """Every event from index `first` on, in pages; new ones appear while it runs."""
+        return log.walk(self._database, first)
+
+    def prove(self, idx: int, size: int | None = None) -> list[bytes]:
+        """The inclusion proof of event `idx` in the tree of `size`; None: at the current head.
+
+        Raises:
+            NotFound: no such event in a tree of that size.
+        """
+        with self._database.reading() as db:
+            return log.inclusion(db, idx, size)
+
+    def consistency(self, old_size: int, size: int | None = None) -> list[bytes]:
+        """The proof that the tree of `size` (None: the current head) extends that of `old_size`.
+
+        Raises:
+            AskedWrongly: the log never had that size.
+        """
+        with self._database.reading() as db:
+            return log.consistency(db, old_size, size)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One consistent view of everything, for `rebuild.compare`."""
+        with self._database.reading() as db:
+            yield db
+
+    def integrity(self) -> tuple[str, ...]:
+        """What is wrong with the database, in words; empty when nothing is. A quick look."""
+        found: list[str] = []
+        try:
+            # A real write that changes nothing: finds a lock, a full disk, a read-only file.
+            self._writer.run(lambda db: db.execute("UPDATE log_head SET size = size").rowcount)
+        except EvidenceClosed as fault:
+            found.append(fault.message)
+        if self._database.path.exists() and self._database.others_may_read():
+            found.append(f"`{self._database.path}` can be read by others: chmod 600 it")
+        try:
+            with self._database.reading() as db:
+                found.extend(_doubts(db))
+        except WorldFailed as fault:
+            found.append(fault.message)
+        return tuple(found)
+
+    def now(self) -> Instant:
+        """The database's clock. SQLite has none of its own: it is this process's."""
+        return from_ms(to_ms(self._clock()))
+
+
+def _begin(
+    database: Database, origin: str, signer: Signer, clock: Callable[[], Instant]
+) -> log_head.LogHead:
+    """The head of the log, made if there is none, once it is known to be ours."""
+    with database.writing() as db:
+        log_head.begin(db, origin, signer, from_ms(to_ms(clock())))
+        begun = log_head.read(db, None)
+    log_head.check_ours(begun, origin, signer)
+    return begun
+
+
+def _doubts(db: Connection) -> Iterator[str]:
+    """What a reader can see to be wrong."""
+    size, (count, following) = log.head(db).size, log.counted(db)
+    if not size == count == following:
+        yield f"the log's head says {size} events, the table holds {count}"
+    asleep = reads.asleep_for_ever(db)
+    if asleep:
+        yield f"{asleep} grants are not over and would never be looked at again"

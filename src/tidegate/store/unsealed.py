@@ -1,0 +1,134 @@
+"""Small rows no event makes: documents, accounts, tokens, heartbeats.
+
+Nothing here decides about access by itself: who may sign in is sealed as `principal.recorded` and
+`token.made`, and a document is named by its own digest.
+"""
+
+import sqlite3
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, Row, select
+
+from tidegate.base.when import Instant, from_ms, to_ms
+from tidegate.store import schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A local login. `password_hash` is an argon2id hash in its own text form."""
+
+    login: str
+    principal: str
+    password_hash: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """An API token. Only its `hash` is kept; `ended_at` is set when it was ended early."""
+
+    id: str
+    hash: str = field(repr=False)
+    principal: str
+    label: str
+    made_at: Instant
+    until: Instant
+    ended_at: Instant | None = None
+
+
+def keep_document(db: sqlite3.Connection, digest: str, kind: str, data: bytes) -> None:
+    """Keep `data` under its digest; keeping it again changes nothing."""
+    db.execute(
+        "INSERT INTO documents (digest, kind, bytes) VALUES (?, ?, ?)"
+        " ON CONFLICT (digest) DO NOTHING",
+        (digest, kind, data),
+    )
+
+
+def account(db: Connection, login: str) -> Account | None:
+    """The account of a login."""
+    table = schema.accounts
+    row = db.execute(select(table).where(table.c.login == login)).first()
+    if row is None:
+        return None
+    return Account(login=row.login, principal=row.principal, password_hash=row.password_hash)
+
+
+def put_account(db: sqlite3.Connection, made: Account) -> None:
+    """Make an account, or give it another password or principal."""
+    db.execute(
+        "INSERT INTO accounts (login, principal, password_hash) VALUES (?, ?, ?)"
+        " ON CONFLICT (login) DO UPDATE SET principal = excluded.principal,"
+        " password_hash = excluded.password_hash",
+        (made.login, made.principal, made.password_hash),
+    )
+
+
+def put_token(db: sqlite3.Connection, made: Token) -> None:
+    """Keep a new token. Raises sqlite3.IntegrityError when id or hash is there already."""
+    db.execute(
+        "INSERT INTO tokens (id, hash, principal, label, made_at_ms, until_ms, ended_at_ms)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            made.id,
+            made.hash,
+            made.principal,
+            made.label,
+            to_ms(made.made_at),
+            to_ms(made.until),
+            to_ms(made.ended_at) if made.ended_at else None,
+        ),
+    )
+
+
+def end_token(db: sqlite3.Connection, name: str, at: Instant) -> None:
+    """End a token. One that ended already keeps its first end."""
+    db.execute(
+        "UPDATE tokens SET ended_at_ms = ? WHERE id = ? AND ended_at_ms IS NULL", (to_ms(at), name)
+    )
+
+
+def token(db: Connection, name: str) -> Token | None:
+    """A token by its id."""
+    row = db.execute(select(schema.tokens).where(schema.tokens.c.id == name)).first()
+    return None if row is None else _to_token(row)
+
+
+def token_by_hash(db: Connection, hashed: str) -> Token | None:
+    """A token by the hash of its secret. Whether it is still good is for the caller to say."""
+    row = db.execute(select(schema.tokens).where(schema.tokens.c.hash == hashed)).first()
+    return None if row is None else _to_token(row)
+
+
+def tokens(db: Connection, principal: str) -> list[Token]:
+    """Every token of a principal, oldest first, ended ones too."""
+    table = schema.tokens
+    query = select(table).where(table.c.principal == principal)
+    rows = db.execute(query.order_by(table.c.made_at_ms, table.c.id))
+    return [_to_token(row) for row in rows]
+
+
+def beat(db: sqlite3.Connection, name: str, at: Instant, detail: str) -> None:
+    """Say that `name` is alive."""
+    db.execute(
+        "INSERT INTO heartbeats (name, at_ms, detail) VALUES (?, ?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET at_ms = excluded.at_ms, detail = excluded.detail",
+        (name, to_ms(at), detail),
+    )
+
+
+def beats(db: Connection) -> dict[str, tuple[Instant, str]]:
+    """When each part of the house was last alive, and what it said."""
+    rows = db.execute(select(schema.heartbeats).order_by(schema.heartbeats.c.name))
+    return {row.name: (from_ms(row.at_ms), row.detail) for row in rows}
+
+
+def _to_token(row: Row[tuple[object, ...]]) -> Token:
+    return Token(
+        id=row.id,
+        hash=row.hash,
+        principal=row.principal,
+        label=row.label,
+        made_at=from_ms(row.made_at_ms),
+        until=from_ms(row.until_ms),
+        ended_at=None if row.ended_at_ms is None else from_ms(row.ended_at_ms),
+    )

@@ -1,0 +1,186 @@
+"""The commit writer: one thread that turns waiting Steps into durable batches.
+
+It takes one job, drains what else is waiting, and commits them together. It never lingers: while
+one batch becomes durable the next one gathers by itself. A batch that cannot be written fails
+whole, and says so to everybody in it; a stale Step fails alone.
+"""
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from tidegate.base.errors import EvidenceClosed, Stale, TidegateError, WorldFailed
+from tidegate.base.fact import Step
+from tidegate.base.when import Instant, from_ms, to_ms
+from tidegate.evidence.note import Signer
+from tidegate.store import commit, head
+from tidegate.store.batch import Batch, Committed, check_step
+from tidegate.store.rows import codecs
+from tidegate.store.sqlite import Database
+
+MOST_IN_BATCH = 500  # Steps: larger ones gain nothing and hold the lock longer
+# Jobs waiting: about a second's work. Beyond it callers are told, instead of waiting for minutes.
+MOST_WAITING = 20_000
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A Step to commit, or a piece of work inside the same transaction."""
+
+    future: Future[Any]
+    what: Step | Work
+
+
+class Writer:
+    """Owns the write connection and the log's head. Safe to call from any thread."""
+
+    def __init__(
+        self, database: Database, signer: Signer, clock: Callable[[], Instant], begun: head.LogHead
+    ) -> None:
+        self._database = database
+        self._signer = signer
+        self._clock = clock
+        self._head = begun
+        self._codecs = codecs()
+        self._sql = commit.statements(self._codecs)
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._closing = False
+        self._gate = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="tidegate-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, step: Step) -> "Future[Committed]":
+        """Queue a Step. The future ends once it is durable, or with Stale or EvidenceClosed."""
+        check_step(step, self._codecs)
+        return self._put(step)
+
+    def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` inside the next batch's transaction; wait until it is durable.
+
+        For small writes no event makes. A constraint it breaks undoes it alone.
+        """
+        done: Future[T] = self._put(work)
+        return done.result()
+
+    def close(self) -> None:
+        """Commit what is waiting, then stop."""
+        with self._gate:
+            if self._closing:
+                return
+            self._closing = True
+            self._jobs.put(None)
+        self._thread.join()
+
+    def _put(self, what: Step | Work) -> "Future[Any]":
+        future: Future[Any] = Future()
+        with self._gate:
+            if self._closing:
+                raise _not_taken("store_closed", "the server is stopping")
+            if self._jobs.qsize() >= MOST_WAITING:
+                raise _not_taken("writer_busy", f"{MOST_WAITING} writes are waiting already")
+            self._jobs.put(_Job(future, what))
+        return future
+
+    def _run(self) -> None:
+        going = True
+        while going:
+            jobs, going = self._drain()
+            if jobs:
+                self._settle(jobs)
+
+    def _drain(self) -> tuple[list[_Job], bool]:
+        """What is waiting, at least one job, and whether to go on after it."""
+        jobs: list[_Job] = []
+        job = self._jobs.get()
+        while job is not None:
+            if job.future.set_running_or_notify_cancel():
+                jobs.append(job)
+            if len(jobs) >= MOST_IN_BATCH:
+                return jobs, True
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return jobs, True
+        return jobs, False
+
+    def _settle(self, jobs: list[_Job]) -> None:
+        """Commit `jobs` together and tell each caller."""
+        try:
+            outcomes = self._commit(jobs)
+        except WorldFailed as fault:
+            for job in jobs:
+                # One object each: a traceback belongs to the thread that raises it.
+                job.future.set_exception(_as_closed(fault))
+        except Exception as bug:  # noqa: BLE001 - the rim: the writer outlives any one Step's bug
+            if len(jobs) == 1:
+                jobs[0].future.set_exception(bug)
+                return
+            for job in jobs:  # one of them is at fault; alone, it fails alone
+                self._settle([job])
+        else:
+            for job, outcome in zip(jobs, outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    job.future.set_exception(outcome)
+                else:
+                    job.future.set_result(outcome)
+
+    def _commit(self, jobs: list[_Job]) -> list[Any]:
+        """One transaction. What it returns is durable; the head moves in memory only after it."""
+        steps = [job.what for job in jobs if isinstance(job.what, Step)]
+        with self._database.writing() as db:
+            before = after = head.read(db, self._head)
+            known = commit.gather(db, steps, self._codecs, self._sql)
+            at = max(from_ms(to_ms(self._clock())), before.at)
+            batch = Batch(self._codecs, known, before.tree.size, at)
+            outcomes = [self._take(db, batch, job.what) for job in jobs]
+            if batch.sealed:
+                after = commit.store(db, batch, before, self._signer, self._sql)
+        self._head = after
+        return [
+            Committed(first_idx=outcome, size=batch.size, at=at)
+            if isinstance(job.what, Step) and isinstance(outcome, int)
+            else outcome
+            for job, outcome in zip(jobs, outcomes, strict=True)
+        ]
+
+    def _take(self, db: sqlite3.Connection, batch: Batch, what: Step | Work) -> Any:
+        """The Step's first index, the work's result, or why it failed alone."""
+        try:
+            if isinstance(what, Step):
+                return batch.admit(what)
+            with _savepoint(db):
+                return what(db)
+        except (Stale, RuntimeError, sqlite3.IntegrityError) as refusal:
+            return refusal
+
+
+@contextmanager
+def _savepoint(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("SAVEPOINT work")
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        db.execute("ROLLBACK TO work")
+        db.execute("RELEASE work")
+        raise
+    db.execute("RELEASE work")
+
+
+def _as_closed(fault: TidegateError) -> EvidenceClosed:
+    if isinstance(fault, EvidenceClosed):
+        return EvidenceClosed(fault.code, fault.message, fault.help)
+    return EvidenceClosed(
+        "evidence_closed", f"evidence cannot be written: {fault.message}", fault.help
+    )
+
+
+def _not_taken(code: str, why: str) -> EvidenceClosed:
+    return EvidenceClosed(code, f"evidence cannot be written: {why}", "try again in a moment")

@@ -1,0 +1,1 @@
+"""The connectors, against the simulated cloud and a real emulator process."""

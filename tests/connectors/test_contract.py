@@ -1,0 +1,185 @@
+"""What every connector must keep, tried on the simulated cloud and on AWS's emulator alike."""
+
+from datetime import timedelta
+
+import pytest
+
+from tests.connectors.conftest import World
+from tidegate.base.errors import AskedWrongly, Refused
+from tidegate.connectors.port import Answer, Proof, Scope, Seen
+
+TEN_MINUTES = timedelta(minutes=10)
+
+
+def see(world: World, hold: object) -> Seen:
+    """The one Seen of a hold."""
+    seen = list(world.connector.observe(Scope(target=world.target, hold=hold), world.now()))  # type: ignore[arg-type]
+    assert len(seen) == 1, "a hold must be seen exactly once"
+    return seen[0]
+
+
+def test_credential_works_in_the_window(world: World) -> None:
+    """A granted hold gives a credential the cloud accepts, bound to the grant's exact end."""
+    hold = world.hold(TEN_MINUTES)
+    world.connector.grant(hold, world.now())
+    credential = world.connector.issue(hold, world.session(), world.now())
+    assert world.use(credential) is Answer.ALLOWED
+    assert credential.bound_until == hold.ends_at
+    assert credential.expires_at >= hold.ends_at
+    seen = see(world, hold)
+    assert (seen.usable, seen.cut, seen.foreign) == (True, False, False)
+    assert (seen.key, seen.deadline_at) == (hold.key, hold.ends_at)
+
+
+def test_grant_twice_is_as_once(world: World) -> None:
+    """A repeated grant answers like the first and changes nothing."""
+    hold = world.hold(TEN_MINUTES)
+    first = world.connector.grant(hold, world.now())
+    second = world.connector.grant(hold, world.now())
+    assert first.detail == second.detail
+    assert see(world, hold).usable
+
+
+def test_end_is_refused_by_the_cloud_alone(world: World) -> None:
+    """Keys held from inside the window are refused from the end on, with nobody revoking."""
+    hold = world.hold(timedelta(seconds=2))
+    credential = world.connector.issue(hold, world.session(), world.now())
+    assert world.use(credential) is Answer.ALLOWED
+    world.wait(hold.ends_at)
+    assert world.use(credential) is Answer.DENIED
+
+
+def test_issue_past_the_end_is_refused(world: World) -> None:
+    """No credential is issued once the end has come, to the millisecond."""
+    hold = world.hold(TEN_MINUTES)
+    with pytest.raises(Refused) as refused:
+        world.connector.issue(hold, world.session(), hold.ends_at)
+    assert refused.value.code == "past_end"
+
+
+def test_early_cut_spares_the_other_session(world: World) -> None:
+    """Revoking one grant stops its live session at once; another of the role goes on."""
+    mine, other = world.hold(TEN_MINUTES), world.hold(TEN_MINUTES)
+    cut = world.connector.issue(mine, world.session(), world.now())
+    spared = world.connector.issue(other, world.session(), world.now())
+    world.connector.revoke(mine, world.now())
+    assert world.use(cut) is Answer.DENIED
+    assert world.use(spared) is Answer.ALLOWED
+    seen = see(world, mine)
+    assert (seen.usable, seen.cut) == (False, True)
+    assert see(world, other).usable
+
+
+def test_cut_holds_for_a_session_issued_after_it(world: World) -> None:
+    """A session minted under a cut grant's tag is refused like the ones before."""
+    hold = world.hold(TEN_MINUTES)
+    world.connector.revoke(hold, world.now())
+    late = world.connector.issue(hold, world.session(), world.now())
+    assert world.use(late) is Answer.DENIED
+
+
+@pytest.mark.parametrize("verb", ["revoke", "cut"])
+def test_close_twice_is_as_once(world: World, verb: str) -> None:
+    """Closing again answers as before, and the cloud still names the grant once."""
+    hold = world.hold(TEN_MINUTES)
+    close = world.connector.revoke if verb == "revoke" else world.connector.cut
+    first, second = close(hold, world.now()), close(hold, world.now())
+    assert first.detail["deny"] == second.detail["deny"] == "list"
+    scope = Scope(target=world.target, role=world.role)
+    named = [seen.key for seen in world.connector.observe(scope, world.now()) if seen.cut]
+    assert named == [hold.key]
+
+
+def test_revoke_past_the_end_writes_nothing(world: World) -> None:
+    """After the end the deadline refuses already; the revoke only brings the cloud's clock."""
+    hold = world.hold(timedelta(seconds=1))
+    receipt = world.connector.revoke(hold, hold.ends_at)
+    assert receipt.detail == {"deny": "deadline"}
+    assert not see(world, hold).cut
+
+
+def test_probe_tells_cut_from_open(world: World) -> None:
+    """Open: allowed and proves nothing. Cut: denied while the control is allowed."""
+    hold = world.hold(TEN_MINUTES)
+    before = world.connector.probe(hold, world.now())
+    assert (before.answer, before.control) == (Answer.ALLOWED, Answer.ALLOWED)
+    assert not before.proves_denied
+    world.connector.cut(hold, world.now())
+    after = world.connector.probe(hold, world.now())
+    assert after.proves_denied
+    assert after.call == world.role.probe
+
+
+def test_probe_past_the_end_is_denied_by_the_deadline(world: World) -> None:
+    """An expired grant is proved closed without any deny on the role."""
+    hold = world.hold(timedelta(seconds=1))
+    world.wait(hold.ends_at + timedelta(milliseconds=50))
+    assert world.connector.probe(hold, world.now()).proves_denied
+
+
+def test_deny_somebody_removed_is_put_back(world: World) -> None:
+    """A removed deny reopens the session; mend names it, restores it, and is quiet after."""
+    hold = world.hold(TEN_MINUTES)
+    credential = world.connector.issue(hold, world.session(), world.now())
+    world.connector.revoke(hold, world.now())
+    world.tamper(hold)
+    assert world.use(credential) is Answer.ALLOWED
+    cuts = {hold.grant: hold.ends_at}
+    assert world.connector.mend(world.target, world.role, cuts, world.now()) == (hold.grant,)
+    assert world.use(credential) is Answer.DENIED
+    assert world.connector.mend(world.target, world.role, cuts, world.now()) == ()
+
+
+def test_mend_prunes_what_can_no_longer_matter(world: World) -> None:
+    """An id past its time leaves the list; one that still matters stays."""
+    old, young = world.hold(TEN_MINUTES), world.hold(TEN_MINUTES)
+    for hold in (old, young):
+        world.connector.revoke(hold, world.now())
+    cuts = {old.grant: world.now(), young.grant: young.ends_at}
+    assert world.connector.mend(world.target, world.role, cuts, world.now()) == ()
+    assert not see(world, old).cut
+    assert see(world, young).cut
+    assert (
+        world.connector.mend(world.target, world.role, {young.grant: world.now()}, world.now())
+        == ()
+    )
+    assert (
+        list(world.connector.observe(Scope(target=world.target, role=world.role), world.now()))
+        == []
+    )
+
+
+def test_role_that_was_deleted(world: World) -> None:
+    """A missing role refuses the grant, is seen unusable, and closing it is done."""
+    hold = world.hold(TEN_MINUTES)
+    world.delete_role()
+    with pytest.raises(Refused) as refused:
+        world.connector.grant(hold, world.now())
+    assert refused.value.code == "not_there"
+    assert not see(world, hold).usable
+    world.connector.revoke(hold, world.now())
+
+
+def test_health_of_a_reachable_target(world: World) -> None:
+    """A right account at a right clock has no findings."""
+    health = world.connector.health(world.target, world.now())
+    assert health.reached
+    assert health.findings == ()
+    assert health.cloud_at is not None
+
+
+def test_powers_of_iam_role(world: World) -> None:
+    """iam-role declares deadline, proof and shared document; another kind is unknown."""
+    powers = world.connector.powers("iam-role")
+    assert powers.native_deadline and powers.issues and powers.shared_document
+    assert powers.proof is Proof.DENIED
+    with pytest.raises(AskedWrongly):
+        world.connector.powers("nothing")
+
+
+def test_repr_of_a_credential_shows_no_secret(world: World) -> None:
+    """What ends in a log is the key id, never the material."""
+    hold = world.hold(TEN_MINUTES)
+    credential = world.connector.issue(hold, world.session(), world.now())
+    for name, secret in credential.material.items():
+        assert name == "access_key_id" or secret not in repr(credential)

@@ -1,0 +1,123 @@
+"""The report says what the events say, no more, and nothing typed by people acts in it."""
+
+from hashlib import sha256
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+
+from tests.evidence.made_log import GRANT, fact, make_log, request_facts
+from tidegate.base.fact import Fact
+from tidegate.evidence.archive import read_pack
+from tidegate.evidence.report import REPORT_VERSION
+
+# Raise REPORT_VERSION when this changes: a verifier compares reports of its own version only.
+GOLDEN = {1: "e4548f7e857f52cdb9d067015738dfb5025c278ae0e69a5a8e6128f46a550ecf"}
+
+
+def page(facts: list[Fact]) -> str:
+    """The report of the pack over `facts`."""
+    return read_pack(make_log(facts).pack()).report
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, and the texts of one kind of tag."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Collect it."""
+        self.tags.append((tag, dict(attrs)))
+
+
+@pytest.mark.parametrize("count", range(4, 10))
+def test_report_never_says_more_than_the_events(count: int) -> None:
+    """Before the last event, the page holds neither the word `gone` nor the proof's."""
+    html = page(request_facts()[:count]).lower()
+    assert "gone" not in html and "denied" not in html
+    assert f"as of checkpoint {count}" in html
+
+
+def test_report_of_an_ended_grant_says_how_it_is_known() -> None:
+    """With the event that says so, the page says gone and the proof reached."""
+    html = page(request_facts())
+    assert "Gone: nobody can act under this grant any more" in html
+    assert "denied: tried as that access, and refused by the cloud" in html
+    assert "as of checkpoint" not in html
+
+
+@pytest.mark.parametrize(
+    ("removed", "said"),
+    [
+        ({"residual_until": "2026-11-22T09:00:00.000Z", "still_held_by": ""}, "may act until 2026"),
+        ({"still_held_by": "arn:standing"}, "Ended, still held by standing access: arn:standing"),
+    ],
+)
+def test_removed_is_not_called_more_than_removed(removed: dict[str, str], said: str) -> None:
+    """While a session may act, or standing access holds it, the headline says exactly that."""
+    html = page([*request_facts()[:8], fact("grant.removed", grant=GRANT, **removed)])
+    assert said in html and "gone" not in html.lower()
+
+
+def test_contradicted_removal_is_closing_again() -> None:
+    """What was called removed and then acted is not shown as removed."""
+    facts = [*request_facts()[:9], fact("grant.contradicted", grant=GRANT, why="seen acting")]
+    html = page(facts)
+    assert "<h1>Closing as of checkpoint 10</h1>" in html
+    assert "Earlier sessions may act until" not in html
+
+
+def test_failed_grant_is_told_as_never_opened() -> None:
+    """A grant that failed is over, and never was open."""
+    facts = [*request_facts()[:5], fact("grant.failed", grant=GRANT, cause="cloud_refused")]
+    html = page(facts)
+    assert "Never opened: cloud refused" in html and "as of checkpoint" not in html
+
+
+def test_typed_texts_are_inert() -> None:
+    """Markup in a reason stays text; a formula never starts a cell; nothing can run or load."""
+    html = page(request_facts())
+    assert "<script" not in html and "&lt;script&gt;alert(1)" in html
+    assert "“=HYPERLINK(&#34;http://x&#34;) go on”" in html
+    page_tags = Tags(html).tags
+    names = {tag for tag, _ in page_tags}
+    assert not names & {"script", "iframe", "img", "link", "object", "form", "a", "base"}
+    assert not [name for _, attrs in page_tags for name in attrs if name.startswith("on")]
+    assert "default-src 'none'" in html
+
+
+def test_direction_and_control_characters_of_clouds_are_blanked() -> None:
+    """A cloud's message cannot reorder or hide what stands beside it."""
+    why = "no\u202egnol\x1b[31m\r\n=1+1"
+    facts = [*request_facts()[:5], fact("grant.failed", grant=GRANT, cause="x", why=why)]
+    html = page(facts)
+    assert not any(ch in html for ch in "\u202e\x1b\r")
+
+
+def test_page_can_be_read_by_a_screen_reader() -> None:
+    """Language, one first heading, headings in order, and table headers with a scope."""
+    tags = Tags(page(request_facts())).tags
+    assert ("html", {"lang": "en"}) in tags
+    levels = [int(tag[1]) for tag, _ in tags if tag in {"h1", "h2", "h3"}]
+    assert levels.count(1) == 1 and levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert all(attrs.get("scope") in {"col", "row"} for tag, attrs in tags if tag == "th")
+
+
+def test_changed_page_needs_a_new_version() -> None:
+    """The same events render to the same bytes as long as the version stays."""
+    assert sha256(page(request_facts()).encode()).hexdigest() == GOLDEN[REPORT_VERSION]
+
+
+def test_other_grant_of_the_request_is_told_apart() -> None:
+    """A request with two grants: the other one's events are marked, its end is not this one's."""
+    other = [
+        Fact(name=f.name, subject=f.subject, actor=f.actor, data={**f.data, "grant": "gr_two"})
+        for f in request_facts()[3:]
+        if "grant" in f.data
+    ]
+    html = page([*request_facts()[:7], *other])
+    assert "another grant of this request" in html and "<h1>Open as of" in html

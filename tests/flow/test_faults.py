@@ -1,0 +1,266 @@
+"""The cloud, the clock, the disk misbehave: nothing opens that should not or stays open."""
+
+import os
+from datetime import timedelta
+
+import pytest
+
+from tests.support import World
+from tidegate.base.errors import EvidenceClosed, NotAllowed, TidegateError, WorldFailed
+from tidegate.connectors.port import Answer
+from tidegate.connectors.simulated import Fault, FaultKind
+from tidegate.flow.brokering import issue
+from tidegate.flow.ending import end_early
+from tidegate.flow.expiring import close_now
+from tidegate.flow.recovering import close_without_store
+from tidegate.grant import Cause, GrantState, Outcome
+
+
+def settle(world: World, minutes: int = 60) -> None:
+    """Let the worker have its tries for a while."""
+    for _ in range(minutes * 4):
+        world.clock.forward(seconds=15)
+        world.work()
+
+
+def only(world: World, request: str):  # type: ignore[no-untyped-def]
+    """The one grant of a request."""
+    (grant,) = world.house.store.grants(request=request)
+    return grant
+
+
+def test_lost_reply_of_an_opening_is_called_failed(world: World) -> None:
+    """A lost reply is unknown: noted, read back, asked again; then it is simply open."""
+    request = world.vote(world.ask())
+    world.connector.script(Fault(kind=FaultKind.LOSE_REPLY, verb="grant"))
+    world.work()
+    assert only(world, request.id).state is GrantState.INTENDED
+    assert only(world, request.id).outcome == Outcome.UNKNOWN
+    settle(world, 1)
+    assert only(world, request.id).state is GrantState.OPEN
+    assert world.names(request.id).count("grant.noted") == 1
+
+
+def test_refusal_after_a_lost_reply_is_called_failed(world: World) -> None:
+    """A plain no after an unknown does not make the first call undone: it is closed instead."""
+    request = world.vote(world.ask())
+    world.connector.script(
+        Fault(kind=FaultKind.LOSE_REPLY, verb="grant"),
+        Fault(kind=FaultKind.REFUSE, verb="grant", count=10_000),
+    )
+    settle(world, 90)
+    assert only(world, request.id).state is GrantState.GONE
+
+
+def test_plain_refusal_leaves_something_open(world: World) -> None:
+    """A plain no means nothing was made: failed, with the cause."""
+    request = world.vote(world.ask())
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="grant"))
+    world.work()
+    grant = only(world, request.id)
+    assert (grant.state, grant.cause) == (GrantState.FAILED, Cause.CLOUD_REFUSED)
+    assignment = world.house.store.assignment(grant.assignment)
+    assert assignment is not None
+    assert assignment.holders == ()
+
+
+def test_cloud_down_at_opening(world: World) -> None:
+    """It is tried until claim-by and then not any more; a late return opens nothing."""
+    request = world.vote(world.ask())
+    world.connector.script(Fault(kind=FaultKind.DOWN, until=world.clock() + timedelta(hours=1)))
+    settle(world, 120)
+    grant = only(world, request.id)
+    assert (grant.state, grant.cause) == (GrantState.FAILED, Cause.NOT_CLAIMED)
+    assert world.connector.calls["grant"] == 0
+
+
+def test_cloud_down_for_longer_than_the_grant(world: World) -> None:
+    """Closing is tried for as long as it takes; the cloud's own end held meanwhile."""
+    grant = world.granted()
+    keys = world.keys(grant)
+    world.connector.script(Fault(kind=FaultKind.DOWN, until=world.clock() + timedelta(hours=9)))
+    world.clock.forward(minutes=30)
+    assert world.use(keys) is Answer.DENIED
+    settle(world, 8 * 60)
+    assert world.grant(grant).state is GrantState.CLOSING
+    assert world.grant(grant).outcome == Outcome.UNREACHABLE
+    settle(world, 120)
+    assert world.grant(grant).state is GrantState.GONE
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [FaultKind.THROTTLE, FaultKind.REFUSE, FaultKind.LOSE_REQUEST, FaultKind.LOSE_REPLY],
+)
+def test_revocation_that_fails_once_is_given_up(world: World, kind: FaultKind) -> None:
+    """Whatever a revocation meets, it is tried again, and called done only when read back."""
+    grant = world.granted()
+    keys = world.keys(grant)
+    world.connector.script(Fault(kind=kind, verb="revoke", count=5))
+    ended = close_now(world.house, end_early(world.house, world.who("bo"), grant.id))
+    assert ended.state is GrantState.CLOSING
+    settle(world, 10)
+    assert world.use(keys) is Answer.DENIED
+    assert world.grant(grant).proof == "denied"
+
+
+def test_stale_list_believed(world: World) -> None:
+    """A read-back that still shows access keeps the grant closing."""
+    grant = world.granted()
+    world.clock.forward(minutes=1)
+    world.connector.script(
+        Fault(kind=FaultKind.LIST_STALE, verb="observe", count=3, delay=timedelta(seconds=30))
+    )
+    ended = close_now(world.house, end_early(world.house, world.who("ana"), grant.id))
+    assert (ended.state, ended.outcome) == (GrantState.CLOSING, Outcome.STILL_USABLE)
+    settle(world, 10)
+    assert world.grant(grant).state is GrantState.GONE
+
+
+def test_removal_that_applies_late_called_gone(world: World) -> None:
+    """A deny that is accepted but not yet true is not called removed or gone before it is."""
+    grant = world.granted()
+    keys = world.keys(grant)
+    world.connector.script(
+        Fault(kind=FaultKind.APPLY_LATE, verb="revoke", count=2, delay=timedelta(seconds=20))
+    )
+    close_now(world.house, end_early(world.house, world.who("ana"), grant.id))
+    for _ in range(240):
+        if world.grant(grant).state is GrantState.GONE:
+            assert world.use(keys) is Answer.DENIED
+        world.clock.forward(seconds=1)
+        world.work()
+    assert world.grant(grant).state is GrantState.GONE
+
+
+def test_unproven_end_claims_denied(world: World) -> None:
+    """When the probe cannot be made, the end waits for its bound and says only `removed`."""
+    grant = world.granted()
+    world.connector.script(Fault(kind=FaultKind.DOWN, verb="probe", count=10_000))
+    ended = close_now(world.house, end_early(world.house, world.who("ana"), grant.id))
+    assert ended.state is GrantState.REMOVED
+    settle(world, 5)
+    assert world.grant(grant).state is GrantState.GONE
+    assert world.grant(grant).proof == "removed"
+
+
+def test_retries_fill_the_log(world: World) -> None:
+    """Retries are sealed as first, change and about hourly, not one by one (I7)."""
+    grant = world.granted()
+    world.connector.script(Fault(kind=FaultKind.DOWN, until=world.clock() + timedelta(days=2)))
+    world.clock.forward(minutes=31)
+    settle(world, 6 * 60)
+    assert 3 <= world.names(grant.request).count("grant.noted") <= 12
+
+
+@pytest.mark.parametrize("minutes", [10, -10])
+def test_clocks_apart(world: World, minutes: int) -> None:
+    """A cloud whose clock is ten minutes off opens nothing, and the evidence says why."""
+    request = world.vote(world.ask())
+    world.connector._clock = lambda: world.clock() + timedelta(minutes=minutes)
+    world.work()
+    assert only(world, request.id).outcome == Outcome.CLOCK_APART
+    settle(world, 40)
+    assert only(world, request.id).state is GrantState.FAILED
+    assert world.connector.calls["grant"] == 0
+
+
+def test_database_clock_apart(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a second between our clock and the database's shuts the gate."""
+    monkeypatch.setattr(world.house.store, "now", lambda: world.clock() - timedelta(seconds=2))
+    request = world.vote(world.ask())
+    world.work()
+    assert only(world, request.id).state is GrantState.READY
+    assert world.connector.calls["grant"] == 0
+
+
+def test_journal_that_cannot_be_written(world: World) -> None:
+    """Without the closing journal nothing opens; what is open still closes."""
+    before = world.granted()
+    journal = world.directory / "closing.journal"
+    journal.unlink()
+    journal.mkdir()
+    request = world.vote(world.ask("eve"))
+    world.work()
+    assert only(world, request.id).cause == Cause.JOURNAL_CLOSED
+    close_now(world.house, end_early(world.house, world.who("ana"), before.id))
+    assert world.grant(before).state is GrantState.GONE
+
+
+def test_credential_handed_out_unsealed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the session cannot be sealed, nobody gets the keys (I6)."""
+    grant = world.granted()
+
+    def closed(_step: object) -> None:
+        raise EvidenceClosed("evidence_closed", "the log cannot be written", "")
+
+    monkeypatch.setattr(world.house.store, "commit", closed)
+    with pytest.raises(EvidenceClosed):
+        issue(world.house, world.who("ana"), grant.id)
+    monkeypatch.undo()
+    assert world.house.store.sessions(grant.id) == []
+
+
+def test_credential_of_a_grant_revoked_while_minting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A revocation between minting and sealing wins: the keys are dropped."""
+    grant = world.granted()
+    real = world.connector.issue
+
+    def slow(hold, session, now):  # type: ignore[no-untyped-def]
+        made = real(hold, session, now)
+        end_early(world.house, world.who("bo"), grant.id)
+        return made
+
+    monkeypatch.setattr(world.connector, "issue", slow)
+    with pytest.raises(NotAllowed):
+        world.keys(grant)
+    assert world.house.store.sessions(grant.id) == []
+
+
+def test_database_deleted_mid_window(world: World) -> None:
+    """Without the database the worker closes from the journal, and nothing new opens."""
+    grant = world.granted()
+    keys = world.keys(grant)
+    for name in ("tidegate.db", "tidegate.db-wal", "tidegate.db-shm"):
+        (world.directory / name).unlink(missing_ok=True)
+    with pytest.raises(TidegateError):
+        world.ask("eve")
+    world.clock.forward(minutes=31)
+    world.worker.tick()
+    lines = [(line.kind, line.grant) for line in world.house.journal.read()]
+    assert ("removed", grant.id) in lines
+    assert world.use(keys) is Answer.DENIED
+
+
+def test_close_from_the_journal_is_never_sealed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was closed without the database is sealed when it is back, with both instants (I6)."""
+    grant = world.granted()
+    world.clock.forward(minutes=30)
+    acted = world.clock()
+    assert close_without_store(world.house) == [grant.id]
+    assert close_without_store(world.house) == []
+    world.clock.forward(minutes=10)
+    world.restart()
+    world.work()
+    names = world.names(grant.request)
+    assert names.index("journal.sealed") < names.index("grant.closing")
+    sealed = next(
+        leaf for _, leaf in world.house.store.events(grant.request) if b'"journal.sealed"' in leaf
+    )
+    assert acted.strftime("%H:%M:%S").encode() in sealed
+    assert world.grant(grant).state is GrantState.GONE
+    world.restart()
+    world.work()
+    assert world.names(grant.request) == names
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes read-only files")
+def test_read_only_database_opens_something(world: World) -> None:
+    """A database that became read-only opens nothing."""
+    (world.directory / "tidegate.db").chmod(0o400)
+    with pytest.raises(WorldFailed):
+        world.ask()

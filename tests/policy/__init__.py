@@ -1,0 +1,1 @@
+"""Rules: what loads, what they decide, what is odd about them."""

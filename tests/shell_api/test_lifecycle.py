@@ -1,0 +1,132 @@
+"""The whole path over HTTP, and what each answer says."""
+
+from typing import Any
+
+import pytest
+
+from tests.shell_api.conftest import Api, an_ask
+from tidegate.connectors.simulated import Fault, FaultKind
+
+
+def test_whole_path_over_http(api: Api) -> None:
+    """Asked, approved, opened, used and ended: each answer says where it is."""
+    asked = api.ask()
+    assert asked["state"] == "pending"
+    assert asked["items"][0]["missing"] == ["1 of group:leads"]
+    assert asked["says"].startswith("waits for 1 of group:leads until 2026-11-23 17:00:00 UTC")
+    assert asked["reason"] == "INC-4711 roll back"
+    approved = api.vote("bo", asked).json()
+    assert approved["state"] == "approved"
+    assert [vote["voter"]["name"] for vote in approved["votes"]] == ["bo"]
+    (grant_id,) = approved["grants"]
+    api.world.work()
+    grant = api.get("ana", f"/api/grants/{asked['id']}").json()
+    assert (grant["id"], grant["state"], grant["remaining_seconds"]) == (grant_id, "open", 1800)
+    keys = api.post("ana", f"/api/grants/{grant_id}/credentials")
+    assert keys.status_code == 201
+    assert keys.json()["ends_at"] == grant["ends_at"]
+    ended = api.post("ana", f"/api/grants/{grant_id}/end", {"comment": "done early"}).json()
+    assert ended["end_reason"] == "done"
+    assert ended["state"] in ("closing", "removed", "gone")
+    again = api.post("ana", f"/api/grants/{grant_id}/end").json()
+    assert again["end_reason"] == "done"
+    refused = api.post("ana", f"/api/grants/{grant_id}/credentials")
+    assert (refused.status_code, refused.json()["code"]) == (403, "not_open")
+    assert api.refusals("ana")[-1] == ("issue_credentials", grant_id, "not_open")
+
+
+@pytest.mark.parametrize(
+    ("login", "body"),
+    [
+        ("ana", an_ask()),
+        ("ana", an_ask("dev/admin")),
+        ("ana", an_ask("vault/admin", duration_seconds=7200)),
+        ("nobody", an_ask()),
+    ],
+)
+def test_preview_that_promises_what_filing_refuses(
+    api: Api, login: str, body: dict[str, Any]
+) -> None:
+    """A preview says what filing then decides, and files nothing itself."""
+    shown = api.post(login, "/api/requests/preview", body)
+    assert shown.status_code == 200
+    assert api.get(login, "/api/requests").json()["requests"] == []
+    filed = api.post(login, "/api/requests", body).json()
+    told = shown.json()
+    assert told["allowed"] == (filed["state"] != "refused")
+    assert told["allowed"] or (told["code"], told["why"]) == (filed["code"], filed["why"])
+    assert [i["requirement"] for i in told["items"]] == [i["requirement"] for i in filed["items"]]
+
+
+def test_refusal_by_the_rules_without_an_id(api: Api) -> None:
+    """What the rules refuse is filed and says why."""
+    filed = api.ask("nobody")
+    assert (filed["state"], filed["code"]) == ("refused", "no_rule")
+    assert "no rule permits" in filed["says"]
+
+
+def test_edit_that_keeps_votes(api: Api) -> None:
+    """An edited request has another digest, and a vote on the old one is refused as stale."""
+    asked = api.ask(role="vault/admin")
+    assert api.vote("bo", asked).status_code == 201
+    body = an_ask("vault/admin", reason="another reason")
+    edited = api.call("ana", "PUT", f"/api/requests/{asked['id']}", body).json()
+    assert (edited["votes"], edited["digest"] != asked["digest"]) == ([], True)
+    stale = api.vote("cy", asked)
+    assert (stale.status_code, stale.json()["code"]) == (409, "digest_changed")
+
+
+def test_request_without_votes_that_waits(api: Api) -> None:
+    """What needs nobody's vote is approved at once and says what comes."""
+    filed = api.ask(role="dev/admin")
+    assert filed["state"] == "approved"
+    assert filed["grants"][0] in filed["says"]
+
+
+def test_removed_called_gone_while_a_session_may_act(api: Api) -> None:
+    """An early end says `removed; a session taken before may act until T`, and only later gone."""
+    grant = api.world.granted()
+    api.post("ana", f"/api/grants/{grant.id}/credentials")
+    api.world.connector.script(Fault(kind=FaultKind.DOWN, verb="probe", count=50))
+    ended = api.post("bo", f"/api/grants/{grant.id}/end").json()
+    assert (ended["state"], ended["end_reason"]) == ("removed", "revoked")
+    assert ended["residual_until"] > "2026-11-23T09:00:00.000Z"
+    assert ended["says"].startswith("removed; a session taken before may act until 2026-11-23 09:0")
+    api.world.connector.calm()
+    api.world.clock.forward(minutes=5)
+    api.world.work()
+    later = api.get("bo", f"/api/grants/{grant.id}").json()
+    assert (later["state"], later["remaining_seconds"]) == ("gone", 1500)
+
+
+def test_end_that_waits_for_the_cloud(api: Api) -> None:
+    """With the cloud down an early end is begun, sealed, and answered as closing."""
+    grant = api.world.granted()
+    api.world.connector.script(Fault(kind=FaultKind.DOWN, count=50))
+    ended = api.post("ana", f"/api/grants/{grant.id}/end").json()
+    assert (ended["state"], ended["outcome"]) == ("closing", "unreachable")
+    assert "may still be usable until it is read back as removed" in ended["says"]
+
+
+def test_targets_that_hide_their_exposure(api: Api) -> None:
+    """Every role says what its end promises; one without a connector says that instead."""
+    targets = api.get("nobody", "/api/targets").json()["targets"]
+    assert [t["id"] for t in targets] == ["dev", "prod", "vault"]
+    (role,) = targets[1]["roles"]
+    assert (role["id"], role["native_deadline"], role["trouble"]) == ("prod/admin", True, None)
+    assert role["exposure_seconds"] == 5
+    api.world.house.connectors = {}
+    (role,) = api.get("nobody", "/api/targets").json()["targets"][1]["roles"]
+    assert role["exposure_seconds"] is None
+    assert "no_connector" not in role["trouble"]
+    assert "simulated" in role["trouble"]
+
+
+def test_erased_reason_that_breaks_the_answer(api: Api) -> None:
+    """A request whose reason text is not there any more is shown without it."""
+    asked = api.ask()
+    with api.world.house.store._database.writing() as db:
+        db.execute("UPDATE disclosures SET salt = NULL, text = NULL")
+    shown = api.get("ana", f"/api/requests/{asked['id']}").json()
+    assert shown["reason"] is None
+    assert shown["principal"]["name"] == "ana"

@@ -1,0 +1,120 @@
+"""Expire: which word may be used for an end."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.stages.make import NOW, a_grant, thing
+from tidegate.base.errors import Stale
+from tidegate.base.fact import SYSTEM
+from tidegate.catalogue import Assignment
+from tidegate.expire import (
+    EndReason,
+    Proof,
+    ReadBack,
+    contradicted,
+    end,
+    gone,
+    may_be_gone,
+    removed,
+    residual_until,
+)
+from tidegate.grant import Grant, GrantState
+from tidegate.session import Session, Why, issued
+
+MINUTE = timedelta(minutes=1)
+NONE = timedelta(0)
+
+
+def back(acted_at: datetime, derived: timedelta = NONE, settling: timedelta = MINUTE) -> ReadBack:
+    """What a read-back saw at `acted_at`."""
+    return ReadBack(
+        cloud_at=acted_at, detail={}, acted_at=acted_at, derived=derived, settling=settling
+    )
+
+
+def a_removed(acted_at: datetime, derived: timedelta = NONE) -> Grant:
+    """A grant ended at `acted_at` and read back."""
+    grant, held = a_grant("open")
+    grant = thing(end(grant, held, EndReason.EXPIRED, SYSTEM, acted_at), Grant)  # type: ignore[assignment]
+    after = thing(removed(grant, back(acted_at, derived), acted_at), Grant)
+    assert isinstance(after, Grant)
+    return after
+
+
+def test_ending_twice() -> None:
+    """A grant that closes cannot begin to close again."""
+    grant, held = a_grant("open")
+    closing = thing(end(grant, held, EndReason.DONE, "pr_ana", NOW), Grant)
+    assert isinstance(closing, Grant)
+    with pytest.raises(Stale):
+        end(closing, None, EndReason.REVOKED, "pr_bo", NOW)
+
+
+def test_closing_keeps_holding() -> None:
+    """Beginning to close lets go of the assignment in the same Step."""
+    grant, held = a_grant("open")
+    after = thing(end(grant, held, EndReason.EXPIRED, SYSTEM, NOW), Assignment)
+    assert isinstance(after, Assignment)
+    assert after.holders == ()
+
+
+def test_early_end_called_gone_while_it_may_not_have_spread() -> None:
+    """An early cut needs its settling time, unless it was tried and refused."""
+    grant = a_removed(NOW + MINUTE)
+    assert grant.residual_until == NOW + 2 * MINUTE
+    assert not may_be_gone(grant, False, NONE, NOW + 2 * MINUTE - timedelta(milliseconds=1))
+    assert may_be_gone(grant, False, NONE, NOW + 2 * MINUTE)
+    assert may_be_gone(grant, True, NONE, NOW + MINUTE)
+
+
+def test_native_end_waits_for_nothing() -> None:
+    """At its own end nothing has to spread: the end is inside every credential."""
+    grant, _ = a_grant("open")
+    assert grant.ends_at is not None
+    assert residual_until(grant, back(grant.ends_at + MINUTE)) == grant.ends_at
+
+
+def test_derived_tokens_forgotten() -> None:
+    """What a session may have minted outlives it: a refusal today does not make that gone."""
+    grant = a_removed(NOW + MINUTE, derived=timedelta(hours=12))
+    assert grant.residual_until == NOW + MINUTE + timedelta(hours=12)
+    assert not may_be_gone(grant, True, timedelta(hours=12), NOW + timedelta(hours=1))
+    assert may_be_gone(grant, False, timedelta(hours=12), NOW + timedelta(hours=13))
+
+
+def test_still_held_by_standing_access_called_gone() -> None:
+    """Access that also stands by other means is never gone (I5)."""
+    grant = replace(a_removed(NOW), still_held_by="standing access")
+    assert not may_be_gone(grant, True, NONE, NOW + timedelta(days=1))
+
+
+def test_closing_that_was_never_read_back_called_gone() -> None:
+    """Accepted is not removed, removed is not gone: no table line skips a word (I2)."""
+    grant, held = a_grant("open")
+    closing = thing(end(grant, held, EndReason.EXPIRED, SYSTEM, NOW), Grant)
+    assert isinstance(closing, Grant)
+    with pytest.raises(Stale):
+        gone(closing, (), Proof.ACCEPTED, {}, NOW, NOW)
+
+
+@pytest.mark.parametrize(("minutes", "why"), [(10, Why.CUT), (46, Why.EXPIRED)])
+def test_session_left_live_behind_a_gone_grant(minutes: int, why: Why) -> None:
+    """A grant's sessions end with it, each saying whether it was cut or ran out."""
+    grant, _ = a_grant("open")
+    session = thing(issued(grant, "se_1", "ASIAX", NOW + timedelta(hours=1), NOW), Session)
+    assert isinstance(session, Session)
+    at = NOW + minutes * MINUTE
+    over = replace(a_removed(at), id=grant.id)
+    after = thing(gone(over, (session,), Proof.DENIED, {}, at, at), Session)
+    assert isinstance(after, Session)
+    assert after.why == why
+
+
+def test_probe_that_acts_after_removed_is_shrugged_off() -> None:
+    """A removal that turns out not to hold goes back to closing."""
+    after = thing(contradicted(a_removed(NOW), "acted", {}, NOW), Grant)
+    assert isinstance(after, Grant)
+    assert after.state is GrantState.CLOSING
+    assert after.removed_at is None
