@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tidegate.base.fact import Step
 from tidegate.base.ids import GRANT, REQUEST, make_id
+from tidegate.base.when import Instant
 from tidegate.evidence.note import FileSigner
 from tidegate.grant import Grant, Outcome, noted, ready
 from tidegate.request import Item, Request, RequestState, Terms
@@ -27,9 +28,10 @@ from tidegate.store import Committed, Store, compare
 
 ORIGIN = "bench.invalid/log"
 DIGEST = "sha256:" + "0" * 64
-GRANTS = 2_000
-IN_FLIGHT = 500
 THREADS = 16
+IN_FLIGHT = 500
+SHARE = IN_FLIGHT // THREADS  # each thread's part of what is in flight
+LIFE = 10  # transitions of one grant from ready to gone
 
 
 def main() -> None:
@@ -42,36 +44,21 @@ def main() -> None:
             clock=lambda: datetime.now(UTC),
             create=True,
         )
-        grants = make_grants(store)
         result = {
             "bench": "commit",
             "python": platform.python_version(),
             "cpus": os.cpu_count(),
             "control_us": control(),
             "fdatasync_us": fdatasync(Path(folder)),
-            "callers_1": callers(store, transitions(grants, 1, 4_000)),
-            "callers_16": callers(store, transitions(grants, THREADS, 1_500)),
-            "in_flight_500": in_flight(store, transitions(grants, THREADS, 4_000)),
+            "callers_1": callers(store, transitions(store, 1, 4_000)),
+            "callers_16": callers(store, transitions(store, THREADS, 1_500)),
+            "in_flight_500": in_flight(store, transitions(store, THREADS, 5_000)),
         }
         head = store.head()
         result["events"] = head.size
         result["sound"] = not store.integrity() and not compare(store)
         store.close()
     print(json.dumps(result))
-
-
-def make_grants(store: Store) -> list[Grant]:
-    """Grants that wait for their window, one a request, sealed as they would be."""
-    now = datetime.now(UTC).replace(microsecond=0)
-    made, waiting = [], []
-    for number in range(GRANTS):
-        grant_id = make_id(GRANT, now, number.to_bytes(10))
-        step = ready(grant_id, _request(make_id(REQUEST, now, number.to_bytes(10))), _item(), now)
-        waiting.append(store.submit(step))
-        made.append(step.changes[0].after)
-    for future in waiting:
-        future.result()
-    return [grant for grant in made if isinstance(grant, Grant)]
 
 
 def callers(store: Store, steps: list[list[Step]]) -> dict[str, float]:
@@ -88,13 +75,12 @@ def callers(store: Store, steps: list[list[Step]]) -> dict[str, float]:
 
 def in_flight(store: Store, steps: list[list[Step]]) -> dict[str, float]:
     """500 Steps waiting at any time, fed by 16 threads; a latency is submit to durable."""
-    share = IN_FLIGHT // THREADS
 
     def work(mine: list[Step], times: list[float]) -> None:
         waiting: deque[tuple[float, Future[Committed]]] = deque()
         for step in mine:
             waiting.append((time.perf_counter(), store.submit(step)))
-            if len(waiting) == share:
+            if len(waiting) == SHARE:
                 began, future = waiting.popleft()
                 future.result()
                 times.append(time.perf_counter() - began)
@@ -105,25 +91,33 @@ def in_flight(store: Store, steps: list[list[Step]]) -> dict[str, float]:
     return _round(steps, work)
 
 
-def transitions(grants: list[Grant], threads: int, count: int) -> list[list[Step]]:
-    """`count` Steps for each thread, on grants of its own; `grants` are then as after them.
+def transitions(store: Store, threads: int, count: int) -> list[list[Step]]:
+    """About `count` Steps for each thread, on new grants of its own.
 
-    Made before the clock starts: what is measured is storing, not deciding.
+    A grant lives through LIFE of them, SHARE grants of a thread at a time, as many are open at once
+    in a house. Made before the clock starts: what is measured is storing, not deciding.
     """
     made: list[list[Step]] = [[] for _ in range(threads)]
-    for number in range(threads):
-        mine = grants[number::threads]
-        for turn in range(count):
-            grant = mine[turn % len(mine)]
-            step = noted(grant, "grant", Outcome.UNREACHABLE, "timeout", grant.tries + 1, _now())
-            after = step.changes[0].after
-            assert isinstance(after, Grant)
-            mine[turn % len(mine)] = after
-            made[number].append(step)
-        grants[number::threads] = mine
+    for _ in range(count // (LIFE * SHARE)):
+        grants = make_grants(store, threads * SHARE)
+        for number in range(threads):
+            mine = grants[number::threads]
+            for turn in range(LIFE * SHARE):
+                step = _transition(mine[turn % SHARE])
+                mine[turn % SHARE] = _after(step)
+                made[number].append(step)
     gc.collect()
     gc.freeze()  # tens of thousands of waiting Steps are the bench's, not the store's
     return made
+
+
+def make_grants(store: Store, count: int) -> list[Grant]:
+    """Grants that wait for their window, one a request, sealed as they would be."""
+    now, first = _now(), store.head().size
+    steps = [_ready(now, first + number) for number in range(count)]
+    for future in [store.submit(step) for step in steps]:
+        future.result()
+    return [_after(step) for step in steps]
 
 
 def fdatasync(folder: Path) -> dict[str, float]:
@@ -156,37 +150,51 @@ def _round(
         threading.Thread(target=work, args=(mine, times[number]))
         for number, mine in enumerate(steps)
     ]
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    spent = time.perf_counter() - began
+    spent, cpu = time.perf_counter() - began, time.process_time() - cpu
     every = [one for some in times for one in some]
     return {
         "transitions": len(every),
         "per_second": round(len(every) / spent),
+        "cpu_us": round(cpu / len(every) * 1e6, 1),
         "p50_ms": _at(every, 0.5, 1e3),
         "p99_ms": _at(every, 0.99, 1e3),
     }
 
 
-def _now() -> datetime:
+def _now() -> Instant:
     now = datetime.now(UTC)
     return now - timedelta(microseconds=now.microsecond % 1000)
 
 
-def _item() -> Item:
-    return Item(
-        role="aws-prod/admin", role_digest=DIGEST, carrier="prod", requirement="none", rules=()
-    )
+def _ready(now: Instant, number: int) -> Step:
+    request = _request(make_id(REQUEST, now, number.to_bytes(10)))
+    return ready(make_id(GRANT, now, number.to_bytes(10)), request, request.terms.items[0], now)
+
+
+def _transition(grant: Grant) -> Step:
+    return noted(grant, "grant", Outcome.UNREACHABLE, "timeout", grant.tries + 1, _now())
+
+
+def _after(step: Step) -> Grant:
+    grant = step.changes[0].after
+    if not isinstance(grant, Grant):
+        raise RuntimeError("a Step of something else")
+    return grant
 
 
 def _request(request_id: str) -> Request:
     now = _now()
+    item = Item(
+        role="aws-prod/admin", role_digest=DIGEST, carrier="prod", requirement="none", rules=()
+    )
     terms = Terms(
         principal="pr_bench",
-        items=(_item(),),
+        items=(item,),
         duration=timedelta(hours=1),
         start=None,
         reason=DIGEST,

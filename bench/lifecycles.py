@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from tests.support import World
+
 from tidegate.grant import GrantState
 
 LIVES = 150

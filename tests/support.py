@@ -114,10 +114,10 @@ class World:
     cloud: SimulatedCloud = field(default_factory=SimulatedCloud)
     randomness: Counted = field(default_factory=Counted)
     laws: Laws = field(default_factory=laws)
+    signer: FileSigner = field(default_factory=lambda: FileSigner(ORIGIN, b"k" * 32))
 
     def __post_init__(self) -> None:
         """Up, with everybody's account made."""
-        self.signer = FileSigner(ORIGIN, b"k" * 32)
         self._up(create=True)
         start_log(self.house, ORIGIN, self.signer.verifier().text())
         for login in LOGINS:
@@ -148,6 +148,10 @@ class World:
     def restart(self) -> None:
         """A crash and a new process: nothing in memory is left, the cloud goes on."""
         self.down()
+        self.up()
+
+    def up(self) -> None:
+        """A new process on the files that are there."""
         self._up()
         put_in_force(self.house, self.laws)
 

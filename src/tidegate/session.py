@@ -79,13 +79,13 @@ def may_issue(grant: Grant, principal: str, now: Instant) -> None:
     """
     if principal != grant.principal:
         raise NotAllowed("not_yours", f"`{grant.id}` is somebody else's grant", "request your own")
-    if grant.state is not GrantState.OPEN or grant.ends_at is None:
-        raise NotAllowed(
-            "not_open", f"expected an open grant, `{grant.id}` is `{grant.state}`", _next(grant)
-        )
-    if now >= grant.ends_at:
+    if grant.ends_at is not None and now >= grant.ends_at:
         raise NotAllowed(
             "ended", f"access under `{grant.id}` ended at {wire(grant.ends_at)}", _next(grant)
+        )
+    if grant.state is not GrantState.OPEN:
+        raise NotAllowed(
+            "not_open", f"expected an open grant, `{grant.id}` is `{grant.state}`", _next(grant)
         )
     if grant.sessions >= MOST_SESSIONS:
         raise NotAllowed(

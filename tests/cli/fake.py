@@ -1,7 +1,8 @@
-"""A small API server on loopback whose answers a test writes, and a machine without an installation."""
+"""A small API server whose answers a test writes, and a machine without an installation."""
 
 import json
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -57,6 +58,7 @@ class FakeServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: FakeServer
+    wbufsize = -1  # head and body in one packet: two would wait for each other's acknowledgement
 
     def _answer(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -87,7 +89,8 @@ def _encoded(body: Any) -> bytes:
 
 def problem(code: str, detail: str, family: str = "asked_wrongly", help: str = "do so") -> Plain:
     """A problem as the API tells it."""
-    return {"title": "t", "status": 0, "detail": detail, "code": code, "family": family, "help": help}
+    told = {"detail": detail, "code": code, "family": family, "help": help}
+    return {"title": "t", "status": 0, **told}
 
 
 def a_request(**changed: Any) -> dict[str, Any]:
@@ -188,7 +191,8 @@ class FakeLocal:
         return self.drawn.to_bytes(count)
 
     def pause(self, seconds: float) -> None:
-        """No time passes; Ctrl-C comes after `interrupt_after` times."""
+        """Hardly any time passes; Ctrl-C comes after `interrupt_after` times."""
+        time.sleep(0.002)
         self.pauses += 1
         if self.pauses > self.interrupt_after:
             raise KeyboardInterrupt

@@ -64,6 +64,16 @@ def test_plain_refusal_leaves_something_open(world: World) -> None:
     assert assignment.holders == ()
 
 
+def test_throttled_opening_is_called_failed(world: World) -> None:
+    """Being told to slow down settles nothing: it is tried again and opens."""
+    request = world.vote(world.ask())
+    world.connector.script(Fault(kind=FaultKind.THROTTLE, verb="grant", count=2))
+    world.work()
+    assert only(world, request.id).state is GrantState.INTENDED
+    settle(world, 1)
+    assert only(world, request.id).state is GrantState.OPEN
+
+
 def test_cloud_down_at_opening(world: World) -> None:
     """It is tried until claim-by and then not any more; a late return opens nothing."""
     request = world.vote(world.ask())
@@ -264,3 +274,37 @@ def test_read_only_database_opens_something(world: World) -> None:
     (world.directory / "tidegate.db").chmod(0o400)
     with pytest.raises(WorldFailed):
         world.ask()
+
+
+def test_native_end_believed_before_the_cloud_clock_reaches_it(world: World) -> None:
+    """A cloud whose clock is a little behind still allows at our end: that is not removed yet."""
+    grant = world.granted()
+    keys = world.keys(grant)
+    world.connector._clock = lambda: world.clock() - timedelta(seconds=3)
+    world.clock.forward(minutes=30)
+    world.work()
+    assert world.cloud.use(keys, world.clock() - timedelta(seconds=3)) is Answer.ALLOWED
+    assert world.grant(grant).state is GrantState.CLOSING
+    settle(world, 1)
+    assert world.grant(grant).state is GrantState.GONE
+    assert "grant.noted" not in world.names(grant.request)
+
+
+def test_removal_undone_by_somebody_called_gone(world: World) -> None:
+    """A removed grant that acts again once its bound has passed goes back to closing."""
+    grant = world.granted()
+    keys = world.keys(grant)
+    world.connector.script(Fault(kind=FaultKind.DOWN, verb="probe", count=1))
+    ended = close_now(world.house, end_early(world.house, world.who("ana"), grant.id))
+    assert ended.state is GrantState.REMOVED
+    hold = world.house.store.assignment(grant.assignment)
+    assert hold is not None
+    world.cloud.tamper(hold.account, hold.native_role, grant.id, world.clock())
+    assert world.use(keys) is Answer.ALLOWED
+    world.clock.forward(seconds=30)
+    world.worker._chores = ()  # before the cuts are looked after again
+    world.work()
+    assert "grant.contradicted" in world.names(grant.request)
+    settle(world, 2)
+    assert world.use(keys) is Answer.DENIED
+    assert world.grant(grant).state is GrantState.GONE

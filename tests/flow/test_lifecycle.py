@@ -312,3 +312,57 @@ def test_standing_access_removed_or_called_gone(world: World) -> None:
     after = world.grant(grant)
     assert (after.state, after.still_held_by) == (GrantState.REMOVED, "standing access")
     assert world.cloud.standing(world.clock()) == (key,)
+
+
+@pytest.mark.parametrize(
+    ("login", "may"), [("audit", False), ("cy", False), ("bo", True), ("op", True)]
+)
+def test_revoking_by_whoever_can_see(world: World, login: str, may: bool) -> None:
+    """Seeing is not revoking: auditors and approvers who did not vote cannot, voters can."""
+    grant = world.granted()
+    if may:
+        assert end_early(world.house, world.who(login), grant.id).end_reason == "revoked"
+        return
+    with pytest.raises(NotAllowed):
+        end_early(world.house, world.who(login), grant.id)
+    assert world.grant(grant).state is GrantState.OPEN
+
+
+def test_done_by_somebody_else(world: World) -> None:
+    """Only its holder uses a grant, whatever else one may do to it."""
+    grant = world.granted()
+    with pytest.raises(NotAllowed):
+        world.keys(grant, "op")
+
+
+def test_cuts_of_two_entries_on_one_native_role(world: World) -> None:
+    """Two catalogue entries on one native role: looking after one's denies keeps the other's."""
+    first = world.granted("ana")
+    held = world.keys(first)
+    close_now(world.house, end_early(world.house, world.who("ana"), first.id))
+    put_in_force(world.house, laws(found=catalogue(probe="s3:ListAllMyBuckets")))
+    second = world.granted("eve")
+    other = world.keys(second, "eve")
+    close_now(world.house, end_early(world.house, world.who("eve"), second.id))
+    for _ in range(2):
+        mend_cuts(world.house)
+        assert world.use(held) is Answer.DENIED
+        assert world.use(other) is Answer.DENIED
+
+
+def test_rules_swapped_in_the_middle_of_a_decision(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The verdict and the digest it is sealed with are of one rule set (I9)."""
+    from tidegate.flow import asking
+
+    real, old = asking.judge, world.house.laws.rules.digest
+
+    def swapping(given, *rest):  # type: ignore[no-untyped-def]
+        world.house.laws = laws(rules="")
+        return real(given, *rest)
+
+    monkeypatch.setattr(asking, "judge", swapping)
+    request = world.ask()
+    assert request.state is RequestState.PENDING
+    assert request.terms.rules_digest == old

@@ -1,6 +1,7 @@
 """A small world behind its API: everybody holds a token, and time moves when told."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ from httpx import Response
 from litestar.testing import TestClient
 
 from tests.support import World
+from tidegate.evidence.seal import read_event
 from tidegate.flow.house import Actor
 from tidegate.shell.api import Insight, make_app
 from tidegate.shell.identity import make_token
@@ -100,8 +102,6 @@ class Api:
 
     def refusals(self, login: str) -> list[tuple[str, str, str]]:
         """(command, about, code) of every sealed refusal of `login`."""
-        from tidegate.evidence.seal import read_event
-
         events = [read_event(leaf) for _, leaf in self.events(login)]
         return [
             (str(e.data["command"]), str(e.data["about"]), str(e.data["code"]))
@@ -119,10 +119,26 @@ def an_ask(role: str = "prod/admin", **more: Any) -> dict[str, Any]:
     return {"roles": [role], "duration_seconds": 1800, "reason": "INC-4711 roll back", **more}
 
 
-@pytest.fixture
-def api(world: World) -> Iterator[Api]:
-    """The API over a small world."""
+@contextmanager
+def serving(world: World) -> Iterator[Api]:
+    """The API over a world."""
     seen = Seen()
     app = make_app(world.house, world.refusals, seen.insight())
     with TestClient(app, raise_server_exceptions=False) as client:
         yield Api(world, client, seen)
+
+
+@pytest.fixture
+def api(world: World) -> Iterator[Api]:
+    """The API over a small world."""
+    with serving(world) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """An API that many tests share: for calls that must change nothing."""
+    world = World(tmp_path_factory.mktemp("still"))
+    with serving(world) as made:
+        yield made
+    world.down()

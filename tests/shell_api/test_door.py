@@ -42,9 +42,9 @@ def test_route_open_by_mistake(api: Api) -> None:
     assert failed_signins(api) == [("testclient", asked)]
 
 
-def test_health_that_tells_more(api: Api) -> None:
+def test_health_that_tells_more(still: Api) -> None:
     """Health says one word to everybody."""
-    assert api.get(None, "/health").json() == {"status": "ok"}
+    assert still.get(None, "/health").json() == {"status": "ok"}
 
 
 @pytest.mark.parametrize(
@@ -63,24 +63,24 @@ def test_health_that_tells_more(api: Api) -> None:
         {"X-Authorization": "Bearer {token}"},
     ],
 )
-def test_somebody_by_another_header(api: Api, headers: dict[str, str]) -> None:
+def test_somebody_by_another_header(still: Api, headers: dict[str, str]) -> None:
     """Cookies, proxy headers and other spellings are nobody, also with a real token in them."""
-    text = api.token("ana")
+    text = still.token("ana")
     sent = {name: value.replace("{token}", text) for name, value in headers.items()}
-    answer = api.client.get("/api/me", headers=sent)
+    answer = still.client.get("/api/me", headers=sent)
     assert answer.status_code == 401
     assert "set-cookie" not in answer.headers
 
 
-def test_two_tokens_in_one_call(api: Api) -> None:
+def test_two_tokens_in_one_call(still: Api) -> None:
     """With two Authorization headers, no one is chosen."""
-    headers = [("Authorization", f"Bearer {api.token(login)}") for login in ("ana", "op")]
-    assert api.client.get("/api/me", headers=headers).status_code == 401
+    headers = [("Authorization", f"Bearer {still.token(login)}") for login in ("ana", "op")]
+    assert still.client.get("/api/me", headers=headers).status_code == 401
 
 
-def test_token_in_the_address(api: Api) -> None:
+def test_token_in_the_address(still: Api) -> None:
     """A token in a query string, where logs would keep it, opens nothing."""
-    assert api.get(None, f"/api/me?access_token={api.token('ana')}").status_code == 401
+    assert still.get(None, f"/api/me?access_token={still.token('ana')}").status_code == 401
 
 
 def test_token_replayed_after_its_end(api: Api) -> None:
@@ -171,14 +171,14 @@ def test_injected_lines_in_a_refusal(api: Api) -> None:
     assert "admin" not in answer.text
 
 
-def test_answer_that_is_kept_or_framed(api: Api) -> None:
+def test_answer_that_is_kept_or_framed(still: Api) -> None:
     """Every answer, refusals and unknown paths too, forbids keeping, guessing and framing."""
     for answer in (
-        api.get(None, "/health"),
-        api.get("ana", "/api/me"),
-        api.get(None, "/api/me"),
-        api.get(None, "/nowhere"),
-        api.get(None, "/api/openapi.json"),
+        still.get(None, "/health"),
+        still.get("ana", "/api/me"),
+        still.get(None, "/api/me"),
+        still.get(None, "/nowhere"),
+        still.get(None, "/api/openstill.json"),
     ):
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-content-type-options"] == "nosniff"

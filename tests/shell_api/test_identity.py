@@ -67,11 +67,11 @@ def test_account_made_before_its_groups_are_read(world: World) -> None:
         add_account(world.house, "ana", "another long password")
 
 
-@pytest.mark.parametrize("login", ["Ana", "ana ", "аna", "an​a", "ＡNA", "", "ana\x00", "x" * 65])
-def test_login_that_looks_like_another(world: World, login: str) -> None:
+def test_login_that_looks_like_another(world: World) -> None:
     """No spelling of a login but the exact one makes an account."""
-    with pytest.raises(AskedWrongly, match="login"):
-        add_account(world.house, login, PASSWORD)
+    for login in ("Ana", "ana ", "\u0430na", "an\u200ba", "\uff21NA", "", "ana\x00", "x" * 65):
+        with pytest.raises(AskedWrongly, match="login"):
+            add_account(world.house, login, PASSWORD)
 
 
 @pytest.mark.parametrize("password", ["", "short", "x" * 11, "x" * 257])
@@ -83,7 +83,9 @@ def test_password_too_short_or_long(world: World, password: str) -> None:
     assert not password or password not in refused.value.message
 
 
-def test_wrong_unknown_and_disabled_told_apart(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_unknown_and_disabled_told_apart(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An unknown login costs a verification too, and all three failures read the same."""
     add_account(world.house, "off", PASSWORD)
     disable(world.house, "off")

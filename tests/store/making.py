@@ -195,7 +195,7 @@ def only(step: Step, kind):
 
 @contextmanager
 def one_batch(store: Store) -> Iterator[None]:
-    """Everything submitted inside is committed in one batch, when the block ends."""
+    """Everything submitted inside is one batch; when the block ends, its outcome is known."""
     entered, leave = threading.Event(), threading.Event()
 
     def wait(_) -> None:
@@ -210,3 +210,4 @@ def one_batch(store: Store) -> Iterator[None]:
     finally:
         leave.set()
         blocked.join()
+    store._writer.run(lambda _: None)

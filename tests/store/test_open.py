@@ -27,7 +27,7 @@ def test_migrations_from_nothing_are_the_schema(path):
         assert compare_metadata(context, metadata) == []
         assert context.get_current_revision() == REVISIONS[-1]
     with sqlite3.connect(path) as raw:
-        sql = {name: text for name, text in raw.execute("SELECT name, sql FROM sqlite_master")}
+        sql = dict(raw.execute("SELECT name, sql FROM sqlite_master"))
     raw.close()
     assert "CHECK (id = 1)" in sql["log_head"]
     assert "WITHOUT ROWID" in sql["chain_heads"]
@@ -115,7 +115,7 @@ def test_other_origin_is_refused(path):
     """The origin is chosen once: another one is another log."""
     open_store(path).close()
     other = "log.example/other"
-    with pytest.raises(AskedWrongly, match="expected the log `log.example/tidegate`"):
+    with pytest.raises(AskedWrongly, match="expected the log `log"):
         Store.open(
             f"sqlite:///{path}", origin=other, signer=FileSigner(other, bytes(32)), clock=Clock()
         )

@@ -1,5 +1,6 @@
 """Lists, pages, and the small rows beside the state."""
 
+import sqlite3
 from dataclasses import replace
 from datetime import timedelta
 
@@ -144,11 +145,17 @@ def test_token_made_twice_fails_alone(store):
     store.put_token(TOKEN)
     with one_batch(store):
         step = store.submit(filed(1)[0])
-        clash = store._writer._put(lambda db: db.execute("INSERT INTO tokens SELECT * FROM tokens"))
-    assert clash.exception() is not None
+        clash = store._writer._put(_beat_and_clash)
+    assert isinstance(clash.exception(), sqlite3.IntegrityError)
+    assert store.beats() == {}
     assert step.result().first_idx == 0
     with pytest.raises(RuntimeError, match="there already"):
         store.put_token(TOKEN)
+
+
+def _beat_and_clash(db):
+    db.execute("INSERT INTO heartbeats VALUES ('undone', 0, '')")
+    db.execute("INSERT INTO tokens SELECT * FROM tokens")
 
 
 def test_heartbeat_is_the_newest(store):

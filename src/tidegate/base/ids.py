@@ -11,7 +11,7 @@ from tidegate.base.errors import AskedWrongly
 from tidegate.base.when import Instant, from_ms, to_ms
 
 REQUEST, GRANT, SESSION, ASSIGNMENT, PRINCIPAL, VOTE = "rq", "gr", "se", "as", "pr", "vt"
-TOKEN = "tk"
+TOKEN = "tk"  # noqa: S105 - a prefix of ids, no secret
 KINDS = frozenset({REQUEST, GRANT, SESSION, ASSIGNMENT, PRINCIPAL, VOTE, TOKEN})
 RANDOM_BYTES = 10
 

@@ -141,13 +141,11 @@ def tell_approve(telling: Telling) -> StageView:
     voters = [telling.who(vote.voter) for vote in request.votes if vote.choice == "approve"]
     state, headline, step = _approval(telling, voters)
     settled = (StageState.DONE, StageState.STOPPED)
-    decided = request.state in (RequestState.APPROVED, RequestState.DENIED)
-    people = [telling.who(vote.voter) for vote in request.votes] if decided else voters
     return StageView(
         stage=Stage.APPROVE,
         state=state,
         headline=headline,
-        who=listed(people),
+        who=listed([telling.who(vote.voter) for vote in request.votes]),
         when=moment(request.decided_at) if request.decided_at and state in settled else "",
         rule=" and ".join(
             dict.fromkeys(short(i.requirement) for i in telling.items if i.requirement)

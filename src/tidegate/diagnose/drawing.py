@@ -84,6 +84,7 @@ def _columns(views: Sequence[StageView], room: int) -> Iterator[str]:
     for cells in zip_longest(*(_cell(view, size) for view in views), fillvalue=""):
         yield gap.join(_padded(cell, size) for cell in cells)
     told = [(when, view, what) for view in views for when, what in view.lines]
+    told.sort(key=lambda line: line[0].rstrip("Z"))  # whole seconds carry no decimals
     if told:
         yield ""
     for when, view, what in told:

@@ -13,7 +13,7 @@ from tidegate.evidence.events import Event
 from tidegate.evidence.merkle import leaf_hash
 from tidegate.evidence.seal import read_event
 from tidegate.grant import Grant
-from tidegate.request import Request
+from tidegate.request import Request, RequestState
 from tidegate.session import Session
 from tidegate.store import Rebuilt, Store
 from tidegate.store.rebuild import fold
@@ -47,7 +47,7 @@ def read_story(events: Sequence[Event], request: str) -> Story:
     sound: list[Event] = []
     gap = "" if events else "the chain of this request is empty"
     for event in events:
-        gap = _unjoined(sound, event, request) or _impossible(rebuilt, event)
+        gap = _unjoined(sound, event, request) or _impossible(rebuilt, event, request)
         if gap:
             break
         sound.append(event)
@@ -133,7 +133,10 @@ def _unjoined(sound: Sequence[Event], event: Event, request: str) -> str:
     return "" if event.idx > before.idx else f"event {place} stands before the one it follows"
 
 
-def _impossible(rebuilt: Rebuilt, event: Event) -> str:
+def _impossible(rebuilt: Rebuilt, event: Event, request: str) -> str:
+    asked = rebuilt.get(Request, request)
+    if event.name == "grant.readied" and not (asked and asked.state is RequestState.APPROVED):
+        return f"event {event.seq} `{event.name}` makes a grant of a request nobody approved"
     try:
         fold(rebuilt, event.fact)
     except (TidegateError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError):

@@ -17,7 +17,7 @@ from tidegate.base.personal import Personal
 from tidegate.base.text import LONGEST_REASON, clean_text
 from tidegate.base.when import Instant, show_duration
 from tidegate.flow.allowing import Verb, allow
-from tidegate.flow.house import Actor, House
+from tidegate.flow.house import Actor, House, Laws
 from tidegate.grant import ready
 from tidegate.policy.decide import Ask, Verdict, decide
 from tidegate.request import (
@@ -73,7 +73,7 @@ def weigh(house: House, actor: Actor, asked: Asked, now: Instant) -> Weighed:
         role = laws.catalogue.role(role_id)
         connector = house.connector(laws.catalogue.target(role.target).connector)
         _check_floor(role_id, asked.duration, connector.powers(role.kind).floor)
-        verdict = judge(house, actor.id, actor.groups, role_id, asked, now)
+        verdict = judge(laws, actor.id, actor.groups, role_id, asked, now)
         house.store.keep_document("entry", canonical(laws.catalogue.entry(role_id)))
         verdicts.append(verdict)
         exposures.append(connector.exposure(role))
@@ -106,10 +106,13 @@ def weigh(house: House, actor: Actor, asked: Asked, now: Instant) -> Weighed:
 
 
 def judge(
-    house: House, principal: str, groups: frozenset[str], role_id: str, asked: Asked, now: Instant
+    laws: Laws, principal: str, groups: frozenset[str], role_id: str, asked: Asked, now: Instant
 ) -> Verdict:
-    """The verdict of the rules in force on one role, for a window that starts at `asked.start`."""
-    laws = house.laws
+    """The verdict of `laws` on one role, for a window that starts at `asked.start` or `now`.
+
+    The caller reads `house.laws` once, so that the verdict and the digest it is sealed with are of
+    one rule set though another comes into force meanwhile.
+    """
     return decide(
         laws.rules,
         Ask(

@@ -133,8 +133,7 @@ def _judge_proof(
         house.store.commit(contradicted(grant, "a probe was allowed after the end", how, now))
         return house.store.grant(grant.id)
     denied = probed.proves_denied
-    allowed = probed.answer is Answer.ALLOWED
-    if allowed or not may_be_gone(grant, denied, connector.residual(hold.role), now):
+    if not may_be_gone(grant, denied, connector.residual(hold.role), now):
         return note(house, grant, "probe", Outcome.NOT_PROVEN, f"probe_{probed.answer}")
     proof = Proof.DENIED if denied else Proof.REMOVED
     sessions = tuple(house.store.sessions(grant.id))
@@ -151,17 +150,17 @@ def mend_cuts(house: House) -> list[str]:
     Returns the grant ids whose cut was gone and is there again; each is sealed as `cut.restored`.
     """
     now = house.now()
-    by_entry: dict[str, dict[str, Instant]] = {}
+    # By native role, not by catalogue entry: two entries may hand out one role, and looking after
+    # the denies of one alone would prune those of the other.
+    by_role: dict[tuple[str, str, str], tuple[Hold, dict[str, Instant]]] = {}
     for grant in house.store.cuts_in_force(now):
-        if grant.ends_at is not None:
-            by_entry.setdefault(grant.role_digest, {})[grant.id] = grant.ends_at
+        hold = hold_of(house, grant)
+        role = (hold.key.connector, hold.key.account, hold.key.native_role)
+        by_role.setdefault(role, (hold, {}))[1][grant.id] = hold.ends_at
     restored: list[str] = []
-    for grants in by_entry.values():
-        any_grant = house.store.grant(next(iter(grants)))
-        hold = hold_of(house, any_grant)
-        connector = house.connector(hold.target.connector)
+    for hold, cuts in by_role.values():
         try:
-            back = connector.mend(hold.target, hold.role, grants, now)
+            back = house.connector(hold.target.connector).mend(hold.target, hold.role, cuts, now)
         except CLOUD_FAULTS as fault:
             log.warning("cuts could not be looked after", role=hold.role.id, code=fault.code)
             continue

@@ -4,6 +4,7 @@ A lost reply leaves the grant `intended` with the outcome `unknown`; the next lo
 asks again. Whatever happens, its end is already on record, so closing does not depend on any of it.
 """
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from tidegate.approve import item_missing
@@ -17,9 +18,9 @@ from tidegate.evidence.journal import JournalLine
 from tidegate.expire import EndReason
 from tidegate.flow.asking import Asked, judge
 from tidegate.flow.ending import begin
-from tidegate.flow.house import House
+from tidegate.flow.house import House, Laws
 from tidegate.flow.pace import THROTTLED, pause, worth_noting
-from tidegate.flow.people import approvers, groups_of
+from tidegate.flow.people import approvers, groups_of, person_key
 from tidegate.flow.reading import entry_of
 from tidegate.grant import (
     Cause,
@@ -33,10 +34,19 @@ from tidegate.grant import (
     noted,
     opened,
 )
+from tidegate.policy.decide import Verdict
 from tidegate.request import Request
 
 # Above HTTP's whole-second Date plus a slow answer; far below what would move an end noticeably.
 CLOUD_CLOCK_APART = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a grant may not open, though it was approved."""
+
+    cause: Cause
+    why: str
 
 
 def open_once(house: House, grant: Grant) -> Grant:
@@ -88,13 +98,14 @@ def _decide(house: House, grant: Grant, now: Instant) -> Grant:
     if now >= grant.claim_by or end_of(grant, now) <= now:
         why = f"it could not be opened before {wire(grant.claim_by)}"
         return _fail(house, grant, Cause.NOT_CLAIMED, why, now)
-    request = house.store.request(grant.request)
-    if refusal := _no_longer(house, grant, request, now):
-        return _fail(house, grant, *refusal, now)
+    laws = house.laws
+    verdict = _judge(house, laws, grant, now)
+    if isinstance(verdict, Refusal):
+        return _fail(house, grant, verdict.cause, verdict.why, now)
     target, role = role_of_entry(entry_of(house, grant.role_digest))
     connector = house.connector(target.connector)
     key = natural_key(house, target, role, grant)
-    probe_hold = Hold(
+    looked_for = Hold(
         grant=grant.id,
         request=grant.request,
         principal=grant.principal,
@@ -104,23 +115,19 @@ def _decide(house: House, grant: Grant, now: Instant) -> Grant:
         ends_at=end_of(grant, now),
     )
     try:
-        seen = next(iter(connector.observe(Scope(target=target, hold=probe_hold), now)))
+        seen = next(iter(connector.observe(Scope(target=target, hold=looked_for), now)))
     except WorldFailed as fault:
         return note(house, grant, "observe", outcome_of(fault), fault.code)
     if abs(seen.cloud_at - now) > CLOUD_CLOCK_APART:
         return note(house, grant, "observe", Outcome.CLOCK_APART, "clock_apart")
-    item = next(item for item in request.terms.items if item.role == grant.role)
-    verdict = judge(house, grant.principal, _groups(house, grant), item.role, _asked(request), now)
-    if verdict.requirement is None:
-        raise RuntimeError(f"{grant.id} permitted without a requirement")
     opening = Opening(
         assignment_id=house.new_id(ASSIGNMENT, now),
         key=key,
         stood_before=seen.foreign,
         exposure=connector.exposure(role),
         carrier=verdict.carrier,
-        requirement=verdict.requirement.text,
-        rules_digest=house.laws.rules.digest,
+        requirement=verdict.requirement.text if verdict.requirement else "",
+        rules_digest=laws.rules.digest,
     )
     # The window's clock starts when intent is sealed: read it once more after asking the cloud.
     later = max(now, house.opening_now())
@@ -128,30 +135,33 @@ def _decide(house: House, grant: Grant, now: Instant) -> Grant:
     return house.store.grant(grant.id)
 
 
-def _no_longer(
-    house: House, grant: Grant, request: Request, now: Instant
-) -> tuple[Cause, str] | None:
-    """Why it may not open under what is in force now, or None (I8, I9)."""
-    catalogue = house.laws.catalogue
+def _judge(house: House, laws: Laws, grant: Grant, now: Instant) -> Verdict | Refusal:
+    """Whether it may still open under `laws`, with today's groups of holder and voters (I8, I9)."""
+    catalogue = laws.catalogue
     if grant.role not in catalogue.roles or (
         catalogue.entry_digest(grant.role) != grant.role_digest
     ):
-        return Cause.ROLE_CHANGED, f"`{grant.role}` is not what it was when it was voted on"
-    item = next(item for item in request.terms.items if item.role == grant.role)
-    if not house.store.principal(grant.principal).enabled:
-        return Cause.NOT_PERMITTED, "the account that asked is disabled"
-    verdict = judge(house, grant.principal, _groups(house, grant), item.role, _asked(request), now)
+        why = f"`{grant.role}` is not what it was when it was voted on"
+        return Refusal(Cause.ROLE_CHANGED, why)
+    request = house.store.request(grant.request)
+    holder = house.store.principal(grant.principal)
+    if not holder.enabled:
+        return Refusal(Cause.NOT_PERMITTED, "the account that asked is disabled")
+    verdict = judge(
+        laws, grant.principal, groups_of(house, holder), grant.role, _asked(request), now
+    )
     if not verdict.allowed or verdict.requirement is None:
-        return Cause.NOT_PERMITTED, f"the rules in force now say no: {verdict.why}"
+        return Refusal(Cause.NOT_PERMITTED, f"the rules in force now say no: {verdict.why}")
+    item = next(item for item in request.terms.items if item.role == grant.role)
     voters = approvers(house, (vote.voter for vote in request.votes))
-    voters = {
-        name: voter for name, voter in voters.items() if voter.principal != request.terms.principal
-    }
-    lacking = item_missing(request, item, voters, verdict.requirement.text)
+    own = person_key(house, holder)
+    others = {name: voter for name, voter in voters.items() if voter.person != own}
+    lacking = item_missing(request, item, others, verdict.requirement.text)
     if lacking:
         needs = " and ".join(f"{need.count} of group:{need.group}" for need in lacking)
-        return Cause.NOT_PERMITTED, f"the votes no longer meet the rules in force: missing {needs}"
-    return None
+        why = f"the votes no longer meet the rules in force: missing {needs}"
+        return Refusal(Cause.NOT_PERMITTED, why)
+    return verdict
 
 
 def _call(house: House, grant: Grant, first: bool) -> Grant:
@@ -238,10 +248,6 @@ def _fail(house: House, grant: Grant, cause: Cause, why: str, now: Instant) -> G
         )
         house.journal.append(JournalLine(kind="sealed", grant=grant.id, at=now, data={}))
     return house.store.grant(grant.id)
-
-
-def _groups(house: House, grant: Grant) -> frozenset[str]:
-    return groups_of(house, house.store.principal(grant.principal))
 
 
 def _asked(request: Request) -> Asked:

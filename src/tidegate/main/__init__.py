@@ -1,4 +1,4 @@
-"""The only place that reads configuration, wires adapters, and owns the real clock and randomness."""
+"""Reads the configuration, wires the adapters, owns the real clock and randomness."""
 
 
 def run() -> None:

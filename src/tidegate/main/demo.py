@@ -209,7 +209,9 @@ def _granted(
     told.tell(f"{person} asks for aws-demo/admin for {window}: {asked.get('says', asked)}")
     if person == "ana" and not any(c["check"] == "self_approval" for c in told.checks):
         own = stage.tidegate(person, "approve", asked["id"], "--yes")
-        told.check("self_approval", own.code == 3, f"ana approves it herself: {_line(own.err)}")
+        told.check(
+            "self_approval", own.code == 3, f"ana tries to approve it herself: {_line(own.err)}"
+        )
     voted = stage.tidegate("bo", "approve", asked["id"], "--yes", "--json")
     told.tell(f"bo approves exactly what was shown: {voted.json().get('says', voted.err)}")
     grant = stage.wait_for(person, asked["id"], "open", "failed")
@@ -310,7 +312,10 @@ def _now() -> float:
 
 
 def _line(text: str) -> str:
-    return text.strip().splitlines()[0] if text.strip() else "(nothing)"
+    """The error among what was printed; its first line when there is none."""
+    lines = text.strip().splitlines() or ["(nothing)"]
+    found = next((line for line in lines if line.startswith("error:")), lines[0])
+    return found.removeprefix("error: ")
 
 
 def _interrupt(*_: object) -> None:

@@ -1,9 +1,14 @@
 """What the API shows of health and evidence, wired from `diagnose/` and `flow/proving`."""
 
-
 from tidegate.base.canonical import Json
 from tidegate.base.errors import AskedWrongly
+from tidegate.diagnose.check import Diagnosis
+from tidegate.diagnose.doctor import examine
+from tidegate.diagnose.examined import Published
+from tidegate.diagnose.looking import InForce, Places, look
 from tidegate.diagnose.trace import Trace, gather, trace
+from tidegate.diagnose.verify import Verified, verify
+from tidegate.evidence.checkpoint import TrustedKey
 from tidegate.evidence.seal import read_event
 from tidegate.flow.allowing import Verb, allow_house
 from tidegate.flow.granting import hold_of
@@ -11,7 +16,7 @@ from tidegate.flow.house import Actor
 from tidegate.flow.people import shown_name
 from tidegate.flow.proving import pack
 from tidegate.flow.reading import find_grant, find_request
-from tidegate.main.wiring import Running, read_signer
+from tidegate.main.wiring import Running, clock, database_path, read_signer
 from tidegate.shell.api.insight import Insight
 
 
@@ -24,11 +29,11 @@ def make_insight(running: Running) -> Insight:
         return trace_of(running, actor, some_id).as_json()
 
     def show_verify(actor: Actor, some_id: str) -> dict[str, Json]:
-        return verify_now(running, actor, some_id).as_json()
+        return verified(running, actor, some_id).as_json()
 
     def show_doctor(actor: Actor) -> dict[str, Json]:
         allow_house(house, actor, Verb.AUDIT)
-        return look(running).as_json()
+        return diagnosis(running).as_json()
 
     def consistency(old: int) -> dict[str, Json]:
         head = house.store.head()
@@ -69,4 +74,55 @@ def trace_of(running: Running, actor: Actor, some_id: str) -> Trace:
         names=lambda principal: shown_name(house, principal),
         texts=house.store.text,
         beats=house.store.beats(),
+    )
+
+
+def verified(running: Running, actor: Actor, some_id: str) -> Verified:
+    """A look into the cloud now, at a grant the actor may see, held against its evidence."""
+    house = running.house
+    grant = find_grant(house, actor, some_id, Verb.SEE)
+    hold = hold_of(house, grant) if grant.ends_at else None
+    assignment = house.store.assignment(grant.assignment) if grant.assignment else None
+    others = tuple(name for name in (assignment.holders if assignment else ()) if name != grant.id)
+    name = house.laws.catalogue.target(grant.role.partition("/")[0]).connector
+    return verify(
+        grant,
+        hold,
+        house.connector(hold.target.connector if hold else name),
+        [read_event(leaf) for _, leaf in house.store.events(grant.request)],
+        now=house.now(),
+        others=others,
+    )
+
+
+def diagnosis(running: Running) -> Diagnosis:
+    """The health of the whole installation."""
+    house, config, witness = running.house, running.config, running.witness
+    groups = house.laws.groups
+    kept = witness.witnessed()
+    return examine(
+        look(
+            house.store,
+            house.connectors,
+            InForce(
+                rules=house.laws.rules,
+                catalogue=house.laws.catalogue,
+                groups=groups.names,
+                empty=frozenset(name for name in groups.names if not groups.members.get(name)),
+                fault=running.watch.fault,
+            ),
+            keys=(TrustedKey(key=read_signer(config).verifier()),),
+            witness=Published(
+                configured=witness.configured,
+                published_size=witness.published_size,
+                published_at=witness.published_at,
+                fault=witness.fault,
+            ),
+            places=Places(
+                database=database_path(config),
+                journal=config.path(config.evidence.journal),
+                witnessed=kept[-1] if kept else None,
+            ),
+            clock=clock,
+        )
     )

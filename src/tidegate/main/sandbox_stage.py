@@ -139,7 +139,7 @@ class Stage:
         with (self.directory / "server.log").open("ab") as log:
             self.server = subprocess.Popen(
                 [str(BIN / "tidegate"), "serve", "--config", str(self.home / CONFIG_NAME)],
-                env=self._environment(),
+                env=self.server_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -224,6 +224,12 @@ class Stage:
             "AWS_ENDPOINT_URL": self.sandbox.url,
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_MAX_ATTEMPTS": "1",
+        }
+
+    def server_environment(self) -> dict[str, str]:
+        """What the server's machine has and people's do not: Tidegate's own cloud identity."""
+        return {
+            **self._environment(),
             "TIDEGATE_DEMO_KEY": ROOT_KEY,
             "TIDEGATE_DEMO_SECRET": ROOT_SECRET,
         }

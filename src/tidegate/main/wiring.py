@@ -48,6 +48,7 @@ class Running:
     refusals: Refusals
     worker: Worker
     witness: Witness
+    watch: "LawWatch"
 
     def close(self) -> None:
         """Stop looking, publish the last checkpoint, let go of the database."""
@@ -119,7 +120,7 @@ def secret_names(config: Config) -> list[Callable[[], object]]:
 def open_store(config: Config, create: bool = False) -> Store:
     """The database, brought up to this version's schema."""
     return Store.open(
-        _database(config),
+        f"sqlite:///{database_path(config)}",
         origin=config.evidence.origin,
         signer=read_signer(config),
         clock=clock,
@@ -161,7 +162,7 @@ def start(config_path: Path) -> Running:
     )
     worker = Worker(house, refusals, chores)
     worker.start()
-    return Running(config, house, refusals, worker, witness)
+    return Running(config, house, refusals, worker, witness, watch)
 
 
 class LawWatch:
@@ -235,11 +236,11 @@ def _aws(config: Config, targets: list[TargetPart]) -> Connector:
     return AwsConnector(settings, lock_dir=locks, monotonic=time.monotonic)
 
 
-def _database(config: Config) -> str:
-    """SQLite paths are relative to the configuration file, not to where one stands."""
+def database_path(config: Config) -> Path:
+    """The database file: relative to the configuration file, not to where one stands."""
     scheme, _, rest = config.database.url.partition(":///")
     if scheme == "sqlite" and rest:
-        return f"sqlite:///{config.path(rest)}"
+        return config.path(rest)
     raise AskedWrongly(
         "bad_database",
         f"expected `sqlite:///FILE`, got `{scheme[:40]}:…`",

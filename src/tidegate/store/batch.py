@@ -39,23 +39,21 @@ class Known:
     heads: dict[str, Head] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
-    """The last state of one row after the batch; `new` when the batch made it."""
-
-    new: bool
-    row: Mapping[str, Value]
-
-
 class Batch:
-    """Takes Steps one by one, then holds everything to be written."""
+    """Takes Steps one by one, then holds everything to be written.
+
+    `made` and `moved` hold the last state of each row after the batch, by kind and id: rows the
+    batch makes, and rows that were there. `heads` is where each chain in it stands then.
+    """
 
     def __init__(
         self, codecs: Mapping[type, Codec[Any]], known: Known, size: int, at: Instant
     ) -> None:
         self.at = at
         self.sealed: list[Sealed] = []
-        self.rows: dict[type, dict[str, Placed]] = {}
+        self.made: dict[type, dict[str, Mapping[str, Value]]] = {}
+        self.moved: dict[type, dict[str, Mapping[str, Value]]] = {}
+        self.heads: dict[str, Head] = {}
         self.texts: list[tuple[str, Personal]] = []  # (subject, text)
         self._codecs = codecs
         self._known = known
@@ -65,11 +63,6 @@ class Batch:
     def size(self) -> int:
         """How many events the log will hold."""
         return self._size + len(self.sealed)
-
-    @property
-    def heads(self) -> dict[str, Head]:
-        """Where each chain stands after the batch, for the subjects in it."""
-        return {event.subject: event.head for event in self.sealed}
 
     def admit(self, step: Step) -> int:
         """Take one Step in; returns the index of its first fact.
@@ -86,7 +79,7 @@ class Batch:
         self.sealed.extend(made)
         self.texts.extend(texts)
         for event in made:
-            self._known.heads[event.subject] = event.head
+            self._known.heads[event.subject] = self.heads[event.subject] = event.head
         for change, row, natural in rows:
             self._place(change, row, natural)
         return first
@@ -118,9 +111,11 @@ class Batch:
 
     def _place(self, change: Change, row: Mapping[str, Value], natural: Natural | None) -> None:
         kind, name = type(change.after), change.after.id
-        placed = self.rows.setdefault(kind, {})
-        before = placed.get(name)
-        placed[name] = Placed(new=before.new if before else change.expected == 0, row=row)
+        made = self.made.setdefault(kind, {})
+        if change.expected == 0 or name in made:
+            made[name] = row
+        else:
+            self.moved.setdefault(kind, {})[name] = row
         self._known.versions[(kind, name)] = change.after.version
         if natural is not None:
             self._known.owners[natural] = name

@@ -19,7 +19,7 @@ from tidegate.base.when import to_ms
 from tidegate.evidence.note import Signer
 from tidegate.evidence.tiles import grow
 from tidegate.store import schema
-from tidegate.store.batch import Batch, Known, Placed
+from tidegate.store.batch import Batch, Known
 from tidegate.store.head import LogHead, signed, write
 from tidegate.store.rows import Codec, Value
 
@@ -133,8 +133,14 @@ def store(
         EvidenceClosed: the head is not where it was.
         WorldFailed: the signer could not sign.
     """
-    for kind, placed in batch.rows.items():
-        _store_things(db, kind, [placed[name] for name in sorted(placed)], sql.things[kind])
+    for kind, made in batch.made.items():
+        thing = sql.things[kind]
+        thing.insert.run(db, [thing.made(row) for _, row in sorted(made.items())])
+    for kind, moved in batch.moved.items():
+        thing = sql.things[kind]
+        touched = thing.update.run(db, [thing.moved(row) for _, row in sorted(moved.items())])
+        if touched != len(moved):
+            raise RuntimeError(f"{touched} of {len(moved)} rows of {kind.__name__} moved on")
     sealed = batch.sealed
     at_ms = to_ms(batch.at)
     sql.events.run(
@@ -153,16 +159,6 @@ def store(
     after = signed(before.origin, tree, signer, batch.at)
     write(db, before, after)
     return after
-
-
-def _store_things(
-    db: sqlite3.Connection, kind: type, placed: Sequence[Placed], sql: ThingSql
-) -> None:
-    made = [sql.made(one.row) for one in placed if one.new]
-    moved = [sql.moved(one.row) for one in placed if not one.new]
-    touched = sql.insert.run(db, made) + sql.update.run(db, moved)
-    if touched != len(placed):
-        raise RuntimeError(f"{touched} of {len(placed)} rows of {kind.__name__} were stored")
 
 
 def _gather_owners(

@@ -27,7 +27,7 @@ class Answer:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
     def need(self, name: str) -> str:
-        """Like `text`, but raises WorldFailed when it is missing: nothing could be shown without."""
+        """Like `text`, but raises WorldFailed when it is missing: nothing can be shown."""
         return clean(self.exact(name))
 
     def exact(self, name: str) -> str:

@@ -5,7 +5,6 @@ and is tried once. Plain `http://` goes to this machine only: the token would ot
 network in the clear. Answers that are not of our API are told as such, never as a traceback.
 """
 
-import json
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -91,6 +90,7 @@ class Server:
         self, method: str, target: str, body: Mapping[str, Any] | None, most: int
     ) -> tuple[int, bytes]:
         """Status and body of one exchange, whatever they are."""
+        import json
         from http.client import HTTPException
 
         until = time.monotonic() + self._patience.total_seconds()
@@ -235,6 +235,8 @@ def _read(line: "HTTPConnection", reply: "HTTPResponse", until: float, most: int
 
 def _understood(status: int, raw: bytes) -> Answer:
     """The answer of a success; the error of anything else."""
+    import json
+
     if status == 204:
         return Answer({})
     try:

@@ -151,7 +151,7 @@ def write_examples(formatter: click.HelpFormatter, examples: Sequence[Example]) 
 
 
 def tool(
-    name: str, *examples: Example, **settings: Any
+    name: str, *examples: Example, kind: type[Tool] = Tool, **settings: Any
 ) -> Callable[[Callable[..., Exit | int | None]], Tool]:
     """Declare a command: called with the Desk first, then its parameters.
 
@@ -159,7 +159,7 @@ def tool(
     """
 
     def declare(body: Callable[..., Exit | int | None]) -> Tool:
-        made = click.command(name, cls=Tool, **settings)(click.pass_obj(body))
+        made = click.command(name, cls=kind, **settings)(click.pass_obj(body))
         made.params.append(_json_option())
         made.examples = examples
         return made
@@ -290,7 +290,7 @@ def _usage(fault: click.ClickException) -> AskedWrongly:
 
 
 def _bug(desk: Desk, fault: Exception) -> int:
-    """Say where it happened and not what it held: a message of another library may hold secrets."""
+    """Say where it happened and not what it held: another library's message may hold keys."""
     trace = fault.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next

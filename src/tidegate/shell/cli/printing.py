@@ -85,8 +85,9 @@ def cut(text: str, room: int) -> str:
 
 
 def moment(text: str) -> str:
-    """An instant of the wire without its milliseconds when they say nothing."""
-    return text.replace(".000Z", "Z")
+    """An instant of the wire to the second, for reading; other texts as they are."""
+    whole, dot, _ = text.partition(".")
+    return f"{whole}Z" if dot and text.endswith("Z") else text
 
 
 def span(seconds: int) -> str:

@@ -2,9 +2,9 @@
 
 import click
 
-from tidegate.shell.cli.answer import Answer
 from tidegate.shell.cli.command import Desk, tool
 from tidegate.shell.cli.exits import Exit
+from tidegate.shell.cli.printing import fields
 from tidegate.shell.cli.remembering import look_quietly
 
 PIPE_WIDTH = 100  # cells of a trace that goes to a file: one stage below another, as mails are wide
@@ -24,24 +24,43 @@ def trace(desk: Desk, id: str) -> None:
     server = desk.server()
     answer = server.get("api", "trace", id)
     drawn = render_text(parse_trace(answer.plain), desk.width() or PIPE_WIDTH)
-    desk.answer(answer.plain, drawn.rstrip("\n").split("\n"))
+    desk.answer(answer.plain, _lines(drawn))
     look_quietly(desk, server)
 
 
 @tool(
     "verify",
-    ("tidegate verify gr_01j…", "whether it is proven that this access ended"),
-    ("tidegate verify gr_01j… || echo not yet", "exit codes: 4 not proven, 5 evidence broken"),
+    ("tidegate verify gr_01j…", "looks into the cloud now: is it closed, or open as granted"),
+    ("tidegate verify gr_01j… || echo no", "1 not as sealed, 4 not proven yet, 5 evidence broken"),
 )
 @click.argument("id", metavar="ID")
 def verify(desk: Desk, id: str) -> Exit:
-    """Check now what is proven of a grant: its evidence, and that nobody can act."""
+    """Hold what the evidence claims of a grant against the cloud as it is now."""
     answer = desk.server().post("api", "verify", id)
-    lines = [answer.text("says")] if answer.text("says") else []
-    desk.answer(answer.plain, [*lines, *_check_lines(desk, answer.parts("checks"))])
-    if answer.flag("broken"):
+    claims, seen = answer.part("claims"), answer.part("seen_now")
+    lines = [
+        f"{answer.need('grant')}  {answer.need('says')}",
+        *fields(
+            [
+                ("claimed", claims.text("state")),
+                ("proof sealed", claims.text("proof")),
+                ("proof now", answer.text("level")),
+                ("known by", answer.text("how").replace("_", " ")),
+                ("tried", seen.text("call")),
+                ("evidence gap", claims.text("gap")),
+            ]
+        ),
+    ]
+    if help := answer.text("help"):
+        lines.append(f"next: {help}")
+    desk.answer(answer.plain, lines)
+    if claims.text("gap"):
         return Exit.EVIDENCE_BROKEN
-    return Exit.OK if answer.flag("ok") else Exit.NOT_YET
+    if answer.flag("ok"):
+        return Exit.OK
+    # Not closed although the evidence says so is no matter of waiting.
+    wrong = answer.text("verdict") == "not_closed" and not answer.flag("agrees")
+    return Exit.WORLD_FAILED if wrong else Exit.NOT_YET
 
 
 @tool(
@@ -51,19 +70,13 @@ def verify(desk: Desk, id: str) -> Exit:
 )
 def doctor(desk: Desk) -> Exit:
     """What is not well with the installation, and what to do. For operators and auditors."""
+    from tidegate.diagnose.check import parse_diagnosis, render_text
+
     answer = desk.server().get("api", "doctor")
-    checks = answer.parts("checks")
-    desk.answer(answer.plain, _check_lines(desk, checks) or ["nothing was looked at"])
-    return Exit.OK if answer.flag("ok") else Exit.WORLD_FAILED
+    diagnosis = parse_diagnosis(answer.plain)
+    desk.answer(answer.plain, _lines(render_text(diagnosis, desk.width() or PIPE_WIDTH)))
+    return Exit.OK if diagnosis.ok else Exit.WORLD_FAILED
 
 
-def _check_lines(desk: Desk, checks: list[Answer]) -> list[str]:
-    """Each check in a line, with what to do where it does not hold."""
-    return [line for check in checks for line in _check(desk, check)]
-
-
-def _check(desk: Desk, check: Answer) -> list[str]:
-    mark = desk.paint("✓", "green") if check.flag("ok") else desk.paint("✗", "red")
-    name = check.text("check") or check.text("name")
-    lines = [f"{mark} {name}: {check.text('says')}".rstrip(": ")]
-    return [*lines, *([f"  next: {check.text('help')}"] if check.text("help") else [])]
+def _lines(drawn: str) -> list[str]:
+    return drawn.rstrip("\n").split("\n")

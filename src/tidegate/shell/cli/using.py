@@ -8,7 +8,7 @@ import click
 from tidegate.base.errors import AskedWrongly, NotAllowed
 from tidegate.shell.cli.answer import Answer
 from tidegate.shell.cli.client import Server
-from tidegate.shell.cli.command import Desk, stopped, tool
+from tidegate.shell.cli.command import Desk, Tool, stopped, tool
 from tidegate.shell.cli.exits import Exit
 from tidegate.shell.cli.printing import fields, moment, table
 from tidegate.shell.cli.showing import grant_lines, grant_row
@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 GRANT_STATES = ("ready", "intended", "open", "closing", "removed", "gone", "failed")
 TOKEN_BYTES = 32  # of the loopback endpoint's path and token: 256 bits are not guessed
 _GRANT = click.argument("grant", metavar="GRANT")
+
+
+class RunTool(Tool):
+    """`exec`: what follows the grant is the command, our own options stand on either side."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read `[--env] GRANT [--env] -- CMD…`. A `--` further on belongs to the command."""
+        own = args[: args.index("--")] if "--" in args else []
+        named = [word for word in own if not word.startswith("-")]
+        if len(named) == 1:
+            flags = [word for word in own if word.startswith("-")]
+            args = [*flags, *named, *args[len(own) + 1 :]]
+        return super().parse_args(ctx, args)
 
 
 @tool(
@@ -57,6 +70,7 @@ def grants(
     ("tidegate exec gr_01j… -- aws s3 ls", "one command with the keys of that grant"),
     ("tidegate exec rq_01j… -- terraform apply", "a request id does, when one grant fits"),
     ("tidegate exec --env gr_01j… -- ./old-tool", "static keys, for tools that know no other way"),
+    kind=RunTool,
     context_settings={"allow_interspersed_args": False},
 )
 @_GRANT

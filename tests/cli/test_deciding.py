@@ -1,0 +1,82 @@
+"""approve, deny: a vote on exactly what was shown."""
+
+import pytest
+
+from tests.cli.conftest import Shell
+from tests.cli.fake import DIGEST, ESCAPE, RQ, FakeServer, a_request, problem
+from tidegate.shell.cli import deciding
+
+GET, VOTE = ("GET", f"/api/requests/{RQ}"), ("POST", f"/api/requests/{RQ}/votes")
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody sits there."""
+    monkeypatch.setattr(deciding, "at_terminal", lambda: True)
+
+
+@pytest.mark.parametrize("choice", ["approve", "deny"])
+def test_vote_returns_the_digest_that_was_shown(
+    tidegate: Shell, server: FakeServer, choice: str
+) -> None:
+    """The request is shown, and exactly its digest goes back, with the choice and comment."""
+    server.on(*GET, a_request())
+    server.on(*VOTE, a_request(state="approved", says="approved; it opens by itself"))
+    ran = tidegate(choice, RQ, "--yes", "--comment", "go on")
+    assert ran.code == 0
+    assert server.sent("POST") == [{"choice": choice, "digest": DIGEST, "comment": "go on"}]
+    assert DIGEST in ran.err and "roll back the gateway" in ran.err
+    assert ran.out == "approved; it opens by itself\n"
+    told = tidegate(choice, RQ, "--yes", "--json")
+    assert (told.json["state"], told.err) == ("approved", "")
+
+
+def test_vote_without_a_look_is_refused(tidegate: Shell, server: FakeServer) -> None:
+    """Without a terminal and without `--yes` nothing is fetched and nothing is voted."""
+    server.on(*GET, a_request())
+    ran = tidegate("approve", RQ)
+    assert (ran.code, server.calls) == (2, [])
+    assert "--yes --digest" in ran.err
+
+
+def test_vote_on_an_edited_request_is_not_sent(tidegate: Shell, server: FakeServer) -> None:
+    """A pinned digest that is not the present one stops before the vote."""
+    server.on(*GET, a_request())
+    ran = tidegate("approve", RQ, "--yes", "--digest", "sha256:" + "0" * 64)
+    assert ran.code == 2
+    assert "it was edited" in ran.err
+    assert server.sent("POST") == []
+    server.on(*VOTE, a_request())
+    assert tidegate("approve", RQ, "--yes", "--digest", DIGEST).code == 0
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize(
+    ("typed", "code", "votes"), [("y\n", 0, 1), ("n\n", 4, 0), ("\n", 4, 0), ("", 130, 0)]
+)
+def test_only_a_yes_is_a_vote(
+    tidegate: Shell, server: FakeServer, typed: str, code: int, votes: int
+) -> None:
+    """No, silence and the end of input decide nothing."""
+    server.on(*GET, a_request(reason=f"x{ESCAPE}"))
+    server.on(*VOTE, a_request(state="approved"))
+    ran = tidegate("approve", RQ, typed=typed)
+    assert (ran.code, len(server.sent("POST"))) == (code, votes)
+    assert "approve exactly this?" in ran.err
+    assert "\x1b" not in ran.err
+
+
+def test_own_request_is_refused_in_the_servers_words(tidegate: Shell, server: FakeServer) -> None:
+    """Self-approval exits 3 with the server's sentence."""
+    server.on(*GET, a_request())
+    server.on(*VOTE, (403, problem("own_request", "nobody approves their own", "not_allowed")))
+    ran = tidegate("approve", RQ, "--yes")
+    assert ran.code == 3
+    assert "error: nobody approves their own" in ran.err
+
+
+def test_request_without_a_digest_is_not_voted_on(tidegate: Shell, server: FakeServer) -> None:
+    """An answer without a digest cannot be voted on."""
+    server.on(*GET, a_request(digest=None))
+    assert tidegate("approve", RQ, "--yes").code == 1
+    assert server.sent("POST") == []
