@@ -308,3 +308,54 @@ def test_removal_undone_by_somebody_called_gone(world: World) -> None:
     settle(world, 2)
     assert world.use(keys) is Answer.DENIED
     assert world.grant(grant).state is GrantState.GONE
+
+
+def test_standing_access_taken_by_closing_from_the_journal(world: World) -> None:
+    """Without the database too, access that stood before is only read, never removed (I5)."""
+    from dataclasses import replace
+
+    from tests.support import ARN, catalogue, laws
+    from tidegate.catalogue import AssignmentKey
+    from tidegate.flow.governing import put_in_force
+
+    found = catalogue()
+    standing = replace(found.roles["prod/admin"], kind="assignment", probe="")
+    put_in_force(
+        world.house, laws(found=replace(found, roles={**found.roles, "prod/admin": standing}))
+    )
+    key = AssignmentKey(
+        connector="simulated",
+        account="123456789012",
+        native_role=f"{ARN}-prod",
+        native_principal="ana",
+    )
+    world.cloud.place(key, world.clock())
+    world.granted()
+    world.clock.forward(hours=2)
+    assert close_without_store(world.house) == []
+    assert world.cloud.standing(world.clock()) == (key,)
+
+
+def test_first_of_two_holders_never_gone(world: World) -> None:
+    """Two grants on one assignment: the first stays removed until the second has ended too."""
+    from dataclasses import replace
+
+    from tests.support import catalogue, laws
+    from tidegate.flow.governing import put_in_force
+
+    found = catalogue()
+    shared = replace(found.roles["prod/admin"], kind="assignment", probe="")
+    put_in_force(
+        world.house, laws(found=replace(found, roles={**found.roles, "prod/admin": shared}))
+    )
+    first = world.granted()
+    world.clock.forward(minutes=10)
+    second = world.granted()
+    world.clock.forward(minutes=21)
+    settle(world, 1)
+    assert world.grant(first).state is GrantState.REMOVED
+    assert world.grant(first).still_held_by == second.id
+    assert world.cloud.standing(world.clock()) != ()
+    settle(world, 180)
+    assert world.cloud.standing(world.clock()) == ()
+    assert {world.grant(g).state for g in (first, second)} == {GrantState.GONE}

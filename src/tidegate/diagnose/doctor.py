@@ -200,7 +200,7 @@ def _rules(seen: RulesSeen, kept: Kept | None) -> Iterator[Check]:
             fix = "restart `tidegate serve`: it seals what it puts in force"
             yield Check(name=name, ok=False, says=said, fix=fix)
         elif name == "catalogue" or seen.fault is None:
-            more = f"{seen.count} rules, " if name == "rules" else ""
+            more = f"{seen.count} rule{'' if seen.count == 1 else 's'}, " if name == "rules" else ""
             yield Check(name=name, ok=True, says=f"{more}{digest[:19]}… as last sealed")
 
 

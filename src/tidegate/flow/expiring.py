@@ -18,7 +18,7 @@ from tidegate.expire import EndReason, Proof, ReadBack, contradicted, gone, may_
 from tidegate.flow.ending import begin
 from tidegate.flow.granting import hold_of, note, outcome_of
 from tidegate.flow.house import House
-from tidegate.flow.pace import SHORTEST_PAUSE, pause
+from tidegate.flow.pace import LONGEST_PAUSE, SHORTEST_PAUSE
 from tidegate.grant import Grant, GrantState, Outcome
 
 log = structlog.get_logger("tidegate.expiring")
@@ -105,9 +105,7 @@ def _remove(house: House, grant: Grant) -> Grant:
 def _prove(house: House, grant: Grant) -> Grant:
     hold = hold_of(house, grant)
     if grant.still_held_by:
-        # NB. never gone: the holder keeps access we must not take. It stays as a finding.
-        house.store.snooze(grant.id, house.now() + pause(99, house.randomness(2)))
-        return grant
+        return _held_still(house, grant)
     connector = house.connector(hold.target.connector)
     acted_at = house.now()
     try:
@@ -121,6 +119,20 @@ def _prove(house: House, grant: Grant) -> Grant:
             detail={"why": fault.code},
         )
     return _judge_proof(house, grant, hold, connector, probed, acted_at)
+
+
+def _held_still(house: House, grant: Grant) -> Grant:
+    """Never gone while something else holds the access; back to closing when nothing does.
+
+    Standing access is not ours to take, so such a grant stays `removed`: a finding for a person.
+    """
+    assignment = house.store.assignment(grant.assignment)
+    if assignment is None or assignment.stood_before or assignment.holders:
+        house.store.snooze(grant.id, house.now() + LONGEST_PAUSE)
+        return grant
+    how = {"held_by": grant.still_held_by}
+    house.store.commit(contradicted(grant, "its other holders have ended", how, house.now()))
+    return house.store.grant(grant.id)
 
 
 def _judge_proof(

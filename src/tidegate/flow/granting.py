@@ -176,7 +176,7 @@ def _call(house: House, grant: Grant, first: bool) -> Grant:
         # Something may be in the cloud, so an intent past claim-by is closed, never failed.
         return begin(house, grant, EndReason.EXPIRED, SYSTEM, now)
     try:
-        house.journal.append(intended_line(hold, now))
+        house.journal.append(intended_line(hold, _stood_before(house, grant), now))
     except (OSError, EvidenceClosed):
         if not first:
             return note(house, grant, "journal", Outcome.REFUSED, "journal_closed")
@@ -215,7 +215,12 @@ def outcome_of(fault: WorldFailed) -> Outcome:
     return Outcome.UNREACHABLE if isinstance(fault, Unreachable) else Outcome.UNKNOWN
 
 
-def intended_line(hold: Hold, now: Instant) -> JournalLine:
+def _stood_before(house: House, grant: Grant) -> bool:
+    assignment = house.store.assignment(grant.assignment)
+    return bool(assignment and assignment.stood_before)
+
+
+def intended_line(hold: Hold, stood_before: bool, now: Instant) -> JournalLine:
     """What the journal must know to close this hold without any database."""
     return JournalLine(
         kind="intended",
@@ -235,6 +240,7 @@ def intended_line(hold: Hold, now: Instant) -> JournalLine:
             "native_role": hold.key.native_role,
             "native_principal": hold.key.native_principal,
             "ends_at": wire(hold.ends_at),
+            "stood_before": stood_before,
         },
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import structlog
 
 from tidegate.base.fact import SYSTEM, Fact, Step
-from tidegate.base.when import parse_instant, wire
+from tidegate.base.when import Instant, parse_instant, wire
 from tidegate.catalogue import AssignmentKey, Role, Target
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine, open_grants
@@ -20,30 +20,43 @@ ACTED = ("removed", "gone")
 def close_without_store(house: House) -> list[str]:
     """Close from the journal every grant whose end has passed; returns those now seen removed.
 
-    For when the database cannot be read. Standing access is safe: a line is written only for an
-    intent of ours, and kinds whose access may have stood before are read, not removed, by it.
+    For when the database cannot be read. Access that stood before, or that another grant of the
+    journal still holds, is only read (I5).
     """
     now = house.now()
+    lines = house.journal.read()
+    acted = {line.grant for line in lines if line.kind in ACTED}
+    waiting = {line.grant: hold_of_line(line) for line in open_grants(lines)}
+    stood = {line.grant for line in lines if line.data.get("stood_before") is True}
     done: list[str] = []
-    for line in open_grants(house.journal.read()):
-        hold = hold_of_line(line)
-        if now < hold.ends_at or _acted(house, line.grant):
+    for name, hold in waiting.items():
+        if now < hold.ends_at or name in acted:
             continue
-        try:
-            seen = take_away(house.connector(hold.target.connector), hold, False, now)
-            if seen.usable:
-                continue
-            house.journal.append(
-                JournalLine(
-                    kind="removed", grant=line.grant, at=now, data={"cloud_at": wire(seen.cloud_at)}
-                )
-            )
-            done.append(line.grant)
-        except CLOUD_FAULTS as fault:
-            log.warning("closing from the journal failed", grant=line.grant, code=fault.code)
-        except OSError as fault:
-            log.error("closing journal cannot be written", grant=line.grant, errno=fault.errno)
+        shared = any(
+            other.key == hold.key and now < other.ends_at
+            for grant, other in waiting.items()
+            if grant != name
+        )
+        if _close(house, hold, name in stood or shared, now):
+            done.append(name)
     return done
+
+
+def _close(house: House, hold: Hold, still_wanted: bool, now: Instant) -> bool:
+    """One try; whether the access was seen removed and the journal says so."""
+    try:
+        seen = take_away(house.connector(hold.target.connector), hold, still_wanted, now)
+        if seen.usable:
+            return False
+        data = {"cloud_at": wire(seen.cloud_at)}
+        house.journal.append(JournalLine(kind="removed", grant=hold.grant, at=now, data=data))
+    except CLOUD_FAULTS as fault:
+        log.warning("closing from the journal failed", grant=hold.grant, code=fault.code)
+        return False
+    except OSError as fault:
+        log.error("closing journal cannot be written", grant=hold.grant, errno=fault.errno)
+        return False
+    return True
 
 
 def seal_journal(house: House) -> int:
@@ -106,10 +119,6 @@ def hold_of_line(line: JournalLine) -> Hold:
 
 def _request_of(lines: Sequence[JournalLine], grant: str) -> str:
     return str(next(i for i in lines if i.grant == grant and "request" in i.data).data["request"])
-
-
-def _acted(house: House, grant: str) -> bool:
-    return any(line.grant == grant and line.kind in ACTED for line in house.journal.read())
 
 
 def _unsealed(lines: Sequence[JournalLine]) -> list[JournalLine]:

@@ -3,9 +3,7 @@
 
 def run() -> None:
     """The `tidegate` command."""
-    from tidegate.main.logs import log_quietly
     from tidegate.main.machine import ThisMachine
     from tidegate.shell.cli import program
 
-    log_quietly()
     program(ThisMachine())

@@ -17,6 +17,7 @@ from typing import Any
 
 from tidegate.base.errors import TidegateError
 from tidegate.base.when import parse_instant
+from tidegate.main.logs import log_quietly
 from tidegate.main.sandbox_stage import Keys, Stage
 
 WINDOW = "15s"
@@ -63,6 +64,7 @@ def play(as_json: bool, keep: bool) -> int:
         as_json: print one object with each check at the end, and nothing else.
         keep: leave the temporary directory for a look.
     """
+    log_quietly()
     told = Telling(as_json, time.monotonic())
     directory = tempfile.mkdtemp(prefix="tidegate-demo-")
     fault = ""

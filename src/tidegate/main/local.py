@@ -19,7 +19,7 @@ from tidegate.flow.proving import check_log
 from tidegate.main.config import Config, load_config, load_rule_files
 from tidegate.main.first import make_installation
 from tidegate.main.insight import make_insight
-from tidegate.main.logs import log_plainly
+from tidegate.main.logs import log_plainly, log_quietly
 from tidegate.main.wiring import (
     make_connectors,
     open_house,
@@ -40,6 +40,7 @@ Plain = Mapping[str, Any]
 
 def init(directory: Path, origin: str, accounts: Sequence[Account]) -> Plain:
     """Make an installation; every account named is an operator."""
+    log_quietly()
     made = make_installation(directory, origin, tuple(one.login for one in accounts))
     house = open_house(load_config(made.config), create=True)
     try:
@@ -77,6 +78,7 @@ def serve(config: Path, host: str, port: int) -> int:
 
 def check(config: Path) -> Sequence[Plain]:
     """Everything wrong or odd with an installation's files, without touching a cloud."""
+    log_quietly()
     try:
         found = load_config(config)
     except TidegateError as fault:
@@ -96,6 +98,7 @@ def check(config: Path) -> Sequence[Plain]:
 
 def account_add(config: Path, account: Account) -> Plain:
     """Make a local account."""
+    log_quietly()
     house = open_house(load_config(config))
     try:
         made = identity.add_account(
@@ -108,6 +111,7 @@ def account_add(config: Path, account: Account) -> Plain:
 
 def account_list(config: Path) -> Sequence[Plain]:
     """Every local account with the groups the file gives it."""
+    log_quietly()
     house = open_house(load_config(config))
     try:
         return [
@@ -127,6 +131,7 @@ def account_list(config: Path) -> Sequence[Plain]:
 
 def account_enable(config: Path, login: str, enabled: bool) -> Plain:
     """Let an account sign in, or stop it and end its tokens."""
+    log_quietly()
     house = open_house(load_config(config))
     try:
         act = identity.enable if enabled else identity.disable
@@ -138,6 +143,7 @@ def account_enable(config: Path, login: str, enabled: bool) -> Plain:
 
 def account_password(config: Path, login: str, password: str) -> Plain:
     """Set a new password and end every token of the account."""
+    log_quietly()
     house = open_house(load_config(config))
     try:
         identity.set_password(house, login, password)
@@ -149,6 +155,7 @@ def account_password(config: Path, login: str, password: str) -> Plain:
 
 def verify_log(config: Path, since: Sequence[str]) -> LogReport:
     """Check the whole log against remembered or witnessed checkpoints."""
+    log_quietly()
     found = load_config(config)
     store = open_store(found)
     try:
@@ -159,6 +166,7 @@ def verify_log(config: Path, since: Sequence[str]) -> LogReport:
 
 def rebuild_check(config: Path) -> Sequence[Plain]:
     """Rebuild the state from events; every row that differs (I7)."""
+    log_quietly()
     store = open_store(load_config(config))
     try:
         return [asdict(one) for one in compare(store)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidegate.base.errors import Stale
-from tidegate.base.fact import Change, Step
+from tidegate.base.fact import Change, Fact, Step
 from tidegate.base.personal import Personal
 from tidegate.base.when import Instant
 from tidegate.evidence.seal import Head, Sealed, seal
@@ -43,26 +43,25 @@ class Batch:
     """Takes Steps one by one, then holds everything to be written.
 
     `made` and `moved` hold the last state of each row after the batch, by kind and id: rows the
-    batch makes, and rows that were there. `heads` is where each chain in it stands then.
+    batch makes, and rows that were there. `size` is how many events the log will hold.
     """
 
     def __init__(
         self, codecs: Mapping[type, Codec[Any]], known: Known, size: int, at: Instant
     ) -> None:
         self.at = at
-        self.sealed: list[Sealed] = []
         self.made: dict[type, dict[str, Mapping[str, Value]]] = {}
         self.moved: dict[type, dict[str, Mapping[str, Value]]] = {}
-        self.heads: dict[str, Head] = {}
+        self.facts: list[Fact] = []
         self.texts: list[tuple[str, Personal]] = []  # (subject, text)
         self._codecs = codecs
         self._known = known
-        self._size = size
+        self._before = size
 
     @property
     def size(self) -> int:
         """How many events the log will hold."""
-        return self._size + len(self.sealed)
+        return self._before + len(self.facts)
 
     def admit(self, step: Step) -> int:
         """Take one Step in; returns the index of its first fact.
@@ -73,16 +72,22 @@ class Batch:
         """
         rows = self._guarded(step)
         texts = [(_subject_of(text, step), text) for text in step.personal]
-        first = self.size
-        made = seal(step.facts, first_idx=first, at=self.at, heads=self._known.heads)
         # Nothing below can fail: a Step is in whole, or it is not in.
-        self.sealed.extend(made)
+        first = self.size
+        self.facts.extend(step.facts)
         self.texts.extend(texts)
-        for event in made:
-            self._known.heads[event.subject] = self.heads[event.subject] = event.head
         for change, row, natural in rows:
             self._place(change, row, natural)
         return first
+
+    def seal(self) -> list[Sealed]:
+        """The events of every Step taken in, all sealed at `at`.
+
+        Raises:
+            RuntimeError: some fact does not fit its event. The writer then tries each Step alone,
+                so that only the one at fault fails.
+        """
+        return seal(self.facts, first_idx=self._before, at=self.at, heads=self._known.heads)
 
     def _guarded(self, step: Step) -> list[tuple[Change, Mapping[str, Value], Natural | None]]:
         """The rows of a Step, once every one of its guards has been met."""

@@ -105,7 +105,8 @@ def gather(
     touched: dict[type, list[Any]] = {}
     subjects: set[str] = set()
     for step in steps:
-        subjects.update(fact.subject for fact in step.facts)
+        for fact in step.facts:
+            subjects.add(fact.subject)
         for change in step.changes:
             touched.setdefault(type(change.after), []).append(change.after)
     for kind, things in touched.items():
@@ -130,9 +131,11 @@ def store(
     """Write all a batch holds and move the head on; returns the new one.
 
     Raises:
+        RuntimeError: a fact does not fit its event.
         EvidenceClosed: the head is not where it was.
         WorldFailed: the signer could not sign.
     """
+    sealed = batch.seal()
     for kind, made in batch.made.items():
         thing = sql.things[kind]
         thing.insert.run(db, [thing.made(row) for _, row in sorted(made.items())])
@@ -141,13 +144,13 @@ def store(
         touched = thing.update.run(db, [thing.moved(row) for _, row in sorted(moved.items())])
         if touched != len(moved):
             raise RuntimeError(f"{touched} of {len(moved)} rows of {kind.__name__} moved on")
-    sealed = batch.sealed
     at_ms = to_ms(batch.at)
     sql.events.run(
         db, [(one.idx, one.subject, one.seq, one.name, at_ms, one.hash) for one in sealed]
     )
     sql.leaves.run(db, [(one.idx, one.data) for one in sealed])
-    sql.chains.run(db, [(subject, *head) for subject, head in sorted(batch.heads.items())])
+    heads = {one.subject: one.head for one in sealed}
+    sql.chains.run(db, [(subject, *head) for subject, head in sorted(heads.items())])
     if batch.texts:
         db.executemany(
             _TEXT,

@@ -141,7 +141,7 @@ class Writer:
             at = max(from_ms(to_ms(self._clock())), before.at)
             batch = Batch(self._codecs, known, before.tree.size, at)
             outcomes = [self._take(db, batch, job.what) for job in jobs]
-            if batch.sealed:
+            if batch.facts:
                 after = commit.store(db, batch, before, self._signer, self._sql)
         self._head = after
         return [
