@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import textwrap
 from datetime import timedelta
 from pathlib import Path
@@ -69,6 +70,8 @@ READ_ONLY = """
     from pathlib import Path
     from tests.store.making import filed, open_store
     from tidegate.base.errors import EvidenceClosed
+    # Once as we are: what is imported late must be in memory before the rights go.
+    open_store(Path(sys.argv[2])).commit(filed(1)[0])
     if os.geteuid() == 0:
         os.setuid(65534)  # root writes to everything: be nobody
     try:
@@ -80,22 +83,20 @@ READ_ONLY = """
 
 def test_read_only_file_is_told_in_words(tmp_path):
     """A file this process may not write is refused with its reason, and is as it was."""
-    folder = tmp_path / "kept"
-    folder.mkdir()
-    path = folder / "tidegate.db"
-    store = open_store(path)
-    store.commit(filed(1)[0])
-    store.close()
-    for parent in (folder, *list(folder.parents)[:3]):
-        parent.chmod(0o755)
-    path.chmod(0o444)
-    folder.chmod(0o777)
-    done = _child(READ_ONLY, str(path))
-    assert "evidence cannot be written: the database is read-only" in done.stdout, done.stderr
-    path.chmod(0o600)
-    store = open_store(path)
-    assert store.head().size == 1
-    store.close()
+    with tempfile.TemporaryDirectory() as name:  # tmp_path is under a folder only we may enter
+        folder = Path(name)
+        path = folder / "tidegate.db"
+        store = open_store(path)
+        store.commit(filed(1)[0])
+        store.close()
+        path.chmod(0o444)
+        folder.chmod(0o777)
+        done = _child(READ_ONLY, str(path), str(tmp_path / "other.db"))
+        assert "evidence cannot be written: the database is read-only" in done.stdout, done.stderr
+        path.chmod(0o600)
+        store = open_store(path)
+        assert store.head().size == 1
+        store.close()
 
 
 def test_deleted_file_closes_evidence_until_it_is_back(store, path):

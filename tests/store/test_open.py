@@ -111,6 +111,18 @@ def test_newer_schema_is_refused(path):
         open_store(path)
 
 
+def test_lock_during_migration_is_told_in_words(path):
+    """A database somebody else is writing to is not migrated: plain words, and no trace."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA journal_mode = WAL")
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(EvidenceClosed, match="another process keeps the database locked"):
+        open_store(path, patience=0.05)
+    other.execute("ROLLBACK")
+    other.close()
+    open_store(path).close()
+
+
 def test_other_origin_is_refused(path):
     """The origin is chosen once: another one is another log."""
     open_store(path).close()

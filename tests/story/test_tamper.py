@@ -65,19 +65,24 @@ def test_sound_log_is_doubted(installation: Path, tmp_path: Path) -> None:
     assert tidegate("evidence", "rebuild", "--check", "--config", str(installation))[0] == 0
 
 
-def test_edited_event_passes(installation: Path) -> None:
-    """An edited event is found, and named by its index."""
-    altered(
-        installation,
-        lambda db: db.execute(
-            "update event_bytes set bytes = cast("
-            "replace(cast(bytes as text), 'request.filed', 'request.filEd') as blob)"
-        ),
-    )
+VOTED = "(select min(idx) from events where name = 'request.voted')"
+CHANGED = "replace(cast(bytes as text), 'approve', 'approvE')"
+EDITS = {
+    "edited": f"update event_bytes set bytes = cast({CHANGED} as blob) where idx = {VOTED}",
+    "edited as text": f"update event_bytes set bytes = {CHANGED} where idx = {VOTED}",
+    "dropped": f"delete from event_bytes where idx = {VOTED}",
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())
+def test_edited_event_passes(installation: Path, edit: str) -> None:
+    """An event edited or dropped in the database is found, and the first bad one is named."""
+    with sqlite3.connect(installation.parent / "tidegate.db") as db:
+        (first_bad,) = db.execute(f"select {VOTED}").fetchone()
+    altered(installation, lambda db: db.execute(edit))
     code, report = tidegate("evidence", "verify", "--config", str(installation))
     assert (code, report["ok"]) == (5, False)
-    first = report["findings"][0]  # type: ignore[index]
-    assert isinstance(first["idx"], int)
+    assert report["findings"][0]["idx"] == first_bad  # type: ignore[index]
 
 
 def test_edited_row_passes(installation: Path) -> None:

@@ -106,16 +106,21 @@ class FileSigner:
 
     name: str
     seed: bytes = field(repr=False)
+    _key: Ed25519PrivateKey = field(init=False, repr=False, compare=False)
+    _public: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse a seed of another length, and a name no note can carry."""
         if not _KEY_NAME.fullmatch(self.name) or len(self.seed) != KEY_BYTES:
             raise RuntimeError(f"signing key `{self.name}` of {len(self.seed)} bytes")
+        key = Ed25519PrivateKey.from_private_bytes(self.seed)
+        object.__setattr__(self, "_key", key)  # made once: it signs every batch
+        object.__setattr__(self, "_public", key.public_key().public_bytes_raw())
 
     @property
     def public(self) -> bytes:
         """The 32-byte public key."""
-        return self._key().public_key().public_bytes_raw()
+        return self._public
 
     @property
     def key_id(self) -> bytes:
@@ -128,15 +133,12 @@ class FileSigner:
 
     def sign(self, message: bytes) -> bytes:
         """The Ed25519 signature of `message` (deterministic, RFC 8032)."""
-        return self._key().sign(message)
+        return self._key.sign(message)
 
     def text(self) -> str:
         """`PRIVATE+KEY+name+hash+base64`: a secret, for a file of mode 0600."""
         encoded = base64.b64encode(bytes([ED25519]) + self.seed).decode()
         return f"PRIVATE+KEY+{self.name}+{self.key_id.hex()}+{encoded}"
-
-    def _key(self) -> Ed25519PrivateKey:
-        return Ed25519PrivateKey.from_private_bytes(self.seed)
 
 
 def parse_signer(text: str) -> FileSigner:

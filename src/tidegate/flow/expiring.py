@@ -84,7 +84,7 @@ def _remove(house: House, grant: Grant) -> Grant:
     held_by = ", ".join(others) or ("standing access" if standing else "")
     if seen.usable and not held_by:
         if powers.native_deadline and hold.ends_at <= acted_at < hold.ends_at + CLOUD_TICKS:
-            house.store.snooze(grant.id, acted_at + SHORTEST_PAUSE)
+            house.store.snooze(grant.id, acted_at + SHORTEST_PAUSE, grant.version)
             return grant
         return note(house, grant, "read_back", Outcome.STILL_USABLE, "still_usable")
     if not seen.cut and acted_at < hold.ends_at + powers.stale_window:
@@ -128,7 +128,7 @@ def _held_still(house: House, grant: Grant) -> Grant:
     """
     assignment = house.store.assignment(grant.assignment)
     if assignment is None or assignment.stood_before or assignment.holders:
-        house.store.snooze(grant.id, house.now() + LONGEST_PAUSE)
+        house.store.snooze(grant.id, house.now() + LONGEST_PAUSE, grant.version)
         return grant
     how = {"held_by": grant.still_held_by}
     house.store.commit(contradicted(grant, "its other holders have ended", how, house.now()))

@@ -204,8 +204,12 @@ def note(house: House, grant: Grant, step: str, outcome: Outcome, code: str) -> 
             house.store.commit(noted(grant, step, outcome, code, tries, now))
         except Stale:
             return house.store.grant(grant.id)
-    house.store.snooze(grant.id, now + pause(tries, house.randomness(2)))
-    return house.store.grant(grant.id)
+    current = house.store.grant(grant.id)
+    if current.state is grant.state:
+        # Guarded by the version: a revocation that came meanwhile is never put to sleep.
+        until = now + pause(tries, house.randomness(2))
+        house.store.snooze(grant.id, until, current.version)
+    return current
 
 
 def outcome_of(fault: WorldFailed) -> Outcome:

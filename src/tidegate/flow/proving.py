@@ -67,8 +67,8 @@ def check_log(store: Store, key: VerifierKey, since: Iterable[str]) -> LogReport
     """
     trusted = (TrustedKey(key=key),)
     remembered = [open_checkpoint(note, trusted) for note in since]
-    leaves = (leaf for _, leaf in store.all_events())
-    return verify_log(leaves, store.head().checkpoint_text, trusted, since=remembered)
+    with store.whole_log() as (head, leaves, hashes):
+        return verify_log(leaves, head.checkpoint_text, trusted, since=remembered, hashes=hashes)
 
 
 class Witness:

@@ -30,7 +30,7 @@ LEASE = timedelta(minutes=2)  # longer than every cloud call's time-out together
 HANDS = 8  # cloud calls at a time: below the rate limits of one account
 MEND_EVERY = timedelta(seconds=30)
 GOVERN_EVERY = timedelta(seconds=2)
-WITNESS_EVERY = timedelta(seconds=2)
+WITNESS_EVERY = timedelta(seconds=10)  # one small file each: bounds what is lost and what is kept
 FLUSH_EVERY = timedelta(seconds=20)
 BEAT_EVERY = timedelta(seconds=2)
 

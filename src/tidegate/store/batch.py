@@ -15,7 +15,7 @@ from tidegate.base.when import Instant
 from tidegate.evidence.seal import Head, Sealed, seal
 from tidegate.store.rows import Codec, Natural, Value
 
-ThingKey = tuple[type, str]
+Versions = dict[type, dict[str, int]]  # by kind and id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +31,11 @@ class Committed:
 class Known:
     """What the database said about everything the Steps touch. Absent: it has no row.
 
-    `owners` is who has a natural key, `heads` where each subject's chain stands.
+    `versions` has every kind of thing among the Steps; `owners` is who has a natural key, `heads`
+    where each subject's chain stands.
     """
 
-    versions: dict[ThingKey, int] = field(default_factory=dict)
+    versions: Versions = field(default_factory=dict)
     owners: dict[Natural, str] = field(default_factory=dict)
     heads: dict[str, Head] = field(default_factory=dict)
 
@@ -91,19 +92,18 @@ class Batch:
 
     def _guarded(self, step: Step) -> list[tuple[Change, Mapping[str, Value], Natural | None]]:
         """The rows of a Step, once every one of its guards has been met."""
-        versions: dict[ThingKey, int] = {}
+        versions: dict[tuple[type, str], int] = {}
         owners: dict[Natural, str] = {}
         rows: list[tuple[Change, Mapping[str, Value], Natural | None]] = []
         for change in step.changes:
             kind, name = type(change.after), change.after.id
             codec = self._codecs[kind]
-            key = (kind, name)
-            stored = versions.get(key, self._known.versions.get(key, 0))
+            stored = versions.get((kind, name)) or self._known.versions[kind].get(name, 0)
             if stored != change.expected:
                 raise _moved_on(codec.word, name, change.expected, stored)
             if change.after.version <= stored:
                 raise RuntimeError(f"{codec.word} {name} after version {stored} goes back")
-            versions[key] = change.after.version
+            versions[(kind, name)] = change.after.version
             row = codec.row(change.after)
             natural = codec.natural_of(row)
             if natural is not None:
@@ -121,7 +121,7 @@ class Batch:
             made[name] = row
         else:
             self.moved.setdefault(kind, {})[name] = row
-        self._known.versions[(kind, name)] = change.after.version
+        self._known.versions[kind][name] = change.after.version
         if natural is not None:
             self._known.owners[natural] = name
 

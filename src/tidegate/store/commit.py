@@ -5,6 +5,7 @@ bulk, and moves the log's head last.
 """
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -102,17 +103,16 @@ def gather(
 ) -> Known:
     """What the database says of everything the Steps touch."""
     known = Known()
-    touched: dict[type, list[Any]] = {}
+    touched: dict[type, list[Any]] = defaultdict(list)
     subjects: set[str] = set()
     for step in steps:
         for fact in step.facts:
             subjects.add(fact.subject)
         for change in step.changes:
-            touched.setdefault(type(change.after), []).append(change.after)
+            touched[type(change.after)].append(change.after)
     for kind, things in touched.items():
         ids = orjson.dumps([thing.id for thing in things]).decode()
-        for name, version in db.execute(sql.things[kind].versions, (ids,)):
-            known.versions[(kind, name)] = version
+        known.versions[kind] = dict(db.execute(sql.things[kind].versions, (ids,)).fetchall())
         if codecs[kind].natural:
             _gather_owners(db, codecs[kind], sql.things[kind], things, known)
     names = orjson.dumps(list(subjects)).decode()

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from tidegate.base.errors import AskedWrongly
 from tidegate.store.sqlite import Database, closed
@@ -72,8 +73,8 @@ def _upgrade(database: Database) -> None:
     try:
         with engine.begin() as connection:
             run(connection)
-    except sqlite3.Error as error:
-        raise closed(error) from error
+    except DBAPIError as error:
+        raise closed(error.orig or error) from error
     finally:
         engine.dispose()
 

@@ -190,6 +190,14 @@ def path_of(url: str) -> Path:
     return Path(name).absolute()
 
 
+def is_there(path: Path) -> bool:
+    """Whether the file exists. Raises EvidenceClosed when we may not even look."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise closed(error) from error
+
+
 def make_file(path: Path) -> None:
     """An empty file only its owner may read, there for good. Nothing happens when it exists.
 
@@ -209,7 +217,7 @@ def make_file(path: Path) -> None:
         raise closed(error) from error
 
 
-def closed(error: Exception) -> EvidenceClosed:
+def closed(error: BaseException) -> EvidenceClosed:
     """A failure of the file, the disk or the lock, as callers may be told it."""
     return EvidenceClosed(
         "evidence_closed",

@@ -28,7 +28,7 @@ from tidegate.store import log, queue, reads, unsealed
 from tidegate.store.batch import Committed
 from tidegate.store.head import Head
 from tidegate.store.migrate import migrate
-from tidegate.store.sqlite import PATIENCE, Database, make_file, path_of
+from tidegate.store.sqlite import PATIENCE, Database, is_there, make_file, path_of
 from tidegate.store.unsealed import Account, Token
 from tidegate.store.writer import Writer
 
@@ -73,7 +73,7 @@ class Store:
         path = path_of(url)
         if create:
             make_file(path)
-        elif not path.exists():
+        elif not is_there(path):
             raise AskedWrongly(
                 "no_database",
                 f"expected a database at `{path}`, got no such file",
@@ -311,6 +311,12 @@ class Store:
     def all_events(self, first: int = 0) -> Iterator[tuple[int, bytes]]:
         """Every event from index `first` on, in pages; new ones appear while it runs."""
         return log.walk(self._database, first)
+
+    @contextmanager
+    def whole_log(self) -> Iterator[tuple[Head, Iterator[bytes], Iterator[bytes]]]:
+        """Head, every leaf and every stored leaf hash, all of one moment, for checking the log."""
+        with self._database.reading() as db:
+            yield log.head(db), (leaf for _, leaf in log.pages(db)), log.hashes(db)
 
     def prove(self, idx: int, size: int | None = None) -> list[bytes]:
         """The inclusion proof of event `idx` in the tree of `size`; None: at the current head.
