@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 from tests.story.conftest import granted, sessions
@@ -135,3 +136,16 @@ def test_second_server_forks_the_log(stage: Stage) -> None:
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert checked.returncode == 0, checked
+
+
+def test_reason_missing_from_the_pack(stage: Stage) -> None:
+    """A pack discloses the texts behind its commitments, and the report shows them."""
+    grant = granted(stage)
+    path = stage.directory / "told.pack.zip"
+    assert stage.tidegate("bo", "evidence", "pack", grant["id"], "-o", str(path)).code == 0
+    checked = stage.tidegate(
+        "cy", "evidence", "verify", str(path), "--key", str(stage.key_file), "--json"
+    ).json()
+    assert (checked["ok"], checked["erased"]) == (True, [])
+    with zipfile.ZipFile(path) as archive:
+        assert "a story" in archive.read("report.html").decode()

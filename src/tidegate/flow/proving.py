@@ -47,7 +47,7 @@ def pack(house: House, key: VerifierKey, actor: Actor, some_id: str) -> tuple[st
     else:
         raise WorldFailed("log_busy", "the log grew while the pack was made", "try again")
     events = [read_event(leaf) for _, leaf in chain]
-    named = {c for event in events for c, _ in commitments(event)}
+    named = {text for event in events for _, text in commitments(event)}
     data = build_pack(
         grant=grant.id,
         leaves=[leaf for _, leaf in chain],
