@@ -259,10 +259,13 @@ def hold(before: Assignment | None, fact: Fact) -> Assignment:
             stood_before=bool(data["stood_before"]),
             version=1,
         )
+    held = bool(before.holders)
     return replace(
         before,
         holders=tuple(sorted({*before.holders, grant})),
-        deadline_at=max(before.deadline_at, ends_at) if before.holders else ends_at,
+        deadline_at=max(before.deadline_at, ends_at) if held else ends_at,
+        # Nobody held it, so what stands there now was seen anew, before this intent.
+        stood_before=before.stood_before if held else bool(data["stood_before"]),
         version=before.version + 1,
     )
 

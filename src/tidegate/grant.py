@@ -188,6 +188,7 @@ def intend(grant: Grant, assignment: Assignment | None, opening: Opening, now: I
         raise Stale(
             "not_claimed", f"`{grant.id}` had to open by {wire(grant.claim_by)}", "ask again"
         )
+    held = bool(assignment and assignment.holders)
     fact = Fact(
         name="grant.intended",
         subject=grant.request,
@@ -202,17 +203,19 @@ def intend(grant: Grant, assignment: Assignment | None, opening: Opening, now: I
             "account": opening.key.account,
             "native_role": opening.key.native_role,
             "native_principal": opening.key.native_principal,
-            "stood_before": assignment.stood_before if assignment else opening.stood_before,
+            "stood_before": assignment.stood_before
+            if assignment and held
+            else opening.stood_before,
             "exposure_seconds": whole_seconds(opening.exposure),
             "rules_digest": opening.rules_digest,
             "carrier": opening.carrier,
             "requirement": opening.requirement,
         },
     )
-    held = hold(assignment, fact)
+    kept = hold(assignment, fact)
     expected = assignment.version if assignment else 0
     step = moved(grant, evolve(grant, fact), fact)
-    return Step((*step.changes, Change(expected, held)), step.facts)
+    return Step((*step.changes, Change(expected, kept)), step.facts)
 
 
 def opened(grant: Grant, cloud_at: Instant, receipt: Mapping[str, str], now: Instant) -> Step:

@@ -359,3 +359,102 @@ def test_first_of_two_holders_never_gone(world: World) -> None:
     settle(world, 180)
     assert world.cloud.standing(world.clock()) == ()
     assert {world.grant(g).state for g in (first, second)} == {GrantState.GONE}
+
+
+def test_intent_opened_without_being_judged_again(world: World) -> None:
+    """An intent that is retried is judged before every call: a new forbid closes it (I9)."""
+    from tests.support import laws
+    from tidegate.flow.governing import put_in_force
+
+    request = world.vote(world.ask())
+    world.connector.script(Fault(kind=FaultKind.LOSE_REQUEST, verb="grant", count=3))
+    world.work()
+    assert only(world, request.id).state is GrantState.INTENDED
+    put_in_force(world.house, laws(rules=""))
+    calls = world.connector.calls["grant"]
+    settle(world, 5)
+    assert world.connector.calls["grant"] == calls
+    grant = only(world, request.id)
+    assert (grant.state, grant.end_reason) == (GrantState.GONE, "revoked")
+
+
+def test_early_end_forgotten_when_the_database_goes(world: World) -> None:
+    """A revocation that was decided is carried out from the journal, long before the fixed end."""
+    grant = world.granted()
+    keys = world.keys(grant)
+    world.connector.script(Fault(kind=FaultKind.DOWN, verb="revoke", count=1))
+    close_now(world.house, end_early(world.house, world.who("bo"), grant.id))
+    assert world.use(keys) is Answer.ALLOWED
+    for name in ("tidegate.db", "tidegate.db-wal", "tidegate.db-shm"):
+        (world.directory / name).unlink(missing_ok=True)
+    world.clock.forward(seconds=10)
+    world.worker.tick()
+    assert world.use(keys) is Answer.DENIED
+
+
+def test_journal_line_nobody_knows_stops_the_worker(world: World) -> None:
+    """A journal that says more than a restored database is a finding; everything else goes on."""
+    from tidegate.evidence.journal import JournalLine
+
+    lost = JournalLine(
+        kind="removed", grant="gr_01m83t4cm03c42pazdrpwq7th5", at=world.clock(), data={}
+    )
+    world.house.journal.append(lost)
+    world.restart()
+    grant = world.granted()
+    world.clock.forward(minutes=31)
+    world.work()
+    assert world.grant(grant).state is GrantState.GONE
+
+
+def test_late_opening_call_undoes_a_removal(world: World) -> None:
+    """A revocation waits for the opening call that is on its way, and removes what it made."""
+    import threading
+    from dataclasses import replace
+
+    from tests.support import catalogue, laws
+    from tidegate.flow.governing import put_in_force
+
+    found = catalogue()
+    made = replace(found.roles["prod/admin"], kind="assignment", probe="")
+    put_in_force(world.house, laws(found=replace(found, roles={**found.roles, "prod/admin": made})))
+    started, release, real = threading.Event(), threading.Event(), world.connector.grant
+
+    def slow(hold, now):  # type: ignore[no-untyped-def]
+        started.set()
+        release.wait(10)
+        return real(hold, now)
+
+    world.connector.grant = slow  # type: ignore[method-assign]
+    request = world.vote(world.ask())
+    opening = threading.Thread(target=world.worker.tick)
+    opening.start()
+    assert started.wait(10)
+    grant = only(world, request.id)
+    ended = close_now(world.house, end_early(world.house, world.who("bo"), grant.id))
+    assert ended.state is GrantState.CLOSING
+    release.set()
+    opening.join()
+    settle(world, 90)
+    assert world.cloud.standing(world.clock()) == ()
+    assert world.grant(grant).state is GrantState.GONE
+
+
+def test_silent_cloud_keeps_everybody_waiting(world: World) -> None:
+    """One target that hangs does not hold up the end of another grant."""
+    import threading
+
+    release, real = threading.Event(), world.connector.revoke
+    first, second = world.granted("ana"), world.granted("eve")
+
+    def hanging(hold, now):  # type: ignore[no-untyped-def]
+        if hold.grant == first.id:
+            release.wait(20)
+        return real(hold, now)
+
+    world.connector.revoke = hanging  # type: ignore[method-assign]
+    world.clock.forward(minutes=31)
+    world.worker.tick()
+    assert world.grant(second).state is GrantState.GONE
+    assert world.grant(first).state is GrantState.CLOSING
+    release.set()

@@ -138,10 +138,20 @@ def test_stale_deadline_of_an_earlier_holder() -> None:
         name="grant.intended",
         subject="s",
         actor="x",
-        data={"grant": "gr_2", "ends_at": wire(NOW + timedelta(minutes=1))},
+        data={"grant": "gr_2", "ends_at": wire(NOW + timedelta(minutes=1)), "stood_before": True},
     )
     assert hold(empty, fact).deadline_at == NOW + timedelta(minutes=1)
     assert hold(held, fact).deadline_at == held.deadline_at
+
+
+def test_standing_access_decided_once_for_ever() -> None:
+    """With no holder left, what stands there is judged anew; with one, it is still ours."""
+    _, held = a_grant("intended")
+    assert held is not None
+    data = {"grant": "gr_2", "ends_at": wire(NOW + timedelta(minutes=1)), "stood_before": True}
+    fact = Fact(name="grant.intended", subject="s", actor="x", data=data)
+    assert hold(replace(held, holders=()), fact).stood_before
+    assert not hold(held, fact).stood_before
     assert held.key == KEY
 
 

@@ -32,9 +32,9 @@ def put_in_force(house: House, laws: Laws) -> list[str]:
         if before != found:
             house.store.commit(Step((), (_activated(subject, found, before, now),)))
             changed.append(subject)
-    house.laws = laws
     if join_groups(house, laws.groups, now):
         changed.append("groups")
+    house.laws = laws  # last: whoever sees the new laws sees the memberships they came with
     return changed
 
 

@@ -55,13 +55,15 @@ def open_once(house: House, grant: Grant) -> Grant:
     Raises:
         WorldFailed: the database or the clocks; the worker comes back later.
     """
-    now = house.opening_now()
-    if grant.state is not GrantState.READY:
-        return _call(house, grant, first=False)
-    decided = _decide(house, grant, now)
-    if decided.state is not GrantState.INTENDED:
-        return decided
-    return _call(house, decided, first=True)
+    with house.in_hand.only_one(grant.id) as ours:
+        if not ours:
+            return grant
+        if grant.state is not GrantState.READY:
+            return _again(house, grant)
+        decided = _decide(house, grant, house.opening_now())
+        if decided.state is not GrantState.INTENDED:
+            return decided
+        return _call(house, decided, first=True)
 
 
 def hold_of(house: House, grant: Grant) -> Hold:
@@ -131,6 +133,8 @@ def _decide(house: House, grant: Grant, now: Instant) -> Grant:
     )
     # The window's clock starts when intent is sealed: read it once more after asking the cloud.
     later = max(now, house.opening_now())
+    if house.laws is not laws:
+        return _decide(house, grant, later)  # they changed while the cloud was asked
     house.store.commit(intend(grant, house.store.assignment_by_key(key), opening, later))
     return house.store.grant(grant.id)
 
@@ -162,6 +166,19 @@ def _judge(house: House, laws: Laws, grant: Grant, now: Instant) -> Verdict | Re
         why = f"the votes no longer meet the rules in force: missing {needs}"
         return Refusal(Cause.NOT_PERMITTED, why)
     return verdict
+
+
+def _again(house: House, grant: Grant) -> Grant:
+    """Another try at an intent: judged again, for rules and people may have changed since (I9).
+
+    A no closes it, since an earlier call may have taken effect.
+    """
+    now = house.opening_now()
+    verdict = _judge(house, house.laws, grant, now)
+    if isinstance(verdict, Refusal):
+        house.store.commit(noted(grant, "judge", Outcome.REFUSED, verdict.cause.value, 1, now))
+        return begin(house, house.store.grant(grant.id), EndReason.REVOKED, SYSTEM, now)
+    return _call(house, grant, first=False)
 
 
 def _call(house: House, grant: Grant, first: bool) -> Grant:

@@ -1,6 +1,8 @@
 """How patient the worker is: pauses between tries, and which tries are worth a line of evidence."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from tidegate.grant import Grant, GrantState, Outcome
@@ -50,3 +52,29 @@ class Tries:
         """The grant is over."""
         with self._lock:
             self._counts.pop(grant, None)
+
+
+class InHand:
+    """Which grants somebody is acting on in a cloud right now. Thread-safe.
+
+    One at a time a grant: a removal that overtakes the opening call it answers would be undone by
+    it, after it was read back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._grants: set[str] = set()
+
+    @contextmanager
+    def only_one(self, grant: str) -> Iterator[bool]:
+        """Whether nobody else has `grant` in hand; it is in ours for the length of the block."""
+        with self._lock:
+            ours = grant not in self._grants
+            if ours:
+                self._grants.add(grant)
+        try:
+            yield ours
+        finally:
+            if ours:
+                with self._lock:
+                    self._grants.discard(grant)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from tidegate.base.errors import NotFound
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, parse_instant, wire
 from tidegate.catalogue import AssignmentKey, Role, Target
@@ -26,17 +27,15 @@ def close_without_store(house: House) -> list[str]:
     now = house.now()
     lines = house.journal.read()
     acted = {line.grant for line in lines if line.kind in ACTED}
-    waiting = {line.grant: hold_of_line(line) for line in open_grants(lines)}
+    # Once closing was decided the end has come, whatever the end that was fixed at opening.
+    begun = {line.grant for line in lines if line.kind == "closing"}
     stood = {line.grant for line in lines if line.data.get("stood_before") is True}
+    waiting = {line.grant: hold_of_line(line) for line in open_grants(lines)}
+    due = {name for name, hold in waiting.items() if name in begun or now >= hold.ends_at}
     done: list[str] = []
-    for name, hold in waiting.items():
-        if now < hold.ends_at or name in acted:
-            continue
-        shared = any(
-            other.key == hold.key and now < other.ends_at
-            for grant, other in waiting.items()
-            if grant != name
-        )
+    for name in sorted(due - acted):
+        hold = waiting[name]
+        shared = any(waiting[other].key == hold.key for other in waiting.keys() - due)
         if _close(house, hold, name in stood or shared, now):
             done.append(name)
     return done
@@ -64,30 +63,38 @@ def seal_journal(house: House) -> int:
 
     The grants themselves are then closed and read back as usual: a line of ours is not a proof.
     """
-    now = house.now()
-    sealed = 0
     lines = house.journal.read()
-    for line in _unsealed(lines):
-        request = _request_of(lines, line.grant)
+    return sum(_seal(house, line) for line in _unsealed(lines))
+
+
+def _seal(house: House, line: JournalLine) -> bool:
+    """Seal one line; whether it was. A line the database knows nothing of is left for a person.
+
+    That happens when an older database was restored: `doctor` shows the line as not sealed.
+    """
+    now = house.now()
+    try:
         grant = house.store.grant(line.grant)
-        if grant.removed_at is not None and grant.removed_at >= line.at:
-            continue
-        fact = Fact(
-            name="journal.sealed",
-            subject=request,
-            actor=SYSTEM,
-            data={
-                "grant": line.grant,
-                "request": request,
-                "step": line.kind,
-                "acted_at": wire(line.at),
-                "at": wire(now),
-            },
-        )
-        house.store.commit(Step((), (fact,)))
-        house.journal.append(JournalLine(kind="noted", grant=line.grant, at=now, data={}))
-        sealed += 1
-    return sealed
+    except NotFound:
+        log.error("the journal closed a grant this database does not know", grant=line.grant)
+        return False
+    if grant.removed_at is not None and grant.removed_at >= line.at:
+        return False
+    fact = Fact(
+        name="journal.sealed",
+        subject=grant.request,
+        actor=SYSTEM,
+        data={
+            "grant": line.grant,
+            "request": grant.request,
+            "step": line.kind,
+            "acted_at": wire(line.at),
+            "at": wire(now),
+        },
+    )
+    house.store.commit(Step((), (fact,)))
+    house.journal.append(JournalLine(kind="noted", grant=line.grant, at=now, data={}))
+    return True
 
 
 def hold_of_line(line: JournalLine) -> Hold:
@@ -115,10 +122,6 @@ def hold_of_line(line: JournalLine) -> Hold:
         ),
         ends_at=parse_instant(str(data["ends_at"])),
     )
-
-
-def _request_of(lines: Sequence[JournalLine], grant: str) -> str:
-    return str(next(i for i in lines if i.grant == grant and "request" in i.data).data["request"])
 
 
 def _unsealed(lines: Sequence[JournalLine]) -> list[JournalLine]:

@@ -31,6 +31,8 @@ from tidegate.policy.rules import load_rules
 from tidegate.shell.worker import GOVERN_EVERY, WITNESS_EVERY, Chore, Worker
 from tidegate.store import Store
 
+Stamp = tuple[tuple[str, int, int], ...]  # (file, time of change, size): enough to see a change
+
 COMPACT_EVERY = timedelta(minutes=10)
 
 
@@ -168,33 +170,44 @@ def start(config_path: Path) -> Running:
 class LawWatch:
     """Notices that rules, catalogue or groups changed on disk and puts them in force.
 
-    Broken files change nothing: what was in force stays, and `doctor` says what is wrong.
+    Broken files change nothing: what was in force stays, and `doctor` says what is wrong. A change
+    that could not be sealed is tried again until it is.
     """
 
     def __init__(self, config_path: Path, config: Config) -> None:
         self._path = config_path
-        self._rules = config.path(config.rules.directory)
-        self._groups = config.path(config.identity.groups)
+        self._follow(config)
         self._seen = self._stamp()
+        self._broken: Stamp | None = None
         self.fault: TidegateError | None = None
 
     def look(self, house: House) -> list[str]:
-        """Names of what changed; raises what is wrong with the files, once per change."""
+        """Names of what changed. Raises what is wrong: broken files once, the world each time."""
         stamp = self._stamp()
-        if stamp == self._seen:
+        if stamp in (self._seen, self._broken):
             return []
-        self._seen = stamp
         try:
             config = load_config(self._path)
+            self._follow(config)
+            stamp = self._stamp()  # before reading: a change in between is then seen next time
             laws = read_laws(config)
-            house.connectors = {**make_connectors(config), **_kept(house.connectors)}
+            connectors = {**make_connectors(config), **_kept(house.connectors)}
+            changed = put_in_force(house, laws)
+        except AskedWrongly as fault:
+            self._broken, self.fault = stamp, fault
+            raise
         except TidegateError as fault:
             self.fault = fault
             raise
-        self.fault = None
-        return put_in_force(house, laws)
+        house.connectors = connectors
+        self._seen, self._broken, self.fault = stamp, None, None
+        return changed
 
-    def _stamp(self) -> tuple[tuple[str, int, int], ...]:
+    def _follow(self, config: Config) -> None:
+        self._rules = config.path(config.rules.directory)
+        self._groups = config.path(config.identity.groups)
+
+    def _stamp(self) -> Stamp:
         files = [self._path, self._groups, *self._rules.glob("*.cedar")]
         return tuple(
             (str(file), file.stat().st_mtime_ns, file.stat().st_size)

@@ -6,7 +6,7 @@ nothing. When the store cannot be read it closes from the journal instead.
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -27,7 +27,9 @@ log = structlog.get_logger("tidegate.worker")
 TICK = timedelta(milliseconds=200)  # how late the worker may notice that something is due
 CLAIM_AT_ONCE = 64  # grants a tick; the rest are due at the next one
 LEASE = timedelta(minutes=2)  # longer than every cloud call's time-out together
-HANDS = 8  # cloud calls at a time: below the rate limits of one account
+HANDS = 16  # cloud calls at a time: below the rate limits of one account
+STRAGGLERS = timedelta(seconds=2)  # how long a look waits for the hands it sent out
+JOURNAL_EVERY = timedelta(seconds=10)
 MEND_EVERY = timedelta(seconds=30)
 GOVERN_EVERY = timedelta(seconds=2)
 WITNESS_EVERY = timedelta(seconds=10)  # one small file each: bounds what is lost and what is kept
@@ -55,9 +57,9 @@ class Worker:
         self._stopping = threading.Event()
         self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="tidegate-hand")
         self._thread = threading.Thread(target=self._run, name="tidegate-worker", daemon=True)
-        self._journal_used = True  # at start the journal may hold what the last process did
         self._chores = (
             Chore("beat", BEAT_EVERY, self._beat),
+            Chore("journal", JOURNAL_EVERY, lambda: seal_journal(house)),
             Chore("mend", MEND_EVERY, lambda: mend_cuts(house)),
             Chore("flush", FLUSH_EVERY, lambda: refusals.flush(house)),
             *chores,
@@ -75,20 +77,29 @@ class Worker:
         self._hands.shutdown(wait=True, cancel_futures=True)
 
     def tick(self) -> int:
-        """One look; returns how many grants were handled. Tests call this instead of `start`."""
+        """One look; returns how many grants were handled. Tests call this instead of `start`.
+
+        A hand that waits for a silent cloud is left behind after STRAGGLERS; its grant is leased,
+        and everybody else's end goes on.
+        """
+        self._do_chores()
         try:
-            if self._journal_used:
-                seal_journal(self.house)
-                self._journal_used = False
             lapse_due(self.house, CLAIM_AT_ONCE)
             due = self.house.store.claim_due(self.house.now(), CLAIM_AT_ONCE, LEASE)
         except (EvidenceClosed, WorldFailed) as fault:
             log.error("the store cannot be used; closing from the journal", code=fault.code)
-            self._journal_used = bool(close_without_store(self.house)) or self._journal_used
+            self._close_from_journal()
             return 0
-        list(self._hands.map(self._handle, due))
-        self._do_chores()
+        sent = [self._hands.submit(self._handle, grant) for grant in due]
+        for done in wait(sent, STRAGGLERS.total_seconds()).done:
+            done.result()  # only what must end the process gets here: `_handle` keeps the rest
         return len(due)
+
+    def _close_from_journal(self) -> None:
+        try:
+            close_without_store(self.house)
+        except OSError as fault:
+            log.error("the closing journal cannot be read", errno=fault.errno)
 
     def _handle(self, grant: Grant) -> None:
         """Take one grant on. Nothing that goes wrong with it may stop the others."""
@@ -105,6 +116,7 @@ class Worker:
             log.exception("grant could not be handled", grant=grant.id)
 
     def _do_chores(self) -> None:
+        """What is due among the chores. None of them can stop another, nor the looking."""
         now = self.house.now()
         for chore in self._chores:
             if chore.next_at is None or now >= chore.next_at:

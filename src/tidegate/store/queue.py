@@ -61,6 +61,11 @@ def claim(db: sqlite3.Connection, now: Instant, limit: int, lease: timedelta) ->
     return [decode(row) for row in rows]
 
 
+def free_leases(db: sqlite3.Connection) -> None:
+    """Whoever held a lease is gone."""
+    db.execute("UPDATE grants SET lease_until_ms = NULL WHERE lease_until_ms IS NOT NULL")
+
+
 def snooze(
     db: sqlite3.Connection, grant: str, until: Instant, version: int | None, now: Instant
 ) -> None:

@@ -163,12 +163,12 @@ def approved_without_grants(db: Connection, limit: int) -> list[Request]:
     return _all(db, Request, query)
 
 
-def cuts_in_force(db: Connection, now: Instant) -> list[Grant]:
-    """Grants that began to close before their end while that end lies ahead: to stay refused."""
+def cuts_in_force(db: Connection, since: Instant) -> list[Grant]:
+    """Grants that began to close before their end, with that end after `since`: to stay refused."""
     table = schema.grants
     query = (
         select(table)
-        .where(table.c.ends_at_ms > to_ms(now), table.c.closing_at_ms < table.c.ends_at_ms)
+        .where(table.c.ends_at_ms > to_ms(since), table.c.closing_at_ms < table.c.ends_at_ms)
         .order_by(table.c.ends_at_ms, table.c.id)
     )
     return _all(db, Grant, query)

@@ -172,10 +172,10 @@ class Store:
         with self._database.reading() as db:
             return reads.grants(db, columns, target, states, limit, before)
 
-    def cuts_in_force(self, now: Instant) -> list[Grant]:
-        """Grants closed before their end while that end lies ahead: they must stay refused."""
+    def cuts_in_force(self, since: Instant) -> list[Grant]:
+        """Grants closed before their end, with that end after `since`: they must stay refused."""
         with self._database.reading() as db:
-            return reads.cuts_in_force(db, now)
+            return reads.cuts_in_force(db, since)
 
     def sessions(self, grant: str) -> list[Session]:
         """Every session of a grant, oldest first."""
@@ -268,6 +268,10 @@ class Store:
             if not queue.any_due(db, now):
                 return []
         return self._writer.run(lambda db: queue.claim(db, now, limit, lease))
+
+    def free_leases(self) -> None:
+        """Forget every lease: for a process that knows that no other one is at work."""
+        self._writer.run(queue.free_leases)
 
     def snooze(self, grant_id: str, until: Instant, version: int | None = None) -> None:
         """Look at a grant again at `until` (an open one at its end at the latest).
