@@ -145,7 +145,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Membership:
-    """That a principal was seen in a group by a source. `id` is `principal:group:source`.
+    """That a principal was seen in a group by a source. `id` is `membership_id`.
 
     `last_seen_at` is when its sealed state last changed; `left` says it is over.
     """
@@ -238,8 +238,8 @@ def evolve_membership(before: Membership | None, fact: Fact) -> Membership:
 
 
 def membership_id(principal: str, group: str, source: str) -> str:
-    """The primary key of a membership."""
-    return f"{principal}:{group}:{source}"
+    """The primary key of a membership. The group comes last: it alone may hold a colon."""
+    return f"{principal}:{source}:{group}"
 
 
 def hold(before: Assignment | None, fact: Fact) -> Assignment:

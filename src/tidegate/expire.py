@@ -45,7 +45,8 @@ class ReadBack:
     """What was seen in the cloud after asking for removal.
 
     `acted_at` is when we acted, on our own clock: earlier than the sealing when the database was
-    down. `derived` is how long tokens and chained sessions made from this access outlive it;
+    down. `native_deadline` says that the cloud itself refused from the end on. `derived` is how
+    long tokens and chained sessions made from this access outlive it;
     `settling` how long the removal itself may take to be true everywhere.
     """
 
@@ -54,6 +55,7 @@ class ReadBack:
     acted_at: Instant
     derived: timedelta
     settling: timedelta
+    native_deadline: bool
     still_held_by: str = ""
 
 
@@ -95,14 +97,15 @@ def removed(grant: Grant, seen: ReadBack, now: Instant) -> Step:
 def residual_until(grant: Grant, seen: ReadBack) -> Instant:
     """Until when a session taken before the end may act, directly or by what it derived.
 
-    At the native end nothing needs to settle: the end is inside every credential. An early end is a
-    change that takes `settling` to be true everywhere.
+    At a native end nothing needs to settle: the end is inside every credential. Anything else is a
+    change that takes `settling` to be true everywhere, counted from when it was made: without a
+    native deadline a late removal leaves access open until then.
     """
     if grant.ends_at is None:
         raise RuntimeError(f"residual of {grant.id} without an end")
-    early = seen.acted_at < grant.ends_at
-    closed = min(seen.acted_at, grant.ends_at) if early else grant.ends_at
-    return closed + max(seen.derived, seen.settling if early else timedelta(0))
+    if seen.native_deadline and seen.acted_at >= grant.ends_at:
+        return grant.ends_at + seen.derived
+    return seen.acted_at + max(seen.derived, seen.settling)
 
 
 def may_be_gone(grant: Grant, denied: bool, derived: timedelta, now: Instant) -> bool:

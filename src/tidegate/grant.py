@@ -206,7 +206,7 @@ def intend(grant: Grant, assignment: Assignment | None, opening: Opening, now: I
             "stood_before": assignment.stood_before
             if assignment and held
             else opening.stood_before,
-            "exposure_seconds": whole_seconds(opening.exposure),
+            "exposure_seconds": -(-opening.exposure // timedelta(seconds=1)),  # a bound: up
             "rules_digest": opening.rules_digest,
             "carrier": opening.carrier,
             "requirement": opening.requirement,
@@ -300,8 +300,9 @@ def evolve(before: Grant | None, fact: Fact) -> Grant:
             )
         case "grant.contradicted":
             return replace(after, removed_at=None, residual_until=None)
-        case _:
+        case "grant.gone":
             return replace(after, gone_at=at, proof=data["proof"], outcome="")
+    raise RuntimeError(f"{fact.name} is in the table and has no meaning")
 
 
 def _readied(fact: Fact, at: Instant) -> Grant:

@@ -154,6 +154,7 @@ def is_removed(
         acted_at=END + SECOND,
         derived=residual,
         settling=timedelta(0),
+        native_deadline=True,
         still_held_by=held_by,
     )
     tale.run(removed(tale.grant, back, END + SECOND), END + SECOND)

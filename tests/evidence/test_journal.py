@@ -1,17 +1,26 @@
 """The closing journal: what survives a crash, and what is said of what did not."""
 
 import errno
+import fcntl
+import hashlib
 import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.evidence.made_log import START
-from tidegate.base.errors import EvidenceClosed
+from tidegate.base.canonical import canonical
+from tidegate.base.errors import AskedWrongly, EvidenceClosed
+from tidegate.base.when import wire
 from tidegate.evidence import journal as journal_file
 from tidegate.evidence.journal import ClosingJournal, JournalLine, open_grants, read_journal
 
@@ -36,6 +45,7 @@ def test_line_is_on_disk_and_reads_back(path: Path) -> None:
     ClosingJournal(path).append(line("closing"))
     assert ClosingJournal(path).read() == [INTENDED, line("closing")]
     assert path.stat().st_mode & 0o777 == 0o600
+    assert path.with_name("closing.journal.lock").stat().st_mode & 0o777 == 0o600
 
 
 def test_missing_journal_is_empty(path: Path) -> None:
@@ -178,3 +188,304 @@ def test_any_bytes_can_be_inspected(data: bytes) -> None:
     """Reading never fails: closing depends on it."""
     contents = read_journal(data)
     assert contents.lines == () and contents.whole <= len(data)
+
+
+def started(path: Path, then: str, *args: str) -> subprocess.Popen[str]:
+    """Another process with a journal on `path` and `line` in hand; `then` is what it does."""
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from tidegate.base.when import from_ms\n"
+        "from tidegate.evidence.journal import ClosingJournal, JournalLine\n"
+        "journal = ClosingJournal(Path(sys.argv[1]))\n"
+        "def line(kind, grant, **data):\n"
+        f"    return JournalLine(kind=kind, grant=grant, at=from_ms({int(START.timestamp())}000),"
+        " data=data)\n"
+        "true_write = os.write\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code + then, str(path), *args],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+WRITER = """
+os.write = lambda fd, data: true_write(fd, data[: len(data) // 2 + 1])  # lines come in pieces
+sys.stdin.readline()
+for number in range(60):
+    journal.append(line("intended", f"{sys.argv[2]}_{number}"))
+    if number % 2:
+        journal.append(line("gone", f"{sys.argv[2]}_{number}"))
+        journal.append(line("sealed", f"{sys.argv[2]}_{number}"))
+    if number % 5 == 4:
+        journal.compact()
+"""
+
+
+def test_processes_on_one_journal_lose_no_line(path: Path) -> None:
+    """Appends and compactions of several processes at once: every acknowledged line is there."""
+    writers = [started(path, WRITER, name) for name in ("a", "b", "c")]
+    for writer in writers:
+        print(file=writer.stdin, flush=True)  # all begin together
+    for writer in writers:
+        writer.communicate(timeout=60)
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    journal = ClosingJournal(path)
+    assert journal.inspect().broken == () and not journal.inspect().torn
+    journal.compact()
+    expected = {f"{name}_{number}" for name in "abc" for number in range(0, 60, 2)}
+    assert {found.grant for found in open_grants(journal.read())} == expected
+    assert len(journal.read()) == len(expected)
+
+
+DIES_IN_A_LINE = """
+def half(fd, data):
+    true_write(fd, data[: len(data) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+os.write = half
+journal.append(line("closing", "gr_theirs"))
+"""
+
+
+def test_line_torn_by_another_process_is_cut_off_by_our_next(path: Path) -> None:
+    """That our own lines were whole says nothing of those others left since; nor do we hang."""
+    journal = ClosingJournal(path)
+    journal.append(INTENDED)
+    assert started(path, DIES_IN_A_LINE).wait(60) == -signal.SIGKILL
+    assert journal.inspect().torn
+    journal.append(line("removed"))
+    assert journal.read() == [INTENDED, line("removed")]
+    assert journal.inspect().broken == ()
+
+
+def test_lock_on_a_file_that_was_removed_is_not_taken_for_the_lock(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever locked a side file that is not there any more locks the one that is."""
+    side, true_flock, tries = path.with_name("closing.journal.lock"), fcntl.flock, []
+
+    def removed_meanwhile(fd: int, how: int) -> None:
+        tries.append(fd)
+        if len(tries) == 1:
+            side.unlink()
+        true_flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed_meanwhile)
+    ClosingJournal(path).append(INTENDED)
+    assert len(tries) == 2 and side.exists()
+
+
+def test_lock_that_is_never_given_back_ends_in_an_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process stopped in the middle of a write cannot keep closing waiting for ever."""
+    journal = ClosingJournal(path)
+    journal.append(INTENDED)
+    monkeypatch.setattr(journal_file, "LOCK_TRIES", 3)
+    with path.with_name("closing.journal.lock").open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        for write in (lambda: journal.append(line("closing")), journal.compact):
+            with pytest.raises(OSError, match="has the lock"):
+                write()
+        assert journal.read() == [INTENDED]  # reading waits for nobody
+    journal.append(line("closing"))
+    assert len(journal.read()) == 2
+
+
+HOLDER = """
+journal.hold()
+print("holding", flush=True)
+sys.stdin.readline()
+journal.release()
+print("released", flush=True)
+sys.stdin.readline()
+"""
+
+
+def refused(path: Path) -> AskedWrongly:
+    """What a second server is told."""
+    with pytest.raises(AskedWrongly) as caught:
+        ClosingJournal(path).hold()
+    return caught.value
+
+
+def test_second_server_is_refused_until_the_first_is_dead(path: Path) -> None:
+    """The refusal names the process; SIGKILL frees the journal, and nobody has to clean up."""
+    first = started(path, HOLDER)
+    assert first.stdout and first.stdout.readline() == "holding\n"
+    told = refused(path)
+    assert told.code == "already_running"
+    assert told.message == "expected no other server on this installation, got one that is running"
+    assert told.help == f"stop it first; it is found by its process id {first.pid}"
+    ClosingJournal(path).append(INTENDED)  # who does not serve may write all the same
+    first.kill()
+    first.wait(60)
+    journal = ClosingJournal(path)
+    journal.hold()
+    assert refused(path).help.endswith(f" {os.getpid()}")
+    journal.release()
+    assert path.with_name("closing.journal.held").stat().st_mode & 0o777 == 0o600
+
+
+def test_released_journal_can_be_held_by_another_process(path: Path) -> None:
+    """Letting go works while the process lives on; a second release does nothing."""
+    journal = ClosingJournal(path)
+    journal.hold()
+    with pytest.raises(RuntimeError):
+        journal.hold()
+    journal.release()
+    journal.release()
+    other = started(path, HOLDER)
+    assert other.stdout and other.stdout.readline() == "holding\n"
+    refused(path)
+    print(file=other.stdin, flush=True)
+    assert other.stdout.readline() == "released\n"
+    journal.hold()
+    journal.release()
+    other.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("said", [b"", b"no number", bytes(50), "²".encode()])
+def test_holder_without_a_process_id_is_refused_all_the_same(path: Path, said: bytes) -> None:
+    """The id is help for people; the lock alone decides."""
+    holder = ClosingJournal(path)
+    holder.hold()
+    path.with_name("closing.journal.held").write_bytes(said)
+    assert refused(path).help == "stop it first"
+    holder.release()
+
+
+def _unreadable(path: Path) -> None:
+    path.write_bytes(b"")
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user reads every file")
+
+
+def _too_large(path: Path) -> None:
+    path.touch()
+    os.truncate(path, journal_file.LARGEST_READ + 1)
+
+
+NO_FILES: dict[str, Callable[[Path], object]] = {
+    "directory": Path.mkdir,
+    "named pipe": os.mkfifo,
+    "unreadable": _unreadable,
+    "too large": _too_large,
+    "link to nowhere": lambda path: path.symlink_to(path.with_name("nowhere")),
+    "link to itself": lambda path: path.symlink_to(path),
+}
+
+
+@pytest.mark.parametrize("what", NO_FILES)
+def test_what_is_no_journal_file_raises_oserror_and_nothing_else(path: Path, what: str) -> None:
+    """Closing goes on after OSError: any other error, or waiting for a pipe, would end it."""
+    NO_FILES[what](path)
+    journal = ClosingJournal(path)
+    for use in (journal.read, journal.inspect, journal.compact, lambda: journal.append(INTENDED)):
+        with pytest.raises(OSError):
+            use()
+
+
+def test_place_that_cannot_be_raises_oserror(path: Path) -> None:
+    """A file where the directory should be, and no directory at all for a first line."""
+    path.touch()
+    with pytest.raises(OSError):
+        ClosingJournal(path / "closing.journal").read()
+    gone = ClosingJournal(path.with_name("nowhere") / "closing.journal")
+    assert gone.read() == []
+    for use in (gone.hold, lambda: gone.append(INTENDED)):
+        with pytest.raises(OSError):
+            use()
+
+
+def row(value: Any, body: bytes = b"") -> bytes:
+    """A line with a sum that fits, whatever it says."""
+    body = body or orjson.dumps(value)
+    return hashlib.sha256(body).hexdigest()[:16].encode() + b" " + body + b"\n"
+
+
+def row_of(found: JournalLine) -> bytes:
+    """The bytes `found` is kept as."""
+    return row(
+        None,
+        canonical(
+            {"at": wire(found.at), "data": found.data, "grant": found.grant, "kind": found.kind}
+        ),
+    )
+
+
+LINES = [
+    INTENDED,
+    line("intended", "gr_two", ends_at="2026-11-22T07:03:36.000Z"),
+    line("closing", reason="expired"),
+    line("gone", "gr_two", proof="denied"),
+    line("removed"),
+]
+WHOLE = b"".join(map(row_of, LINES))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A journal's place that many examples write anew."""
+    return tmp_path_factory.mktemp("damaged") / "closing.journal"
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(1, 255)), max_size=4),
+    st.integers(0, len(WHOLE)),
+)
+def test_no_damage_makes_reading_fail_or_tell_of_another_line(
+    shared: Path, flips: list[tuple[int, int]], kept: int
+) -> None:
+    """Bytes flipped and the end cut anywhere: what is read is some of what was written."""
+    damaged = bytearray(WHOLE)
+    for place, flip in flips:
+        damaged[place] ^= flip
+    shared.write_bytes(damaged[:kept])
+    lines = ClosingJournal(shared).read()
+    assert all(found in LINES for found in lines)
+    assert {found.grant for found in open_grants(lines)} <= {"gr_one", "gr_two"}
+    whole = WHOLE[:kept].count(b"\n")
+    assert len(lines) >= whole - 2 * len(flips)  # a flip in a line feed spoils two lines
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text(),
+    lambda part: st.lists(part, max_size=3) | st.dictionaries(st.text(), part, max_size=3),
+    max_leaves=6,
+)
+NEARLY = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(["intended", "gone", "sealed", "opened"]) | JSON,
+        "grant": st.just("gr_one") | JSON,
+        "at": st.just(wire(START)) | JSON,
+        "data": st.just({}) | JSON,
+    }
+)
+
+
+@settings(deadline=None)
+@given(st.lists(JSON.map(row) | NEARLY.map(row) | st.binary(max_size=40), max_size=5))
+def test_line_of_another_version_never_makes_reading_fail(shared: Path, rows: list[bytes]) -> None:
+    """A sum that fits proves no shape: what is not a line of ours is broken, and is kept."""
+    shared.write_bytes(b"".join(rows))
+    journal = ClosingJournal(shared)
+    contents = journal.inspect()
+    open_grants(contents.lines)
+    journal.compact()
+    if contents.broken:
+        assert shared.read_bytes() == b"".join(rows)
+
+
+def test_last_line_of_another_version_is_broken_and_never_cut_off(path: Path) -> None:
+    """It was written whole and acknowledged by whoever wrote it: the next append spares it."""
+    strange = row({"v": 2})
+    path.write_bytes(row_of(INTENDED) + strange)
+    journal = ClosingJournal(path)
+    assert journal.inspect().broken == (2,) and not journal.inspect().torn
+    journal.append(line("removed"))
+    assert path.read_bytes() == row_of(INTENDED) + strange + row_of(line("removed"))

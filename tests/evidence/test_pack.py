@@ -28,6 +28,8 @@ from tests.evidence.made_log import (
 )
 from tidegate.base.errors import AskedWrongly, EvidenceBroken
 from tidegate.base.personal import Personal
+from tidegate.evidence import pack as pack_file
+from tidegate.evidence import report as report_file
 from tidegate.evidence.archive import Pack, read_pack, write_pack
 from tidegate.evidence.checkpoint import TrustedKey
 from tidegate.evidence.pack import PackReport, verify_pack
@@ -157,10 +159,37 @@ def test_erased_text_is_said_and_is_no_failure() -> None:
     assert "erased (commitment sha256:" in read_pack(data).report
 
 
-def test_report_of_another_version_is_not_passed_off_as_checked() -> None:
-    """A report this version cannot make again is named among what cannot be excluded."""
-    report = check(**manifest(report=99), report="<p>anything</p>")
-    assert report.ok and any("report.html" in text for text in report.cannot_exclude)
+@pytest.mark.parametrize("page", [PACK.report, "<p>anything</p>"])
+def test_report_of_a_version_that_cannot_be_checked_never_verifies(page: str) -> None:
+    """A forger picks a version we cannot render: the pack fails, and says what was checked."""
+    report = check(**manifest(report=99), report=page)
+    assert not report.ok and [found.code for found in report.findings] == ["unknown_report"]
+    said = report.findings[0].text()
+    assert "the report of version 99 cannot be checked by this verifier" in said
+    assert "the events themselves were checked, use a verifier of that version" in said
+    assert report.events == len(PACK.leaves)
+
+
+@pytest.mark.parametrize("version", [0, -1, -(2**53) + 1, 10_000, 2**53 - 1])
+def test_report_number_that_is_no_version_is_a_bad_pack(version: int) -> None:
+    """A number no version of ours can have ends the reading."""
+    report = check(**manifest(report=version), report="<p>anything</p>")
+    assert [found.code for found in report.findings] == ["bad_pack"]
+    assert not report.ok and "`report` of the manifest" in report.findings[0].text()
+
+
+def test_pack_of_an_earlier_report_version_is_still_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """When new packs get a new page, an old pack verifies by its own, and a forged one does not."""
+    pages = {**report_file._PAGES, 2: lambda told: f"<p>{told.life.grant}</p>"}
+    monkeypatch.setattr(report_file, "_PAGES", pages)
+    monkeypatch.setattr(pack_file, "REPORT_VERSION", 2)
+    newer = read_pack(LOG.pack())
+    assert (newer.manifest.report, newer.report) == (2, f"<p>{GRANT}</p>")
+    assert verify_pack(LOG.pack(), KEYS).ok and verify_pack(DATA, KEYS).ok
+    for changes in ({"report": newer.report}, manifest(report=2)):
+        assert [found.code for found in check(**changes).findings] == ["report_changed"]
 
 
 def test_pack_without_what_decided_is_not_built() -> None:

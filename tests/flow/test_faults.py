@@ -458,3 +458,52 @@ def test_silent_cloud_keeps_everybody_waiting(world: World) -> None:
     assert world.grant(second).state is GrantState.GONE
     assert world.grant(first).state is GrantState.CLOSING
     release.set()
+
+
+def test_restored_database_forgets_an_open_grant(world: World) -> None:
+    """A grant the restored database never heard of is closed from the journal when it is due."""
+    import shutil
+
+    backup = world.directory / "backup.db"
+    world.down()
+    shutil.copy(world.directory / "tidegate.db", backup)
+    world.up()
+    grant = world.granted()
+    keys = world.keys(grant)
+    world.down()
+    for name in ("tidegate.db-wal", "tidegate.db-shm"):
+        (world.directory / name).unlink(missing_ok=True)
+    shutil.copy(backup, world.directory / "tidegate.db")
+    world.up()
+    world.clock.forward(minutes=31)
+    world.work()
+    assert world.use(keys) is Answer.DENIED
+    assert ("removed", grant.id) in [(x.kind, x.grant) for x in world.house.journal.read()]
+    assert world.granted("eve").state is GrantState.OPEN
+
+
+def test_closing_from_the_journal_hammers_the_cloud(world: World) -> None:
+    """A cloud that is down is asked at a pace, without the database too."""
+    world.granted()
+    world.connector.script(Fault(kind=FaultKind.DOWN, until=world.clock() + timedelta(hours=3)))
+    world.clock.forward(minutes=31)
+    before = sum(world.connector.calls.values())
+    for _ in range(300):
+        close_without_store(world.house)
+        world.clock.forward(milliseconds=200)
+    assert sum(world.connector.calls.values()) - before <= 12
+
+
+def test_unknown_connector_of_one_grant_stops_the_others(world: World) -> None:
+    """A grant whose connector is no longer there does not keep another's end waiting."""
+    lost, other = world.granted("ana"), world.granted("eve")
+    keys = world.keys(other, "eve")
+    world.clock.forward(minutes=31)
+    kept = dict(world.house.connectors)
+    world.house.connectors = {}
+    assert close_without_store(world.house) == []
+    world.work(ticks=3)
+    world.house.connectors = kept
+    settle(world, 5)
+    assert world.use(keys) is Answer.DENIED
+    assert {world.grant(g).state for g in (lost, other)} == {GrantState.GONE}

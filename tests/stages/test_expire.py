@@ -27,10 +27,15 @@ MINUTE = timedelta(minutes=1)
 NONE = timedelta(0)
 
 
-def back(acted_at: datetime, derived: timedelta = NONE, settling: timedelta = MINUTE) -> ReadBack:
+def back(acted_at: datetime, derived: timedelta = NONE, native: bool = True) -> ReadBack:
     """What a read-back saw at `acted_at`."""
     return ReadBack(
-        cloud_at=acted_at, detail={}, acted_at=acted_at, derived=derived, settling=settling
+        cloud_at=acted_at,
+        detail={},
+        acted_at=acted_at,
+        derived=derived,
+        settling=MINUTE,
+        native_deadline=native,
     )
 
 
@@ -74,6 +79,18 @@ def test_native_end_waits_for_nothing() -> None:
     grant, _ = a_grant("open")
     assert grant.ends_at is not None
     assert residual_until(grant, back(grant.ends_at + MINUTE)) == grant.ends_at
+
+
+def test_late_removal_counted_from_the_end_it_missed() -> None:
+    """Where the cloud has no deadline of its own, access was open until it was removed, however
+    late: what may still act is counted from then.
+    """
+    grant, _ = a_grant("open")
+    assert grant.ends_at is not None
+    late = grant.ends_at + timedelta(hours=3)
+    hour = timedelta(hours=1)
+    assert residual_until(grant, back(late, hour, native=False)) == late + hour
+    assert residual_until(grant, back(late, hour)) == grant.ends_at + hour
 
 
 def test_derived_tokens_forgotten() -> None:

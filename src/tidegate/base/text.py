@@ -1,11 +1,13 @@
 """Texts people type: what is accepted, and the one key an identity is compared by.
 
 Reasons and tickets end in logs, terminals and reports; control characters (ANSI escapes, CR/LF,
-bidirectional overrides) are refused, not stripped, so that what was approved is what was typed.
+bidirectional overrides) and characters nobody sees are refused, not stripped, so that what was
+approved is what was typed. Nothing is normalised on the way in; real accents are kept.
 """
 
 import re
 import unicodedata
+from encodings.idna import ToASCII
 
 from tidegate.base.errors import AskedWrongly
 
@@ -14,6 +16,16 @@ LONGEST_NAME = 200
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
 # Format characters that change how neighbours are read: zero width, bidi, tags, soft hyphen.
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+# Default_Ignorable_Code_Point (Unicode, DerivedCoreProperties.txt): drawn as nothing. Many are of
+# the categories above; variation selectors, fillers and the grapheme joiner count as letters or
+# marks. U+2800, the braille cell without dots, is no member and looks like one.
+_IGNORABLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+LONGEST_LABEL = 63  # RFC 1035, section 2.3.4
+_PASSES = 8  # of loosening a mail address; no single character needs more than two
 
 
 def clean_text(field: str, text: str, longest: int) -> str:
@@ -28,7 +40,7 @@ def clean_text(field: str, text: str, longest: int) -> str:
             "shorten it and point to the ticket for the rest",
         )
     for ch in kept:
-        if unicodedata.category(ch) in _HIDDEN:
+        if is_hidden(ch):
             raise AskedWrongly(
                 f"bad_{field}",
                 f"{field} may not hold control or invisible characters, got U+{ord(ch):04X}",
@@ -51,13 +63,52 @@ def clean_name(field: str, text: str) -> str:
     )
 
 
+def is_hidden(ch: str) -> bool:
+    """Whether one character is unseen, or changes how its neighbours are read."""
+    return unicodedata.category(ch) in _HIDDEN or _IGNORABLE.match(ch) is not None
+
+
 def mail_key(mail: str) -> str:
     """The key two e-mail addresses are the same person by; empty for an empty address.
 
-    NFKC and case folded, invisible characters dropped, a `+tag` and a trailing dot of the domain
-    removed. It errs towards "the same": it only ever *stops* an approval.
+    Folded are: letter case and compatibility forms (NFKC), invisible characters and blanks, quotes
+    and backslashes of a quoted local part (RFC 5322, section 3.2.4), a `+tag` (RFC 5233), dots
+    that are dots to IDNA only, empty labels, and an international domain to its `xn--` form. Of
+    Gmail, which delivers them alike, also dots of the local part and `googlemail.com`.
+
+    It errs towards "the same": it only ever *stops* an approval. It never raises, and the key of a
+    key is that key.
     """
-    folded = unicodedata.normalize("NFKC", mail).casefold()
-    folded = "".join(ch for ch in folded if unicodedata.category(ch) not in _HIDDEN).strip()
+    for _ in range(_PASSES):  # what one pass removes can let the next one compose its neighbours
+        before, mail = mail, _loosened(mail)
+        if mail == before:
+            break
+    return mail
+
+
+def _loosened(mail: str) -> str:
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", mail).casefold())
+    folded = folded.replace("\u3002", ".")  # RFC 3490, section 3.1; NFKC folded the other dots
+    folded = "".join(
+        ch for ch in folded if not (is_hidden(ch) or ch.isspace() or ch in {'"', "\\"})
+    )
     local, at, domain = folded.rpartition("@")
-    return f"{local.split('+')[0]}@{domain.rstrip('.')}" if at else folded
+    if not at:
+        return folded
+    local = local.split("+")[0]
+    domain = ".".join(_ascii_label(label) for label in domain.split(".") if label)
+    if domain == "googlemail.com":
+        domain = "gmail.com"
+    if domain == "gmail.com":
+        local = local.replace(".", "")
+    return f"{local}@{domain}"
+
+
+def _ascii_label(label: str) -> str:
+    """A label of a domain in its `xn--` form; as it is when it has none."""
+    if label.isascii() or len(label) > LONGEST_LABEL:
+        return label
+    try:
+        return ToASCII(label).decode("ascii")
+    except UnicodeError:
+        return label

@@ -201,6 +201,7 @@ def _residual(
         acted_at=grant.closing_at or now,
         derived=derived,
         settling=powers.propagation,
+        native_deadline=powers.native_deadline,
     )
     return residual_until(grant, back)
 

@@ -149,6 +149,8 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
         "acted_at": "instant",
         "at": "instant",
     },
+    # The principal's chain, too. Names are added at the end: the golden events stay as they are.
+    "account.password_set": {"principal": "text", "by": "text", "at": "instant"},
 }
 
 

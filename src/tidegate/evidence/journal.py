@@ -1,22 +1,29 @@
 """The closing journal: what must be closed, kept where no database is needed to read it (I6).
 
 A local file of lines, each fsynced before `append` returns. It is not evidence: it lets closing go
-on while the log cannot be written, and says afterwards what there is to seal. One process writes
-one journal; any number of its threads may.
+on while the log cannot be written, and says afterwards what there is to seal. Any number of threads
+and processes may write it: writing takes an exclusive lock on a side file (`<journal>.lock`), which
+is never removed and whose content means nothing. Reading takes no lock. One server at a time may
+`hold` the journal (`<journal>.held`). Both are `flock(2)`: they end with the process that has them,
+however it dies, and hold back nobody on another machine, so the journal belongs on a local disk.
 
 A line is 16 hex digits (the start of the SHA-256 of the rest), a blank, the canonical JSON of
 `{"at", "data", "grant", "kind"}`, a line feed. A crash can leave the last line torn: it was never
 acknowledged, so it is skipped, and cut off by the next append. Any other broken line is reported.
 """
 
+import errno
+import fcntl
 import hashlib
 import os
+import stat
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from time import sleep
 from typing import Any
 
 import orjson
@@ -30,7 +37,14 @@ from tidegate.base.when import Instant, parse_instant, wire
 KINDS = frozenset({"intended", "closing", "removed", "gone", "noted", "sealed"})
 LONGEST_LINE = 16_384  # bytes: an `intended` line with all native ids is about one kilobyte
 LARGEST_JOURNAL = 64 * 1024 * 1024  # bytes; beyond it nothing opens until `compact` makes room
+LARGEST_READ = 16 * LARGEST_JOURNAL  # bytes: more than closing what is open can add; not our file
 MODE = 0o600
+
+# Ten seconds: longer than writing the largest journal anew. A process stopped while it has the lock
+# must not hold back closing for ever, so the wait ends in OSError, which closing goes on after.
+LOCK_TRIES = 5_000
+LOCK_PAUSE = 0.002  # seconds between tries
+HOLD_TRIES = 3  # a server that runs does not let go; one that starts is writing its process id
 
 _SUM = 16  # hex digits: 64 bits tell a torn line, and nobody is defended against here
 
@@ -63,80 +77,127 @@ class ClosingJournal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._side = path.with_name(f"{path.name}.lock")
+        self._holding = path.with_name(f"{path.name}.held")
         self._lock = Lock()
-        self._mended = False  # whether a torn end was looked for since the last doubt
+        self._left: _State | None = None  # the file as we last left it, known to end in a line
+        self._held: int | None = None
 
     def append(self, line: JournalLine) -> None:
         """Write `line` and return once it is on disk.
 
         Raises:
-            OSError: it could not be written. Nothing may open then; closing goes on regardless.
+            OSError: it could not be written, or another process kept the lock for ten seconds.
+                Nothing may open then; closing goes on regardless.
             EvidenceClosed: an `intended` line, and the journal is at its bound. Lines that close
                 are never refused for room.
             RuntimeError: an unknown kind, or a line longer than LONGEST_LINE: our own bug.
         """
         data = _write_line(line)
-        with self._lock:
-            if not self._mended:
-                self._mend()
-            try:
-                made = not self._path.exists()
-                with closing(_Appending(self._path)) as file:
-                    if line.kind == "intended" and file.size > LARGEST_JOURNAL:
-                        raise EvidenceClosed(
-                            "journal_full",
-                            f"closing journal: expected at most {LARGEST_JOURNAL} bytes,"
-                            f" got {file.size}",
-                            "find out why grants are not closing, then compact the journal",
-                        )
-                    file.write(data)
-                if made:
-                    _sync_directory(self._path.parent)
-            except OSError:
-                self._mended = False  # part of the line may be there
-                raise
+        with self._alone(), closing(_Appending(self._path)) as file:
+            if self._left != file.state():
+                file.mend()  # another process may have died in the middle of a line
+                self._left = file.state()
+            size = self._left.size
+            if line.kind == "intended" and size > LARGEST_JOURNAL:
+                raise EvidenceClosed(
+                    "journal_full",
+                    f"closing journal: expected at most {LARGEST_JOURNAL} bytes, got {size}",
+                    "find out why grants are not closing, then compact the journal",
+                )
+            if not size:
+                _sync_directory(self._path.parent)  # before the line: a lost name loses it
+            self._left = None  # until it is written, part of the line may be there
+            file.write(data)
+            self._left = file.state()
 
     def read(self) -> list[JournalLine]:
-        """Every sound line, oldest first; none when there is no file yet. Raises OSError."""
+        """Every sound line, oldest first; none when there is no file yet.
+
+        Raises:
+            OSError: it cannot be read, or is no regular file. Damage in it never raises.
+        """
         return list(self.inspect().lines)
 
     def inspect(self) -> JournalContents:
-        """The lines, and what is damaged: for `doctor`. Raises OSError."""
-        with self._lock:
-            return self._inspect()
+        """The lines, and what is damaged: for `doctor`.
+
+        No lock is taken, so a line just being written may show as `torn`.
+
+        Raises:
+            OSError: as `read`.
+        """
+        return read_journal(_read_file(self._path))
 
     def compact(self) -> int:
         """Drop the lines of grants that are gone and sealed; returns how many went.
 
         The file is replaced in one step. Nothing goes while a line is broken: a person must look at
         it first.
+
+        Raises:
+            OSError: it could not be read or replaced, or another process kept the lock.
         """
-        with self._lock:
-            contents = self._inspect()
+        with self._alone():
+            data = _read_file(self._path)
+            contents = read_journal(data)
+            if contents.broken:
+                return 0
             finished = _finished(contents.lines)
-            kept = [line for line in contents.lines if line.grant not in finished]
-            dropped = len(contents.lines) - len(kept)
-            if dropped and not contents.broken:
-                _replace(self._path, b"".join(_write_line(line) for line in kept))
-                self._mended = True
-                return dropped
-            return 0
+            rows = data[: contents.whole].split(b"\n")[:-1]
+            kept = [
+                row + b"\n"
+                for row, line in zip(rows, contents.lines, strict=True)
+                if line.grant not in finished
+            ]
+            dropped = len(rows) - len(kept)
+            if dropped:
+                _replace(self._path, b"".join(kept))
+            return dropped
 
-    def _inspect(self) -> JournalContents:
+    def hold(self) -> None:
+        """Be the one server on this journal until `release`, or until this process ends.
+
+        Children made by a bare `fork` share the hold; those that execute a program do not.
+
+        Raises:
+            AskedWrongly: `already_running`: another holds it. The help names its process.
+            OSError: the side file cannot be made or locked.
+            RuntimeError: this object holds it already: our own bug.
+        """
+        if self._held is not None:
+            raise RuntimeError("this closing journal is held already")
         try:
-            data = self._path.read_bytes()
-        except FileNotFoundError:
-            data = b""
-        return read_journal(data)
+            held = _take(self._holding, HOLD_TRIES)
+        except BlockingIOError as error:
+            pid = _pid_in(self._holding)
+            raise AskedWrongly(
+                "already_running",
+                "expected no other server on this installation, got one that is running",
+                "stop it first" + (f"; it is found by its process id {pid}" if pid else ""),
+            ) from error
+        self._held = held
+        with suppress(OSError):  # the id only helps a person: a full disk must not stop closing
+            os.ftruncate(held, 0)
+            os.pwrite(held, f"{os.getpid()}\n".encode(), 0)
 
-    def _mend(self) -> None:
-        """Cut off a torn last line, so that the next one starts a line of its own."""
-        contents = self._inspect()
-        if contents.torn:
-            with self._path.open("r+b") as file:
-                file.truncate(contents.whole)
-                os.fsync(file.fileno())
-        self._mended = True
+    def release(self) -> None:
+        """Let another server hold the journal. Nothing happens when this object does not."""
+        held, self._held = self._held, None
+        if held is not None:
+            with suppress(OSError):
+                os.ftruncate(held, 0)
+            os.close(held)  # the file stays: a removed one could be locked twice
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep every other writer out, in this process and in others."""
+        with self._lock:
+            taken = _take(self._side, LOCK_TRIES)
+            try:
+                yield
+            finally:
+                os.close(taken)
 
 
 def read_journal(data: bytes) -> JournalContents:
@@ -153,7 +214,7 @@ def read_journal(data: bytes) -> JournalContents:
             lines.append(line)
     whole = len(data) - len(unfinished)
     torn = bool(unfinished)
-    if not torn and bad and bad[-1] == len(rows):
+    if not torn and bad and bad[-1] == len(rows) and not _is_whole(rows[-1]):
         # Blocks reach the disk in any order: a crash can leave the line feed and not what precedes.
         bad.pop()
         torn, whole = True, whole - len(rows[-1]) - 1
@@ -198,12 +259,11 @@ def _write_line(line: JournalLine) -> bytes:
 
 
 def _read_line(row: bytes) -> JournalLine | None:
-    told, blank, body = row.partition(b" ")
-    if not blank or len(row) > LONGEST_LINE or told != _sum(body):
+    if len(row) > LONGEST_LINE or not _is_whole(row):
         return None
     try:
-        value = orjson.loads(body)
-        return JournalLine(
+        value = orjson.loads(row.partition(b" ")[2])
+        line = JournalLine(
             kind=value["kind"],
             grant=value["grant"],
             at=parse_instant(value["at"]),
@@ -211,19 +271,52 @@ def _read_line(row: bytes) -> JournalLine | None:
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, AskedWrongly):
         return None  # the sum fits and the line does not: another version's, or made by hand
+    known = isinstance(line.kind, str) and line.kind in KINDS
+    return line if known and isinstance(line.grant, str) and isinstance(line.data, dict) else None
+
+
+def _is_whole(row: bytes) -> bool:
+    """Whether all of `row` was written, whatever it says."""
+    told, blank, body = row.partition(b" ")
+    return bool(blank) and told == _sum(body)
 
 
 def _sum(body: bytes) -> bytes:
     return hashlib.sha256(body).hexdigest()[:_SUM].encode()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _State:
+    """What tells a file apart from itself after somebody else wrote it or took its place."""
+
+    device: int
+    inode: int
+    size: int
+    changed_ns: int
+
+
 class _Appending:
-    """The file open for one append. Symbolic links are refused: the path is ours alone."""
+    """The file open for one append. For whoever has the lock: then no other can take its place."""
 
     def __init__(self, path: Path) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._fd = os.open(path, flags, MODE)
-        self.size = os.fstat(self._fd).st_size
+        self._fd = _open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+
+    def state(self) -> _State:
+        """How the file stands now."""
+        seen = os.fstat(self._fd)
+        return _State(
+            device=seen.st_dev,
+            inode=seen.st_ino,
+            size=seen.st_size,
+            changed_ns=seen.st_mtime_ns,
+        )
+
+    def mend(self) -> None:
+        """Cut off a torn last line, so that the next one starts a line of its own."""
+        contents = read_journal(_content(self._fd))
+        if contents.torn:
+            os.ftruncate(self._fd, contents.whole)
+            os.fsync(self._fd)
 
     def write(self, data: bytes) -> None:
         while data:
@@ -232,6 +325,76 @@ class _Appending:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def _open(path: Path, flags: int) -> int:
+    """A descriptor of the regular file `path`. Anything else is refused: the path is ours alone.
+
+    Symbolic links are not followed, and a named pipe is not waited for.
+    """
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, MODE)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return fd
+
+
+def _read_file(path: Path) -> bytes:
+    """The bytes of the file that is at `path` now; empty when there is none."""
+    try:
+        fd = _open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return b""
+    try:
+        return _content(fd)
+    finally:
+        os.close(fd)
+
+
+def _content(fd: int) -> bytes:
+    size = os.fstat(fd).st_size
+    if size > LARGEST_READ:
+        raise OSError(errno.EFBIG, f"expected at most {LARGEST_READ} bytes, got {size}")
+    data = bytearray()
+    while len(data) < size and (part := os.pread(fd, size - len(data), len(data))):
+        data += part
+    return bytes(data)
+
+
+def _take(path: Path, tries: int) -> int:
+    """Lock the side file `path`, made when missing, until the descriptor returned is closed.
+
+    Raises BlockingIOError when somebody else still has it at the last of `tries`.
+    """
+    for _ in range(tries):
+        fd, taken = _open(path, os.O_RDWR | os.O_CREAT), False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            taken = _is_at(fd, path)  # a lock on a file that was removed meanwhile keeps nobody out
+        except BlockingIOError:
+            sleep(LOCK_PAUSE)
+        finally:
+            if not taken:
+                os.close(fd)
+        if taken:
+            return fd
+    raise BlockingIOError(errno.EAGAIN, "another process has the lock", str(path))
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+def _pid_in(path: Path) -> str:
+    """The process id the holder wrote; empty when it has not, or could not."""
+    try:
+        told = _read_file(path)[:20].strip()
+    except OSError:
+        return ""
+    return told.decode() if told.isdigit() else ""
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -25,8 +25,10 @@ from tidegate.evidence.life import Life, as_of, commitments, digests_named, read
 from tidegate.evidence.merkle import leaf_hash, verify_inclusion
 from tidegate.evidence.note import VerifierKey
 from tidegate.evidence.proof import Proof, parse_proof
-from tidegate.evidence.report import REPORT_VERSION, render_report
+from tidegate.evidence.report import REPORT_VERSION, Told, can_render, render_report, versions
 from tidegate.evidence.seal import read_event
+
+HIGHEST_REPORT_VERSION = 9_999  # beyond it a number is no version of anything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +117,10 @@ def build_pack(
             keys="".join(f"{key.text()}\n" for key in keys),
             disclosures=texts,
             documents=kept,
-            report=render_report(life, events, head, texts, kept),
+            report=render_report(
+                Told(life=life, events=events, head=head, texts=texts, documents=kept),
+                REPORT_VERSION,
+            ),
         )
     )
 
@@ -129,6 +134,7 @@ def verify_pack(data: bytes, keys: Keys) -> PackReport:
     require_keys(keys)
     try:
         pack = read_pack(data)
+        _require_version(pack.manifest.report)
         head = open_checkpoint(pack.checkpoint, keys)
     except EvidenceBroken as error:
         return PackReport(ok=False, findings=(finding_of(error, None),))
@@ -152,8 +158,18 @@ def verify_pack(data: bytes, keys: Keys) -> PackReport:
         events=len(events),
         size=head.size,
         erased=erased,
-        cannot_exclude=_cannot_exclude(pack, head),
+        cannot_exclude=_cannot_exclude(head),
     )
+
+
+def _require_version(version: int) -> None:
+    if not 1 <= version <= HIGHEST_REPORT_VERSION:
+        raise EvidenceBroken(
+            "bad_pack",
+            "`report` of the manifest",
+            f"a version from 1 to {HIGHEST_REPORT_VERSION}",
+            str(version),
+        )
 
 
 def _check_chain(pack: Pack, head: Checkpoint, findings: list[Finding]) -> list[Event]:
@@ -258,15 +274,33 @@ def _check_life(
             what = f"`{key}` of the manifest"
             findings.append(_finding("bad_manifest", None, what, str(proven[key]), str(told[key])))
     _check_documents(pack, life, events, findings)
-    if pack.manifest.report == REPORT_VERSION and not findings:
-        rendered = render_report(life, events, head, pack.disclosures, pack.documents)
-        if rendered != pack.report:
-            findings.append(
-                _finding(
-                    "report_changed", None, "`report.html`", "the report of these events", "another"
-                )
-            )
+    told_of = Told(
+        life=life, events=events, head=head, texts=pack.disclosures, documents=pack.documents
+    )
+    _check_report(pack, told_of, findings)
     return life
+
+
+def _check_report(pack: Pack, told: Told, findings: list[Finding]) -> None:
+    """The report is made again and compared. One that cannot be is a finding: it may be forged.
+
+    One that can is not made from content in which something else was found: it could only differ.
+    """
+    version = pack.manifest.report
+    if not can_render(version):
+        known = ", ".join(map(str, versions()))
+        got = (
+            f"version {version}: the report of version {version} cannot be checked by this verifier"
+            "; the events themselves were checked, use a verifier of that version"
+        )
+        expected = f"a version this verifier can check ({known})"
+        findings.append(_finding("unknown_report", None, "`report.html`", expected, got))
+    elif not findings and render_report(told, version) != pack.report:
+        findings.append(
+            _finding(
+                "report_changed", None, "`report.html`", "the report of these events", "another"
+            )
+        )
 
 
 def _check_documents(
@@ -299,19 +333,13 @@ def _manifest(life: Life, events: Sequence[Event], head: Checkpoint) -> Manifest
     )
 
 
-def _cannot_exclude(pack: Pack, head: Checkpoint) -> tuple[str, ...]:
-    said = [
+def _cannot_exclude(head: Checkpoint) -> tuple[str, ...]:
+    return (
         "that the log holds further events of this request after the last one here: only a check of"
         " the whole log shows that",
         f"that checkpoint {head.size} was made for this pack alone: compare it with a remembered or"
         " witnessed one",
-    ]
-    if pack.manifest.report != REPORT_VERSION:
-        said.append(
-            "that `report.html` was changed: another version wrote it, so it was not compared; rely"
-            " on the events"
-        )
-    return tuple(said)
+    )
 
 
 def _finding(code: str, idx: int | None, what: str, expected: str, got: str) -> Finding:

@@ -3,9 +3,12 @@
 Made from a pack's own content and nothing else, so a verifier makes it again and compares. It uses
 a state or proof word only where an event carries it. Texts people typed always stand in quotation
 marks: they are escaped for HTML, and copied into a spreadsheet they never start a formula.
+
+Every version ever written stays renderable, or the packs that carry it could not be checked any
+more: a change of the page is a new function and a new template beside the old ones, in `_PAGES`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -22,7 +25,7 @@ from tidegate.evidence.checkpoint import Checkpoint
 from tidegate.evidence.events import EVENTS, Event
 from tidegate.evidence.life import Life, as_of, commitments
 
-REPORT_VERSION = 1  # raise it with every change of what the same pack renders to
+REPORT_VERSION = 1  # what new packs get; raise it with every change of what a pack renders to
 
 _PROOFS = {
     "accepted": "the cloud said yes to the removal",
@@ -81,15 +84,41 @@ class Paper:
     parts: tuple[tuple[str, str], ...]
 
 
-def render_report(
-    life: Life,
-    events: Sequence[Event],
-    head: Checkpoint,
-    texts: Mapping[str, Personal],
-    documents: Mapping[str, bytes],
-) -> str:
-    """The page for `life`, told from its whole chain `events` as of the checkpoint `head`."""
-    return _template().render(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a report is made of: `life`, its whole chain `events`, the checkpoint `head` it is told
+    as of, disclosed texts by commitment, documents by digest."""
+
+    life: Life
+    events: Sequence[Event]
+    head: Checkpoint
+    texts: Mapping[str, Personal]
+    documents: Mapping[str, bytes]
+
+
+def render_report(told: Told, version: int) -> str:
+    """The page of what is `told`, byte for byte as that `version` of the report has it.
+
+    Raises:
+        KeyError: a version that `can_render` does not know.
+    """
+    return _PAGES[version](told)
+
+
+def can_render(version: int) -> bool:
+    """Whether a report of `version` can be made here, and so be compared."""
+    return version in _PAGES
+
+
+def versions() -> tuple[int, ...]:
+    """Every version that can be rendered, oldest first."""
+    return tuple(sorted(_PAGES))
+
+
+def _page_1(told: Told) -> str:
+    life, events, head = told.life, told.events, told.head
+    texts, documents = told.texts, told.documents
+    return _template("report_v1.html").render(
         life=life,
         head=head,
         root=head.root.hex(),
@@ -318,9 +347,12 @@ def _span(seconds: Json) -> str:
 
 
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     env = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     env.filters["clock"] = clock
-    return env.from_string(files("tidegate.evidence").joinpath("report.html").read_text("utf-8"))
+    return env.from_string(files("tidegate.evidence").joinpath(name).read_text("utf-8"))
+
+
+_PAGES: Mapping[int, Callable[[Told], str]] = {1: _page_1}

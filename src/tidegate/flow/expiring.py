@@ -9,7 +9,14 @@ from datetime import timedelta
 
 import structlog
 
-from tidegate.base.errors import Refused, Stale, Unknown, Unreachable, WorldFailed
+from tidegate.base.errors import (
+    Refused,
+    Stale,
+    TidegateError,
+    Unknown,
+    Unreachable,
+    WorldFailed,
+)
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Answer, Connector, Hold, Probed, Scope, Seen
@@ -43,7 +50,7 @@ def close_once(house: House, grant: Grant) -> Grant:
         if grant.ends_at is None or now < grant.ends_at:
             return grant
         grant = begin(house, grant, EndReason.EXPIRED, SYSTEM, now)
-    with house.in_hand.only_one(grant.id) as ours:
+    with house.in_hand.only_one(hold_of(house, grant).key.text()) as ours:
         if not ours:
             house.store.snooze(grant.id, now + SHORTEST_PAUSE, grant.version)
             return grant
@@ -102,6 +109,7 @@ def _remove(house: House, grant: Grant) -> Grant:
         acted_at=acted_at,
         derived=connector.residual(hold.role),
         settling=powers.propagation,
+        native_deadline=powers.native_deadline,
         still_held_by=held_by,
     )
     house.store.commit(removed(grant, back, house.now()))
@@ -180,7 +188,7 @@ def mend_cuts(house: House) -> list[str]:
     for hold, cuts in by_role.values():
         try:
             back = house.connector(hold.target.connector).mend(hold.target, hold.role, cuts, now)
-        except CLOUD_FAULTS as fault:
+        except TidegateError as fault:  # one role's trouble must not keep the others open
             log.warning("cuts could not be looked after", role=hold.role.id, code=fault.code)
             continue
         if back:

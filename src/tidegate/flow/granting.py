@@ -4,6 +4,7 @@ A lost reply leaves the grant `intended` with the outcome `unknown`; the next lo
 asks again. Whatever happens, its end is already on record, so closing does not depend on any of it.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -19,7 +20,7 @@ from tidegate.expire import EndReason
 from tidegate.flow.asking import Asked, judge
 from tidegate.flow.ending import begin
 from tidegate.flow.house import House, Laws
-from tidegate.flow.pace import THROTTLED, pause, worth_noting
+from tidegate.flow.pace import SHORTEST_PAUSE, THROTTLED, pause, worth_noting
 from tidegate.flow.people import approvers, groups_of, person_key
 from tidegate.flow.reading import entry_of
 from tidegate.grant import (
@@ -55,8 +56,10 @@ def open_once(house: House, grant: Grant) -> Grant:
     Raises:
         WorldFailed: the database or the clocks; the worker comes back later.
     """
-    with house.in_hand.only_one(grant.id) as ours:
+    target, role = role_of_entry(entry_of(house, grant.role_digest))
+    with house.in_hand.only_one(natural_key(house, target, role, grant).text()) as ours:
         if not ours:
+            house.store.snooze(grant.id, house.now() + SHORTEST_PAUSE, grant.version)
             return grant
         if grant.state is not GrantState.READY:
             return _again(house, grant)
@@ -270,10 +273,11 @@ def _fail(house: House, grant: Grant, cause: Cause, why: str, now: Instant) -> G
     assignment = house.store.assignment(grant.assignment) if grant.assignment else None
     house.store.commit(failed(grant, assignment, cause, why, now))
     if grant.state is GrantState.INTENDED:
-        house.journal.append(
-            JournalLine(kind="gone", grant=grant.id, at=now, data={"why": cause.value})
-        )
-        house.journal.append(JournalLine(kind="sealed", grant=grant.id, at=now, data={}))
+        with suppress(OSError):  # then the journal names a grant that its database calls failed
+            for kind in ("gone", "sealed"):
+                line = JournalLine(kind=kind, grant=grant.id, at=now, data={"why": cause.value})
+                house.journal.append(line)
+    house.tries.forget(grant.id)
     return house.store.grant(grant.id)
 
 

@@ -14,7 +14,7 @@ from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.catalogue import Catalogue, Principal
 from tidegate.connectors.port import Connector
 from tidegate.evidence.journal import ClosingJournal
-from tidegate.flow.pace import InHand, Tries
+from tidegate.flow.pace import InHand, JournalPace, Tries
 from tidegate.policy.rules import RuleSet
 from tidegate.store import Store
 
@@ -90,6 +90,7 @@ class House:
         self.randomness = randomness
         self.tries = Tries()
         self.in_hand = InHand()
+        self.journal_pace = JournalPace()
         self._clock = clock
 
     def now(self) -> Instant:

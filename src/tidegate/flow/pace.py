@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+from tidegate.base.when import Instant
 from tidegate.grant import Grant, GrantState, Outcome
 
 SHORTEST_PAUSE = timedelta(seconds=1)
@@ -55,26 +56,42 @@ class Tries:
 
 
 class InHand:
-    """Which grants somebody is acting on in a cloud right now. Thread-safe.
+    """Which assignments somebody is acting on in a cloud right now. Thread-safe.
 
-    One at a time a grant: a removal that overtakes the opening call it answers would be undone by
-    it, after it was read back.
+    One at a time a natural key: a removal that overtakes an opening call would be undone by it
+    after it was read back, and one that ends a first holder would take a second's access.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._grants: set[str] = set()
+        self._keys: set[str] = set()
 
     @contextmanager
-    def only_one(self, grant: str) -> Iterator[bool]:
-        """Whether nobody else has `grant` in hand; it is in ours for the length of the block."""
+    def only_one(self, key: str) -> Iterator[bool]:
+        """Whether nobody else has `key` in hand; it is in ours for the length of the block."""
         with self._lock:
-            ours = grant not in self._grants
+            ours = key not in self._keys
             if ours:
-                self._grants.add(grant)
+                self._keys.add(key)
         try:
             yield ours
         finally:
             if ours:
                 with self._lock:
-                    self._grants.discard(grant)
+                    self._keys.discard(key)
+
+
+class JournalPace:
+    """When each grant may next be tried from the journal. Used by the one thread that does."""
+
+    def __init__(self) -> None:
+        self._next: dict[str, tuple[Instant, int]] = {}
+
+    def may(self, grant: str, now: Instant) -> bool:
+        """Whether it is time."""
+        return grant not in self._next or now >= self._next[grant][0]
+
+    def later(self, grant: str, now: Instant, noise: bytes) -> None:
+        """A try failed: wait longer than the last time."""
+        tries = self._next[grant][1] + 1 if grant in self._next else 1
+        self._next[grant] = (now + pause(tries, noise), tries)

@@ -44,8 +44,7 @@ def groups_of(house: House, principal: Principal) -> frozenset[str]:
 def person_key(house: House, principal: Principal) -> str:
     """One key for all accounts of one human being: the mail address, else the account itself.
 
-    NB. an erased mail address falls back to the account: erasing is sealed, and never makes two
-    open votes one person's by surprise.
+    NB. an account without a mail address, or whose address was erased, is a person of its own.
     """
     mail = house.store.text(principal.mail) if principal.mail else None
     return f"mail:{mail_key(mail)}" if mail else f"principal:{principal.id}"

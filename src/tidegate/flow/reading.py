@@ -8,10 +8,8 @@ from tidegate.base.errors import AskedWrongly, NotFound
 from tidegate.base.ids import GRANT, REQUEST, id_kind
 from tidegate.flow.allowing import Verb, allow
 from tidegate.flow.house import Actor, House
-from tidegate.grant import Grant, GrantState
+from tidegate.grant import Grant
 from tidegate.request import Request
-
-ENTRY_LOST = "entry_lost"
 
 
 def entry_of(house: House, entry_digest: str) -> dict[str, Any]:
@@ -78,8 +76,3 @@ def find_request(house: House, actor: Actor, some_id: str) -> Request:
     request = house.store.request(some_id)
     allow(house, actor, Verb.SEE, request)
     return request
-
-
-def open_grants(house: House, role: str) -> list[Grant]:
-    """Grants of `role` that are open now."""
-    return house.store.grants(role=role, states=frozenset({GrantState.OPEN}))

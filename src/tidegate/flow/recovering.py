@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import structlog
 
-from tidegate.base.errors import NotFound
+from tidegate.base.errors import NotFound, TidegateError
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, parse_instant, wire
 from tidegate.catalogue import AssignmentKey, Role, Target
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine, open_grants
-from tidegate.flow.expiring import CLOUD_FAULTS, take_away
+from tidegate.flow.expiring import take_away
 from tidegate.flow.house import House
 
 log = structlog.get_logger("tidegate.recovering")
@@ -18,11 +18,21 @@ log = structlog.get_logger("tidegate.recovering")
 ACTED = ("removed", "gone")
 
 
-def close_without_store(house: House) -> list[str]:
+def close_unknown(house: House) -> list[str]:
+    """Close from the journal what is due and this database knows nothing of.
+
+    That is so after an older database was restored. What else happened in between cannot be known.
+    """
+    waiting = {line.grant for line in open_grants(house.journal.read())}
+    unknown = frozenset(name for name in waiting if not _known(house, name))
+    return close_without_store(house, unknown) if unknown else []
+
+
+def close_without_store(house: House, only: frozenset[str] | None = None) -> list[str]:
     """Close from the journal every grant whose end has passed; returns those now seen removed.
 
-    For when the database cannot be read. Access that stood before, or that another grant of the
-    journal still holds, is only read (I5).
+    For when the database cannot be read, or (`only`) knows nothing of them. Access that stood
+    before, or that another grant of the journal still holds, is only read (I5).
     """
     now = house.now()
     lines = house.journal.read()
@@ -35,9 +45,13 @@ def close_without_store(house: House) -> list[str]:
     done: list[str] = []
     for name in sorted(due - acted):
         hold = waiting[name]
+        if (only is not None and name not in only) or not house.journal_pace.may(name, now):
+            continue
         shared = any(waiting[other].key == hold.key for other in waiting.keys() - due)
         if _close(house, hold, name in stood or shared, now):
             done.append(name)
+        else:
+            house.journal_pace.later(name, now, house.randomness(2))
     return done
 
 
@@ -49,7 +63,7 @@ def _close(house: House, hold: Hold, still_wanted: bool, now: Instant) -> bool:
             return False
         data = {"cloud_at": wire(seen.cloud_at)}
         house.journal.append(JournalLine(kind="removed", grant=hold.grant, at=now, data=data))
-    except CLOUD_FAULTS as fault:
+    except TidegateError as fault:  # one grant's trouble must not keep the others open
         log.warning("closing from the journal failed", grant=hold.grant, code=fault.code)
         return False
     except OSError as fault:
@@ -94,6 +108,14 @@ def _seal(house: House, line: JournalLine) -> bool:
     )
     house.store.commit(Step((), (fact,)))
     house.journal.append(JournalLine(kind="noted", grant=line.grant, at=now, data={}))
+    return True
+
+
+def _known(house: House, grant: str) -> bool:
+    try:
+        house.store.grant(grant)
+    except NotFound:
+        return False
     return True
 
 

@@ -3,7 +3,6 @@ refused calls to fill the log (I7): the first few a minute one by one, then one 
 """
 
 import threading
-from datetime import timedelta
 
 from tidegate.base.errors import TidegateError
 from tidegate.base.fact import SYSTEM, Data, Fact, Step
@@ -12,7 +11,6 @@ from tidegate.flow.house import House
 
 SEALED_ONE_BY_ONE = 10  # a minute and principal
 MOST_SOURCES = 1_000  # counted apart; the rest share one line
-MINUTE = timedelta(minutes=1)
 
 
 class Refusals:

@@ -19,7 +19,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from tidegate.base.errors import AskedWrongly, NotAllowed, NotFound, NotSignedIn, WorldFailed
-from tidegate.base.fact import Fact, Step
+from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.ids import TOKEN
 from tidegate.base.text import LONGEST_NAME, clean_name, clean_text
 from tidegate.base.when import Instant, wire
@@ -45,6 +45,10 @@ SWEEP_EVERY = timedelta(seconds=10)  # full counters are walked no more often th
 HASHES_AT_ONCE = 2  # each takes 64 MB and a fifth of a second of four threads
 MOST_WAITING_TO_HASH = 16  # threads of the API a rush of sign-ins may keep busy
 
+# RFC 5322, section 3.2.3 (dot-atom) and RFC 1123, section 2.1: what every mail system reads alike.
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_MAIL = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _TOKEN = re.compile(r"tdg_[A-Za-z0-9_-]{43}", re.ASCII)
 # Verified for logins nobody has, so that they take as long as the others. No password fits it.
 _NOBODY = f"$argon2id$v=19$m=65536,t=3,p=4${'A' * 22}${'A' * 43}"
@@ -131,6 +135,9 @@ def sign_in(
         NotSignedIn: `bad_credentials`.
         NotAllowed: `too_many_tries`.
         AskedWrongly: a label that is too long or hides things.
+
+    NB. verifying takes long. A password changed or an account disabled meanwhile wins: the token
+    is kept only while the verified hash is still the account's.
     """
     now = house.now()
     shown = clean_text("label", label, LONGEST_LABEL) if label.strip() else "api"
@@ -140,20 +147,31 @@ def sign_in(
     with tries.hashing():
         fits = _verify(account.password_hash if account else _NOBODY, password)
     if account is None or not fits or not house.store.principal(account.principal).enabled:
-        raise NotSignedIn(
-            "bad_credentials", "expected a login with its password, got none that fit", "try again"
-        )
+        raise _none_that_fit()
+    made = make_token(house, account.principal, shown, now, verified=account)
     tries.forgive(login, source)
     if _HASHER.check_needs_rehash(account.password_hash):
         with tries.hashing():
-            house.store.put_account(replace(account, password_hash=_hash(house, password)))
-    return make_token(house, account.principal, shown, now)
+            house.store.change_password(account, _hash(house, password))
+    return made
 
 
-def make_token(house: House, principal: str, label: str, now: Instant) -> tuple[str, Token]:
+def make_token(
+    house: House, principal: str, label: str, now: Instant, verified: Account | None = None
+) -> tuple[str, Token]:
     """A new token of `principal`, sealed before it can be used.
 
     Beyond MOST_LIVE_TOKENS the oldest live one ends.
+
+    Args:
+        house: the ports.
+        principal: whose token.
+        label: names it in lists.
+        now: when it begins.
+        verified: the account whose password was verified for it.
+
+    Raises:
+        NotSignedIn: `bad_credentials`: `verified` is not what the account is now.
     """
     text = "tdg_" + urlsafe_b64encode(house.randomness(TOKEN_BYTES)).rstrip(b"=").decode()
     token = Token(
@@ -169,7 +187,9 @@ def make_token(house: House, principal: str, label: str, now: Instant) -> tuple[
         end_token(house, old, now)
     data = {"until": wire(token.until), **_named(token, now)}
     house.store.commit(Step((), (_fact("token.made", token, data),)))
-    house.store.put_token(token)
+    if not house.store.put_token(token, verified):
+        house.store.commit(Step((), (_fact("token.ended", token, _named(token, now)),)))
+        raise _none_that_fit()
     return text, token
 
 
@@ -236,10 +256,28 @@ def add_account(
     return made
 
 
-def set_password(house: House, login: str, password: str) -> None:
-    """Give an account another password; its tokens end. Raises NotFound, AskedWrongly."""
+def set_password(house: House, login: str, password: str, by: str = SYSTEM) -> None:
+    """Give an account another password; its tokens end.
+
+    Sealed first, like making a token: a crash between the two leaves a change that is on record
+    and was not made, never one that was made and is not.
+
+    Args:
+        house: the ports.
+        login: whose.
+        password: the new one.
+        by: the principal who sets it; the account commands on the server's own machine do so as
+            the house itself.
+
+    Raises:
+        NotFound: no such account.
+        AskedWrongly: a bad password.
+    """
     account = _account(house, login)
     hashed = _hash(house, _clean_password(password))
+    data = {"principal": account.principal, "by": by, "at": wire(house.now())}
+    fact = Fact(name="account.password_set", subject=account.principal, actor=by, data=data)
+    house.store.commit(Step((), (fact,)))
     house.store.put_account(replace(account, password_hash=hashed))
     _end_all(house, account.principal)
 
@@ -285,6 +323,12 @@ def _account(house: House, login: str) -> Account:
             "unknown_login", f"expected the login of an account, got `{login[:40]}`", "add it first"
         )
     return account
+
+
+def _none_that_fit() -> NotSignedIn:
+    return NotSignedIn(
+        "bad_credentials", "expected a login with its password, got none that fit", "try again"
+    )
 
 
 def _end_all(house: House, principal: str) -> None:
@@ -338,11 +382,17 @@ def _clean_password(password: str) -> str:
 
 
 def _clean_mail(mail: str) -> str:
+    """An address in ASCII: two accounts are one person by it, and letters of other alphabets look
+    like Latin ones without being them, which no folding can tell.
+    """
     kept = clean_text("mail", mail, LONGEST_NAME)
-    local, _, domain = kept.rpartition("@")
-    if not local or not domain or any(ch.isspace() for ch in kept):
-        raise AskedWrongly("bad_mail", f"expected an e-mail address, got `{kept[:40]}`", "mend it")
-    return kept
+    if _MAIL.fullmatch(kept):
+        return kept
+    raise AskedWrongly(
+        "bad_mail",
+        f"expected an e-mail address in ASCII letters like `name@example.org`, got `{kept[:40]}`",
+        "leave quotes and comments out; write an international domain in its `xn--` form",
+    )
 
 
 def _named(token: Token, now: Instant) -> dict[str, str]:

@@ -18,7 +18,7 @@ from tidegate.flow.asking import lapse_due
 from tidegate.flow.expiring import close_once, mend_cuts
 from tidegate.flow.granting import open_once
 from tidegate.flow.house import House
-from tidegate.flow.recovering import close_without_store, seal_journal
+from tidegate.flow.recovering import close_unknown, close_without_store, seal_journal
 from tidegate.flow.refusing import Refusals
 from tidegate.grant import Grant, GrantState
 
@@ -59,7 +59,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="tidegate-worker", daemon=True)
         self._chores = (
             Chore("beat", BEAT_EVERY, self._beat),
-            Chore("journal", JOURNAL_EVERY, lambda: seal_journal(house)),
+            Chore("journal", JOURNAL_EVERY, self._look_at_journal),
             Chore("mend", MEND_EVERY, lambda: mend_cuts(house)),
             Chore("flush", FLUSH_EVERY, lambda: refusals.flush(house)),
             *chores,
@@ -94,6 +94,10 @@ class Worker:
         for done in wait(sent, STRAGGLERS.total_seconds()).done:
             done.result()  # only what must end the process gets here: `_handle` keeps the rest
         return len(due)
+
+    def _look_at_journal(self) -> None:
+        seal_journal(self.house)
+        close_unknown(self.house)
 
     def _close_from_journal(self) -> None:
         try:

@@ -230,12 +230,23 @@ class Store:
         """Make a local account, or change its password or principal."""
         self._writer.run(lambda db: unsealed.put_account(db, account))
 
-    def put_token(self, token: Token) -> None:
-        """Keep a new API token. The caller seals `token.made`."""
+    def change_password(self, before: Account, password_hash: str) -> bool:
+        """Replace a hash, only while the account is still as in `before`; whether it was."""
+        return self._writer.run(lambda db: unsealed.change_password(db, before, password_hash))
+
+    def put_token(self, token: Token, verified: Account | None = None) -> bool:
+        """Keep a new API token; the caller seals `token.made`. Returns whether it was kept.
+
+        With `verified`, only while that account has the very password it was read with and its
+        principal is enabled.
+        """
         try:
+            if verified is not None:
+                return self._writer.run(lambda db: unsealed.put_token_of(db, token, verified))
             self._writer.run(lambda db: unsealed.put_token(db, token))
         except sqlite3.IntegrityError as error:
             raise RuntimeError(f"token {token.id} is there already") from error
+        return True
 
     def token_by_hash(self, hash: str) -> Token | None:
         """The token whose secret has that hash, ended or not."""

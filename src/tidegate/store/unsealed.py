@@ -63,6 +63,34 @@ def put_account(db: sqlite3.Connection, made: Account) -> None:
     )
 
 
+def change_password(db: sqlite3.Connection, before: Account, password_hash: str) -> bool:
+    """Give an account another password, only while it is still as in `before`; whether it was."""
+    changed = db.execute(
+        "UPDATE accounts SET password_hash = ?"
+        " WHERE login = ? AND principal = ? AND password_hash = ?",
+        (password_hash, before.login, before.principal, before.password_hash),
+    )
+    return changed.rowcount == 1
+
+
+def put_token_of(db: sqlite3.Connection, made: Token, verified: Account) -> bool:
+    """`put_token`, only while `verified` is still the account and its principal enabled.
+
+    One transaction looks and writes: a sign-in that began before a password was changed, or an
+    account disabled, leaves no token behind it.
+    """
+    still = db.execute(
+        "SELECT 1 FROM accounts JOIN principals ON principals.id = accounts.principal"
+        " WHERE accounts.login = ? AND accounts.principal = ? AND accounts.password_hash = ?"
+        " AND principals.enabled",
+        (verified.login, made.principal, verified.password_hash),
+    ).fetchone()
+    if still is None:
+        return False
+    put_token(db, made)
+    return True
+
+
 def put_token(db: sqlite3.Connection, made: Token) -> None:
     """Keep a new token. Raises sqlite3.IntegrityError when id or hash is there already."""
     db.execute(

@@ -22,8 +22,8 @@ from tidegate.base.errors import (
     NotSignedIn,
     TidegateError,
     WorldFailed,
-    one_line,
 )
+from tidegate.base.ids import id_kind
 from tidegate.flow.house import Actor, House
 from tidegate.flow.refusing import Refusals
 from tidegate.shell.identity import who
@@ -32,6 +32,7 @@ log = structlog.get_logger("tidegate.api")
 
 PUBLIC = "tidegate_public"
 OPENAPI_PATH = "/api/openapi.json"
+OTHER = "other"  # what a refused call was about, when it is no word of ours
 LONGEST_BEARER = 200  # characters; ours have 47
 IPV6_NETWORK = 64  # bits: what one subscriber is given to choose addresses from
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -77,12 +78,23 @@ class Door(ASGIMiddleware):
         if not isinstance(fault, NotAllowed | NotFound):
             return
         command = str(getattr(scope["route_handler"], "operation_id", ""))
-        ids = [str(value) for value in scope.get("path_params", {}).values()]
-        about = one_line((ids or [scope["path"]])[0])
         try:
-            self._refusals.refused(self._house, actor.id, command, about, fault)
+            self._refusals.refused(self._house, actor.id, command, self._about(scope), fault)
         except WorldFailed as closed:
             log.error("a refusal could not be sealed", code=closed.code, refused=fault.code)
+
+    def _about(self, scope: Scope) -> str:
+        """What the refused call was about, when we know the word; else `other`.
+
+        People paste tokens, passwords and addresses where an id is asked for, and evidence is for
+        ever: only ids, our own paths and names of the catalogue in force are sealed.
+        """
+        ids = [str(value) for value in scope.get("path_params", {}).values()]
+        about = (ids or [scope["path"]])[0]
+        catalogue = self._house.laws.catalogue
+        known = id_kind(about) or about in catalogue.targets or about in catalogue.roles
+        ours = about in scope["route_handler"].paths
+        return about if known or ours else OTHER
 
 
 def bearer_of(scope: Scope) -> str | None:
