@@ -204,6 +204,11 @@ class Assignment:
         )
 
 
+def target_chain(target: str) -> str:
+    """The chain of a target's own events. Apart from every id and from `system`."""
+    return f"target:{target}"
+
+
 def evolve_principal(before: Principal | None, fact: Fact) -> Principal:
     """The principal after `principal.recorded`: the only event that makes or changes one."""
     data = fact.data

@@ -507,3 +507,24 @@ def test_unknown_connector_of_one_grant_stops_the_others(world: World) -> None:
     settle(world, 5)
     assert world.use(keys) is Answer.DENIED
     assert {world.grant(g).state for g in (lost, other)} == {GrantState.GONE}
+
+
+def test_stale_read_back_of_a_removal_believed(world: World) -> None:
+    """Inside a role kind's stale window an absence is not yet a removal."""
+    from dataclasses import replace
+
+    from tests.support import catalogue, laws
+    from tidegate.flow.governing import put_in_force
+
+    found = catalogue()
+    made = replace(found.roles["prod/admin"], kind="assignment", probe="")
+    put_in_force(world.house, laws(found=replace(found, roles={**found.roles, "prod/admin": made})))
+    grant = world.granted()
+    real = world.connector.cut
+    world.connector.cut = lambda hold, now: None  # type: ignore[assignment,return-value]
+    world.clock.forward(minutes=30)
+    world.work()
+    assert world.grant(grant).state is GrantState.CLOSING
+    world.connector.cut = real  # type: ignore[method-assign]
+    settle(world, 90)
+    assert world.grant(grant).state is GrantState.GONE

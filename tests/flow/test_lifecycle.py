@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support import ARN, START, World, catalogue, laws
+from tests.support import ARN, RULES, START, World, catalogue, laws
 from tidegate.approve import Choice
 from tidegate.base.errors import AskedWrongly, NotAllowed, NotFound, Stale
 from tidegate.catalogue import AssignmentKey
@@ -15,6 +15,7 @@ from tidegate.flow.expiring import close_now, mend_cuts
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.people import LOCAL, record
 from tidegate.grant import Cause, GrantState
+from tidegate.policy.rules import load_rules
 from tidegate.request import DECIDE_WITHIN, RequestState
 
 MINUTE = timedelta(minutes=1)
@@ -97,7 +98,7 @@ def test_cut_that_somebody_removed(world: World) -> None:
     assert world.use(keys) is Answer.ALLOWED
     assert mend_cuts(world.house) == [grant.id]
     assert world.use(keys) is Answer.DENIED
-    assert "cut.restored" in world.names("system")
+    assert "cut.restored" in world.names("target:prod")
     world.clock.forward(minutes=31)
     assert mend_cuts(world.house) == []
 
@@ -366,3 +367,58 @@ def test_rules_swapped_in_the_middle_of_a_decision(
     request = world.ask()
     assert request.state is RequestState.PENDING
     assert request.terms.rules_digest == old
+
+
+def test_rule_on_an_outer_group_misses_a_member_of_an_inner_one(world: World) -> None:
+    """Groups within groups count in full: for asking, for voting, and for a forbid."""
+    from dataclasses import replace
+
+    groups = replace(
+        world.laws.groups,
+        members={**world.laws.groups.members, "sre": (), "night": ("ana",)},
+        within={"night": ("sre",), "sre": ("staff",)},
+    )
+    put_in_force(world.house, replace(world.laws, groups=groups))
+    assert world.who("ana").groups == {"night", "sre", "staff", "leads"}
+    assert world.ask().state is RequestState.PENDING
+    forbid = '@id("no") forbid (principal in Group::"staff", action, resource);'
+    both = load_rules({"rules.cedar": RULES, "stop.cedar": forbid})
+    put_in_force(world.house, replace(world.laws, groups=groups, rules=both))
+    assert world.ask().code == "forbidden"
+
+
+def test_second_account_that_turns_out_to_be_the_requester_s(world: World) -> None:
+    """Accounts found to be one person after the vote no longer make two at opening (I9)."""
+    request = world.vote(world.ask())
+    record(world.house, LOCAL, "bo", world.clock(), name="bo", mail="ana@x.invalid")
+    world.work()
+    (grant,) = world.house.store.grants(request=request.id)
+    assert (grant.state, grant.cause) == (GrantState.FAILED, Cause.NOT_PERMITTED)
+
+
+def test_window_that_begins_before_its_intent_is_sealed(world: World) -> None:
+    """The clock of the window is read after the cloud was asked, not before."""
+    real = world.connector.observe
+
+    def slow(scope, now):  # type: ignore[no-untyped-def]
+        world.clock.forward(seconds=3)
+        return real(scope, now)
+
+    request = world.vote(world.ask())
+    world.connector.observe = slow  # type: ignore[method-assign]
+    world.worker.tick()
+    (grant,) = world.house.store.grants(request=request.id)
+    assert grant.ends_at == START + timedelta(seconds=3) + 30 * MINUTE
+
+
+def test_grant_in_hand_is_given_to_a_second_worker(world: World) -> None:
+    """A leased grant is nobody else's until the lease is over."""
+    world.vote(world.ask())
+    now = world.clock()
+    first = world.house.store.claim_due(now, 10, timedelta(minutes=2))
+    assert len(first) == 1
+    other = world.vote(world.ask("eve"))  # something else is due, so the claim really looks
+    again = world.house.store.claim_due(now, 10, timedelta(minutes=2))
+    assert [grant.request for grant in again] == [other.id]
+    later = now + timedelta(minutes=3)
+    assert len(world.house.store.claim_due(later, 10, timedelta(minutes=2))) == 2

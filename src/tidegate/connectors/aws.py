@@ -22,7 +22,6 @@ from tidegate.connectors import aws_health, aws_probe
 from tidegate.connectors.aws_calls import Aws, AwsSettings, CloudNo, Reply
 from tidegate.connectors.aws_check import check_role, no_settings, protected_by, role_arn
 from tidegate.connectors.aws_cut import CutLists, CutRead
-from tidegate.connectors.aws_health import SKEW
 from tidegate.connectors.aws_minting import longest_life
 from tidegate.connectors.aws_policy import (
     GRANT_TAG,
@@ -34,6 +33,7 @@ from tidegate.connectors.aws_policy import (
     session_policy,
 )
 from tidegate.connectors.port import (
+    SKEW,
     Answer,
     Credential,
     Found,
@@ -45,6 +45,7 @@ from tidegate.connectors.port import (
     Receipt,
     Scope,
     Seen,
+    ends_by_itself,
 )
 
 __all__ = ["AwsConnector", "AwsSettings"]
@@ -82,7 +83,7 @@ class AwsConnector:
     Args:
         settings: by target id.
         lock_dir: a directory shared by the processes of this machine that may close; they then
-            write one at a time.
+            write one at a time and know what the others cut lately.
         monotonic: a monotonic clock in seconds, to measure the round trip of a health check.
     """
 
@@ -158,7 +159,7 @@ class AwsConnector:
     def observe(self, scope: Scope, now: Instant) -> Iterator[Seen]:
         """With a hold: its one Seen. Else one Seen a grant the cut on each role names."""
         if scope.hold is not None:
-            yield self._observe_hold(scope.hold, now)
+            yield self._observe_hold(scope.hold)
             return
         aws, target = self._aws(scope.target), scope.target
         if scope.role is not None:
@@ -167,7 +168,7 @@ class AwsConnector:
             handed = self._settings[target.id].handed
             arns = _refusing(lambda: [parse_role_arn(arn) for arn in handed])
         for arn in arns:
-            read = self._cuts.read(aws, arn, now)
+            read = self._cuts.read(aws, arn)
             for grant in sorted(read.cuts.grants):
                 key = AssignmentKey(
                     connector=target.connector,
@@ -214,12 +215,16 @@ class AwsConnector:
         return self._assume(hold, session, now)
 
     def revoke(self, hold: Hold, now: Instant) -> Receipt:
-        """Early: name the grant in the role's deny. Past the end: nothing is left to write."""
+        """Early by AWS's clock: name the grant in the role's deny. Else nothing is left to write.
+
+        `now` past the end only saves the deny when AWS's Date says so too (`ends_by_itself`).
+        """
         arn, aws = self._arn(hold.target, hold.role), self._aws(hold.target)
         if now >= hold.ends_at:
             reply = aws.call("sts", lambda sts: sts.get_caller_identity(), "sts:GetCallerIdentity")
-            return Receipt(cloud_at=reply.cloud_at, detail={"deny": "deadline"})
-        written = self._cuts.add(aws, arn, hold.grant, now)
+            if ends_by_itself(hold.ends_at, now, reply.cloud_at):
+                return Receipt(cloud_at=reply.cloud_at, detail={"deny": "deadline"})
+        written = self._cuts.add(aws, arn, hold.grant)
         detail = {
             "deny": written.how,
             "read_back": "yes" if written.seen else "not_yet",
@@ -241,7 +246,8 @@ class AwsConnector:
             return _untold("", now, "the role has no probe call")
         try:
             mine = self._assume(hold, f"probe-{hold.grant}", now)
-            control = self._control(hold, call, now)
+            # From AWS's clock: with ours behind, the control would be dead at birth.
+            control = self._control(hold, call, mine.issued_at)
         except CloudNo as no:
             return _untold(call, no.cloud_at or now, f"AssumeRole was refused with {no.aws_code}")
         tried = aws_probe.attempt(aws, mine, call)
@@ -264,14 +270,17 @@ class AwsConnector:
     ) -> tuple[str, ...]:
         """Put back cuts somebody removed and prune those that can no longer matter.
 
-        NB. read `cuts` after the last revoke was sealed; what this process wrote in the two minutes
-        before is never pruned for being absent from it.
+        NB. what was written in the two minutes before, by this process or by one that shares
+        `lock_dir`, is never pruned for being absent from `cuts`.
+
+        Raises:
+            Refused: `no_role_lock` when `lock_dir` cannot be used; what AWS refuses.
         """
         return self._cuts.mend(self._aws(target), self._arn(target, role), cuts, now)
 
-    def _observe_hold(self, hold: Hold, now: Instant) -> Seen:
+    def _observe_hold(self, hold: Hold) -> Seen:
         arn, aws = self._arn(hold.target, hold.role), self._aws(hold.target)
-        read: CutRead = self._cuts.read(aws, arn, now)
+        read: CutRead = self._cuts.read(aws, arn)
         by = covers(read.cuts, hold.grant, id_made_at(hold.grant))
         detail = {"cut_by": by} if by else {}
         there = read.there
@@ -307,9 +316,9 @@ class AwsConnector:
         tags = {GRANT_TAG: hold.grant, REQUEST_TAG: hold.request}
         return self._sts(hold, session, lasts, policy, tags, hold.ends_at)
 
-    def _control(self, hold: Hold, call: str, now: Instant) -> Credential:
+    def _control(self, hold: Hold, call: str, cloud_at: Instant) -> Credential:
         name = f"control-{hold.grant}"
-        until = now + CONTROL_LIFE
+        until = cloud_at + CONTROL_LIFE
         policy = control_policy(call=call, until=until)
         tags = {GRANT_TAG: name, REQUEST_TAG: hold.request}
         return self._sts(hold, name, SHORTEST_SESSION, policy, tags, until)

@@ -189,11 +189,7 @@ class Aws:
             raise unanswered(error, what) from error
         at = cloud_date(body)
         if at is None:
-            raise Unknown(
-                "no_cloud_date",
-                f"expected a Date header in the answer to `{what}`, got none",
-                "look whether a proxy in between strips headers",
-            )
+            raise undated(what)
         return Reply(body=body, cloud_at=at)
 
     def _client(self, service: str) -> Any:
@@ -270,6 +266,15 @@ def unanswered(error: Exception, what: str) -> WorldFailed:
         "no_answer",
         f"expected an answer to `{what}` that can be read, got `{name}` after it was sent",
         "it is read back before anything is believed",
+    )
+
+
+def undated(what: str) -> Unknown:
+    """An answer without a readable Date: whose clock it is by cannot be told."""
+    return Unknown(
+        "no_cloud_date",
+        f"expected a Date header in the answer to `{what}`, got none",
+        "look whether a proxy in between strips headers",
     )
 
 

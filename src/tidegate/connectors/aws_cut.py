@@ -2,8 +2,9 @@
 
 IAM has no compare-and-swap for inline policies, so two writers that both read first lose an entry.
 Within a process a lock a role prevents that; between processes of one machine, a file lock in
-`lock_dir`. IAM may also answer a read from a replica that lags: what this process wrote lately is
-merged in again, so a stale read cannot drop it. `mend` repairs whatever slips through both.
+`lock_dir`. IAM may also answer a read from a replica that lags: what was written lately
+(`aws_recent.py`) is merged in again, so a stale read cannot drop it. `mend` repairs whatever slips
+through both.
 """
 
 import hashlib
@@ -15,9 +16,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+from tidegate.base.errors import Refused
 from tidegate.base.ids import id_made_at
 from tidegate.base.when import Instant
-from tidegate.connectors.aws_calls import Aws, CloudNo
+from tidegate.connectors.aws_calls import Aws, CloudNo, undated
 from tidegate.connectors.aws_policy import (
     CUT_POLICY,
     LONGEST_CUT,
@@ -28,10 +30,9 @@ from tidegate.connectors.aws_policy import (
     read_cut,
     whole_second,
 )
+from tidegate.connectors.aws_recent import Recent, RecentCuts
+from tidegate.connectors.port import may_prune, worth_restoring
 
-# How long an own write outranks a read that lacks it. IAM's replicas agree within seconds; the rest
-# is margin, also for a `mend` whose list was read just before a revoke.
-FRESH = timedelta(minutes=2)
 # IAM dates sessions in whole seconds: a deny by issue time must start at the second that follows.
 ISSUE_STEP = timedelta(seconds=1)
 
@@ -63,11 +64,14 @@ class CutLists:
         self._longest = longest
         self._guard = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
-        self._fresh: dict[str, dict[str, Instant]] = {}
-        self._timed: dict[str, dict[str, Instant]] = {}
+        self._recent = RecentCuts(lock_dir)
 
-    def read(self, aws: Aws, arn: RoleArn, now: Instant) -> CutRead:
-        """The cut on a role. Empty when there is none, and when there is no such role."""
+    def read(self, aws: Aws, arn: RoleArn) -> CutRead:
+        """The cut on a role. Empty when there is none, and when there is no such role.
+
+        Raises Unknown when the answer carries no Date: what is decided by it is decided by AWS's
+        clock, never by ours.
+        """
         try:
             reply = aws.call(
                 "iam",
@@ -77,23 +81,26 @@ class CutLists:
         except CloudNo as no:
             if no.aws_code != "NoSuchEntity":
                 raise
-            return CutRead(cuts=CutList(), cloud_at=no.cloud_at or now, there=False)
+            if no.cloud_at is None:
+                raise undated("iam:GetRolePolicy") from no
+            return CutRead(cuts=CutList(), cloud_at=no.cloud_at, there=False)
         cuts = read_cut(reply.body.get("PolicyDocument"))
         return CutRead(cuts=cuts, cloud_at=reply.cloud_at, there=True)
 
-    def add(self, aws: Aws, arn: RoleArn, grant: str, now: Instant) -> CutWritten:
+    def add(self, aws: Aws, arn: RoleArn, grant: str) -> CutWritten:
         """Refuse `grant` from here on. Entries of others are kept; twice is as once.
 
         When the list is full, by our measure or by AWS's, every Tidegate session of the role that
         was issued up to this second is refused instead. NB. a grant that only an older deny by
         issue time seems to cover is written all the same: it may have been issued a session since.
         """
-        with self._one_writer(arn):
-            before = self.read(aws, arn, now)
-            fresh = self._recent(self._fresh, arn, now)
-            timed = self._recent(self._timed, arn, now)
-            merged = before.cuts.grants | fresh.keys() | {grant}
-            held = grant in timed and covers(before.cuts, grant, id_made_at(grant))
+        with self._one_writer(arn, must=False):
+            before = self.read(aws, arn)
+            recent = self._recent.load(_file(arn), before.cloud_at).cuts
+            named = {name for name, one in recent.items() if one.named}
+            merged = before.cuts.grants | named | {grant}
+            timed = grant in recent and grant not in named
+            held = timed and covers(before.cuts, grant, id_made_at(grant))
             if merged == before.cuts.grants or held:
                 how, at = held or "list", before.cloud_at
                 return CutWritten(how=how, seen=True, wrote=False, cloud_at=at)
@@ -101,15 +108,20 @@ class CutLists:
             by_time = CutList(before=whole_second(before.cloud_at) + ISSUE_STEP)
             if len(cut_document(wanted)) > self._longest:
                 wanted = replace(by_time, grants=before.cuts.grants)
+            # Before the write: should we die in it, another process must not prune what we wrote.
+            recent[grant] = Recent(written_at=before.cloud_at, named=True)
+            self._recent.save(_file(arn), recent)
             try:
                 written = self._put(aws, arn, wanted, by_time)
             except CloudNo as no:
                 if no.aws_code != "NoSuchEntity":
                     raise
-                at = no.cloud_at or now
+                at = no.cloud_at or before.cloud_at
                 return CutWritten(how="no_role", seen=True, wrote=False, cloud_at=at)
-            (fresh if grant in written.grants else timed)[grant] = now
-            after = self.read(aws, arn, now)
+            if grant not in written.grants:
+                recent[grant] = Recent(written_at=before.cloud_at, named=False)
+                self._recent.save(_file(arn), recent)
+            after = self.read(aws, arn)
             how = "list" if grant in written.grants else "issue_time"
             seen = bool(covers(after.cuts, grant, id_made_at(grant)))
             return CutWritten(how=how, seen=seen, wrote=True, cloud_at=after.cloud_at)
@@ -119,20 +131,23 @@ class CutLists:
     ) -> tuple[str, ...]:
         """Make the list what it should be; the ids that were missing and are read back, sorted.
 
-        `until` maps each grant that must stay refused to the instant until which it must. Pruned
-        are ids past it and ids it does not name, except those this process wrote within FRESH.
+        `until` maps each grant that must stay refused to the instant until which it must. Pruned is
+        what `may_prune` by AWS's clock, and ids `until` does not name only when nobody who shares
+        our memory wrote them lately.
+
+        Raises:
+            Refused: `no_role_lock`; what AWS refuses.
         """
-        with self._one_writer(arn):
-            before = self.read(aws, arn, now)
-            fresh = self._recent(self._fresh, arn, now)
-            for grant in [name for name in fresh if name in until and until[name] <= now]:
-                del fresh[grant]
-            wanted = {grant for grant, end in until.items() if end > now}
-            missing = [g for g in sorted(wanted) if not covers(before.cuts, g, id_made_at(g))]
-            aim = self._fit(wanted | fresh.keys(), before)
+        with self._one_writer(arn, must=True):
+            before = self.read(aws, arn)
+            at = before.cloud_at
+            recent = self._recent.load(_file(arn), at)
+            aim, missing = self._aim(before, recent.cuts, until, now, whole=recent.whole)
             if aim == before.cuts and not (before.there and not _is_any(aim)):
                 return ()
-            by_time = CutList(before=whole_second(before.cloud_at) + ISSUE_STEP)
+            back = {g: Recent(written_at=at, named=True) for g in aim.grants - before.cuts.grants}
+            self._recent.save(_file(arn), recent.cuts | back)
+            by_time = CutList(before=whole_second(at) + ISSUE_STEP)
             try:
                 # Where AWS has no room either, what already refuses them all stays as it is.
                 self._put(aws, arn, aim, by_time if missing else before.cuts)
@@ -140,10 +155,34 @@ class CutLists:
                 if no.aws_code != "NoSuchEntity":
                     raise
                 return ()
-            for grant in aim.grants - before.cuts.grants:
-                fresh[grant] = now
-            after = self.read(aws, arn, now)
+            after = self.read(aws, arn)
             return tuple(g for g in missing if covers(after.cuts, g, id_made_at(g)))
+
+    def _aim(
+        self,
+        before: CutRead,
+        recent: Mapping[str, Recent],
+        until: Mapping[str, Instant],
+        now: Instant,
+        *,
+        whole: bool,
+    ) -> tuple[CutList, list[str]]:
+        """What the list should be, and which ids of `until` it lacks."""
+        at, cuts = before.cloud_at, before.cuts
+
+        def prunable(grant: str) -> bool:
+            end = until.get(grant)
+            return (whole or end is not None) and may_prune(end, now, at)
+
+        covered = {g for g in cuts.grants | until.keys() if covers(cuts, g, id_made_at(g))}
+        missing = [g for g in sorted(until.keys() - covered) if worth_restoring(until[g], at)]
+        stay = {grant for grant in covered if not prunable(grant)}
+        fresh = {grant for grant in recent if grant not in until or not prunable(grant)}
+        aim = self._fit(stay | fresh | set(missing), before)
+        if aim.before is None and not prunable(""):
+            # Whom the deny by issue time covers unnamed is not known: it stays until that is.
+            aim = replace(aim, before=cuts.before)
+        return aim, missing
 
     def _fit(self, wanted: set[str], before: CutRead) -> CutList:
         """As many of `wanted` by name as there is room for, the rest by issue time.
@@ -195,36 +234,48 @@ class CutLists:
             "iam:DeleteRolePolicy",
         )
 
-    def _recent(
-        self, memory: dict[str, dict[str, Instant]], arn: RoleArn, now: Instant
-    ) -> dict[str, Instant]:
-        """What `memory` holds of the role that is younger than FRESH. Only under its lock."""
-        recent = memory.setdefault(arn.text, {})
-        for grant in [name for name, at in recent.items() if now - at > FRESH]:
-            del recent[grant]
-        return recent
-
     @contextmanager
-    def _one_writer(self, arn: RoleArn) -> Iterator[None]:
+    def _one_writer(self, arn: RoleArn, *, must: bool) -> Iterator[None]:
         with self._guard:
             lock = self._locks.setdefault(arn.text, threading.Lock())
-        with lock, self._one_process(arn):
-            yield
+        with lock:
+            descriptor = self._file_lock(arn, must)
+            try:
+                yield
+            finally:
+                if descriptor is not None:
+                    os.close(descriptor)  # and with it the lock
 
-    @contextmanager
-    def _one_process(self, arn: RoleArn) -> Iterator[None]:
+    def _file_lock(self, arn: RoleArn, must: bool) -> int | None:
+        """Held until closed. Without `must` a lock that cannot be had is done without.
+
+        Closing never waits for a disk; what two writers then lose, `mend` puts back.
+        """
         if self._lock_dir is None:
-            yield
-            return
+            return None
         import fcntl  # POSIX only, as are the machines that run several processes on one directory
 
-        name = hashlib.sha256(arn.text.encode()).hexdigest()[:32] + ".lock"
-        descriptor = os.open(self._lock_dir / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self._lock_dir / f"{_file(arn)}.lock"
+        descriptor = None
         try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)  # and with it the lock
+        except OSError as error:
+            if descriptor is not None:
+                os.close(descriptor)
+            if must:
+                raise Refused(
+                    "no_role_lock",
+                    f"expected a file lock for role `{arn.name}`, got `{type(error).__name__}`",
+                    "look at the room and the rights of Tidegate's lock directory",
+                ) from error
+            return None
+        return descriptor
+
+
+def _file(arn: RoleArn) -> str:
+    """The name of a role's files in the lock directory, without their suffix."""
+    return hashlib.sha256(arn.text.encode()).hexdigest()[:32]
 
 
 def _is_any(cuts: CutList) -> bool:

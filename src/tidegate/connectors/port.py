@@ -8,6 +8,8 @@ The contract, for every connector and tried on each by the same tests:
 - No verb decides. Whether to open, close or believe is for `flow/` and the stages.
 - No verb retries: pace and patience belong to the worker, inside the cloud's quota.
 - Instants are read from the cloud's own clock where the cloud gives one (`cloud_at`).
+- Whether a deny is still needed is asked of the cloud's clock, never of ours: `ends_by_itself`,
+  `worth_restoring` and `may_prune` are the rule, the same for every connector.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,6 +21,15 @@ from typing import Protocol
 from tidegate.base.when import Instant
 from tidegate.catalogue import AssignmentKey, Role, Target
 from tidegate.expire import Proof as Proof
+
+# Two right clocks may read a second apart where one has whole seconds; one more for the way.
+SKEW = timedelta(seconds=2)
+# A cut outlives its end by this much of the cloud's time: the machines of one cloud differ too, and
+# a deny kept too long costs only its room.
+PRUNE_MARGIN = timedelta(minutes=1)
+# Callers name a cut until ten minutes after its end by our clock. With our clock further ahead of
+# the cloud's than this, what they no longer name may still have its end before it.
+LONGEST_AHEAD = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +223,10 @@ class Connector(Protocol):
         ...
 
     def revoke(self, hold: Hold, now: Instant) -> Receipt:
-        """Stop new sessions. `now < hold.ends_at` is an early end. Accepted is not removed."""
+        """Stop new sessions. Accepted is not removed.
+
+        The end is early unless `ends_by_itself` by the cloud's clock, read in this call.
+        """
         ...
 
     def cut(self, hold: Hold, now: Instant) -> Receipt:
@@ -228,7 +242,30 @@ class Connector(Protocol):
     ) -> tuple[str, ...]:
         """Put back cuts somebody removed and prune those that can no longer matter.
 
-        `cuts` maps every grant id that must stay refused to the instant until which it must.
-        Returns the grant ids whose cut was missing and is there again.
+        `cuts` maps every grant id that must stay refused to the instant until which it must; name
+        each for ten minutes longer by our clock. `may_prune` decides what goes, by the cloud's
+        clock read in this call. Returns the grant ids whose cut was missing and is there again.
         """
         ...
+
+
+def ends_by_itself(ends_at: Instant, now: Instant, cloud_at: Instant) -> bool:
+    """Whether an end needs no deny, because the cloud's own deadline refuses as soon.
+
+    So when our clock says the end has come and the cloud's reads no more than SKEW before it: a
+    deny takes longer than that to be true everywhere. With our clock further ahead, the end is an
+    early one in the cloud. Only for kinds with a native deadline.
+    """
+    return now >= ends_at and cloud_at >= ends_at - SKEW
+
+
+def worth_restoring(until: Instant, cloud_at: Instant) -> bool:
+    """Whether a missing cut must be put back: its end lies ahead in the cloud by more than SKEW."""
+    return cloud_at < until - SKEW
+
+
+def may_prune(until: Instant | None, now: Instant, cloud_at: Instant) -> bool:
+    """Whether a cut can no longer matter; `until` is None when the caller did not name it."""
+    if until is None:
+        return now - cloud_at <= LONGEST_AHEAD
+    return cloud_at > until + PRUNE_MARGIN

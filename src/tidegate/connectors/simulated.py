@@ -37,6 +37,9 @@ from tidegate.connectors.port import (
     Receipt,
     Scope,
     Seen,
+    ends_by_itself,
+    may_prune,
+    worth_restoring,
 )
 from tidegate.connectors.simulated_cloud import (
     ASSIGNMENT,
@@ -232,14 +235,14 @@ class SimulatedConnector:
         return self._reach("issue", now, lambda at: self._open(hold, hold.grant, at, hold.ends_at))
 
     def revoke(self, hold: Hold, now: Instant) -> Receipt:
-        """`iam-role`: deny the grant by name, if early. `assignment`: remove it."""
+        """`iam-role`: deny the grant by name, if early by the cloud's clock. Else remove it."""
 
         def act(at: Instant) -> Receipt:
             key = hold.key
             if hold.role.kind == ASSIGNMENT:
                 self.cloud.unassign(key, at)
                 return Receipt(cloud_at=self._at(now), detail={"assignment": "removed"})
-            if now >= hold.ends_at:
+            if ends_by_itself(hold.ends_at, now, self._at(now)):
                 return Receipt(cloud_at=self._at(now), detail={"deny": "deadline"})
             self.cloud.deny(key.account, key.native_role, hold.grant, at)
             return Receipt(cloud_at=self._at(now), detail={"deny": "list"})
@@ -286,15 +289,15 @@ class SimulatedConnector:
         """Deny again what somebody opened; drop the denies nobody needs."""
 
         def act(at: Instant) -> tuple[str, ...]:
-            name = role.native.get("arn", "")
-            wanted = {grant for grant, until in cuts.items() if until > now}
+            name, cloud_at = role.native.get("arn", ""), self._at(now)
             for owner, grant in self.cloud.denies(target.account, at):
-                if owner == name and grant not in wanted:
+                if owner == name and may_prune(cuts.get(grant), now, cloud_at):
                     self.cloud.undeny(target.account, name, grant)
             return tuple(
                 grant
-                for grant in sorted(wanted)
-                if self.cloud.deny(target.account, name, grant, at)
+                for grant, until in sorted(cuts.items())
+                if worth_restoring(until, cloud_at)
+                and self.cloud.deny(target.account, name, grant, at)
             )
 
         return self._reach("mend", now, act)

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 
 from tidegate.base.canonical import digest
 from tidegate.base.errors import EvidenceBroken, NotFound, TidegateError, WorldFailed
-from tidegate.base.fact import SYSTEM
 from tidegate.base.when import Instant, parse_instant, show_duration
-from tidegate.catalogue import Catalogue, Target
+from tidegate.catalogue import Catalogue, Target, target_chain
 from tidegate.connectors.port import Connector, Health
 from tidegate.diagnose.examined import (
     Examined,
@@ -42,7 +42,7 @@ A_DAY = timedelta(days=1)
 PAGE = 1_000  # rows a query gives
 MOST_PAGES = 20  # of grants looked through: beyond it the faults found are enough to begin with
 MOST_UNSEALED = 200  # journal lines held against their rows
-MOST_SYSTEM = 5_000  # newest events of the house's own chain that are searched
+MOST_RESTORED = 500  # newest events of a target that are searched
 
 GRANTED = frozenset({GrantState.INTENDED, GrantState.OPEN, GrantState.CLOSING})
 
@@ -96,7 +96,7 @@ def look(
     targets = look_at_targets(laws.catalogue.targets.values(), connectors, clock, patience)
     now, fault, kept = clock(), None, None
     try:
-        kept = _kept(store, now)
+        kept = _kept(store, laws.catalogue.targets, now)
         mismatch = _mismatch(store, keys, places.witnessed)
     except WorldFailed as failed:
         fault, mismatch = failed, ""
@@ -159,7 +159,7 @@ def _answer(
     return TargetSeen(target=name, asked_at=asked_at, health=health, fault=said)
 
 
-def _kept(store: Store, now: Instant) -> Kept:
+def _kept(store: Store, targets: Iterable[str], now: Instant) -> Kept:
     return Kept(
         problems=store.integrity(),
         head=store.head(),
@@ -170,7 +170,7 @@ def _kept(store: Store, now: Instant) -> Kept:
         closing=_grants(store, GRANTED),
         removed=_grants(store, frozenset({GrantState.REMOVED})),
         ungranted=tuple(request.id for request in store.approved_without_grants(PAGE)),
-        restored=_restored(store, now - A_DAY),
+        restored=_restored(store, targets, now - A_DAY),
     )
 
 
@@ -191,9 +191,10 @@ def _last_digest(store: Store, subject: str) -> str | None:
     return str(events[-1].data["digest"]) if events else None
 
 
-def _restored(store: Store, since: Instant) -> tuple[Restored, ...]:
+def _restored(store: Store, targets: Iterable[str], since: Instant) -> tuple[Restored, ...]:
     found = []
-    for event in _events(store, SYSTEM, MOST_SYSTEM):
+    chains = (_events(store, target_chain(target), MOST_RESTORED) for target in sorted(targets))
+    for event in chain.from_iterable(chains):
         if event.name == "cut.restored" and parse_instant(event.at) >= since:
             grants = event.data["grants"]
             found.append(

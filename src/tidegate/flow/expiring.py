@@ -19,6 +19,7 @@ from tidegate.base.errors import (
 )
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, wire
+from tidegate.catalogue import target_chain
 from tidegate.connectors.port import Answer, Connector, Hold, Probed, Scope, Seen
 from tidegate.evidence.journal import JournalLine
 from tidegate.expire import EndReason, Proof, ReadBack, contradicted, gone, may_be_gone, removed
@@ -200,7 +201,7 @@ def mend_cuts(house: House) -> list[str]:
 def _restored(hold: Hold, grants: tuple[str, ...], now: Instant) -> Fact:
     return Fact(
         name="cut.restored",
-        subject="system",
+        subject=target_chain(hold.target.id),
         actor=SYSTEM,
         data={
             "target": hold.target.id,

@@ -4,9 +4,11 @@ Reads only. Decides nothing: who may see what was asked before.
 """
 
 from datetime import timedelta
+from typing import Any
 
 from tidegate.approve import still_missing
 from tidegate.base.errors import AskedWrongly, TidegateError
+from tidegate.base.fact import SYSTEM
 from tidegate.base.when import Instant, whole_seconds, wire
 from tidegate.catalogue import Role, Target, role_of_entry
 from tidegate.flow.allowing import is_auditor, is_operator
@@ -29,7 +31,7 @@ from tidegate.shell.api.views import (
     VoteView,
     WeighedItem,
 )
-from tidegate.shell.api.words import exposure_says, grant_says, request_says
+from tidegate.shell.api.words import change_says, exposure_says, grant_says, request_says
 from tidegate.store import Token
 
 Exposure = tuple[timedelta | None, bool | None]  # the worst case, and whether the cloud ends it
@@ -43,6 +45,7 @@ class Renderer:
         self._now = now
         self._persons: dict[str, Person] = {}
         self._exposures: dict[str, Exposure] = {}
+        self._entries: dict[str, dict[str, Any]] = {}
 
     def request(self, request: Request) -> RequestView:
         """A request as it is now."""
@@ -108,8 +111,12 @@ class Renderer:
     def person(self, principal_id: str) -> Person:
         """A principal as people know it."""
         if principal_id not in self._persons:
-            name = shown_name(self._house, principal_id)
-            self._persons[principal_id] = Person(id=principal_id, name=name)
+            found = None if principal_id == SYSTEM else self._house.store.principal(principal_id)
+            self._persons[principal_id] = Person(
+                id=principal_id,
+                name=shown_name(self._house, principal_id),
+                login=found.subject if found else "",
+            )
         return self._persons[principal_id]
 
     def preview(self, weighed: Weighed) -> PreviewView:
@@ -173,18 +180,29 @@ class Renderer:
         )
 
     def _item(self, item: Item, missing: list[str]) -> ItemView:
-        exposure, native = self._exposure(item.role_digest)
-        role = self._house.laws.catalogue.roles.get(item.role)
+        exposure, deadline = self._exposure(item.role_digest)
+        target, asked = role_of_entry(self._entry(item.role_digest))
+        catalogue = self._house.laws.catalogue
+        role = catalogue.roles.get(item.role)
+        changed = change_says(
+            item.role_digest, catalogue.entry_digest(item.role) if role is not None else None
+        )
         return ItemView(
             role=item.role,
-            title=role.title if role else "",
+            title=role.title if role is not None and not changed else "",
             role_digest=item.role_digest,
+            kind=asked.kind,
+            connector=target.connector,
+            account=target.account,
+            native=dict(asked.native),
+            allows=list(asked.allows),
+            changed=changed,
             carrier=item.carrier,
             requirement=item.requirement,
             rules=list(item.rules),
             missing=missing,
             exposure_seconds=_seconds(exposure),
-            exposure=exposure_says(exposure, native),
+            exposure=exposure_says(exposure, deadline),
         )
 
     def _vote(self, vote: Vote) -> VoteView:
@@ -211,10 +229,15 @@ class Renderer:
             return []
         return sorted(grant.id for grant in self._house.store.grants(request=request.id))
 
+    def _entry(self, role_digest: str) -> dict[str, Any]:
+        if role_digest not in self._entries:
+            self._entries[role_digest] = entry_of(self._house, role_digest)
+        return self._entries[role_digest]
+
     def _exposure(self, role_digest: str) -> Exposure:
         """Of the entry that was asked for, not of today's catalogue."""
         if role_digest not in self._exposures:
-            target, role = role_of_entry(entry_of(self._house, role_digest))
+            target, role = role_of_entry(self._entry(role_digest))
             try:
                 connector = self._house.connector(target.connector)
                 found: Exposure = (

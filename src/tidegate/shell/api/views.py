@@ -9,10 +9,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """A principal by its id, and by the name people know."""
+    """A principal by its id, and by the name people know.
+
+    Names are free text and may be alike; `login` is the subject its issuer knows it by.
+    """
 
     id: str
     name: str
+    login: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +83,23 @@ class TargetsView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemView:
-    """One role of a request. `missing` is what its requirement lacks now, empty when decided."""
+    """One role of a request. `missing` is what its requirement lacks now, empty when decided.
+
+    `kind` to `allows` are of the catalogue entry `role_digest` names, which the request's digest
+    covers: what would be held, whatever the catalogue says today. `native` holds the cloud's own
+    ids. What calls in `allows` make outlives the end. `changed` is a sentence when the catalogue
+    in force says otherwise; `title`, which no digest covers, is then empty.
+    """
 
     role: str
     title: str
     role_digest: str
+    kind: str
+    connector: str
+    account: str
+    native: dict[str, str]
+    allows: list[str]
+    changed: str
     carrier: str
     requirement: str
     rules: list[str]

@@ -100,6 +100,18 @@ def exposure_says(exposure: timedelta | None, native_deadline: bool | None) -> s
     return f"an end takes effect {worst}, and needs a running Tidegate: the cloud has no deadline"
 
 
+def change_says(asked: str, in_force: str | None) -> str:
+    """Whether a role is still what was asked for, by entry digests; None: it is not there now."""
+    if in_force is None:
+        return "no longer in the catalogue; shown is what was asked for, and it cannot be opened"
+    if in_force != asked:
+        return (
+            "the role has changed since; shown is what was asked for, and it cannot be opened any "
+            "more: ask again"
+        )
+    return ""
+
+
 def at(instant: Instant) -> str:
     """An instant for reading, to the second."""
     return f"{instant:%Y-%m-%d %H:%M:%S} UTC"

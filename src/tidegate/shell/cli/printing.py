@@ -7,6 +7,8 @@ colour and the width of the last column differ.
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from tidegate.base.text import is_hidden
+
 GAP = "  "
 LEAST_COLUMN = 12  # a column cut shorter than this says nothing
 
@@ -25,14 +27,15 @@ COLOURS = {
 
 
 def clean(text: str) -> str:
-    """`text` with everything that is not printable written out, like `\\x1b`.
+    """`text` with everything that is not printable or not seen written out, like `\\x1b`.
 
     Shown instead of dropped: whoever put an escape sequence in a reason should be seen to.
     """
-    if text.isprintable():
+    if text.isascii() and text.isprintable():
         return text
     return "".join(
-        ch if ch.isprintable() else ch.encode("unicode_escape").decode("ascii") for ch in text
+        ch.encode("unicode_escape").decode("ascii") if is_hidden(ch) or not ch.isprintable() else ch
+        for ch in text
     )
 
 

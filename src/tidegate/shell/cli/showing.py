@@ -9,9 +9,11 @@ Paint = Callable[[str], str]  # a state in its colour, or as it is
 
 
 def person(thing: Answer, name: str) -> str:
-    """A principal as people know it."""
+    """A principal as people know it; with its login where that says more than its name."""
     who = thing.part(name)
-    return who.text("name") or who.text("id") or thing.text(name) or "somebody"
+    login = who.text("login")
+    called = who.text("name") or login or who.text("id") or thing.text(name) or "somebody"
+    return f"{called} ({login})" if login and login != called else called
 
 
 def seconds(thing: Answer, name: str) -> str:
@@ -134,10 +136,19 @@ def preview_lines(preview: Answer, paint: Paint) -> list[str]:
 def _item_lines(item: Answer) -> list[str]:
     missing = item.texts("missing")
     title = item.text("title")
+    allows = ", ".join(item.texts("allows"))
     return [
         f"  role {item.text('role')}" + (f" ({title})" if title else ""),
         *fields(
             [
+                ("  NB", item.text("changed")),
+                ("  kind", item.text("kind")),
+                (
+                    "  cloud account",
+                    " ".join([item.text("connector"), item.text("account")]).strip(),
+                ),
+                *((f"  {name}", value) for name, value in item.map("native").items()),
+                ("  allows", f"{allows}: what these make outlives the end" if allows else ""),
                 ("  carried by rule", item.text("carrier") or "none"),
                 ("  must approve", item.text("requirement")),
                 ("  still missing", " and ".join(missing)),
