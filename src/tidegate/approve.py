@@ -86,7 +86,7 @@ def vote(
         raise NotAllowed(
             "not_an_approver",
             f"expected an approver of {_names(request)}, got somebody in none of these groups",
-            "`tidegate requests` lists what waits for you",
+            "`tidegate requests --waiting` lists what waits for you",
         )
     persons = {others[old.voter].person for old in request.votes if old.voter in others}
     if voter.person in persons or any(old.voter == voter.principal for old in request.votes):

@@ -50,6 +50,18 @@ TABLE: Table[GrantState] = Table(
         (S.REMOVED, "grant.contradicted"): S.CLOSING,
         (S.REMOVED, "grant.gone"): S.GONE,
     },
+    {
+        "grant.readied": "make it ready",
+        "grant.noted": "note an outcome of it",
+        "grant.intended": "begin to open it",
+        "grant.opened": "open it",
+        "grant.failed": "call it off",
+        "session.issued": "start a session under it",
+        "grant.closing": "end it",
+        "grant.removed": "call it removed",
+        "grant.contradicted": "call it back",
+        "grant.gone": "call it gone",
+    },
 )
 
 LIVE = frozenset({S.INTENDED, S.OPEN, S.CLOSING, S.REMOVED})  # something may be in the cloud

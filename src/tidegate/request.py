@@ -47,6 +47,16 @@ TABLE: Table[RequestState] = Table(
         (RequestState.PENDING, "request.withdrawn"): RequestState.WITHDRAWN,
         (RequestState.PENDING, "request.lapsed"): RequestState.LAPSED,
     },
+    {
+        "request.filed": "file it",
+        "request.edited": "change it",
+        "request.voted": "vote on it",
+        "request.approved": "approve it",
+        "request.denied": "deny it",
+        "request.refused": "refuse it",
+        "request.withdrawn": "withdraw it",
+        "request.lapsed": "let it lapse",
+    },
 )
 
 

@@ -46,6 +46,7 @@ TABLE: Table[SessionState] = Table(
         (None, "session.issued"): SessionState.LIVE,
         (SessionState.LIVE, "session.ended"): SessionState.ENDED,
     },
+    {"session.issued": "issue it", "session.ended": "end it"},
 )
 
 

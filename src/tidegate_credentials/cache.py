@@ -125,7 +125,7 @@ def read_client(home: str, environment: Mapping[str, str]) -> Client:
     stored_server = str(stored.get("server") or "").rstrip("/")
     server = (environment.get("TIDEGATE_SERVER") or stored_server).rstrip("/")
     if not server:
-        raise Stop("no Tidegate server is known here; run: tidegate login")
+        raise Stop("no Tidegate server is known here; run: tidegate login ADDRESS")
     token = environment.get("TIDEGATE_TOKEN") or ""
     if not token and server == stored_server:
         token = str(stored.get("token") or "")
@@ -228,5 +228,5 @@ def read_json(path: str) -> dict[str, object] | None:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise Stop(f"expected a JSON object in `{path}`; write it anew with: tidegate login")
+        raise Stop(f"expected a JSON object in `{path}`; write it anew with: tidegate login ADDRESS")
     return content

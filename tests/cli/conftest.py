@@ -60,8 +60,11 @@ def local() -> FakeLocal:
 
 
 @pytest.fixture
-def tidegate(server: FakeServer, local: FakeLocal, tmp_path: Path) -> Shell:
-    """Somebody who is signed in to the fake server."""
+def tidegate(
+    server: FakeServer, local: FakeLocal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Shell:
+    """Somebody who is signed in to the fake server, and whose lines may be of any width."""
+    monkeypatch.delenv("COLUMNS", raising=False)
     home = tmp_path / "home"
     environment = {
         "TIDEGATE_HOME": str(home),

@@ -66,6 +66,49 @@ def test_refused_request_is_code_3(tidegate: Shell, server: FakeServer) -> None:
     ran = tidegate(*ASK)
     assert ran.code == 3
     assert "refused: no rule" in ran.out
+    assert ran.err.startswith("error: refused: no rule\nnext: ")
+
+
+NO_RULE = "`aws-prod/admin`: no rule permits this request as asked; add --ticket"
+
+
+@pytest.mark.parametrize(
+    ("code", "why", "told"),
+    [
+        ("no_rule", NO_RULE, f"error: {NO_RULE[:-14]}\nnext: add --ticket\n"),
+        ("too_long", "at most 2h, got 9h", "error: at most 2h, got 9h\nnext: ask for no longer"),
+        ("rule_error", "rule `a`: x; y", "error: rule `a`: x; y\nnext: tell who writes the rules"),
+        ("forbidden", "rule `a` forbids it", "error: rule `a` forbids it\nnext: ask who looks"),
+        ("later_code", "no", f"error: no\nnext: see `tidegate trace {RQ}`\n"),
+    ],
+)
+def test_refusal_without_its_two_lines(
+    tidegate: Shell, server: FakeServer, code: str, why: str, told: str
+) -> None:
+    """A refusal by the rules is an error with a next step on stderr, besides the sheet."""
+    server.on("POST", "/api/requests", a_request(state="refused", code=code, why=why))
+    for words in (ASK, (*ASK, "--wait")):
+        ran = tidegate(*words)
+        assert (ran.code, RQ in ran.out) == (3, True)
+        assert ran.err.startswith(told)
+    ran = tidegate(*ASK, "--json")
+    problem_told = json.loads(ran.err)
+    assert (ran.json["id"], problem_told["code"], problem_told["status"]) == (RQ, code, 403)
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 100, 200])
+@pytest.mark.parametrize("view", [(), ("--waiting",)])
+def test_list_of_requests_leaves_a_narrow_terminal(
+    tidegate: Shell, server: FakeServer, width: int, view: tuple[str, ...]
+) -> None:
+    """No line is wider than COLUMNS, and who asks is the last thing voters go without."""
+    tidegate.environment["COLUMNS"] = str(width)
+    server.on("GET", "/api/requests", {"requests": [a_request(), a_request(state="withdrawn")]})
+    lines = tidegate("requests", *view).out.splitlines()
+    assert max(map(len, lines)) <= width
+    if width >= 60:
+        assert lines[1].startswith(f"{RQ}  pending")
+        assert ("ana" in lines[1]) == (bool(view) or width >= 80)
 
 
 @pytest.mark.parametrize(("allowed", "code"), [(True, 0), (False, 3)])

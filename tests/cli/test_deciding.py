@@ -31,6 +31,30 @@ def test_vote_returns_the_digest_that_was_shown(
     assert (told.json["state"], told.err) == ("approved", "")
 
 
+@pytest.mark.parametrize("command", [("requests", RQ), ("approve", RQ, "--yes")])
+def test_approver_sees_what_the_cloud_calls_it(
+    tidegate: Shell, server: FakeServer, command: tuple[str, ...]
+) -> None:
+    """Native ids, cloud account and what outlives the end are shown; so is a change since."""
+    item = a_request()["items"][0] | {
+        "kind": "iam-role",
+        "connector": "aws",
+        "account": "123456789012",
+        "native": {"arn": f"arn:aws:iam::123456789012:role/admin{ESCAPE}\ufe0f"},
+        "allows": ["iam:CreateAccessKey", "ssm:StartSession"],
+        "changed": "this role has changed since",
+    }
+    server.on(*GET, a_request(items=[item], principal={"id": "pr_1", "name": "bo", "login": "ana"}))
+    server.on(*VOTE, a_request(state="approved"))
+    ran = tidegate(*command)
+    shown = ran.out + ran.err
+    assert "aws 123456789012" in shown and "iam-role" in shown
+    assert "arn:aws:iam::123456789012:role/admin\\x1b[31m\\ufe0f" in shown
+    assert "iam:CreateAccessKey, ssm:StartSession: what these make outlives the end" in shown
+    assert "this role has changed since" in shown
+    assert "bo (ana)" in shown
+
+
 def test_vote_without_a_look_is_refused(tidegate: Shell, server: FakeServer) -> None:
     """Without a terminal and without `--yes` nothing is fetched and nothing is voted."""
     server.on(*GET, a_request())

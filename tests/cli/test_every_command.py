@@ -152,7 +152,7 @@ def test_no_server_known_is_told(tidegate: Shell) -> None:
     del tidegate.environment["TIDEGATE_SERVER"]
     ran = tidegate("requests")
     assert ran.code == 2
-    assert "tidegate login" in ran.err
+    assert ran.err.endswith("\nnext: run: tidegate login ADDRESS\n")
 
 
 def test_escape_sequence_of_a_server_is_neutralised(tidegate: Shell, server: FakeServer) -> None:

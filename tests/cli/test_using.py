@@ -8,10 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Shell
-from tests.cli.fake import ESCAPE, GR, RQ, FakeServer, a_grant, problem, some_credentials
+from tests.cli.fake import ESCAPE, GR, RQ, FakeServer, a_grant, a_request, problem, some_credentials
 
 CREDENTIALS = ("POST", f"/api/grants/{GR}/credentials")
+LISTED = {"grants": [a_grant(), a_grant(state="closing", says="closing")]}
 MANY = problem("many_grants", f"request `{RQ}` has several: `gr_1` (a/b, open)", help="name one")
+
+
+@pytest.fixture(autouse=True)
+def looked_at_first(server: FakeServer) -> None:
+    """The grant and its request, which say what keys it gives."""
+    server.on("GET", f"/api/grants/{GR}", a_grant())
+    server.on("GET", f"/api/requests/{RQ}", a_request())
 
 
 def child(code: str) -> tuple[str, ...]:
@@ -28,6 +36,64 @@ def test_grants_are_listed_and_shown(tidegate: Shell, server: FakeServer) -> Non
     server.on("GET", f"/api/grants/{RQ}", a_grant())
     assert tidegate("grants", RQ, "--json").json["id"] == GR
     assert "open for another 44m" in tidegate("grants", RQ).out
+
+
+def test_time_is_left_of_what_is_over(tidegate: Shell, server: FakeServer) -> None:
+    """A grant that is closing, removed or failed has no time left, whatever its end was."""
+    for state in ("ready", "intended", "closing", "removed", "gone", "failed"):
+        server.on("GET", "/api/grants", {"grants": [a_grant(state=state)]})
+        assert tidegate("grants").out.splitlines()[1].split()[4] == "-"
+
+
+@pytest.mark.parametrize(
+    ("width", "heads"),
+    [
+        (120, "GRANT STATE ROLE ENDS LEFT SAYS"),
+        (85, "GRANT STATE ROLE ENDS LEFT"),
+        (72, "GRANT STATE ROLE ENDS LEFT"),
+        (60, "GRANT STATE ROLE LEFT"),
+        (52, "GRANT STATE ROLE"),
+        (30, "GRANT …"),
+    ],
+)
+def test_list_of_grants_leaves_a_narrow_terminal(
+    tidegate: Shell, server: FakeServer, width: int, heads: str
+) -> None:
+    """No line is wider than COLUMNS; words go first, then the date, then the end."""
+    tidegate.environment["COLUMNS"] = str(width)
+    server.on("GET", "/api/grants", LISTED)
+    lines = tidegate("grants").out.splitlines()
+    assert max(map(len, lines)) <= width
+    assert all(line.startswith(GR) for line in lines[1:])
+    assert lines[0].split() == heads.split()
+    assert ("2026-11-23" in lines[1], "09:44:00Z" in lines[1]) == (width >= 85, width >= 72)
+
+
+@pytest.mark.parametrize(
+    "words", [("exec", GR, "--", "true"), ("shell", RQ), ("credentials", GR), ("credentials", RQ)]
+)
+def test_session_minted_for_keys_nobody_can_use(
+    tidegate: Shell, server: FakeServer, words: tuple[str, ...]
+) -> None:
+    """A role of another connector is refused before the server is asked to mint anything."""
+    items = [{"role": "other/role", "connector": "aws"}]
+    items += [{"role": "aws-prod/admin", "connector": "simulated"}]
+    server.on("GET", f"/api/grants/{RQ}", a_grant())
+    server.on("GET", f"/api/requests/{RQ}", a_request(items=items))
+    server.on(*CREDENTIALS, (201, some_credentials(kind="simulated")))
+    ran = tidegate(*words)
+    assert (ran.code, server.sent("POST")) == (3, [])
+    assert "got `aws-prod/admin` of connector `simulated`" in ran.err
+    assert "nothing was issued" in ran.err
+
+
+def test_cached_keys_need_no_server(tidegate: Shell, server: FakeServer) -> None:
+    """Keys at hand are printed without asking what kind they are."""
+    server.on(*CREDENTIALS, (201, some_credentials()))
+    tidegate("credentials", GR)
+    before = len(server.calls)
+    assert tidegate("credentials", GR).code == 0
+    assert len(server.calls) == before
 
 
 @pytest.mark.parametrize("words", [("grants", RQ), ("exec", RQ, "--", "true"), ("shell", RQ)])

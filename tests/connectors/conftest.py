@@ -80,10 +80,10 @@ class _Base:
 
 
 class SimulatedWorld(_Base):
-    """Time moves only when a test waits."""
+    """The cloud's time, which moves only when a test waits; `now` may be ours and differ."""
 
     def __init__(self) -> None:
-        self.connector = SimulatedConnector()
+        self.connector = SimulatedConnector(clock=self.now)
         self.target = Target(id="sim", connector="simulated", account="sim-1")
         native = {"arn": "sim-admin"}
         self.role = Role(id="sim/admin", kind="iam-role", native=native, probe="sim:List")

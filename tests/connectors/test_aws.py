@@ -10,14 +10,19 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.connectors.conftest import AwsWorld, real_now
 from tidegate.base.errors import Refused
+from tidegate.base.when import from_ms
 from tidegate.catalogue import Target
+from tidegate.connectors import aws_recent
 from tidegate.connectors.aws import AwsConnector
 from tidegate.connectors.aws_cut import CutLists
 from tidegate.connectors.aws_policy import CUT_POLICY, CutList, read_cut
-from tidegate.connectors.port import Answer, Credential, Hold, Scope
+from tidegate.connectors.aws_recent import Recent, parse_record, record
+from tidegate.connectors.port import PRUNE_MARGIN, Answer, Credential, Hold, Scope
 from tidegate.connectors.sandbox import Sandbox, account_trust
 
 TEN_MINUTES = timedelta(minutes=10)
@@ -122,6 +127,42 @@ def test_holder_cannot_make_keys_but_may_do_iam(aws: AwsWorld) -> None:
     assert denied(lambda: iam.create_access_key(UserName=f"u-{aws.name}"))
 
 
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda iam, user, key: iam.update_login_profile(UserName=user, Password="N3w-passw0rd!"),
+        lambda iam, user, key: iam.update_access_key(
+            UserName=user, AccessKeyId=key, Status="Active"
+        ),
+        lambda iam, user, key: iam.upload_ssh_public_key(
+            UserName=user, SSHPublicKeyBody="ssh-rsa A"
+        ),
+    ],
+    ids=["password", "key", "ssh_key"],
+)
+def test_holder_cannot_take_over_a_standing_user(aws: AwsWorld, attempt: Any) -> None:
+    """A new password or a key switched on again would let the holder back in after the end."""
+    owner, user = aws.sandbox.client("iam"), f"standing-{aws.name}"
+    owner.create_user(UserName=user)
+    owner.create_login_profile(UserName=user, Password="0ld-passw0rd!")
+    key = owner.create_access_key(UserName=user)["AccessKey"]["AccessKeyId"]
+    iam = aws.client("iam", issued(aws, aws.hold(TEN_MINUTES)))
+    assert denied(lambda: attempt(iam, user, key))
+
+
+def test_holder_may_look_at_keys_and_take_them_away(aws: AwsWorld) -> None:
+    """Answering an incident needs just that: reading and deleting stay open."""
+    owner, user = aws.sandbox.client("iam"), f"leaked-{aws.name}"
+    owner.create_user(UserName=user)
+    owner.create_login_profile(UserName=user, Password="0ld-passw0rd!")
+    key = owner.create_access_key(UserName=user)["AccessKey"]["AccessKeyId"]
+    iam = aws.client("iam", issued(aws, aws.hold(TEN_MINUTES)))
+    assert len(iam.list_access_keys(UserName=user)["AccessKeyMetadata"]) == 1
+    assert not denied(lambda: iam.get_login_profile(UserName=user))
+    assert not denied(lambda: iam.delete_access_key(UserName=user, AccessKeyId=key))
+    assert not denied(lambda: iam.delete_login_profile(UserName=user))
+
+
 def test_concurrent_revokes_lose_none(aws: AwsWorld) -> None:
     """Sixty revokes from sixteen threads: every grant is named in the deny."""
     holds = [aws.hold(TEN_MINUTES) for _ in range(60)]
@@ -133,8 +174,7 @@ def test_concurrent_revokes_lose_none(aws: AwsWorld) -> None:
 
 def test_two_processes_share_the_lock_directory(aws: AwsWorld, tmp_path: Path) -> None:
     """Two connectors without common memory, one lock directory: no entry is lost."""
-    settings = {"aws-prod": aws.settings}
-    pair = [AwsConnector(settings, lock_dir=tmp_path) for _ in range(2)]
+    pair = two_processes(aws, tmp_path)
     holds = [aws.hold(TEN_MINUTES) for _ in range(20)]
     with ThreadPoolExecutor(8) as pool:
         numbered = list(enumerate(holds))
@@ -159,16 +199,108 @@ def test_stale_read_cannot_drop_a_fresh_cut(aws: AwsWorld) -> None:
     assert read_cut(cut_on(aws)).grants == {first.grant, second.grant}
 
 
-def test_mend_with_an_old_list_keeps_a_fresh_cut(aws: AwsWorld) -> None:
+def test_mend_with_an_old_list_keeps_a_fresh_cut(
+    aws: AwsWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A list that was read before a revoke does not prune that revoke."""
     hold = aws.hold(TEN_MINUTES)
     aws.connector.revoke(hold, aws.now())
     assert aws.connector.mend(aws.target, aws.role, {}, aws.now()) == ()
     assert hold.grant in read_cut(cut_on(aws)).grants
-    later = aws.now() + timedelta(minutes=5)
-    aws.connector.mend(aws.target, aws.role, {}, later)
+    monkeypatch.setattr(aws_recent, "FRESH", timedelta(seconds=-1))
+    aws.connector.mend(aws.target, aws.role, {}, aws.now())
     with pytest.raises(ClientError):
         cut_on(aws)
+
+
+def test_mend_keeps_what_another_process_cut_lately(aws: AwsWorld, tmp_path: Path) -> None:
+    """One lock directory: a list read before the other process's revoke prunes none of it."""
+    mine, other = two_processes(aws, tmp_path)
+    early, late = aws.hold(TEN_MINUTES), aws.hold(TEN_MINUTES)
+    mine.revoke(early, aws.now())
+    old_list = {early.grant: early.ends_at}
+    other.revoke(late, aws.now())
+    assert mine.mend(aws.target, aws.role, old_list, aws.now()) == ()
+    assert read_cut(cut_on(aws)).grants == {early.grant, late.grant}
+
+
+def test_cut_by_issue_time_of_another_process_survives_an_old_list(
+    aws: AwsWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room came back in the list: the wide deny goes only once it names whom it covered."""
+    mine, other = two_processes(aws, tmp_path)
+    for connector in (mine, other):
+        monkeypatch.setattr(connector, "_cuts", CutLists(tmp_path, longest=170 + 32))
+    listed, late = aws.hold(TEN_MINUTES), aws.hold(TEN_MINUTES)
+    keys = issued(aws, late)
+    mine.revoke(listed, aws.now())
+    old_list = {listed.grant: aws.now() - PRUNE_MARGIN - timedelta(seconds=2)}
+    assert other.revoke(late, aws.now()).detail["deny"] == "issue_time"
+    mine.mend(aws.target, aws.role, old_list, aws.now())
+    assert read_cut(cut_on(aws)) == CutList(grants=frozenset({late.grant}))
+    assert aws.use(keys) is Answer.DENIED
+
+
+def test_unreadable_record_prunes_nothing_unnamed(aws: AwsWorld, tmp_path: Path) -> None:
+    """Not knowing what others cut lately, a mend keeps it all; the next cut heals the record."""
+    mine, other = two_processes(aws, tmp_path)
+    first, second = aws.hold(TEN_MINUTES), aws.hold(TEN_MINUTES)
+    other.revoke(first, aws.now())
+    (path,) = tmp_path.glob("*.recent")
+    path.write_text('{"gr": [1')
+    mine.mend(aws.target, aws.role, {}, aws.now())
+    assert read_cut(cut_on(aws)).grants == {first.grant}
+    mine.revoke(second, aws.now())
+    assert second.grant in parse_record(path.read_text())
+
+
+def test_closing_goes_on_without_the_lock_directory(aws: AwsWorld, tmp_path: Path) -> None:
+    """A broken directory never stops a revoke; looking after the list waits for it."""
+    connector = AwsConnector({"aws-prod": aws.settings}, lock_dir=tmp_path / "gone")
+    hold = aws.hold(TEN_MINUTES)
+    assert connector.revoke(hold, aws.now()).detail["deny"] == "list"
+    assert read_cut(cut_on(aws)).grants == {hold.grant}
+    with pytest.raises(Refused) as refused:
+        connector.mend(aws.target, aws.role, {}, aws.now())
+    assert refused.value.code == "no_role_lock"
+    assert str(tmp_path) not in str(refused.value) + refused.value.help
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=30),
+        st.builds(
+            lambda second, named: Recent(written_at=from_ms(second * 1_000), named=named),
+            st.integers(0, 4_000_000_000),
+            st.booleans(),
+        ),
+        max_size=5,
+    )
+)
+def test_record_round_trips(cuts: dict[str, Recent]) -> None:
+    """What one process wrote another reads the same."""
+    assert parse_record(record(cuts)) == cuts
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=5), x, max_size=3),
+        max_leaves=6,
+    )
+)
+def test_foreign_record_is_refused_or_read(found: object) -> None:
+    """Whatever stands in the file, reading it gives a record or a ValueError."""
+    try:
+        read = parse_record(json.dumps(found))
+    except ValueError:
+        return
+    assert all(isinstance(one, Recent) for one in read.values())
+
+
+def two_processes(aws: AwsWorld, lock_dir: Path) -> list[AwsConnector]:
+    """Two connectors without common memory, one lock directory."""
+    return [AwsConnector({"aws-prod": aws.settings}, lock_dir=lock_dir) for _ in range(2)]
 
 
 def full_after(aws: AwsWorld, monkeypatch: pytest.MonkeyPatch, ids: int) -> None:
@@ -209,7 +341,8 @@ def test_mend_leaves_the_issue_time_deny_when_there_is_room(
     both = {hold.grant: hold.ends_at for hold in (listed, late)}
     assert aws.connector.mend(aws.target, aws.role, both, aws.now()) == ()
     assert read_cut(cut_on(aws)).before is not None, "still full: nothing to change"
-    cuts = {listed.grant: aws.now(), late.grant: late.ends_at}
+    past = aws.now() - PRUNE_MARGIN - timedelta(seconds=2)
+    cuts = {listed.grant: past, late.grant: late.ends_at}
     assert aws.connector.mend(aws.target, aws.role, cuts, aws.now()) == ()
     after = read_cut(cut_on(aws))
     assert after == CutList(grants=frozenset({late.grant}))

@@ -89,6 +89,22 @@ def test_black_hole_is_unknown(verb: str) -> None:
     assert lost.value.code == "no_answer"
 
 
+@pytest.mark.parametrize("verb", ["revoke", "mend"])
+def test_answer_without_a_date_decides_nothing(verb: str) -> None:
+    """No Date, no cloud's clock: ours never stands in for it."""
+
+    def undated(peer: socket.socket) -> None:
+        peer.recv(65_536)
+        body = b"<ErrorResponse><Error><Code>NoSuchEntity</Code></Error></ErrorResponse>"
+        head = b"HTTP/1.1 404 X\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+        peer.sendall(head + body)
+        peer.close()
+
+    with serving(undated) as port, pytest.raises(Unknown) as lost:
+        VERBS[verb](at(port), hold())
+    assert lost.value.code == "no_cloud_date"
+
+
 def test_connection_closed_after_sending_is_unknown() -> None:
     """The request was read and the line cut: it may have acted."""
 

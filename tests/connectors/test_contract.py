@@ -4,11 +4,25 @@ from datetime import timedelta
 
 import pytest
 
-from tests.connectors.conftest import World
+from tests.connectors.conftest import START, World
 from tidegate.base.errors import AskedWrongly, Refused
-from tidegate.connectors.port import Answer, Proof, Scope, Seen
+from tidegate.connectors import aws_recent
+from tidegate.connectors.port import (
+    DEADLINE_SOON,
+    LONGEST_AHEAD,
+    PRUNE_MARGIN,
+    Answer,
+    Proof,
+    Scope,
+    Seen,
+    ends_by_itself,
+    may_prune,
+    worth_restoring,
+)
 
 TEN_MINUTES = timedelta(minutes=10)
+FIVE_MINUTES = timedelta(minutes=5)
+LONG_PAST = PRUNE_MARGIN + timedelta(seconds=2)
 
 
 def see(world: World, hold: object) -> Seen:
@@ -135,18 +149,89 @@ def test_mend_prunes_what_can_no_longer_matter(world: World) -> None:
     old, young = world.hold(TEN_MINUTES), world.hold(TEN_MINUTES)
     for hold in (old, young):
         world.connector.revoke(hold, world.now())
-    cuts = {old.grant: world.now(), young.grant: young.ends_at}
+    cuts = {old.grant: world.now() - LONG_PAST, young.grant: young.ends_at}
     assert world.connector.mend(world.target, world.role, cuts, world.now()) == ()
     assert not see(world, old).cut
     assert see(world, young).cut
-    assert (
-        world.connector.mend(world.target, world.role, {young.grant: world.now()}, world.now())
-        == ()
-    )
+    cuts = {young.grant: world.now() - LONG_PAST}
+    assert world.connector.mend(world.target, world.role, cuts, world.now()) == ()
     assert (
         list(world.connector.observe(Scope(target=world.target, role=world.role), world.now()))
         == []
     )
+
+
+def test_cut_outlives_its_end_by_the_margin(world: World) -> None:
+    """Just past its end a cut is neither pruned nor, when it is missing, put back."""
+    there, missing = world.hold(TEN_MINUTES), world.hold(TEN_MINUTES)
+    world.connector.revoke(there, world.now())
+    cuts = {there.grant: world.now(), missing.grant: world.now()}
+    assert world.connector.mend(world.target, world.role, cuts, world.now()) == ()
+    assert see(world, there).cut
+    assert not see(world, missing).cut
+
+
+def test_our_clock_ahead_does_not_prune_a_cut_that_still_matters(world: World) -> None:
+    """Our clock is past the end, the cloud's is not: revoked keys stay revoked."""
+    hold = world.hold(FIVE_MINUTES + timedelta(minutes=1))
+    credential = world.connector.issue(hold, world.session(), world.now())
+    world.connector.revoke(hold, world.now() + FIVE_MINUTES)
+    assert world.use(credential) is Answer.DENIED
+    cuts = {hold.grant: hold.ends_at}
+    for ahead in (FIVE_MINUTES, FIVE_MINUTES + timedelta(minutes=2), 3 * TEN_MINUTES):
+        world.connector.mend(world.target, world.role, cuts, world.now() + ahead)
+        assert world.use(credential) is Answer.DENIED
+    world.tamper(hold)
+    later = hold.ends_at + timedelta(minutes=1)
+    assert world.connector.mend(world.target, world.role, cuts, later) == (hold.grant,)
+    assert world.use(credential) is Answer.DENIED
+
+
+@pytest.mark.parametrize("verb", ["revoke", "cut"])
+def test_our_clock_ahead_past_the_end_still_denies(world: World, verb: str) -> None:
+    """By our clock the end has come, by the cloud's it is minutes away: denied at once."""
+    hold = world.hold(timedelta(minutes=2))
+    credential = world.connector.issue(hold, world.session(), world.now())
+    close = world.connector.revoke if verb == "revoke" else world.connector.cut
+    assert close(hold, world.now() + FIVE_MINUTES).detail["deny"] == "list"
+    assert world.use(credential) is Answer.DENIED
+    seen = see(world, hold)
+    assert (seen.usable, seen.cut) == (False, True)
+
+
+def test_clock_far_ahead_prunes_nothing_unnamed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So far ahead that a caller may have stopped naming a cut too early: it stays."""
+    monkeypatch.setattr(aws_recent, "FRESH", timedelta(seconds=-1))
+    hold = world.hold(TEN_MINUTES)
+    world.connector.revoke(hold, world.now())
+    far = world.now() + LONGEST_AHEAD + timedelta(seconds=2)
+    assert world.connector.mend(world.target, world.role, {}, far) == ()
+    assert see(world, hold).cut
+    assert world.connector.mend(world.target, world.role, {}, world.now()) == ()
+    assert not see(world, hold).cut
+
+
+def test_rule_of_the_two_clocks() -> None:
+    """Each limit to the millisecond, and no cut both prunable and worth restoring."""
+    end, tick = START, timedelta(milliseconds=1)
+    assert ends_by_itself(end, end, end - DEADLINE_SOON)
+    assert not ends_by_itself(end, end, end - DEADLINE_SOON - tick)
+    assert not ends_by_itself(end, end - tick, end)
+    assert worth_restoring(end, end - DEADLINE_SOON - tick)
+    assert not worth_restoring(end, end - DEADLINE_SOON)
+    assert may_prune(end, end, end + PRUNE_MARGIN + tick)
+    assert not may_prune(end, end + TEN_MINUTES, end + PRUNE_MARGIN)
+    assert may_prune(None, end + LONGEST_AHEAD, end)
+    assert not may_prune(None, end + LONGEST_AHEAD + tick, end)
+
+
+def test_probe_with_our_clock_behind_still_proves(world: World) -> None:
+    """The control lives by the cloud's clock: ours being late does not make it dead at birth."""
+    hold = world.hold(TEN_MINUTES)
+    world.connector.revoke(hold, world.now())
+    assert world.connector.probe(hold, world.now() - FIVE_MINUTES).proves_denied
 
 
 def test_role_that_was_deleted(world: World) -> None:

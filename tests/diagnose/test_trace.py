@@ -4,6 +4,7 @@ import re
 from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -27,8 +28,9 @@ from tests.diagnose.tales import (
     voted,
     with_note,
 )
-from tests.stages.make import NOW
+from tests.stages.make import NOW, TERMS
 from tests.support import World
+from tidegate.approve import Choice
 from tidegate.base.errors import WorldFailed
 from tidegate.base.fact import Step
 from tidegate.connectors.simulated import Fault, FaultKind
@@ -37,7 +39,7 @@ from tidegate.diagnose.trace import StageState, gather, parse_trace, render_text
 from tidegate.evidence.events import Event
 from tidegate.flow.people import shown_name
 from tidegate.grant import Cause, Grant, GrantState, Outcome
-from tidegate.request import RequestState
+from tidegate.request import RequestState, lapse, refuse, withdraw
 
 GOLDEN = Path(__file__).parent / "golden"
 WIDTHS = (60, 100, 120, 200)
@@ -225,6 +227,41 @@ def test_row_without_events_is_believed() -> None:
     told = tale.trace(NOW)
     assert told.stops_at == "grant"
     assert "the table knows it and the evidence does not" in told.why
+
+
+@pytest.mark.parametrize(
+    ("more", "options"),
+    [
+        ({}, " --ticket INC-4711"),
+        ({"ticket": None}, ""),
+        ({"emergency": True, "start": NOW}, " --ticket INC-4711 --emergency"),
+        ({"ticket": "a b'c"}, """ --ticket 'a b'"'"'c'"""),
+    ],
+)
+@pytest.mark.parametrize("way", ["denied", "lapsed", "withdrawn", "too_long"])
+def test_next_step_that_would_be_refused(way: str, more: dict[str, Any], options: str) -> None:
+    """The command that asks again keeps the ticket and the emergency, and no start of the past."""
+    tale = filed(replace(TERMS, **more))
+    if way == "denied":
+        voted(tale, "bo", choice=Choice.DENY)
+    else:
+        step = {
+            "lapsed": lapse(tale.asked, NOW + DAY),
+            "withdrawn": withdraw(tale.asked, NOW),
+            "too_long": refuse(tale.asked, "too_long", "too long", NOW, "system"),
+        }[way]
+        tale.run(step, NOW)
+    again = f"`tidegate request aws-prod/admin --for 45m --reason '…'{options}`"
+    assert tale.trace(NOW + DAY).next_step.endswith(again)
+
+
+def test_hint_of_the_rules_is_the_next_step() -> None:
+    """What the rules said to do is told once, as the next step; without it the targets are."""
+    tale = filed()
+    tale.run(refuse(tale.asked, "no_rule", "no rule; add --ticket", NOW, "system"), NOW)
+    told = tale.trace(NOW)
+    assert (told.why, told.next_step) == ("refused: no rule (`no_rule`)", "add --ticket")
+    assert "`tidegate targets`" in CASES["refused"].tale().trace(NOW).next_step
 
 
 def test_silent_worker_is_told_to_wait() -> None:

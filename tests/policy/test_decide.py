@@ -52,6 +52,55 @@ def test_what_no_rule_permits_is_refused(changes: dict[str, object]) -> None:
     ) == (False, "no_rule", "", None, ())
 
 
+TICKET = "context has ticket"
+OF_SRE = 'action == Action::"request", resource in Target::"aws-prod"'
+
+
+def only(who: str, what: str = OF_SRE) -> str:
+    """A permit for `who` that wants a ticket."""
+    return f'@id("a") @max("2h") @approve("none")\npermit ({who}, {what}) when {{ context has ticket }};'
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        permit("a", when=TICKET),
+        permit("a", when=f'{TICKET} && context.ticket like "INC-*"'),
+        permit("a", scope='resource in Label::"env=prod"', when=TICKET),
+        only('principal in Group::"sre"'),
+        only('principal == Principal::"pr_ana"'),
+    ],
+)
+def test_missing_ticket_is_named(rules: str) -> None:
+    """Where a rule about just this ask wants a ticket, the refusal says which option to add."""
+    found = verdict(rules, ticket=None)
+    assert found.why == (
+        "no rule permits this request as asked; some rules here want a ticket: add --ticket"
+    )
+    assert (found.code, found.rules) == ("no_rule", ())
+    assert "ticket" not in verdict(rules.replace("like", "!="), ticket="CHG-1").why
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        "",
+        permit("a", when="context.hour == 3"),
+        only('principal in Group::"contractors"'),
+        only('principal == Principal::"pr_bo"'),
+        only("principal", 'action == Action::"request", resource in Target::"aws-dev"'),
+        only("principal", 'action == Action::"emergency", resource'),
+        permit("a", when=f'{TICKET} && principal in Group::"contractors"'),
+        permit("a", when=f'{TICKET} && resource == Role::"aws-dev/admin"'),
+        forbid("a", when=f"{TICKET} && context.hour == 3"),
+    ],
+)
+def test_rule_of_others_shows_through_a_refusal(rules: str) -> None:
+    """Whether others could come in with a ticket is not said to who cannot."""
+    why = verdict(rules, ticket=None).why
+    assert why == "no rule permits this request as asked; ask who looks after this target"
+
+
 def test_empty_set_refuses_everything() -> None:
     """No rules, no access."""
     assert verdict("").code == "no_rule"

@@ -1,11 +1,14 @@
 """Votes over HTTP: self-approval in every guise, wrong digests, two at once."""
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.shell_api.conftest import Api, an_ask
+from tests.support import ARN, catalogue
+from tidegate.catalogue import Catalogue
 from tidegate.flow.people import LOCAL, record
 
 
@@ -20,7 +23,17 @@ def test_self_approval(api: Api) -> None:
 
 @pytest.mark.parametrize(
     "mail",
-    ["ana@x.invalid", "ANA@X.invalid", "ana+2@x.invalid", "ａna@x.invalid", "ana@x.invalid."],
+    [
+        "ana@x.invalid",
+        "ANA@X.invalid",
+        "ana+2@x.invalid",
+        "ａna@x.invalid",
+        "ana@x.invalid.",
+        "an\ufe0fa@x.invalid",
+        "ana\u034f@x.invalid",
+        '"ana"@x.invalid',
+        "ana@x。invalid",
+    ],
 )
 def test_self_approval_by_a_second_account(api: Api, mail: str) -> None:
     """A second account of the same human being is the same person, however its address is spelt."""
@@ -131,3 +144,44 @@ def test_pages_that_lose_or_repeat(api: Api) -> None:
             break
         before = f"&before={page['next_before']}"
     assert seen == sorted(made, reverse=True)
+
+
+def test_role_that_changed_behind_the_approvers_back(api: Api) -> None:
+    """An approver is shown the entry the digest names, whatever the catalogue says since."""
+    world = api.world
+    world.house.laws = replace(world.laws, catalogue=catalogue(title="Administrator"))
+    asked = api.ask("ana")
+    (filed,) = asked["items"]
+    assert filed["native"] == {"arn": f"{ARN}-prod"}
+    assert (filed["connector"], filed["account"]) == ("simulated", "123456789012")
+    assert (filed["kind"], filed["title"]) == ("iam-role", "Administrator")
+    assert (filed["allows"], filed["changed"]) == ([], "")
+
+    other = catalogue(arn=f"{ARN}-other", allows=("iam:CreateAccessKey",), title="Read only")
+    world.house.laws = replace(world.laws, catalogue=other)
+    (seen,) = api.get("bo", f"/api/requests/{asked['id']}").json()["items"]
+    assert "has changed since" in seen["changed"]
+    assert (seen["native"], seen["allows"]) == (filed["native"], [])
+    assert seen["role_digest"] == filed["role_digest"]
+    assert seen["title"] == ""  # no digest covers it
+
+    world.house.laws = replace(world.laws, catalogue=Catalogue(other.targets, {}))
+    (gone,) = api.get("bo", f"/api/requests/{asked['id']}").json()["items"]
+    assert "has left the catalogue" in gone["changed"]
+    assert gone["native"] == filed["native"]
+
+
+def test_calls_that_outlive_the_end_left_out(api: Api) -> None:
+    """What a role's sessions may mint beyond the end is shown before the vote."""
+    laws = api.world.laws
+    api.world.house.laws = replace(laws, catalogue=catalogue(allows=("ssm:StartSession",)))
+    (item,) = api.ask("ana")["items"]
+    assert item["allows"] == ["ssm:StartSession"]
+
+
+def test_two_people_of_one_name(api: Api) -> None:
+    """A name is free text: the login stands beside it."""
+    house = api.world.house
+    record(house, LOCAL, "eve", house.now(), name="ana", mail="eve@x.invalid")
+    assert api.ask("eve")["principal"]["name"] == api.ask("ana")["principal"]["name"] == "ana"
+    assert api.ask("eve")["principal"]["login"] == "eve"

@@ -162,13 +162,33 @@ def test_refusal_that_becomes_an_error_when_evidence_is_closed(api: Api) -> None
     assert closed.headers["retry-after"] == "5"
 
 
-def test_injected_lines_in_a_refusal(api: Api) -> None:
-    """What is about to be sealed about a refused call holds no line break of the caller's."""
-    answer = api.get("eve", "/api/requests/rq_%0d%0aadmin%1b[31m")
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "rq_%0d%0aadmin%1b[31m",
+        "tdg_" + "s" * 43,
+        "AKIAIOSFODNN7EXAMPLE",
+        "ana@x.invalid",
+        "rq_01J00000000000000000000001",  # an id has one spelling
+        "zz_01j00000000000000000000001",
+    ],
+)
+def test_secret_typed_for_an_id_that_is_sealed(api: Api, typed: str) -> None:
+    """Only words of ours are sealed about a refused call, never what somebody typed."""
+    answer = api.get("eve", f"/api/requests/{typed}")
     assert answer.status_code == 404
-    ((_, about, _),) = api.refusals("eve")
-    assert about == "rq_  admin [31m"
+    assert api.refusals("eve") == [("read_request", "other", "unknown_id")]
     assert "admin" not in answer.text
+    sealed = b"".join(leaf for _, leaf in api.events("eve"))
+    assert typed.partition("%")[0][3:].encode() not in sealed or typed.startswith("rq_%")
+
+
+def test_id_of_nothing_that_is_not_sealed(api: Api) -> None:
+    """A well-formed id is sealed, also one that is nobody's; a name of the catalogue too."""
+    made_up = "rq_01j00000000000000000000001"
+    assert api.get("eve", f"/api/requests/{made_up}").status_code == 404
+    assert api.get("eve", "/api/requests/prod").status_code == 404
+    assert [about for _, about, _ in api.refusals("eve")] == [made_up, "prod"]
 
 
 def test_answer_that_is_kept_or_framed(still: Api) -> None:

@@ -1,13 +1,17 @@
 """Accounts, sign-in and tokens: what must never be taken for somebody."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from argon2 import PasswordHasher
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import START, World
 from tidegate.base.errors import AskedWrongly, NotAllowed, NotFound, NotSignedIn, WorldFailed
+from tidegate.base.fact import SYSTEM
+from tidegate.catalogue import Principal
 from tidegate.evidence.seal import read_event
 from tidegate.shell import identity
 from tidegate.shell.identity import (
@@ -257,3 +261,133 @@ def test_password_composed_by_another_keyboard(world: World) -> None:
     add_account(world.house, "new", "pässword of mine")
     text, _ = sign_in(world.house, Tries(), "new", "pässword of mine", "", "x")
     assert who(world.house, text)
+
+
+def test_sign_in_in_flight_that_survives_a_reset(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A password verified before it was changed mints nothing that lives after."""
+    made = add_account(world.house, "new", PASSWORD)
+    _meanwhile(world, monkeypatch, lambda: set_password(world.house, "new", "another long one"))
+    with pytest.raises(NotSignedIn) as refused:
+        sign_in(world.house, Tries(), "new", PASSWORD, "", "127.0.0.1")
+    assert refused.value.code == "bad_credentials"
+    assert world.house.store.tokens(made.id) == []
+    assert names(world, made.id)[1:] == ["account.password_set", "token.made", "token.ended"]
+
+
+def test_sign_in_in_flight_that_survives_disabling(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An account disabled while its password was verified has no token when enabled again."""
+    made = add_account(world.house, "new", PASSWORD)
+    before = world.house.store.principal
+
+    def disabled_after_the_look(name: str) -> Principal:
+        found = before(name)
+        monkeypatch.setattr(world.house.store, "principal", before)
+        disable(world.house, "new")
+        return found
+
+    monkeypatch.setattr(world.house.store, "principal", disabled_after_the_look)
+    with pytest.raises(NotSignedIn):
+        sign_in(world.house, Tries(), "new", PASSWORD, "", "127.0.0.1")
+    enable(world.house, "new")
+    assert world.house.store.tokens(made.id) == []
+
+
+def test_old_hash_written_back_by_a_sign_in(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hash made stronger on sign-in never undoes a reset that came between."""
+    add_account(world.house, "new", PASSWORD)
+
+    class Weaker:
+        def check_needs_rehash(self, hashed: str) -> bool:
+            monkeypatch.setattr(identity, "_HASHER", real)
+            set_password(world.house, "new", "another long one")
+            return True
+
+        def verify(self, hashed: str, password: str) -> bool:
+            return real.verify(hashed, password)
+
+    real = identity._HASHER
+    monkeypatch.setattr(identity, "_HASHER", Weaker())
+    text, _ = sign_in(world.house, Tries(), "new", PASSWORD, "", "127.0.0.1")
+    with pytest.raises(NotSignedIn):
+        who(world.house, text)
+    with pytest.raises(NotSignedIn):
+        sign_in(world.house, Tries(), "new", PASSWORD, "", "127.0.0.1")
+    assert sign_in(world.house, Tries(), "new", "another long one", "", "127.0.0.1")
+
+
+def test_weak_hash_that_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signing in makes a hash of weaker parameters anew, and the password still fits."""
+    add_account(world.house, "new", PASSWORD)
+    old = world.house.store.account("new")
+    monkeypatch.setattr(identity, "_HASHER", PasswordHasher(time_cost=4, memory_cost=65_536))
+    sign_in(world.house, Tries(), "new", PASSWORD, "", "127.0.0.1")
+    new = world.house.store.account("new")
+    assert old and new and new.password_hash != old.password_hash
+    assert sign_in(world.house, Tries(), "new", PASSWORD, "", "127.0.0.1")
+
+
+def test_password_changed_and_not_on_record(world: World) -> None:
+    """A reset is sealed in the principal's chain, with who did it and without the password."""
+    made = add_account(world.house, "new", PASSWORD)
+    set_password(world.house, "new", "another long one", by=world.who("op").id)
+    leaf = world.house.store.events(made.id)[-1][1]
+    event = read_event(leaf)
+    assert (event.name, event.data["principal"]) == ("account.password_set", made.id)
+    assert event.actor == event.data["by"] == world.who("op").id
+    assert b"another" not in leaf and b"argon2" not in leaf
+    set_password(world.house, "new", PASSWORD)
+    assert read_event(world.house.store.events(made.id)[-1][1]).data["by"] == SYSTEM
+
+
+@pytest.mark.parametrize(
+    "mail",
+    [
+        "an\ufe0fa@x.invalid",
+        "ana\u034f@x.invalid",
+        "\u0430na@x.invalid",
+        "ana@b\u00fccher.invalid",
+        '"ana"@x.invalid',
+        "(x)ana@x.invalid",
+        "<ana@x.invalid>",
+        "a..na@x.invalid",
+        ".ana@x.invalid",
+        "ana@x..invalid",
+        "ana@-x.invalid",
+        "ana@x.invalid.",
+        "ana@[127.0.0.1]",
+        "a" * 65 + "@x.invalid",
+        "ana@" + "x" * 64,
+        "ana",
+        "@x",
+    ],
+)
+def test_mail_address_of_a_second_spelling(world: World, mail: str) -> None:
+    """A new account's address is plain ASCII: look-alikes are never somebody else."""
+    with pytest.raises(AskedWrongly) as refused:
+        add_account(world.house, "new", PASSWORD, "New", mail)
+    assert refused.value.code == "bad_mail"
+    assert world.house.store.account("new") is None
+
+
+@pytest.mark.parametrize("mail", ["o'neil+x@x.invalid", "A.B_c-d@xn--bcher-kva.invalid", "op@mx"])
+def test_plain_mail_address_refused(world: World, mail: str) -> None:
+    """Ordinary addresses are taken, as they were typed."""
+    made = add_account(world.house, "new", PASSWORD, "Zoé Ångström", mail)
+    assert world.house.store.text(made.mail) == mail
+
+
+def _meanwhile(world: World, monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """Let `change` happen right after the next password was verified."""
+    real = identity._verify
+
+    def verify(hashed: str, password: str) -> bool:
+        monkeypatch.setattr(identity, "_verify", real)
+        fits = real(hashed, password)
+        change()
+        return fits
+
+    monkeypatch.setattr(identity, "_verify", verify)

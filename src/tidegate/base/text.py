@@ -87,7 +87,9 @@ def mail_key(mail: str) -> str:
 
 
 def _loosened(mail: str) -> str:
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", mail).casefold())
+    # Unseen ones go first: between two marks they would keep them from their canonical order.
+    folded = unicodedata.normalize("NFKC", "".join(ch for ch in mail if not is_hidden(ch)))
+    folded = unicodedata.normalize("NFKC", folded.casefold())
     folded = folded.replace("\u3002", ".")  # RFC 3490, section 3.1; NFKC folded the other dots
     folded = "".join(
         ch for ch in folded if not (is_hidden(ch) or ch.isspace() or ch in {'"', "\\"})

@@ -7,6 +7,7 @@ from tidegate.base.errors import NotAllowed, Unknown
 from tidegate.base.when import Instant, parse_instant, wire
 
 OVER_STATES = frozenset({"closing", "removed", "gone", "failed"})
+AWS = "aws"  # the kind of credentials used here, and the connector whose roles give them
 LONGEST_FIELD = 8_192  # characters: STS promises no maximum, seen are under 2,000
 
 
@@ -49,10 +50,10 @@ def read_material(answer: Mapping[str, object]) -> Material:
         Unknown: a session may have been minted, but the answer cannot be used. No value is shown.
         AskedWrongly: an instant is not RFC 3339 in UTC.
     """
-    if answer.get("kind") != "aws":
+    if answer.get("kind") != AWS:
         raise Unknown(
             "unusable_credentials",
-            f"expected credentials of kind `aws`, got `{str(answer.get('kind'))[:20]}`",
+            f"expected credentials of kind `{AWS}`, got `{str(answer.get('kind'))[:20]}`",
             "this role gives no AWS keys; see what it gives with `tidegate targets`",
         )
     return Material(
@@ -64,6 +65,23 @@ def read_material(answer: Mapping[str, object]) -> Material:
         expires_at=parse_instant(_text(answer, "expires_at")),
         bound_until=parse_instant(_text(answer, "bound_until")),
     )
+
+
+def check_connector(grant: str, role: str, connector: str) -> None:
+    """Refuse a grant whose role gives no AWS keys, while nothing is minted.
+
+    `connector` is that of the role as the server names it. Empty (a server that does not say)
+    passes: `read_material` still refuses what comes.
+
+    Raises:
+        NotAllowed: another connector.
+    """
+    if connector not in ("", AWS):
+        raise NotAllowed(
+            "no_aws_keys",
+            f"expected a role that gives AWS keys, got `{role}` of connector `{connector[:40]}`",
+            f"nothing was issued; what `{grant}` is good for: `tidegate grants {grant}`",
+        )
 
 
 def read_end(grant: str, view: Mapping[str, object]) -> Instant:

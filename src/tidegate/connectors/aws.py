@@ -22,6 +22,7 @@ from tidegate.connectors import aws_health, aws_probe
 from tidegate.connectors.aws_calls import Aws, AwsSettings, CloudNo, Reply
 from tidegate.connectors.aws_check import check_role, no_settings, protected_by, role_arn
 from tidegate.connectors.aws_cut import CutLists, CutRead
+from tidegate.connectors.aws_health import SKEW
 from tidegate.connectors.aws_minting import longest_life
 from tidegate.connectors.aws_policy import (
     GRANT_TAG,
@@ -33,7 +34,6 @@ from tidegate.connectors.aws_policy import (
     session_policy,
 )
 from tidegate.connectors.port import (
-    SKEW,
     Answer,
     Credential,
     Found,

@@ -146,7 +146,12 @@ class CutLists:
             if aim == before.cuts and not (before.there and not _is_any(aim)):
                 return ()
             back = {g: Recent(written_at=at, named=True) for g in aim.grants - before.cuts.grants}
-            self._recent.save(_file(arn), recent.cuts | back)
+            known = {
+                grant: one
+                for grant, one in recent.cuts.items()
+                if grant not in until or not may_prune(until[grant], now, at)
+            }
+            self._recent.save(_file(arn), known | back)
             by_time = CutList(before=whole_second(at) + ISSUE_STEP)
             try:
                 # Where AWS has no room either, what already refuses them all stays as it is.
@@ -169,17 +174,17 @@ class CutLists:
     ) -> tuple[CutList, list[str]]:
         """What the list should be, and which ids of `until` it lacks."""
         at, cuts = before.cloud_at, before.cuts
+        unnamed_may_go = whole and may_prune(None, now, at)
 
         def prunable(grant: str) -> bool:
-            end = until.get(grant)
-            return (whole or end is not None) and may_prune(end, now, at)
+            return may_prune(until[grant], now, at) if grant in until else unnamed_may_go
 
         covered = {g for g in cuts.grants | until.keys() if covers(cuts, g, id_made_at(g))}
         missing = [g for g in sorted(until.keys() - covered) if worth_restoring(until[g], at)]
         stay = {grant for grant in covered if not prunable(grant)}
         fresh = {grant for grant in recent if grant not in until or not prunable(grant)}
         aim = self._fit(stay | fresh | set(missing), before)
-        if aim.before is None and not prunable(""):
+        if aim.before is None and not unnamed_may_go:
             # Whom the deny by issue time covers unnamed is not known: it stays until that is.
             aim = replace(aim, before=cuts.before)
         return aim, missing

@@ -18,6 +18,7 @@ from tidegate.base.when import Instant, from_ms, to_ms
 # How long an own write outranks a read or a list that lacks it. IAM's replicas agree within
 # seconds; the rest is margin, also for a `mend` whose list was read just before a revoke.
 FRESH = timedelta(minutes=2)
+_LAST_MS = 253_402_300_800_000  # the year 10000, which no instant can hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,3 @@ def _parse(one: object) -> Recent:
         case [int(ms), bool(named)] if not isinstance(ms, bool) and 0 <= ms < _LAST_MS:
             return Recent(written_at=from_ms(ms), named=named)
     raise ValueError("expected milliseconds and a truth value")
-
-
-_LAST_MS = 253_402_300_800_000  # the year 10000, which no instant can hold

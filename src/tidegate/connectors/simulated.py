@@ -235,7 +235,7 @@ class SimulatedConnector:
         return self._reach("issue", now, lambda at: self._open(hold, hold.grant, at, hold.ends_at))
 
     def revoke(self, hold: Hold, now: Instant) -> Receipt:
-        """`iam-role`: deny the grant by name, if early by the cloud's clock. Else remove it."""
+        """`iam-role`: deny by name, if early by the cloud's clock. `assignment`: remove it."""
 
         def act(at: Instant) -> Receipt:
             key = hold.key

@@ -3,6 +3,7 @@
 Called by `trace.py` only. States are those the events leave; the clock is only held against them.
 """
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -102,9 +103,15 @@ def listed(names: Sequence[str]) -> str:
 
 
 def again(request: Request, roles: Sequence[str]) -> str:
-    """The command that asks for the same once more."""
-    span = show_duration(request.terms.duration)
-    return f"`tidegate request {' '.join(short(role) for role in roles)} --for {span} --reason '…'`"
+    """The command that asks for the same once more; a start that was asked for may be over."""
+    terms = request.terms
+    words = [*(short(role) for role in roles), f"--for {show_duration(terms.duration)}"]
+    words.append("--reason '…'")
+    if terms.ticket is not None:
+        words.append(f"--ticket {shlex.quote(short(terms.ticket))}")
+    if terms.emergency:
+        words.append("--emergency")
+    return f"`tidegate request {' '.join(words)}`"
 
 
 def tell_request(telling: Telling) -> StageView:
@@ -122,7 +129,7 @@ def tell_request(telling: Telling) -> StageView:
         headline += ", as an emergency"
     refused = request.state is RequestState.REFUSED
     if refused:
-        headline = f"refused: {short(request.why)} (`{short(request.code)}`)"
+        headline = f"refused: {short(_split(request)[0])} (`{short(request.code)}`)"
     return StageView(
         stage=Stage.REQUEST,
         state=StageState.STOPPED if refused else StageState.DONE,
@@ -209,7 +216,9 @@ def _rule(telling: Telling) -> str:
 
 
 def _after_refusal(request: Request, roles: Sequence[str]) -> str:
-    code = request.code
+    code, to_do = request.code, _split(request)[1]
+    if to_do:
+        return short(to_do)
     if code == "too_long":
         return f"ask for a shorter time: {again(request, roles)}"
     if code in ("no_rule", "forbidden"):
@@ -217,6 +226,12 @@ def _after_refusal(request: Request, roles: Sequence[str]) -> str:
     if code == "rule_error":
         return "an author of the rules runs `tidegate check`: one cannot be evaluated"
     return f"mend what it says, then ask again: {again(request, roles)}"
+
+
+def _split(request: Request) -> tuple[str, str]:
+    """Why no rule permits it, and what the rules said to do about it (empty: nothing)."""
+    what, _, to_do = request.why.partition("; ") if request.code == "no_rule" else ("", "", "")
+    return what or request.why, to_do
 
 
 def _request_lines(telling: Telling) -> list[tuple[str, str]]:

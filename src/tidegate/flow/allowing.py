@@ -27,6 +27,16 @@ class Verb(StrEnum):
 
 
 _OWNER_ONLY = frozenset({Verb.EDIT, Verb.WITHDRAW, Verb.USE, Verb.DONE})
+_NOT_YOURS = {  # what is refused, and who may
+    Verb.EDIT: ("change", "only its owner can change it; ask for your own: `tidegate request`"),
+    Verb.WITHDRAW: ("withdraw", "only its owner can withdraw it; an approver can deny it"),
+    Verb.USE: ("use", "only its owner can use it; ask for your own: `tidegate request`"),
+    Verb.DONE: ("give back", "only its owner can give it back; others revoke: `tidegate revoke`"),
+    Verb.REVOKE: (
+        "revoke",
+        "its owner, an approver who voted on it, the target's owner or an operator can revoke it",
+    ),
+}
 
 
 def is_operator(house: House, actor: Actor) -> bool:
@@ -68,11 +78,8 @@ def allow(
         return
     if verb is Verb.REVOKE and (owner or _may_revoke(house, actor, request, grant)):
         return
-    raise NotAllowed(
-        f"not_yours_to_{verb}",
-        f"`{thing}` is not yours to {verb.replace('_', ' ')}",
-        "its owner, an approver who voted on it, the target's owner or an operator can revoke it",
-    )
+    deed, who = _NOT_YOURS.get(verb, (verb.replace("_", " "), "ask its owner"))
+    raise NotAllowed(f"not_yours_to_{verb}", f"`{thing}` is not yours to {deed}", who)
 
 
 def may_vote(request: Request, approver: Approver) -> bool:

@@ -11,12 +11,12 @@ from tidegate.base.errors import EvidenceBroken, TidegateError, WorldFailed
 from tidegate.base.when import Instant, wire
 from tidegate.evidence.checkpoint import TrustedKey, open_checkpoint
 from tidegate.evidence.life import commitments, digests_named
-from tidegate.evidence.note import VerifierKey
+from tidegate.evidence.note import LONGEST_NOTE, VerifierKey
 from tidegate.evidence.pack import build_pack
 from tidegate.evidence.proof import Proof
 from tidegate.evidence.seal import read_event
 from tidegate.evidence.verify import LogReport, verify_log
-from tidegate.evidence.witness import publish_over_http, publish_to_directory, read_directory
+from tidegate.evidence.witness import LATEST, publish_over_http, publish_to_directory
 from tidegate.flow.allowing import Verb
 from tidegate.flow.house import Actor, House
 from tidegate.flow.reading import find_grant
@@ -107,11 +107,26 @@ class Witness:
                 raise
             self.fault, self.published_size, self.published_at = "", head.size, house.now()
 
-    def witnessed(self) -> list[str]:
-        """Every checkpoint kept in the directory; none when there is no directory."""
-        if self.directory is None or not self.directory.is_dir():
-            return []
-        return read_directory(self.directory)
+    def latest(self) -> str | None:
+        """The newest checkpoint kept in the directory, not opened; None when there is none yet.
+
+        Raises:
+            WorldFailed: it is there and cannot be read.
+        """
+        if self.directory is None:
+            return None
+        try:
+            with (self.directory / LATEST).open("rb") as file:
+                return file.read(LONGEST_NOTE + 1).decode()
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as fault:
+            why = fault.strerror if isinstance(fault, OSError) else "it is no UTF-8"
+            raise WorldFailed(
+                "witness_unreadable",
+                f"witness directory: cannot read `{LATEST}`: {why}",
+                "mend its rights; the checkpoints beside it are copies by size",
+            ) from None
 
     def as_json(self) -> dict[str, Json]:
         """For `doctor`."""

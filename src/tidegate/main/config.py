@@ -1,24 +1,47 @@
 """Reading `tidegate.toml`: the one file an operator writes, besides rules and groups.
 
-Every mistake is reported with file, line, what was expected and what was got. Secrets are never in
-the file: `env:NAME` or `file:/run/secrets/x` say where one is, and only `secret` reads it.
+Every mistake is reported with file, line, what was expected and what was got, all of them at once.
+Secrets are never in the file: `env:NAME` or `file:/run/secrets/x` say where one is, and only
+`secret` reads it.
 """
 
 import os
 import re
 import tomllib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from tidegate.base.errors import AskedWrongly, TidegateError
+from tidegate.base.errors import AskedWrongly
 from tidegate.base.text import clean_name
 from tidegate.catalogue import Catalogue, Role, Target
-from tidegate.flow.house import Groups
+from tidegate.main.faults import MOST_FAULTS, Fault, SettingsBroken
+from tidegate.main.places import Place, Places
+from tidegate.main.values import (
+    check_connector,
+    check_witness,
+    check_zone,
+    database_file,
+    listen_address,
+)
 
 LONGEST_FILE = 1_000_000  # bytes; a thousand targets fit
+
+_HELP = "see docs/operations.md for every key"
+_MAKE = "`tidegate init` makes a first one; `--config FILE` names another"
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}", re.ASCII)
+# The words of the parser behind `msgspec`, as a person would say them.
+_WORDS = {
+    "`object`": "a table",
+    "`array`": "a list",
+    "`str`": "text",
+    "`bool`": "true or false",
+    "`int`": "a whole number",
+    "`float`": "a number",
+}
 
 
 class _Strict(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -123,22 +146,24 @@ def load_config(path: Path) -> Config:
     """Read and check the file.
 
     Raises:
-        AskedWrongly: `config_missing`, `config_syntax` or `config_value`, with the line.
+        AskedWrongly: `config_missing`.
+        SettingsBroken: with every fault and its line.
     """
-    text = _read(path)
-    try:
-        plain = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as fault:
-        raise AskedWrongly(
-            "config_syntax", f"{path.name}: expected TOML, got: {fault}", "mend that line"
-        ) from None
+    return read_settings(path)[0]
+
+
+def read_settings(path: Path) -> tuple[Config, Places]:
+    """`load_config`, and where each value stands."""
+    plain, places = read_toml(path, _MAKE)
+    faults = Faults(path.name, places)
+    if "home" in plain:
+        faults.note(("home",), "config_value", "expected no such key, got `home`", _HELP)
     plain["home"] = str(path.resolve().parent)
-    try:
-        config = msgspec.convert(plain, Config)
-    except msgspec.ValidationError as fault:
-        raise _misvalued(path, text, str(fault)) from None
-    _check_targets(path, text, config)
-    return config
+    config = _convert(plain, faults)
+    _check_values(config, faults)
+    _check_targets(config, faults)
+    faults.settle()
+    return config, places
 
 
 def load_catalogue(config: Config) -> Catalogue:
@@ -166,152 +191,229 @@ def load_catalogue(config: Config) -> Catalogue:
     return Catalogue(targets, roles)
 
 
-def load_groups(config: Config) -> Groups:
-    """The groups file: `[group.NAME]` with `members` (logins) and `within` (groups)."""
-    path = config.path(config.identity.groups)
-    if not path.exists():
-        return Groups()
-    try:
-        plain = tomllib.loads(_read(path))
-        table = plain.get("group", {})
-        if set(plain) - {"group"} or not isinstance(table, dict):
-            raise AskedWrongly(
-                "groups_value",
-                f"{path.name}: expected only `[group.NAME]` tables",
-                "see docs/operations.md",
-            )
-        members, within = {}, {}
-        for name, body in table.items():
-            clean_name("group", name)
-            members[name] = _names(path, name, body, "members")
-            within[name] = _names(path, name, body, "within")
-    except tomllib.TOMLDecodeError as fault:
-        raise AskedWrongly(
-            "groups_syntax", f"{path.name}: expected TOML, got: {fault}", "mend that line"
-        ) from None
-    return Groups(members=members, within=within)
-
-
 def load_rule_files(config: Config) -> dict[str, str]:
-    """The text of every `*.cedar` file, by name."""
+    """The text of every `*.cedar` file, by name. An empty directory is sound: it permits nothing.
+
+    Raises:
+        AskedWrongly: `config_missing`: no such directory. It is never taken for one without rules.
+        SettingsBroken: a file that is no UTF-8, or too long.
+    """
     directory = config.path(config.rules.directory)
-    return {path.name: _read(path) for path in sorted(directory.glob("*.cedar"))}
-
-
-def secret(config: Config, reference: str) -> str:
-    """The secret behind `env:NAME` or `file:PATH`. Raises AskedWrongly, never with the value."""
-    kind, _, name = reference.partition(":")
-    if kind == "env" and os.environ.get(name):
-        return os.environ[name]
-    if kind == "file":
-        try:
-            return config.path(name).read_text().strip()
-        except OSError as fault:
-            raise AskedWrongly(
-                "secret_missing",
-                f"cannot read the secret file `{name}`: {fault.strerror}",
-                "make it",
-            ) from None
-    raise AskedWrongly(
-        "secret_missing",
-        f"expected `env:NAME` (set) or `file:PATH`, got `{kind}:…`",
-        "secrets are never written into the configuration",
-    )
-
-
-def line_of(text: str, *keys: str | int) -> int:
-    """The line (from 1) a value stands on, found by walking table headers and keys; 1 if unsure."""
-    lines = text.splitlines()
-    here, header = 0, ""
-    for key in keys:
-        if isinstance(key, int):
-            pattern = re.compile(rf"\s*\[\[{re.escape(header)}\]\]")
-            places = [n for n in range(here, len(lines)) if pattern.match(lines[n])]
-            if key < len(places):
-                here = places[key]
-            continue
-        header = f"{header}.{key}" if header else key
-        pattern = re.compile(rf"\s*(?:\[\[?{re.escape(header)}\]\]?|{re.escape(key)}\s*=)")
-        here = next((n for n in range(here, len(lines)) if pattern.match(lines[n])), here)
-    return here + 1
-
-
-def _read(path: Path) -> str:
     try:
-        if path.stat().st_size > LONGEST_FILE:
-            raise AskedWrongly(
-                "file_too_long", f"{path.name}: expected at most {LONGEST_FILE} bytes", "split it"
-            )
-        return path.read_text(encoding="utf-8")
+        files = sorted(path for path in directory.iterdir() if path.suffix == ".cedar")
     except OSError as fault:
         raise AskedWrongly(
             "config_missing",
-            f"cannot read `{path.name}`: {fault.strerror}",
-            "`tidegate init` makes a first one; `--config FILE` names another",
+            f"cannot read the rules directory `{config.rules.directory}`: {fault.strerror}",
+            "make it, or correct `rules.directory`; without one nothing is known to be permitted",
         ) from None
-    except UnicodeDecodeError:
-        raise AskedWrongly("config_syntax", f"{path.name}: expected UTF-8", "save it so") from None
+    help = "give the server the right to read it, or remove it"
+    return {path.name: read_text(path, help) for path in files}
 
 
-def _misvalued(path: Path, text: str, fault: str) -> AskedWrongly:
-    """msgspec's `… - at `$.target[0].role`` told with the line."""
-    what, _, where = fault.partition(" - at `$")
-    keys: list[str | int] = []
-    for name, index in re.findall(r"\.([A-Za-z_]+)|\[(\d+)\]", where):
-        keys.append(name or int(index))
-    named = re.search(r"unknown field `([^`]+)`", fault)
-    if named:
-        keys.append(named[1])
-    line = line_of(text, *keys)
-    shown = ".".join(str(key) for key in keys) or "the file"
-    return AskedWrongly(
-        "config_value",
-        f"{path.name}:{line}: {shown}: {what[0].lower()}{what[1:]}",
-        "see docs/operations.md for every key",
-    )
+def database_path(config: Config) -> Path:
+    """The database file: relative to the configuration file, not to where one stands."""
+    return config.path(database_file(config.database.url))
 
 
-def _check_targets(path: Path, text: str, config: Config) -> None:
-    seen: set[str] = set()
-    for place, part in enumerate(config.target):
-        try:
-            clean_name("target", part.id)
-            for role in part.role:
-                clean_name("role", role.name)
-            names = [part.id, *(f"{part.id}/{role.name}" for role in part.role)]
-            for name in names:
-                if name in seen:
-                    raise AskedWrongly("config_value", f"`{name}` is there twice", "rename one")
-                seen.add(name)
-            _check_zone(part.time_zone)
-        except TidegateError as fault:
-            line = line_of(text, "target", place)
-            raise AskedWrongly(
-                "config_value", f"{path.name}:{line}: {fault.message}", fault.help
-            ) from None
+def secret(config: Config, reference: str) -> str:
+    """The secret behind `env:NAME` or `file:PATH`. Raises AskedWrongly, never with the value.
 
-
-def _check_zone(name: str) -> None:
+    NB. somebody who wrote the secret itself must not see it again in an error or a log: of
+    `reference` only what has the shape of a name is shown.
+    """
+    kind, _, name = reference.partition(":")
+    if kind == "env":
+        if found := os.environ.get(name, "").strip():
+            return found
+        shown = name if _VARIABLE.fullmatch(name) else "…"
+        raise AskedWrongly(
+            "secret_missing",
+            f"expected `env:{shown}` to be set, got nothing",
+            "set the variable where the server runs",
+        )
+    if kind != "file":
+        raise AskedWrongly(
+            "secret_missing",
+            "expected `env:NAME` or `file:PATH`, got something else",
+            "secrets are never written into the configuration",
+        )
     try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise AskedWrongly(
-            "config_value",
-            f"expected a time zone like `Europe/Berlin`, got `{name[:40]}`",
-            "use a name of the IANA time zone database",
+        if found := config.path(name).read_text(encoding="utf-8").strip():
+            return found
+        why = "it is empty"
+    except OSError as fault:
+        why = fault.strerror or "it cannot be read"
+    except ValueError:
+        why = "it is no UTF-8 text"
+    raise AskedWrongly("secret_missing", f"cannot read the secret file `{name}`: {why}", "make it")
+
+
+class Faults:
+    """Collects what is wrong with one file, each fault with the line of its value.
+
+    A place is told once: what lies within a faulty value is not judged again.
+    """
+
+    def __init__(self, file: str, places: Places) -> None:
+        self._file = file
+        self._places = places
+        self._found: list[Fault] = []
+        self._faulty: set[Place] = set()
+
+    def note(self, place: Place, code: str, message: str, help: str) -> None:
+        """Keep a fault of the value at `place`."""
+        if any(place[:count] in self._faulty for count in range(1, len(place) + 1)):
+            return
+        self._faulty.add(place)
+        self._found.append(
+            Fault(
+                file=self._file,
+                line=self._places.line(place),
+                code=code,
+                message=message,
+                help=help,
+            )
+        )
+
+    def ask(self, place: Place, check: Callable[[], object]) -> None:
+        """Run a check; what it refuses is the fault of the value at `place`."""
+        try:
+            check()
+        except AskedWrongly as fault:
+            self.note(place, fault.code, fault.message, fault.help)
+
+    def settle(self) -> None:
+        """Raises SettingsBroken when there is any fault."""
+        if self._found:
+            raise SettingsBroken(self._found)
+
+
+def read_toml(path: Path, help: str) -> tuple[dict[str, Any], Places]:
+    """The values of a TOML file and where they stand; `help` says what to do when it is missing.
+
+    Raises:
+        AskedWrongly: `config_missing`. SettingsBroken: no TOML, no UTF-8, or too long.
+    """
+    text = read_text(path, help)
+    try:
+        return tomllib.loads(text), Places(text)
+    except tomllib.TOMLDecodeError as fault:
+        what, _, where = str(fault).rpartition(" (at ")
+        line = re.match(r"line (\d+)", where)
+        raise SettingsBroken(
+            [
+                Fault(
+                    file=path.name,
+                    line=int(line[1]) if line else len(text.splitlines()),
+                    code="config_syntax",
+                    message=f"expected TOML, got: {what[:1].lower()}{what[1:]}",
+                    help="mend that line",
+                )
+            ]
         ) from None
 
 
-def _names(path: Path, group: str, body: Any, key: str) -> tuple[str, ...]:
-    if not isinstance(body, dict) or set(body) - {"members", "within"}:
+def read_text(path: Path, help: str) -> str:
+    """A settings file as text. Raises as `read_toml` tells."""
+    try:
+        data = path.read_bytes() if path.stat().st_size <= LONGEST_FILE else None
+        if data is not None:
+            # A mark of byte order is kept: what reads the text says that it is there.
+            return data.decode().replace("\r\n", "\n")
+        code, message = "file_too_long", f"expected at most {LONGEST_FILE} bytes, got more"
+    except OSError as fault:
         raise AskedWrongly(
-            "groups_value",
-            f"{path.name}: expected only `members` and `within` in `[group.{group}]`",
-            'for example `members = ["ana"]`',
-        )
-    names = body.get(key, [])
-    if not isinstance(names, list):
-        raise AskedWrongly(
-            "groups_value", f"{path.name}: expected a list for {key} of `{group}`", "use [ ]"
-        )
-    return tuple(clean_name("login" if key == "members" else "group", str(n)) for n in names)
+            "config_missing", f"cannot read `{path.name}`: {fault.strerror}", help
+        ) from None
+    except UnicodeDecodeError as fault:
+        code, message = "config_syntax", f"expected UTF-8, got another byte at {fault.start}"
+    help = "split it" if code == "file_too_long" else "save it as UTF-8"
+    raise SettingsBroken([Fault(file=path.name, line=0, code=code, message=message, help=help)])
+
+
+def _convert(plain: dict[str, Any], faults: Faults) -> Config:
+    """The shapes. Each misshapen value is noted, then replaced, so that the next one is met."""
+    for _ in range(MOST_FAULTS):
+        try:
+            return msgspec.convert(plain, Config)
+        except msgspec.ValidationError as fault:
+            what, _, where = str(fault).partition(" - at `$")
+            place: Place = tuple(
+                name or int(index)
+                for name, index in re.findall(r"\.([A-Za-z_]+)|\[(\d+)\]", where)
+            )
+            place = _mend(plain, place, what)
+            name = ".".join(str(key) for key in place if not isinstance(key, int))
+            faults.note(place, "config_value", f"`{name}`: {_in_words(what)}", _HELP)
+    faults.settle()
+    raise RuntimeError("a misshapen value was replaced and none was noted")
+
+
+def _mend(plain: dict[str, Any], place: Place, what: str) -> Place:
+    """Put something of the right shape where `what` is wrong; the place of the fault itself."""
+    named = re.search(r"field `([^`]+)`", what)
+    if named:
+        place = (*place, named[1])
+        holder = _held(plain, place[:-1])
+        if "missing" in what:
+            holder[named[1]] = {"origin": ""} if named[1] == "evidence" else ""
+        else:
+            del holder[named[1]]
+    elif what.startswith("Expected `str`"):
+        _held(plain, place[:-1])[place[-1]] = ""
+    else:
+        key = max(at for at, part in enumerate(place) if isinstance(part, str))
+        del _held(plain, place[:key])[place[key]]
+    return place
+
+
+def _held(plain: Any, place: Place) -> Any:
+    for key in place:
+        plain = plain[key]
+    return plain
+
+
+def _in_words(what: str) -> str:
+    missing = re.fullmatch(r"Object missing required field `([^`]+)`", what)
+    if missing:
+        return "expected a value, got none"
+    if "unknown field" in what:
+        return "expected a key that exists, got another"
+    for word, said in _WORDS.items():
+        what = what.replace(word, said)
+    return what[0].lower() + what[1:]
+
+
+def _check_values(config: Config, faults: Faults) -> None:
+    server, identity = config.server, config.identity
+    faults.ask(
+        ("server", "listen"),
+        lambda: listen_address(server.listen, remote=server.behind_tls_proxy),
+    )
+    faults.ask(("database", "url"), lambda: database_file(config.database.url))
+    faults.ask(("witness", "url"), lambda: check_witness(config.witness.url))
+    faults.ask(("identity", "operators"), lambda: clean_name("group", identity.operators))
+    faults.ask(("identity", "auditors"), lambda: clean_name("group", identity.auditors))
+
+
+def _check_targets(config: Config, faults: Faults) -> None:
+    seen: set[str] = set()
+
+    def name(place: Place, kind: str, text: str, whole: str) -> None:
+        faults.ask(place, lambda: clean_name(kind, text))
+        if whole in seen:
+            help = "names are given once; rename one"
+            faults.note(place, "config_value", f"`{whole[:80]}` is there twice", help)
+        seen.add(whole)
+
+    for number, part in enumerate(config.target):
+        at: Place = ("target", number)
+        name((*at, "id"), "target", part.id, part.id)
+        faults.ask((*at, "connector"), partial(check_connector, part.connector))
+        faults.ask((*at, "time_zone"), partial(check_zone, part.time_zone))
+        if part.aws and bool(part.aws.access_key_id) != bool(part.aws.secret_access_key):
+            message = "expected both `access_key_id` and `secret_access_key` or neither, got one"
+            faults.note((*at, "aws"), "config_value", message, "with one only, neither is used")
+        for count, role in enumerate(part.role):
+            name((*at, "role", count, "name"), "role", role.name, f"{part.id}/{role.name}")

@@ -5,6 +5,8 @@ Never overwrites: what is there stays, and the log's key is made exactly once.
 
 import os
 import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from tidegate.base.text import clean_name
 from tidegate.evidence.note import FileSigner
 
 CONFIG_NAME = "tidegate.toml"
+DATABASE_NAME = "tidegate.db"
+JOURNAL_NAME = "closing.journal"
 KEY_NAME = "keys/log.key"
 VERIFIER_NAME = "keys/log.vkey"
 
@@ -82,13 +86,21 @@ RULES = """\
 """
 
 
+# What opening the house adds to the directory: SQLite's own two files stand beside the database.
+_ADDED = (DATABASE_NAME, f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm", JOURNAL_NAME)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What `init` made: paths for people to read, and the key a verifier needs."""
+    """What `init` made: paths for people to read, and the key a verifier needs.
+
+    `paths` is every file and directory made, in that order.
+    """
 
     directory: Path
     config: Path
     verifier: str
+    paths: tuple[Path, ...] = ()
 
 
 def make_installation(
@@ -97,15 +109,17 @@ def make_installation(
     """Write the first files. The database is made when it is first opened.
 
     Raises:
-        AskedWrongly: there is an installation already, or a bad origin or login.
+        AskedWrongly: there is an installation already, a bad origin or login, or (`cannot_make`) a
+            file that cannot be written or is there already. What this call made is then removed.
     """
     config = directory / CONFIG_NAME
-    if config.exists() or (directory / KEY_NAME).exists():
-        raise AskedWrongly(
-            "already_there",
-            f"expected an empty place, got an installation in `{directory.name}`",
-            "use it, or name another directory; a log's key is never made twice",
-        )
+    for name in (CONFIG_NAME, KEY_NAME, DATABASE_NAME, JOURNAL_NAME):
+        if os.path.lexists(directory / name):
+            raise AskedWrongly(
+                "already_there",
+                f"expected an empty place, got an installation in `{directory.name}` (`{name}`)",
+                "use it, or name another directory; a log's key is never made twice",
+            )
     if not origin or len(origin) > 100 or any(ch.isspace() or ch in '+"\\' for ch in origin):
         raise AskedWrongly(
             "bad_origin",
@@ -114,19 +128,80 @@ def make_installation(
         )
     logins = [clean_name("login", login) for login in operators]
     signer = FileSigner(origin, secrets.token_bytes(32))
-    for name in ("", "keys", "policies", "witness"):
-        (directory / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-    _write(directory / KEY_NAME, signer.text() + "\n", 0o600)
-    _write(directory / VERIFIER_NAME, signer.verifier().text() + "\n", 0o644)
     quoted = ", ".join(f'"{login}"' for login in logins)
-    _write(directory / "groups.toml", GROUPS.format(operators=quoted), 0o600)
-    _write(directory / "policies" / "rules.cedar", RULES, 0o600)
-    _write(config, CONFIG.format(origin=origin, listen=listen), 0o600)
-    return Made(directory=directory, config=config, verifier=signer.verifier().text())
+    verifier = signer.verifier().text()
+    paths: list[Path] = []
+    with _removed_on_failure(paths):
+        for name in ("", "keys", "policies", "witness"):
+            _make_directory(directory / name, 0o700, paths)
+        for path, text, mode in (
+            (directory / KEY_NAME, signer.text() + "\n", 0o600),
+            (directory / VERIFIER_NAME, verifier + "\n", 0o644),
+            (directory / "groups.toml", GROUPS.format(operators=quoted), 0o600),
+            (directory / "policies" / "rules.cedar", RULES, 0o600),
+            (config, CONFIG.format(origin=origin, listen=listen), 0o600),
+        ):
+            _write(path, text, mode, paths)
+    return Made(directory=directory, config=config, verifier=verifier, paths=tuple(paths))
 
 
-def _write(path: Path, text: str, mode: int) -> None:
-    """A new file with exactly `mode`; FileExistsError rather than overwriting."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
+@contextmanager
+def unmade_on_failure(made: Made) -> Iterator[None]:
+    """Take back what `make_installation` made, and the new database, unless the block ends well.
+
+    The next `init` then finds the place as this one found it. Nothing else is removed.
+    """
+    with _removed_on_failure([*made.paths, *(made.directory / name for name in _ADDED)]):
+        yield
+
+
+@contextmanager
+def _removed_on_failure(paths: Sequence[Path]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:  # also Ctrl-C: a half-made installation would block the next try
+        for path in reversed(paths):
+            _remove(path)
+        raise
+
+
+def _remove(path: Path) -> None:
+    try:
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+    except OSError:
+        return  # somebody put something there meanwhile: it is theirs, and so stays
+
+
+def _make_directory(path: Path, mode: int, paths: list[Path]) -> None:
+    """`path` with the parents it lacks (as open as the umask has them); each one made is noted."""
+    if path.is_dir():
+        return
+    if path.parent != path:
+        _make_directory(path.parent, 0o777, paths)
+    try:
+        path.mkdir(mode=mode)
+    except OSError as fault:
+        raise _cannot(path, fault) from None
+    paths.append(path)
+
+
+def _write(path: Path, text: str, mode: int, paths: list[Path]) -> None:
+    """A new file with exactly `mode`, noted; never overwrites."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        paths.append(path)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as fault:
+        raise _cannot(path, fault) from None
+
+
+def _cannot(path: Path, fault: OSError) -> AskedWrongly:
+    return AskedWrongly(
+        "cannot_make",
+        f"cannot make `{path}`: {fault.strerror or type(fault).__name__}",
+        "name a directory you may write to, and in which nothing of that name is yet",
+    )

@@ -1,7 +1,7 @@
 """What the API shows of health and evidence, wired from `diagnose/` and `flow/proving`."""
 
 from tidegate.base.canonical import Json
-from tidegate.base.errors import AskedWrongly
+from tidegate.base.errors import AskedWrongly, TidegateError
 from tidegate.diagnose.check import Diagnosis
 from tidegate.diagnose.doctor import examine
 from tidegate.diagnose.examined import Published
@@ -16,7 +16,9 @@ from tidegate.flow.house import Actor
 from tidegate.flow.people import shown_name
 from tidegate.flow.proving import pack
 from tidegate.flow.reading import find_grant, find_request
-from tidegate.main.wiring import Running, clock, database_path, read_signer
+from tidegate.main.config import database_path
+from tidegate.main.groups import empty_groups
+from tidegate.main.wiring import Running, clock, read_signer
 from tidegate.shell.api.insight import Insight
 
 
@@ -99,7 +101,11 @@ def diagnosis(running: Running) -> Diagnosis:
     """The health of the whole installation."""
     house, config, witness = running.house, running.config, running.witness
     groups = house.laws.groups
-    kept = witness.witnessed()
+    newest, unread = None, ""
+    try:
+        newest = witness.latest()
+    except TidegateError as fault:
+        unread = fault.message
     return examine(
         look(
             house.store,
@@ -108,7 +114,7 @@ def diagnosis(running: Running) -> Diagnosis:
                 rules=house.laws.rules,
                 catalogue=house.laws.catalogue,
                 groups=groups.names,
-                empty=frozenset(name for name in groups.names if not groups.members.get(name)),
+                empty=empty_groups(groups),
                 fault=running.watch.fault,
             ),
             keys=(TrustedKey(key=read_signer(config).verifier()),),
@@ -116,12 +122,12 @@ def diagnosis(running: Running) -> Diagnosis:
                 configured=witness.configured,
                 published_size=witness.published_size,
                 published_at=witness.published_at,
-                fault=witness.fault,
+                fault=witness.fault or unread,
             ),
             places=Places(
                 database=database_path(config),
                 journal=config.path(config.evidence.journal),
-                witnessed=kept[-1] if kept else None,
+                witnessed=newest,
             ),
             clock=clock,
         )

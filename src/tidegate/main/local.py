@@ -3,34 +3,25 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from tidegate.base.errors import AskedWrongly, TidegateError
-from tidegate.catalogue import Catalogue
-from tidegate.connectors.port import Connector
+from tidegate.base.errors import AskedWrongly
+from tidegate.evidence.checkpoint import parse_checkpoint
 from tidegate.evidence.verify import LogReport
-from tidegate.flow.house import Groups, Laws
+from tidegate.flow.house import Groups
 from tidegate.flow.people import LOCAL, shown_name
-from tidegate.flow.proving import check_log
-from tidegate.main.config import Config, load_config, load_rule_files
-from tidegate.main.first import make_installation
+from tidegate.flow.proving import Witness, check_log
+from tidegate.main.checking import findings
+from tidegate.main.config import load_config
+from tidegate.main.first import make_installation, unmade_on_failure
 from tidegate.main.insight import make_insight
 from tidegate.main.logs import log_plainly, log_quietly
-from tidegate.main.wiring import (
-    make_connectors,
-    open_house,
-    open_store,
-    read_laws,
-    read_signer,
-    secret_names,
-    start,
-)
-from tidegate.policy.lint import lint
-from tidegate.policy.rules import RulesBroken, load_rules
+from tidegate.main.values import listen_address
+from tidegate.main.wiring import open_house, open_store, read_signer, start
 from tidegate.shell import identity
 from tidegate.shell.cli.local import Account
 from tidegate.store import compare
@@ -38,16 +29,40 @@ from tidegate.store import compare
 Plain = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogChecked:
+    """A report on the whole log, and which checkpoints it was held against: where from, size."""
+
+    report: LogReport
+    since: tuple[tuple[str, int], ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything held."""
+        return self.report.ok
+
+    def as_json(self) -> dict[str, Any]:
+        """The report with `since`: one `{from, size}` for each checkpoint it was held against."""
+        used = [{"from": where, "size": size} for where, size in self.since]
+        return {**self.report.as_json(), "since": used}
+
+
 def init(directory: Path, origin: str, accounts: Sequence[Account]) -> Plain:
-    """Make an installation; every account named is an operator."""
+    """Make an installation; every account named is an operator. All of it is made, or nothing."""
     log_quietly()
-    made = make_installation(directory, origin, tuple(one.login for one in accounts))
-    house = open_house(load_config(made.config), create=True)
-    try:
-        for one in accounts:
-            identity.add_account(house, one.login, one.password, one.name, one.mail)
-    finally:
-        house.store.close()
+    logins = tuple(one.login for one in accounts)
+    for one in accounts:
+        identity.check_account(one.login, one.password, one.mail, one.name)
+    if len(set(logins)) < len(logins):
+        raise AskedWrongly("login_taken", "expected each login once, got one twice", "leave it out")
+    made = make_installation(directory, origin, logins)
+    with unmade_on_failure(made):
+        house = open_house(load_config(made.config), create=True)
+        try:
+            for one in accounts:
+                identity.add_account(house, one.login, one.password, one.name, one.mail)
+        finally:
+            house.store.close()
     return {
         "directory": str(made.directory),
         "config": str(made.config),
@@ -62,7 +77,8 @@ def serve(config: Path, host: str, port: int) -> int:
 
     log_plainly()
     running = start(config)
-    listen_host, listen_port = _listen(running.config)
+    server = running.config.server
+    listen_host, listen_port = listen_address(server.listen, remote=server.behind_tls_proxy)
     log = structlog.get_logger("tidegate.serve")
     app = make_app(running.house, running.refusals, make_insight(running))
     serve(
@@ -71,7 +87,7 @@ def serve(config: Path, host: str, port: int) -> int:
         port or listen_port,
         running.close,
         on_start=lambda at, number: log.info("serving", host=at, port=number),
-        allow_remote=running.config.server.behind_tls_proxy,
+        allow_remote=server.behind_tls_proxy,
     )
     return 0
 
@@ -79,21 +95,7 @@ def serve(config: Path, host: str, port: int) -> int:
 def check(config: Path) -> Sequence[Plain]:
     """Everything wrong or odd with an installation's files, without touching a cloud."""
     log_quietly()
-    try:
-        found = load_config(config)
-    except TidegateError as fault:
-        return [_finding("error", config.name, fault)]
-    findings: list[Plain] = []
-    try:
-        laws = read_laws(found)
-    except RulesBroken as broken:
-        return [asdict(one) for one in broken.findings]
-    except TidegateError as fault:
-        return [_finding("error", found.identity.groups, fault)]
-    findings += [asdict(one) for one in _lint(found, laws)]
-    findings += _secrets(found, config.name)
-    findings += _roles(found, laws.catalogue, config.name)
-    return findings
+    return findings(config)
 
 
 def account_add(config: Path, account: Account) -> Plain:
@@ -153,15 +155,27 @@ def account_password(config: Path, login: str, password: str) -> Plain:
         house.store.close()
 
 
-def verify_log(config: Path, since: Sequence[str]) -> LogReport:
-    """Check the whole log against remembered or witnessed checkpoints."""
+def verify_log(config: Path, since: Sequence[str]) -> LogChecked:
+    """Check the whole log against `since`, and the newest checkpoint of the witness directory.
+
+    Raises:
+        EvidenceBroken: one of those checkpoints is none of this log's key.
+        WorldFailed: the witness directory cannot be read.
+    """
     log_quietly()
     found = load_config(config)
+    notes = [("--since", note) for note in since]
+    if directory := found.witness.directory:
+        newest = Witness(directory=found.path(directory), url="").latest()
+        if newest is not None:
+            notes.append((f"{directory}/latest", newest))
     store = open_store(found)
     try:
-        return check_log(store, read_signer(found).verifier(), since)
+        report = check_log(store, read_signer(found).verifier(), [note for _, note in notes])
     finally:
         store.close()
+    used = tuple((where, parse_checkpoint(note).size) for where, note in notes)
+    return LogChecked(report=report, since=used)
 
 
 def rebuild_check(config: Path) -> Sequence[Plain]:
@@ -174,69 +188,5 @@ def rebuild_check(config: Path) -> Sequence[Plain]:
         store.close()
 
 
-def _listen(config: Config) -> tuple[str, int]:
-    host, _, port = config.server.listen.rpartition(":")
-    if not host or not port.isdigit() or not 0 <= int(port) <= 65_535:
-        raise AskedWrongly(
-            "bad_listen",
-            f"expected `server.listen` like `127.0.0.1:8470`, got `{config.server.listen[:60]}`",
-            "give an address and a port",
-        )
-    return host.strip("[]"), int(port)
-
-
-def _lint(config: Config, laws: Laws) -> Sequence[Any]:
-    groups = laws.groups
-    empty = frozenset(name for name in groups.names if not groups.members.get(name))
-    return lint(load_rules(load_rule_files(config)), laws.catalogue, groups.names, empty)
-
-
-def _secrets(config: Config, file: str) -> list[Plain]:
-    found: list[Plain] = []
-    for check in secret_names(config):
-        try:
-            check()
-        except TidegateError as fault:
-            found.append(_finding("error", file, fault))
-    return found
-
-
-def _roles(config: Config, catalogue: Catalogue, file: str) -> list[Plain]:
-    """What a connector would stumble over later, each entry with its neighbours."""
-    try:
-        connectors: Mapping[str, Connector] = make_connectors(config)
-    except TidegateError as fault:
-        return [_finding("error", file, fault)]
-    found: list[Plain] = []
-    for role in catalogue.roles.values():
-        target = catalogue.target(role.target)
-        others = tuple(r for r in catalogue.roles.values() if r.target == target.id)
-        for words in connectors[target.connector].check(target, role, others):
-            found.append(
-                {
-                    "level": "error",
-                    "file": file,
-                    "line": 0,
-                    "expected": "a role that can be opened and closed",
-                    "got": words,
-                    "help": "see docs/connectors/aws.md",
-                    "code": "bad_role",
-                }
-            )
-    return found
-
-
 def _file_groups(groups: Groups, login: str) -> frozenset[str]:
     return groups.closure(frozenset(name for name, who in groups.members.items() if login in who))
-
-
-def _finding(level: str, file: str, fault: TidegateError) -> Plain:
-    return {
-        "level": level,
-        "file": file,
-        "line": getattr(fault, "line", 0),
-        "expected": "",
-        "got": fault.message,
-        "help": fault.help,
-        "code": fault.code,
-    }

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tidegate.base.when import Instant
 
 if TYPE_CHECKING:
-    from tidegate.evidence.verify import LogReport
-    from tidegate.shell.cli.local import Account
+    from tidegate.shell.cli.local import Account, Report
 
 Plain = Mapping[str, Any]
 
@@ -81,8 +80,8 @@ class ThisMachine:
 
         return local.account_password(config, login, password)
 
-    def verify_log(self, config: Path, since: Sequence[str]) -> "LogReport":
-        """Check the whole log against remembered or witnessed checkpoints."""
+    def verify_log(self, config: Path, since: Sequence[str]) -> "Report":
+        """Check the whole log against `since` and the witness directory."""
         from tidegate.main import local
 
         return local.verify_log(config, since)

@@ -1,32 +1,33 @@
 """Putting the house together: the only place that makes adapters, the clock and the randomness."""
 
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from tidegate.base.errors import AskedWrongly, EvidenceBroken, TidegateError, WorldFailed
+from tidegate.base.errors import AskedWrongly, TidegateError
 from tidegate.base.when import Instant
-from tidegate.connectors.port import Connector
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.note import FileSigner, parse_signer
 from tidegate.flow.governing import put_in_force, start_log
 from tidegate.flow.house import House, Laws
 from tidegate.flow.proving import Witness
 from tidegate.flow.refusing import Refusals
+from tidegate.main.clouds import Clouds
 from tidegate.main.config import (
+    AwsPart,
     Config,
-    TargetPart,
+    database_path,
     load_catalogue,
     load_config,
-    load_groups,
     load_rule_files,
     secret,
 )
+from tidegate.main.groups import load_groups
+from tidegate.main.places import Place
 from tidegate.policy.rules import load_rules
 from tidegate.shell.worker import GOVERN_EVERY, WITNESS_EVERY, Chore, Worker
 from tidegate.store import Store
@@ -73,10 +74,7 @@ def read_laws(config: Config) -> Laws:
 
 def read_signer(config: Config) -> FileSigner:
     """The log's key. Raises AskedWrongly when it is missing or another log's."""
-    try:
-        signer = parse_signer(secret(config, config.evidence.key))
-    except EvidenceBroken as fault:
-        raise AskedWrongly("bad_log_key", fault.message, "restore the key made by init") from None
+    signer = parse_signer(secret(config, config.evidence.key))
     if signer.name != config.evidence.origin:
         raise AskedWrongly(
             "other_log_key",
@@ -86,36 +84,19 @@ def read_signer(config: Config) -> FileSigner:
     return signer
 
 
-def make_connectors(config: Config) -> dict[str, Connector]:
-    """Every connector the targets name. Clients are made when first used."""
-    names = sorted({target.connector for target in config.target})
-    made: dict[str, Connector] = {}
-    for name in names:
-        targets = [target for target in config.target if target.connector == name]
-        if name == "aws":
-            made[name] = _aws(config, targets)
-        elif name == "simulated":
-            from tidegate.connectors.simulated import SimulatedCloud, SimulatedConnector
-
-            made[name] = SimulatedConnector(SimulatedCloud())
-        else:
-            raise AskedWrongly(
-                "no_connector",
-                f"expected connector `aws` or `simulated`, got `{name[:40]}`",
-                "correct `connector` of the target",
-            )
-    return made
-
-
-def secret_names(config: Config) -> list[Callable[[], object]]:
-    """One check for each secret the configuration refers to; each raises what is wrong."""
-    checks: list[Callable[[], object]] = [lambda: read_signer(config)]
-    for target in config.target:
-        part = target.aws
-        if part:
-            for name in (part.access_key_id, part.secret_access_key):
-                if name:
-                    checks.append(partial(secret, config, name))
+def secret_checks(config: Config) -> list[tuple[Place, Callable[[], object]]]:
+    """One check for each secret the settings refer to, with its place; each raises what is wrong."""
+    key: Place = ("evidence", "key")
+    checks: list[tuple[Place, Callable[[], object]]] = [(key, partial(read_signer, config))]
+    for number, target in enumerate(config.target):
+        aws = target.aws or AwsPart()
+        for name, reference in (
+            ("access_key_id", aws.access_key_id),
+            ("secret_access_key", aws.secret_access_key),
+        ):
+            if reference:
+                place: Place = ("target", number, "aws", name)
+                checks.append((place, partial(secret, config, reference)))
     return checks
 
 
@@ -130,10 +111,10 @@ def open_store(config: Config, create: bool = False) -> Store:
     )
 
 
-def open_house(config: Config, *, create: bool = False) -> House:
+def open_house(config: Config, *, create: bool = False, clouds: Clouds | None = None) -> House:
     """The house without its worker: for `init`, accounts and checks on the same machine."""
     laws = read_laws(config)
-    connectors = make_connectors(config)
+    connectors = (clouds or Clouds()).connect(config)
     house = House(
         store=open_store(config, create),
         journal=ClosingJournal(config.path(config.evidence.journal)),
@@ -149,14 +130,15 @@ def open_house(config: Config, *, create: bool = False) -> House:
 def start(config_path: Path) -> Running:
     """Everything up: laws sealed as in force, worker looking."""
     config = load_config(config_path)
-    house = open_house(config)
+    clouds = Clouds()
+    watch = LawWatch(config_path, config, clouds)  # first: a change while we start is then seen
+    house = open_house(config, clouds=clouds)
     put_in_force(house, house.laws)
     refusals = Refusals()
     witness = Witness(
         directory=config.path(config.witness.directory) if config.witness.directory else None,
         url=config.witness.url,
     )
-    watch = LawWatch(config_path, config)
     chores = (
         Chore("govern", GOVERN_EVERY, lambda: watch.look(house)),
         Chore("witness", WITNESS_EVERY, lambda: witness.publish(house)),
@@ -174,8 +156,9 @@ class LawWatch:
     that could not be sealed is tried again until it is.
     """
 
-    def __init__(self, config_path: Path, config: Config) -> None:
+    def __init__(self, config_path: Path, config: Config, clouds: Clouds) -> None:
         self._path = config_path
+        self._clouds = clouds
         self._follow(config)
         self._seen = self._stamp()
         self._broken: Stamp | None = None
@@ -191,7 +174,7 @@ class LawWatch:
             self._follow(config)
             stamp = self._stamp()  # before reading: a change in between is then seen next time
             laws = read_laws(config)
-            connectors = {**make_connectors(config), **_kept(house.connectors)}
+            connectors = self._clouds.connect(config)
             changed = put_in_force(house, laws)
         except AskedWrongly as fault:
             self._broken, self.fault = stamp, fault
@@ -214,48 +197,3 @@ class LawWatch:
             for file in sorted(set(files))
             if file.exists()
         )
-
-
-def _kept(connectors: Mapping[str, Connector]) -> dict[str, Connector]:
-    """The simulated cloud lives in this process: making it anew would forget its sessions."""
-    return {name: found for name, found in connectors.items() if name == "simulated"}
-
-
-def _aws(config: Config, targets: list[TargetPart]) -> Connector:
-    try:
-        import botocore  # noqa: F401 - asked here, so that a missing extra is told in words
-    except ImportError:
-        raise WorldFailed(
-            "no_extra", "expected the `aws` extra, got none", "pip install 'tidegate[aws]'"
-        ) from None
-    from tidegate.connectors.aws import AwsConnector, AwsSettings
-    from tidegate.main.config import AwsPart
-
-    settings = {}
-    for target in targets:
-        part = target.aws or AwsPart()
-        keys = part.access_key_id and part.secret_access_key
-        settings[target.id] = AwsSettings(
-            region=part.region,
-            endpoint_url=part.endpoint_url or None,
-            access_key_id=secret(config, part.access_key_id) if keys else "",
-            secret_access_key=secret(config, part.secret_access_key) if keys else "",
-            own=tuple(part.own),
-            protect=tuple(part.protect),
-            handed=tuple(role.arn for role in target.role if role.arn),
-        )
-    locks = config.path("locks")
-    locks.mkdir(mode=0o700, exist_ok=True)
-    return AwsConnector(settings, lock_dir=locks, monotonic=time.monotonic)
-
-
-def database_path(config: Config) -> Path:
-    """The database file: relative to the configuration file, not to where one stands."""
-    scheme, _, rest = config.database.url.partition(":///")
-    if scheme == "sqlite" and rest:
-        return config.path(rest)
-    raise AskedWrongly(
-        "bad_database",
-        f"expected `sqlite:///FILE`, got `{scheme[:40]}:…`",
-        "other databases are not supported yet",
-    )

@@ -51,7 +51,8 @@ class Verdict:
     When allowed: `carrier` is the one rule that carries it, `requirement` and `max` are its own,
     `rules` is every permit that matched. Else `carrier` is empty, `requirement` None, and `rules`
     names what decided: the forbids, the rules that failed, or the ones too short; `max` is then the
-    longest those cover (`too_long`), else None. `rules` is sorted.
+    longest those cover (`too_long`), else None. `rules` is sorted. For `no_rule`, `why` goes on
+    after a `; ` with what whoever asked can do.
     """
 
     allowed: bool
@@ -89,7 +90,7 @@ def decide(rule_set: RuleSet, ask: Ask) -> Verdict:
         )
     )
     if not answer.allow:
-        return _refused(answer, ask)
+        return _refused(rule_set, answer, ask)
     if answer.errors:
         return _failed(answer)
     return _carried([rule_set.rules[rule_id] for rule_id in answer.reasons], ask)
@@ -120,15 +121,34 @@ def _carried(matching: list[Rule], ask: Ask) -> Verdict:
     )
 
 
-def _refused(answer: Answer, ask: Ask) -> Verdict:
+def _refused(rule_set: RuleSet, answer: Answer, ask: Ask) -> Verdict:
     if answer.reasons:
         names = ", ".join(f"`{rule_id}`" for rule_id in answer.reasons)
         verb = "rules {} forbid" if len(answer.reasons) > 1 else "rule {} forbids"
         return _refusal(FORBIDDEN, f"{verb.format(names)} `{ask.role}` here", answer.reasons)
     if answer.errors:
         return _failed(answer)
-    how = "an emergency on" if ask.emergency else "a request for"
-    return _refusal(NO_RULE, f"no rule permits {how} `{ask.role}` by this principal now", ())
+    what = "emergency" if ask.emergency else "request"
+    to_do = "ask who looks after this target"
+    if not ask.ticket and any(_wants_ticket(rule, ask) for rule in rule_set.rules.values()):
+        to_do = "some rules here want a ticket: add --ticket"
+    return _refusal(NO_RULE, f"no rule permits this {what} as asked; {to_do}", ())
+
+
+def _wants_ticket(rule: Rule, ask: Ask) -> bool:
+    """Whether `rule` is about who asks and what for, and cannot match without a ticket.
+
+    Rules of others must not show through: one that names any principal, group, role, target or
+    label that is not of this very ask says nothing here, wherever in the rule it is named.
+    """
+    form = rule.form
+    action = "emergency" if ask.emergency else "request"
+    if rule.effect != "permit" or not form.wants_ticket or action not in form.actions:
+        return False
+    own = {("Principal", ask.principal), ("Role", ask.role), ("Target", ask.target.id)}
+    own.update(("Group", name) for name in ask.groups)
+    own.update(("Label", label) for label in ask.target.labels)
+    return all(uid in own for uid in form.named if uid[0] != "Action")
 
 
 def _failed(answer: Answer) -> Verdict:

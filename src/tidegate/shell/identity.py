@@ -401,3 +401,17 @@ def _named(token: Token, now: Instant) -> dict[str, str]:
 
 def _fact(name: str, token: Token, data: dict[str, str]) -> Fact:
     return Fact(name=name, subject=token.principal, actor=token.principal, data=data)
+
+
+def check_account(login: str, password: str, mail: str = "", name: str = "") -> None:
+    """Refuse what `add_account` would refuse of these texts, before anything is made.
+
+    Raises:
+        AskedWrongly: a bad login, password, address or name.
+    """
+    clean_name("login", login)
+    _clean_password(password)
+    if mail.strip():
+        _clean_mail(mail)
+    if name.strip():
+        clean_text("name", name, LONGEST_NAME)

@@ -146,7 +146,8 @@ def fault_handlers(randomness: Callable[[int], bytes]) -> dict[int | type[Except
             "unhandled fault",
             reference=reference,
             method=request.method,
-            path=one_line(request.scope["path"][:200]),
+            # NB. the route's path, not the caller's: people paste tokens where an id belongs.
+            path=request.scope.get("path_template", ""),
             # NB. not `exc_info`: a renderer may show the locals of every frame, tokens among them.
             trace="".join(format_exception(fault)),
         )

@@ -103,11 +103,11 @@ def exposure_says(exposure: timedelta | None, native_deadline: bool | None) -> s
 def change_says(asked: str, in_force: str | None) -> str:
     """Whether a role is still what was asked for, by entry digests; None: it is not there now."""
     if in_force is None:
-        return "no longer in the catalogue; shown is what was asked for, and it cannot be opened"
+        return "this role has left the catalogue since; shown is what was asked for; nothing opens"
     if in_force != asked:
         return (
-            "the role has changed since; shown is what was asked for, and it cannot be opened any "
-            "more: ask again"
+            "this role has changed since; shown is what was asked for; nothing opens while the "
+            "catalogue says otherwise"
         )
     return ""
 

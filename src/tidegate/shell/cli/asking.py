@@ -4,13 +4,13 @@ from typing import Any
 
 import click
 
-from tidegate.base.errors import AskedWrongly
+from tidegate.base.errors import AskedWrongly, NotAllowed
 from tidegate.base.when import parse_duration, parse_instant, whole_seconds, wire
 from tidegate.shell.cli.answer import Answer
 from tidegate.shell.cli.client import Server
 from tidegate.shell.cli.command import Desk, tool
 from tidegate.shell.cli.exits import Exit
-from tidegate.shell.cli.printing import table
+from tidegate.shell.cli.printing import Saving, shortest, table
 from tidegate.shell.cli.showing import (
     preview_lines,
     request_lines,
@@ -22,6 +22,21 @@ from tidegate.shell.cli.waiting import wait_for_access
 REQUEST_STATES = ("pending", "approved", "denied", "refused", "withdrawn", "lapsed")
 MOST_LISTED = 200  # the server's own bound
 NOT_GIVEN = frozenset({"denied", "refused", "withdrawn", "lapsed"})
+
+# What a narrow terminal goes without. In one's own list WHO is always oneself.
+_MINE: tuple[Saving, ...] = (("REASON", None), ("WHO", None), ("ROLES", shortest), ("FOR", None))
+_OTHERS: tuple[Saving, ...] = (
+    ("REASON", None),
+    ("ROLES", shortest),
+    ("FOR", None),
+    ("WHO", shortest),
+)
+# What to do after a refusal whose own words do not say it.
+_AFTER = {
+    "too_long": "ask for no longer than that",
+    "forbidden": "ask who looks after this target",
+    "rule_error": "tell who writes the rules: `tidegate check` says what is wrong with them",
+}
 
 
 @tool(
@@ -80,6 +95,8 @@ def request(desk: Desk, edit: str, wait: bool, timeout: str, preview: bool, **as
     if wait and filed.text("state") not in NOT_GIVEN:
         return wait_for_access(desk, server, filed, patience)
     desk.answer(filed.plain, request_lines(filed, desk.paint))
+    if filed.text("state") == "refused":
+        desk.complain(_refusal(filed))
     return Exit.NOT_ALLOWED if filed.text("state") in NOT_GIVEN else Exit.OK
 
 
@@ -119,7 +136,8 @@ def requests(
         "waiting": "no requests wait for you",
         "all": "no requests to see",
     }
-    lines = table(("REQUEST", "STATE", "WHO", "ROLES", "FOR", "REASON"), rows, desk.width())
+    heads = ("REQUEST", "STATE", "WHO", "ROLES", "FOR", "REASON")
+    lines = table(heads, rows, desk.width(), _MINE if view == "mine" else _OTHERS)
     desk.answer(answer.plain, lines if rows else [empty[view]])
     if after := answer.text("next_before"):
         desk.tell(f"there may be more: the same with --before {after}")
@@ -178,6 +196,16 @@ def _edited(server: Server, id: str, asked: dict[str, Any]) -> dict[str, Any]:
     elif start := before.plain.get("start"):
         body["start"] = start
     return body
+
+
+def _refusal(filed: Answer) -> NotAllowed:
+    """The refusal by the rules of a request that was filed, as an error."""
+    code = filed.text("code") or "refused"
+    what, to_do = filed.text("why") or filed.text("says"), ""
+    if code == "no_rule":
+        what, _, to_do = what.partition("; ")
+    to_do = to_do or _AFTER.get(code, f"see `tidegate trace {filed.text('id')}`")
+    return NotAllowed(code, what, to_do)
 
 
 def _previewed(desk: Desk, answer: Answer) -> Exit:

@@ -50,7 +50,7 @@ class Desk:
         try:
             client = read_client(str(self.home), self.environment)
         except Stop as stop:
-            raise stopped(stop, AskedWrongly, "no_server", "run `tidegate login`") from None
+            raise stopped(stop, AskedWrongly, "no_server", "run: tidegate login ADDRESS") from None
         return client.server, client.token
 
     def server(self) -> Server:
@@ -106,7 +106,10 @@ class Desk:
         return click.style(text, fg=colour) if colour and wanted and stream.isatty() else text
 
     def width(self) -> int | None:
-        """How wide stdout is, or None when it is no terminal: then nothing is ever cut."""
+        """How wide lines may be: COLUMNS, else the terminal's width. None: nothing is ever cut."""
+        wanted = self.environment.get("COLUMNS", "")
+        if wanted.isascii() and wanted.isdigit() and int(wanted[:6]) > 0:
+            return int(wanted[:6])
         if not sys.stdout.isatty():
             return None
         with suppress(OSError, ValueError):

@@ -1,16 +1,19 @@
 """Text for a terminal: nothing a server sent can move the cursor, and columns line up.
 
 One renderer for terminals and pipes alike, so that what a script sees is what a person sees; only
-colour and the width of the last column differ.
+colour and what fits the width differ.
 """
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from tidegate.base.text import is_hidden
 
 GAP = "  "
 LEAST_COLUMN = 12  # a column cut shorter than this says nothing
+
+# How a table may shrink: a heading with what becomes of its cells; None drops the column.
+Saving = tuple[str, Callable[[str], str] | None]
 
 COLOURS = {
     "open": "green",
@@ -40,22 +43,51 @@ def clean(text: str) -> str:
 
 
 def table(
-    heads: Sequence[str], rows: Iterable[Sequence[str]], width: int | None = None
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    width: int | None = None,
+    savings: Sequence[Saving] = (),
 ) -> list[str]:
-    """Aligned lines, cells cleaned; with a `width` the last column is cut to fit it."""
+    """Aligned lines, cells cleaned; with a `width` none is wider.
+
+    What does not fit is saved in the order of `savings`, as far as needed. The last column is cut
+    to the room left, which counts as enough from LEAST_COLUMN on.
+    """
     cells = [list(heads), *([clean(cell) for cell in row] for row in rows)]
-    widths = [max(cells_of(row[at]) for row in cells) for at in range(len(heads) - 1)]
-    room = None
-    if width is not None:
-        room = max(LEAST_COLUMN, width - sum(widths) - len(GAP) * len(widths))
-    lines = []
-    for row in cells:
-        last = cut(row[-1], room) if room else row[-1]
-        padded = [
-            cell + " " * (size - cells_of(cell)) for cell, size in zip(row, widths, strict=False)
+    if width is None:
+        return [_line(row, _widths(cells)) for row in cells]
+    for head, shorter in savings:
+        if _least(cells) <= width:
+            break
+        at = cells[0].index(head)
+        cells = [
+            row[:at] + ([] if shorter is None else [shorter(row[at])]) + row[at + 1 :]
+            for row in cells
         ]
-        lines.append(GAP.join([*padded, last]).rstrip())
-    return lines
+    sizes = _widths(cells)
+    room = max(1, width - sum(sizes[:-1]) - len(GAP) * (len(sizes) - 1))
+    shown = ([*row[:-1], cut(row[-1], room)] for row in cells)
+    return [cut(_line(row, sizes), max(1, width)) for row in shown]
+
+
+def _widths(cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max(cells_of(row[at]) for row in cells) for at in range(len(cells[0]))]
+
+
+def _least(cells: Sequence[Sequence[str]]) -> int:
+    """The least width at which no cell but the last of a row is cut, and that one tolerably."""
+    *sizes, last = _widths(cells)
+    return sum(sizes) + len(GAP) * len(sizes) + min(last, LEAST_COLUMN)
+
+
+def _line(row: Sequence[str], sizes: Sequence[int]) -> str:
+    padded = [cell + " " * (size - cells_of(cell)) for cell, size in zip(row, sizes, strict=True)]
+    return GAP.join(padded).rstrip()
+
+
+def shortest(text: str) -> str:
+    """`text` in the least a column may be cut to."""
+    return cut(text, LEAST_COLUMN)
 
 
 def fields(pairs: Iterable[tuple[str, str]]) -> list[str]:
@@ -91,6 +123,11 @@ def moment(text: str) -> str:
     """An instant of the wire to the second, for reading; other texts as they are."""
     whole, dot, _ = text.partition(".")
     return f"{whole}Z" if dot and text.endswith("Z") else text
+
+
+def time_of_day(text: str) -> str:
+    """An instant of the wire without its date; other texts as they are."""
+    return text.partition("T")[2] or text
 
 
 def span(seconds: int) -> str:

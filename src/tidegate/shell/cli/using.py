@@ -10,7 +10,14 @@ from tidegate.shell.cli.answer import Answer
 from tidegate.shell.cli.client import Server
 from tidegate.shell.cli.command import Desk, Tool, stopped, tool
 from tidegate.shell.cli.exits import Exit
-from tidegate.shell.cli.printing import fields, moment, table
+from tidegate.shell.cli.printing import (
+    Saving,
+    fields,
+    moment,
+    shortest,
+    table,
+    time_of_day,
+)
 from tidegate.shell.cli.showing import grant_lines, grant_row
 
 if TYPE_CHECKING:
@@ -19,6 +26,15 @@ if TYPE_CHECKING:
 GRANT_STATES = ("ready", "intended", "open", "closing", "removed", "gone", "failed")
 TOKEN_BYTES = 32  # of the loopback endpoint's path and token: 256 bits are not guessed
 _GRANT = click.argument("grant", metavar="GRANT")
+
+# What a narrow terminal goes without: how much is left says more than when it ends.
+_SAVINGS: tuple[Saving, ...] = (
+    ("SAYS", None),
+    ("ENDS", time_of_day),
+    ("ENDS", None),
+    ("ROLE", shortest),
+    ("LEFT", None),
+)
 
 
 class RunTool(Tool):
@@ -57,8 +73,9 @@ def grants(
     view = "all" if every else "mine"
     asked = {"view": view, "state": state, "role": role, "before": before}
     answer = server.get("api", "grants", query=asked)
-    rows = [grant_row(item) for item in answer.parts("grants")]
-    lines = table(("GRANT", "STATE", "ROLE", "ENDS", "LEFT", "SAYS"), rows, desk.width())
+    rows = [_row(item) for item in answer.parts("grants")]
+    heads = ("GRANT", "STATE", "ROLE", "ENDS", "LEFT", "SAYS")
+    lines = table(heads, rows, desk.width(), _SAVINGS)
     empty = "no grants to see" if every else "you have no grants; ask with `tidegate request`"
     desk.answer(answer.plain, lines if rows else [empty])
     if after := answer.text("next_before"):
@@ -117,10 +134,12 @@ def credentials(desk: Desk, grant: str, env_export: bool) -> None:
     import json
 
     from tidegate_credentials import answer
-    from tidegate_credentials.cache import Stop
+    from tidegate_credentials.cache import Stop, is_id
 
-    name = _resolved(desk, grant) if grant.startswith("rq_") else grant
+    name = grant
     try:
+        if grant.startswith("rq_") or (is_id(grant) and not _cached(desk, grant)):
+            name = _usable(desk, grant)
         keys = Answer(json.loads(answer([name], desk.environment, _seconds(desk))))
     except Stop as stop:
         if stop.code == Exit.ASKED_WRONGLY:
@@ -240,7 +259,7 @@ def _with_keys(desk: Desk, grant: str, command: tuple[str, ...], env: bool) -> i
     def token() -> str:
         return urlsafe_b64encode(desk.local.randomness(TOKEN_BYTES)).decode().rstrip("=")
 
-    with Endpoint(_holding(desk, _resolved(desk, grant)), token) as endpoint:
+    with Endpoint(_holding(desk, _usable(desk, grant)), token) as endpoint:
         return run_with(endpoint, command, desk.environment, mode=mode)
 
 
@@ -261,11 +280,34 @@ def _holding(desk: Desk, grant: str) -> "Holding":
     return Holding(grant=grant, fetch=fetch, look=look, clock=desk.local.clock)
 
 
-def _resolved(desk: Desk, grant: str) -> str:
-    """The grant's own id: a request id stands for its one grant."""
-    if grant.startswith("gr_"):
-        return grant
-    return desk.server().get("api", "grants", grant).exact("id")
+def _row(grant: Answer) -> tuple[str, ...]:
+    """The cells of a grant in a list. Nothing is left of one that is not open."""
+    *cells, left, says = grant_row(grant)
+    return (*cells, left if grant.text("state") == "open" else "-", says)
+
+
+def _usable(desk: Desk, grant: str) -> str:
+    """The grant's own id (a request id stands for its one grant), if it can give AWS keys.
+
+    Raises:
+        NotAllowed: its connector gives none; told before a session is minted for nothing.
+    """
+    from tidegate.broker.material import check_connector
+
+    server = desk.server()
+    found = server.get("api", "grants", grant)
+    asked = server.get("api", "requests", found.exact("request"))
+    for item in asked.some("items"):
+        if item.text("role") == found.text("role"):
+            check_connector(found.text("id"), item.text("role"), item.text("connector"))
+    return found.exact("id")
+
+
+def _cached(desk: Desk, grant: str) -> bool:
+    """Whether keys of `grant` are at hand here: then the server need not be reached."""
+    from tidegate_credentials.cache import open_cache, read_entry
+
+    return read_entry(open_cache(str(desk.home)), desk.address()[0], grant) is not None
 
 
 def _seconds(desk: Desk) -> float:
