@@ -24,7 +24,7 @@ from tidegate.grant import Grant, GrantState
 from tidegate.policy.rules import load_rules
 from tidegate.request import Request
 from tidegate.shell.worker import Worker
-from tidegate.store import Store
+from tidegate.store import Account, Store
 
 START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)  # a Monday morning
 ORIGIN = "test.tidegate.invalid/log"
@@ -41,7 +41,7 @@ permit (principal in Group::"sre", action == Action::"request", resource in Targ
 """
 GROUPS = Groups(
     members={
-        "sre": ("ana", "eve"),
+        "sre": ("ana", "eve", "late"),
         "leads": ("bo", "cy", "ana"),
         "tidegate-operators": ("op",),
         "tidegate-auditors": ("audit",),
@@ -121,7 +121,10 @@ class World:
         self._up(create=True)
         start_log(self.house, ORIGIN, self.signer.verifier().text())
         for login in LOGINS:
-            record(self.house, LOCAL, login, self.clock(), name=login, mail=f"{login}@x.invalid")
+            mail = f"{login}@x.invalid"
+            made = record(self.house, LOCAL, login, self.clock(), name=login, mail=mail)
+            account = Account(login=login, principal=made.id, password_hash="none fits")
+            self.house.store.put_account(account)
         put_in_force(self.house, self.laws)
 
     def _up(self, create: bool = False) -> None:
@@ -162,9 +165,9 @@ class World:
 
     def who(self, login: str) -> Actor:
         """Somebody, as known now."""
-        found = self.house.store.principal_by(LOCAL, login)
+        found = self.house.store.account(login)
         assert found is not None
-        return actor(self.house, found.id)
+        return actor(self.house, found.principal)
 
     def ask(self, login: str = "ana", role: str = "prod/admin", **more: object) -> Request:
         """A request with sensible terms."""

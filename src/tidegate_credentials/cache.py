@@ -228,5 +228,7 @@ def read_json(path: str) -> dict[str, object] | None:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise Stop(f"expected a JSON object in `{path}`; write it anew with: tidegate login ADDRESS")
+        raise Stop(
+            f"expected a JSON object in `{path}`; write it anew with: tidegate login ADDRESS"
+        )
     return content

@@ -178,3 +178,26 @@ def test_garbage_is_refused_in_words(leaf: bytes) -> None:
     """Any bytes give an event or EvidenceBroken, never another error."""
     with pytest.raises(EvidenceBroken):
         read_event(leaf)
+
+
+def test_older_version_becomes_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that moved on to version 2 seals version 2, and version 1 still reads as it was."""
+    from tidegate.evidence import events, fields
+
+    old = next(leaf for leaf in GOLDEN.read_bytes().splitlines() if b'"request.denied"' in leaf)
+    newer = {**events.EVENTS["request.denied"], "more": "text"}
+    monkeypatch.setattr(events, "EVENTS", {**events.EVENTS, "request.denied": newer})
+    earlier = {("request.denied", 1): {"request": "text", "vote": "text", "at": "instant"}}
+    monkeypatch.setattr(events, "EARLIER", earlier)
+    monkeypatch.setattr(events, "LATEST", {"request.denied": 2})
+    fields.plan.cache_clear()
+    try:
+        data = {"request": "rq", "vote": "vt", "at": "2026-11-22T07:00:00.000Z", "more": "x"}
+        made = Fact(name="request.denied", subject="rq", actor="pr", data=data)
+        (sealed,) = seal([made], first_idx=0, at=START, heads={})
+        assert (read_event(sealed.data).v, read_event(sealed.data).fact.v) == (2, 2)
+        assert (read_event(old).v, read_event(old).fact.v) == (1, 1)
+        with pytest.raises(EvidenceBroken):
+            read_event(sealed.data.replace(b'"v":2', b'"v":3'))
+    finally:
+        fields.plan.cache_clear()

@@ -58,7 +58,8 @@ OF_SRE = 'action == Action::"request", resource in Target::"aws-prod"'
 
 def only(who: str, what: str = OF_SRE) -> str:
     """A permit for `who` that wants a ticket."""
-    return f'@id("a") @max("2h") @approve("none")\npermit ({who}, {what}) when {{ context has ticket }};'
+    head = '@id("a") @max("2h") @approve("none")'
+    return f"{head}\npermit ({who}, {what}) when {{ {TICKET} }};"
 
 
 @pytest.mark.parametrize(

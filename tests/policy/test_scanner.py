@@ -34,6 +34,15 @@ def test_open_string_is_told_where_it_opens() -> None:
     assert (only.fault, only.line) == ("open_string", 2)
 
 
+def test_missing_quote_is_told_at_the_last_string() -> None:
+    """A missing quote turns strings around; told is where the first one runs over a line's end."""
+    text = '@id("a") @max("2h) @approve("none")\npermit (x in "y");\n\n@id("b") z;\n'
+    (only,) = split_statements(f"// first\n{text}")
+    assert (only.fault, only.line) == ("open_string", 2)
+    last = list(split_statements(f'a "\n";\n{text}'))[-1]
+    assert (last.fault, last.line) == ("open_string", 3)
+
+
 def test_what_would_end_the_process_never_reaches_the_engine() -> None:
     """Depth, chains and length are bounded before the native parser recurses into them."""
     for text, fault in (

@@ -18,7 +18,7 @@ def failed_signins(api: Api) -> list[tuple[str, int]]:
     api.world.refusals.flush(api.world.house)
     events = [read_event(leaf) for _, leaf in api.world.house.store.events(SYSTEM)]
     return [
-        (str(e.data["source"]), int(str(e.data["count"])))
+        (str(api.world.house.store.text(str(e.data["source"]))), int(str(e.data["count"])))
         for e in events
         if e.name == "signin.failed_many"
     ]

@@ -126,7 +126,12 @@ def lifecycle(store: Store, number: int) -> Grant:
     step = end(grant, held, EndReason.DONE, grant.principal, NOW)
     store.commit(step)
     back = ReadBack(
-        cloud_at=NOW, detail={}, acted_at=NOW, derived=timedelta(0), settling=timedelta(0)
+        cloud_at=NOW,
+        detail={},
+        acted_at=NOW,
+        derived=timedelta(0),
+        settling=timedelta(0),
+        native_deadline=True,
     )
     step = removed(only(step, Grant), back, NOW)
     store.commit(step)

@@ -35,7 +35,14 @@ def waiting(store, number, *, until=GrantState.READY):
     grant = only(step, Grant)
     if until is GrantState.CLOSING:
         return grant
-    back = ReadBack(cloud_at=NOW, detail={}, acted_at=NOW, derived=HOUR, settling=timedelta(0))
+    back = ReadBack(
+        cloud_at=NOW,
+        detail={},
+        acted_at=NOW,
+        derived=HOUR,
+        settling=timedelta(0),
+        native_deadline=True,
+    )
     step = removed(grant, back, NOW)
     store.commit(step)
     return only(step, Grant)

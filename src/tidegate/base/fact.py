@@ -22,13 +22,15 @@ class Fact:
     `name` is one of `evidence.events.EVENTS`; `subject` is the chain it joins (a request id, a
     principal id, `rules`, `catalogue` or `system`); `actor` is a principal id or `system`. `data`
     holds only what the event's schema lists, ready for canonical bytes, and everything needed to
-    rebuild the rows it changes.
+    rebuild the rows it changes. `v` is the version of the name that `data` follows: `evolve`
+    functions read it where versions differ.
     """
 
     name: str
     subject: str
     actor: str
     data: Data
+    v: int = 1
 
 
 class Thing(Protocol):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tidegate.base.canonical import Json
 from tidegate.base.fact import Fact
 
-VERSION = 1
+VERSION = 1  # of every name that LATEST does not list
 LONGEST_FACT_TEXT = 4_000  # characters: room for a cloud's error message, not for a document
 LONGEST_LEAF = 65_535  # bytes: C2SP tlog-tiles entry bundles carry lengths in 16 bits
 DEEPEST = 8  # lists and maps inside each other: more is an attack on whoever walks them
@@ -139,8 +139,14 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
     "rules.activated": {"digest": "digest", "before": "digest?", "at": "instant"},
     "catalogue.activated": {"digest": "digest", "before": "digest?", "at": "instant"},
     "log.started": {"origin": "text", "key": "text", "at": "instant"},
-    "log.key_changed": {"before": "text", "after": "text", "signature": "text", "at": "instant"},
-    "signin.failed_many": {"source": "text", "count": "int", "minute": "instant"},
+    "log.key_changed": {
+        "before": "text",
+        "after": "text",
+        "before_signature": "text",
+        "after_signature": "text",
+        "at": "instant",
+    },
+    "signin.failed_many": {"source": "personal", "count": "int", "minute": "instant"},
     "cut.restored": {"target": "text", "role": "text", "grants": "list", "at": "instant"},
     "journal.sealed": {
         "grant": "text",
@@ -152,6 +158,21 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
     # The principal's chain, too. Names are added at the end: the golden events stay as they are.
     "account.password_set": {"principal": "text", "by": "text", "at": "instant"},
 }
+
+
+# A name whose fields or meaning changed: its newest version here, its older ones in EARLIER.
+LATEST: Mapping[str, int] = {}
+EARLIER: Mapping[tuple[str, int], Mapping[str, str]] = {}
+
+
+def latest(name: str) -> int:
+    """The version in which `name` is sealed today."""
+    return LATEST.get(name, VERSION)
+
+
+def fields_of(name: str, v: int) -> Mapping[str, str] | None:
+    """The fields of version `v` of `name`, today's or an older one; None when there is no such."""
+    return EVENTS.get(name) if v == latest(name) else EARLIER.get((name, v))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,4 +192,6 @@ class Event:
     @property
     def fact(self) -> Fact:
         """The fact it seals: what the rows are rebuilt from."""
-        return Fact(name=self.name, subject=self.subject, actor=self.actor, data=self.data)
+        return Fact(
+            name=self.name, subject=self.subject, actor=self.actor, data=self.data, v=self.v
+        )

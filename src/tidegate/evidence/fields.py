@@ -8,11 +8,11 @@ hot path of the commit writer: plain functions, compiled once per event name int
 import re
 from collections.abc import Callable
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from tidegate.base.canonical import SAFE_INTEGER
-from tidegate.evidence.events import DEEPEST, EVENTS, LONGEST_FACT_TEXT, VERSION
+from tidegate.evidence.events import DEEPEST, LONGEST_FACT_TEXT, fields_of
 
 Fits = Callable[[Any], bool]
 Plan = tuple[tuple[str, Fits], ...]
@@ -23,15 +23,13 @@ _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII).fullmatch
 _KEY = re.compile(r"[a-z][a-z0-9_]*", re.ASCII).fullmatch
 
 
-@cache
+@lru_cache(maxsize=1024)  # versions are read from evidence that may be forged
 def plan(v: int, name: str) -> Plan | None:
-    """The fields of version `v` of event `name` with their checks; None when there is no such.
-
-    NB. call it with names out of EVENTS or a bounded input only: answers are kept for ever.
-    """
-    if v != VERSION or name not in EVENTS:
+    """The fields of version `v` of event `name` with their checks; None when there is no such."""
+    fields = fields_of(name, v)
+    if fields is None:
         return None
-    return tuple((field, _fits(kind)) for field, kind in EVENTS[name].items())
+    return tuple((field, _fits(kind)) for field, kind in fields.items())
 
 
 def fits(fields: Plan, data: Any) -> bool:
@@ -44,14 +42,14 @@ def fits(fields: Plan, data: Any) -> bool:
     return True
 
 
-def misfit(name: str, data: Any) -> tuple[str, str, str]:
+def misfit(name: str, v: int, data: Any) -> tuple[str, str, str]:
     """What is wrong with `data` that `fits` refused: (what, expected, got).
 
     Never shows a value of a field: what was put there by mistake may be a secret.
     """
     if type(data) is not dict:
         return f"data of `{name}`", "a map", type(data).__name__
-    schema = EVENTS[name]
+    schema = fields_of(name, v) or {}
     wrong = sorted(str(field) for field in schema.keys() ^ data.keys())
     if wrong:
         field = wrong[0]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tidegate.base.errors import EvidenceBroken
-from tidegate.evidence.events import EVENTS, Event
+from tidegate.evidence.events import Event, fields_of
 
 # What a grant is after an event of its own; the others leave it as it is.
 STATES: Mapping[str, str] = {
@@ -116,7 +116,7 @@ def as_of(life: Life, size: int) -> str:
 
 def commitments(event: Event) -> Iterator[tuple[str, str]]:
     """Each (field, commitment) to a personal text in `event`."""
-    for field, kind in EVENTS[event.name].items():
+    for field, kind in (fields_of(event.name, event.v) or {}).items():
         value = event.data[field]
         if kind.startswith("personal") and isinstance(value, str):
             yield field, value

@@ -14,7 +14,7 @@ import orjson
 from tidegate.base.errors import EvidenceBroken
 from tidegate.base.fact import Fact
 from tidegate.base.when import Instant, wire
-from tidegate.evidence.events import EVENTS, LONGEST_LEAF, VERSION, Event
+from tidegate.evidence.events import EVENTS, LONGEST_LEAF, Event, latest
 from tidegate.evidence.fields import Fits, fits, is_count, is_hash, is_instant, misfit, plan
 from tidegate.evidence.merkle import leaf_hash
 
@@ -69,7 +69,7 @@ def seal(
         try:
             leaf = _dumps(
                 {
-                    "v": VERSION,
+                    "v": latest(fact.name),
                     "idx": idx,
                     "at": sealed_at,
                     "name": fact.name,
@@ -133,20 +133,20 @@ def read_leaf(leaf: bytes) -> dict[str, Any]:
         raise EvidenceBroken(
             "unknown_event",
             "event",
-            f"a name of version {VERSION}",
+            "a known name in a known version",
             f"`{name[:80]}` of version {value['v']}",
         )
     if not fits(fields, value["data"]):
-        raise EvidenceBroken("bad_data", *misfit(name, value["data"]))
+        raise EvidenceBroken("bad_data", *misfit(name, value["v"], value["data"]))
     return value
 
 
 def _check_fact(fact: Fact, seq: int, prev: str) -> None:
     if fact.name not in EVENTS:
         raise RuntimeError(f"`{fact.name}` is not an event")
-    fields = plan(VERSION, fact.name)
+    fields = plan(latest(fact.name), fact.name)
     if fields is None or not fits(fields, fact.data):
-        what, expected, got = misfit(fact.name, fact.data)
+        what, expected, got = misfit(fact.name, latest(fact.name), fact.data)
         raise RuntimeError(f"{what}: expected {expected}, got {got}")
     if not (_is_name(fact.subject) and _is_name(fact.actor)):
         raise RuntimeError(f"{fact.name} needs a subject and an actor of bounded length")

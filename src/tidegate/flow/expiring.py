@@ -181,10 +181,13 @@ def mend_cuts(house: House) -> list[str]:
     # By native role, not by catalogue entry: two entries may hand out one role, and looking after
     # the denies of one alone would prune those of the other.
     by_role: dict[tuple[str, str, str], tuple[Hold, dict[str, Instant]]] = {}
+    seen_cut: set[str] = set()
     for grant in house.store.cuts_in_force(now - CLOCKS_MAY_DIFFER):
         hold = hold_of(house, grant)
         role = (hold.key.connector, hold.key.account, hold.key.native_role)
         by_role.setdefault(role, (hold, {}))[1][grant.id] = hold.ends_at
+        if grant.removed_at is not None:
+            seen_cut.add(grant.id)
     restored: list[str] = []
     for hold, cuts in by_role.values():
         try:
@@ -192,9 +195,11 @@ def mend_cuts(house: House) -> list[str]:
         except TidegateError as fault:  # one role's trouble must not keep the others open
             log.warning("cuts could not be looked after", role=hold.role.id, code=fault.code)
             continue
-        if back:
-            restored.extend(back)
-            house.store.commit(Step((), (_restored(hold, back, now),)))
+        # NB. a cut that was never read back was not removed by anybody: it is only written early.
+        taken_away = tuple(grant for grant in back if grant in seen_cut)
+        if taken_away:
+            restored.extend(taken_away)
+            house.store.commit(Step((), (_restored(hold, taken_away, now),)))
     return restored
 
 

@@ -17,7 +17,9 @@ from tidegate.catalogue import (
 )
 from tidegate.flow.house import Actor, Groups, House
 
-LOCAL = "local"  # the issuer of accounts made by `tidegate init`
+# The issuer of accounts made here. Their subject is random and stands in the log; the login, which
+# is somebody's name, does not: it is in the table of accounts, and can be erased.
+LOCAL = "local"
 FROM_FILE = "file"  # the source of memberships read from the groups file
 
 
@@ -100,10 +102,10 @@ def join_groups(house: House, groups: Groups, now: Instant) -> int:
     Logins without an account are passed over: `tidegate check` warns about them.
     """
     wanted = {
-        (principal.id, group)
+        (account.principal, group)
         for group, logins in groups.members.items()
         for login in logins
-        if (principal := house.store.principal_by(LOCAL, login))
+        if (account := house.store.account(login))
     }
     known = {
         (m.principal, m.group): m
@@ -134,12 +136,12 @@ def join_groups(house: House, groups: Groups, now: Instant) -> int:
 
 
 def shown_name(house: House, principal_id: str) -> str:
-    """What people call a principal: the name, the subject, or the id when all is erased."""
+    """What people call a principal: the name, the login, or the id when all is erased."""
     if principal_id == "system":
         return "tidegate"
     principal = house.store.principal(principal_id)
     name = house.store.text(principal.name) if principal.name else None
-    return name or principal.subject
+    return name or house.store.login_of(principal_id) or principal_id
 
 
 def _same_texts(house: House, principal: Principal, texts: Mapping[str, str]) -> bool:

@@ -6,6 +6,7 @@ import threading
 
 from tidegate.base.errors import TidegateError
 from tidegate.base.fact import SYSTEM, Data, Fact, Step
+from tidegate.base.personal import Personal
 from tidegate.base.when import Instant, from_ms, to_ms, wire
 from tidegate.flow.house import House
 
@@ -67,8 +68,9 @@ class Refusals:
                 _seal(house, "command.refused_many", principal, principal, data)
                 made += 1
         for (source, minute), count in failed.items():
-            data = {"source": source, "count": count, "minute": wire(minute)}
-            _seal(house, "signin.failed_many", SYSTEM, SYSTEM, data)
+            address = house.personal(source)  # whose it is may be found out: erasable
+            data = {"source": address.commitment, "count": count, "minute": wire(minute)}
+            _seal(house, "signin.failed_many", SYSTEM, SYSTEM, data, address)
             made += 1
         return made
 
@@ -78,5 +80,6 @@ def minute_of(at: Instant) -> Instant:
     return from_ms(to_ms(at) // 60_000 * 60_000)
 
 
-def _seal(house: House, name: str, subject: str, actor: str, data: Data) -> None:
-    house.store.commit(Step((), (Fact(name=name, subject=subject, actor=actor, data=data),)))
+def _seal(house: House, name: str, subject: str, actor: str, data: Data, *texts: Personal) -> None:
+    fact = Fact(name=name, subject=subject, actor=actor, data=data)
+    house.store.commit(Step((), (fact,), texts))

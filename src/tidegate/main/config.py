@@ -340,8 +340,7 @@ def _convert(plain: dict[str, Any], faults: Faults) -> Config:
         except msgspec.ValidationError as fault:
             what, _, where = str(fault).partition(" - at `$")
             place: Place = tuple(
-                name or int(index)
-                for name, index in re.findall(r"\.([A-Za-z_]+)|\[(\d+)\]", where)
+                name or int(index) for name, index in re.findall(r"\.([A-Za-z_]+)|\[(\d+)\]", where)
             )
             place = _mend(plain, place, what)
             name = ".".join(str(key) for key in place if not isinstance(key, int))

@@ -44,7 +44,9 @@ def read_groups(config: Config) -> tuple[Groups, Places]:
     members: dict[str, tuple[str, ...]] = {}
     within: dict[str, tuple[str, ...]] = {}
     if not isinstance(found, dict):
-        faults.note(("group",), "groups_value", "expected `[group.NAME]` tables, got a value", _HELP)
+        faults.note(
+            ("group",), "groups_value", "expected `[group.NAME]` tables, got a value", _HELP
+        )
         found = {}
     for name, body in found.items():
         at: Place = ("group", name)

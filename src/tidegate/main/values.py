@@ -46,9 +46,9 @@ def listen_address(text: str, *, remote: bool) -> tuple[str, int]:
 
 
 def database_file(url: str) -> str:
-    """The file of `sqlite:///FILE`. Raises AskedWrongly `bad_database`; no more than a scheme shows.
+    """The file of `sqlite:///FILE`. Raises AskedWrongly `bad_database`.
 
-    Whoever tries another database puts its password into the URL.
+    Of anything else only the scheme is shown: other databases have a password in their URL.
     """
     scheme, _, rest = url.partition(":///")
     if scheme == "sqlite" and rest:

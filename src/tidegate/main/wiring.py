@@ -85,7 +85,7 @@ def read_signer(config: Config) -> FileSigner:
 
 
 def secret_checks(config: Config) -> list[tuple[Place, Callable[[], object]]]:
-    """One check for each secret the settings refer to, with its place; each raises what is wrong."""
+    """One check for each secret the settings refer to, with its place. Each raises AskedWrongly."""
     key: Place = ("evidence", "key")
     checks: list[tuple[Place, Callable[[], object]]] = [(key, partial(read_signer, config))]
     for number, target in enumerate(config.target):
@@ -167,7 +167,10 @@ class LawWatch:
     def look(self, house: House) -> list[str]:
         """Names of what changed. Raises what is wrong: broken files once, the world each time."""
         stamp = self._stamp()
-        if stamp in (self._seen, self._broken):
+        if stamp == self._broken:
+            return []
+        if stamp == self._seen and (self.fault is None or self._broken is not None):
+            self._broken, self.fault = None, None  # mended by putting back what was there
             return []
         try:
             config = load_config(self._path)
@@ -180,7 +183,7 @@ class LawWatch:
             self._broken, self.fault = stamp, fault
             raise
         except TidegateError as fault:
-            self.fault = fault
+            self._broken, self.fault = None, fault
             raise
         house.connectors = connectors
         self._seen, self._broken, self.fault = stamp, None, None

@@ -54,10 +54,14 @@ def split_statements(text: str) -> Iterator[Statement]:
 
     A last statement without `;`, an open string, and one too long or deep to parse safely come with
     a `fault`. Everything that is not blank or comment is in exactly one statement.
+
+    A quote that is missing turns code and strings around, so that the string left open at the end
+    is another one. The `line` told is then that of the first string there that spans a line break:
+    few are meant to.
     """
     start, depth, deepest, steps = -1, 0, 0, 0
     line, at_line = 1, 0
-    open_quote = -1
+    open_quote = spanning = -1
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup
         if start < 0:
@@ -72,12 +76,14 @@ def split_statements(text: str) -> Iterator[Statement]:
             depth = max(0, depth - 1)
         elif kind == "quote" and open_quote < 0:
             open_quote = match.start()
+        elif kind == "string" and spanning < 0 and "\n" in match[0]:
+            spanning = match.start()
         steps += kind in ("open", "step")
         if kind == "end" and open_quote < 0:
             yield _statement(text[start : match.end()], line, deepest, steps)
-            start, depth, deepest, steps = -1, 0, 0, 0
+            start, depth, deepest, steps, spanning = -1, 0, 0, 0, -1
     if open_quote >= 0:
-        line += text.count("\n", at_line, open_quote)
+        line += text.count("\n", at_line, spanning if spanning >= 0 else open_quote)
         yield Statement(
             text=text[start:], line=line, fault="open_string", got="the end of the file"
         )

@@ -28,6 +28,7 @@ from tidegate.flow.house import Actor, House
 from tidegate.flow.people import LOCAL, actor, join_groups, record
 from tidegate.store import Account, Token
 
+SUBJECT_BYTES = 16  # of a local principal: never the same twice, and nobody's name
 TOKEN_LIFE = timedelta(hours=12)  # a long working day; a token found the day after opens nothing
 TOKEN_BYTES = 32
 MOST_LIVE_TOKENS = 32  # of one principal: every machine they work from, and some forgotten ones
@@ -250,7 +251,7 @@ def add_account(
     mail = _clean_mail(mail) if mail.strip() else ""
     hashed = _hash(house, _clean_password(password))
     now = house.now()
-    made = record(house, LOCAL, login, now, name=name, mail=mail)
+    made = record(house, LOCAL, house.randomness(SUBJECT_BYTES).hex(), now, name=name, mail=mail)
     house.store.put_account(Account(login=login, principal=made.id, password_hash=hashed))
     join_groups(house, house.laws.groups, now)
     return made

@@ -226,6 +226,16 @@ class Store:
         with self._database.reading() as db:
             return unsealed.account(db, login)
 
+    def accounts(self) -> list[Account]:
+        """Every local account, by login."""
+        with self._database.reading() as db:
+            return unsealed.accounts(db)
+
+    def login_of(self, principal: str) -> str:
+        """The login of a principal; empty when it has no local account."""
+        with self._database.reading() as db:
+            return unsealed.login_of(db, principal)
+
     def put_account(self, account: Account) -> None:
         """Make a local account, or change its password or principal."""
         self._writer.run(lambda db: unsealed.put_account(db, account))

@@ -53,6 +53,23 @@ def account(db: Connection, login: str) -> Account | None:
     return Account(login=row.login, principal=row.principal, password_hash=row.password_hash)
 
 
+def accounts(db: Connection) -> list[Account]:
+    """Every account, by login."""
+    table = schema.accounts
+    rows = db.execute(select(table).order_by(table.c.login))
+    return [
+        Account(login=row.login, principal=row.principal, password_hash=row.password_hash)
+        for row in rows
+    ]
+
+
+def login_of(db: Connection, principal: str) -> str:
+    """The login of a principal; empty when it has no local account."""
+    table = schema.accounts
+    row = db.execute(select(table.c.login).where(table.c.principal == principal)).first()
+    return str(row.login) if row else ""
+
+
 def put_account(db: sqlite3.Connection, made: Account) -> None:
     """Make an account, or give it another password or principal."""
     db.execute(

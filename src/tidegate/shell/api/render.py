@@ -8,7 +8,6 @@ from typing import Any
 
 from tidegate.approve import still_missing
 from tidegate.base.errors import AskedWrongly, TidegateError
-from tidegate.base.fact import SYSTEM
 from tidegate.base.when import Instant, whole_seconds, wire
 from tidegate.catalogue import Role, Target, role_of_entry
 from tidegate.flow.allowing import is_auditor, is_operator
@@ -111,11 +110,10 @@ class Renderer:
     def person(self, principal_id: str) -> Person:
         """A principal as people know it."""
         if principal_id not in self._persons:
-            found = None if principal_id == SYSTEM else self._house.store.principal(principal_id)
             self._persons[principal_id] = Person(
                 id=principal_id,
                 name=shown_name(self._house, principal_id),
-                login=found.subject if found else "",
+                login=self._house.store.login_of(principal_id),
             )
         return self._persons[principal_id]
 
@@ -161,7 +159,7 @@ class Renderer:
         return MeView(
             id=actor.id,
             name=self.person(actor.id).name,
-            login=actor.principal.subject,
+            login=self.person(actor.id).login,
             groups=sorted(actor.groups),
             operator=is_operator(self._house, actor),
             auditor=is_auditor(self._house, actor),

@@ -1,0 +1,1 @@
+"""Settings, `init`, `check`, and what a running process keeps."""

@@ -1,0 +1,152 @@
+"""What a running process keeps: laws that were in force, ways to clouds, checkpoints outside."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.main.conftest import ORIGIN, TARGET, Home
+from tests.support import World
+from tidegate.base.errors import AskedWrongly, EvidenceBroken
+from tidegate.catalogue import Role, Target
+from tidegate.connectors.port import Connector
+from tidegate.evidence.checkpoint import parse_checkpoint, sign_checkpoint
+from tidegate.evidence.note import FileSigner, parse_signer
+from tidegate.flow.house import House
+from tidegate.flow.proving import Witness
+from tidegate.main import local
+from tidegate.main.clouds import Clouds
+from tidegate.main.config import load_config
+from tidegate.main.wiring import LawWatch, open_house, open_store
+
+AWS = """
+[[target]]
+id = "{id}"
+connector = "aws"
+account = "123456789012"
+[target.aws]
+region = "{region}"
+access_key_id = "env:TIDEGATE_TEST_ID"
+secret_access_key = "env:TIDEGATE_TEST_KEY"
+[[target.role]]
+name = "admin"
+arn = "arn:aws:iam::123456789012:role/admin"
+"""
+
+
+def aws(id: str = "prod", region: str = "us-east-1") -> str:
+    """One AWS target."""
+    return AWS.format(id=id, region=region)
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The secrets of `aws` are there, until a test takes them away."""
+    monkeypatch.setenv("TIDEGATE_TEST_ID", "x")
+    monkeypatch.setenv("TIDEGATE_TEST_KEY", "y")
+    return monkeypatch
+
+
+def knows(connector: Connector, id: str) -> bool:
+    """Whether a connector has settings for a target."""
+    role = Role(id=f"{id}/admin", kind="iam-role", native={})
+    target = Target(id=id, connector="aws", account="123456789012")
+    return "expected settings" not in str(connector.check(target, role, ()))
+
+
+def test_vanished_target_cannot_be_closed(home: Home, keys: pytest.MonkeyPatch) -> None:
+    """A target that left the file stays reachable, also when its secrets left with it."""
+    clouds = Clouds()
+    clouds.connect(load_config(home.settings(aws("old") + aws("new"))))
+    without = clouds.connect(load_config(home.settings(aws("new", "eu-central-1"))))
+    assert knows(without["aws"], "old")
+    keys.delenv("TIDEGATE_TEST_KEY")
+    made = clouds.connect(load_config(home.settings(TARGET)))
+    assert sorted(made) == ["aws", "simulated"]
+    assert knows(made["aws"], "old")
+    assert not knows(made["aws"], "never")
+
+
+def test_connector_loses_its_memory_with_every_rule(home: Home, keys: pytest.MonkeyPatch) -> None:
+    """Settings that did not change keep their connector; changed ones make it anew."""
+    clouds = Clouds()
+    first = clouds.connect(load_config(home.settings(aws() + TARGET.replace("prod", "sim"))))
+    again = clouds.connect(load_config(home.config))
+    assert (again["aws"], again["simulated"]) == (first["aws"], first["simulated"])
+    moved = clouds.connect(load_config(home.settings(aws(region="eu-central-1"))))
+    assert moved["aws"] is not first["aws"]
+    assert moved["simulated"] is first["simulated"]
+
+
+def test_broken_secret_takes_connectors_away(home: Home, keys: pytest.MonkeyPatch) -> None:
+    """A secret that cannot be read changes nothing of what was reachable."""
+    clouds = Clouds()
+    first = clouds.connect(load_config(home.settings(aws())))
+    keys.delenv("TIDEGATE_TEST_ID")
+    with pytest.raises(AskedWrongly):
+        clouds.connect(load_config(home.settings(aws() + aws("more"))))
+    assert clouds.connect(load_config(home.settings(""))) == first
+
+
+@pytest.fixture
+def house(home: Home) -> Iterator[House]:
+    """The house of the installation, without its worker."""
+    made = open_house(load_config(home.config))
+    yield made
+    made.store.close()
+
+
+@pytest.mark.parametrize("name", ["groups.toml", "policies"])
+def test_lost_file_changes_what_is_in_force(home: Home, house: House, name: str) -> None:
+    """While groups or rules are missing, what was in force stays, and it is told; then it heals."""
+    clouds = Clouds()
+    watch = LawWatch(home.config, load_config(home.config), clouds)
+    before = house.laws
+    (home.directory / name).rename(home.directory / "away")
+    with pytest.raises(AskedWrongly, match="cannot read"):
+        watch.look(house)
+    assert watch.look(house) == []  # told once
+    assert house.laws is before
+    assert watch.fault is not None
+    (home.directory / "away").rename(home.directory / name)
+    watch.look(house)
+    assert watch.fault is None
+
+
+def test_witness_directory_is_not_asked(home: Home) -> None:
+    """The whole log is held against the witnessed checkpoint too, and the report says so."""
+    config = load_config(home.config)
+    assert local.verify_log(home.config, ()).as_json()["since"] == []
+    made = open_house(config)
+    Witness(directory=home.directory / "witness", url="").publish(made)
+    note = made.store.head().checkpoint_text
+    size = made.store.head().size
+    made.store.close()
+    report = local.verify_log(home.config, (note,))
+    assert report.ok
+    assert report.as_json()["since"] == [
+        {"from": "--since", "size": size},
+        {"from": "witness/latest", "size": size},
+    ]
+    assert report.report.remembered == (size, size)
+
+
+def test_rolled_back_log_holds_beside_its_witness(home: Home) -> None:
+    """A log shorter than its own witness directory says is found without any `--since`."""
+    signer = parse_signer((home.directory / "keys" / "log.key").read_text())
+    (home.directory / "other").mkdir()
+    longer = World(home.directory / "other", signer=signer)
+    longer.granted()
+    Witness(directory=home.directory / "witness", url="").publish(longer.house)
+    longer.down()
+    assert not local.verify_log(home.config, ()).ok
+
+
+def test_foreign_checkpoint_is_believed(home: Home) -> None:
+    """A witness directory of another key is evidence that does not hold, not one to skip."""
+    store = open_store(load_config(home.config))
+    head = store.head()
+    store.close()
+    foreign = sign_checkpoint(parse_checkpoint(head.checkpoint_text), FileSigner(ORIGIN, b"z" * 32))
+    home.write("witness/latest", foreign)
+    with pytest.raises(EvidenceBroken):
+        local.verify_log(home.config, ())
