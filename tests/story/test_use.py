@@ -149,3 +149,15 @@ def test_reason_missing_from_the_pack(stage: Stage) -> None:
     assert (checked["ok"], checked["erased"]) == (True, [])
     with zipfile.ZipFile(path) as archive:
         assert "a story" in archive.read("report.html").decode()
+
+
+def test_two_servers_on_one_installation(stage: Stage) -> None:
+    """A second server on one installation is refused in words; the first goes on."""
+    second = subprocess.run(
+        [str(BIN / "tidegate"), "serve", "--config", str(stage.home / "tidegate.toml")],
+        env=stage.server_environment(), capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert second.returncode == 2, second
+    assert "no other server on this installation" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert stage.answers()

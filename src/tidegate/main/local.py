@@ -13,7 +13,7 @@ from tidegate.base.errors import AskedWrongly
 from tidegate.evidence.checkpoint import parse_checkpoint
 from tidegate.evidence.verify import LogReport
 from tidegate.flow.house import Groups
-from tidegate.flow.people import LOCAL, shown_name
+from tidegate.flow.people import shown_name
 from tidegate.flow.proving import Witness, check_log
 from tidegate.main.checking import findings
 from tidegate.main.config import load_config
@@ -118,14 +118,13 @@ def account_list(config: Path) -> Sequence[Plain]:
     try:
         return [
             {
-                "principal": one.id,
-                "login": one.subject,
-                "name": shown_name(house, one.id),
-                "enabled": one.enabled,
-                "groups": sorted(_file_groups(house.laws.groups, one.subject)),
+                "principal": one.principal,
+                "login": one.login,
+                "name": shown_name(house, one.principal),
+                "enabled": house.store.principal(one.principal).enabled,
+                "groups": sorted(_file_groups(house.laws.groups, one.login)),
             }
-            for one in house.store.principals()
-            if one.issuer == LOCAL
+            for one in house.store.accounts()
         ]
     finally:
         house.store.close()
@@ -149,8 +148,8 @@ def account_password(config: Path, login: str, password: str) -> Plain:
     house = open_house(load_config(config))
     try:
         identity.set_password(house, login, password)
-        found = house.store.principal_by(LOCAL, login)
-        return {"principal": found.id if found else "", "login": login}
+        found = house.store.account(login)
+        return {"principal": found.principal if found else "", "login": login}
     finally:
         house.store.close()
 

@@ -59,6 +59,7 @@ class Running:
         with suppress(TidegateError):  # the next start publishes it: stopping waits for nobody
             self.witness.publish(self.house)
         self.house.store.close()
+        self.house.journal.release()
 
 
 def read_laws(config: Config) -> Laws:
@@ -128,12 +129,23 @@ def open_house(config: Config, *, create: bool = False, clouds: Clouds | None = 
 
 
 def start(config_path: Path) -> Running:
-    """Everything up: laws sealed as in force, worker looking."""
+    """Everything up: laws sealed as in force, worker looking.
+
+    Raises:
+        AskedWrongly: `already_running`: one installation has one server on SQLite, because two
+            would look after one role's denies and one journal behind each other's backs.
+    """
     config = load_config(config_path)
     clouds = Clouds()
     watch = LawWatch(config_path, config, clouds)  # first: a change while we start is then seen
     house = open_house(config, clouds=clouds)
-    put_in_force(house, house.laws)
+    try:
+        house.journal.hold()
+        house.store.free_leases()  # of a process that is no more
+        put_in_force(house, house.laws)
+    except BaseException:
+        house.store.close()
+        raise
     refusals = Refusals()
     witness = Witness(
         directory=config.path(config.witness.directory) if config.witness.directory else None,

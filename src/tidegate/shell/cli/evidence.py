@@ -219,6 +219,11 @@ def _verify_pack(desk: Desk, path: Path, keys: Sequence[str]) -> Exit:
     return _reported(desk, report.ok, report.as_json(), f"pack {path.name}")
 
 
+def _since(told: Answer) -> str:
+    """The remembered and witnessed checkpoints a log was held against."""
+    return ", ".join(f"{one.text('from')} ({one.text('size')})" for one in told.some("since"))
+
+
 def _reported(desk: Desk, ok: bool, plain: Mapping[str, Any], what: str) -> Exit:
     """The outcome of a check: what holds, the first thing that does not, what cannot be known."""
     told = Answer(plain)
@@ -236,6 +241,7 @@ def _reported(desk: Desk, ok: bool, plain: Mapping[str, Any], what: str) -> Exit
             ("events", told.text("events")),
             ("log size", told.text("size")),
             ("erased", ", ".join(told.texts("erased"))),
+            ("held against", _since(told)),
         ]
     )
     lines += [f"  cannot be excluded: {part}" for part in told.texts("cannot_exclude")]
