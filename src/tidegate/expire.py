@@ -47,16 +47,21 @@ class ReadBack:
     `acted_at` is when we acted, on our own clock: earlier than the sealing when the database was
     down. `native_deadline` says that the cloud itself refused from the end on. `derived` is how
     long tokens and chained sessions made from this access outlive it;
-    `settling` how long the removal itself may take to be true everywhere.
+    `settling` how long the removal itself may take to be true everywhere, counted from
+    `changed_by`, our clock when every change of this look had been made. `cut`: live sessions were
+    seen cut with it, those issued before `cut_before` where the deny names an instant.
     """
 
     cloud_at: Instant
     detail: Mapping[str, str]
     acted_at: Instant
+    changed_by: Instant
     derived: timedelta
     settling: timedelta
     native_deadline: bool
     still_held_by: str = ""
+    cut: bool = False
+    cut_before: Instant | None = None
 
 
 def end(
@@ -90,8 +95,25 @@ def removed(grant: Grant, seen: ReadBack, now: Instant) -> Step:
         "read_back": dict(seen.detail),
         "acted_at": wire(seen.acted_at),
         "still_held_by": seen.still_held_by,
+        "cut": seen.cut,
+        "cut_before": wire(seen.cut_before) if seen.cut_before else None,
     }
     return told(grant, "grant.removed", now, data)
+
+
+def cut(grant: Grant, seen: ReadBack, now: Instant) -> Step:
+    """Live sessions were cut after the removal, and seen cut: the residual shrinks to settling."""
+    until = residual_until(grant, seen)
+    if grant.residual_until is not None:
+        until = min(until, grant.residual_until)
+    data = {
+        "cloud_at": wire(seen.cloud_at),
+        "residual_until": wire(until),
+        "cut_before": wire(seen.cut_before) if seen.cut_before else None,
+        "read_back": dict(seen.detail),
+        "acted_at": wire(seen.acted_at),
+    }
+    return told(grant, "grant.cut", now, data)
 
 
 def residual_until(grant: Grant, seen: ReadBack) -> Instant:
@@ -105,7 +127,7 @@ def residual_until(grant: Grant, seen: ReadBack) -> Instant:
         raise RuntimeError(f"residual of {grant.id} without an end")
     if seen.native_deadline and seen.acted_at >= grant.ends_at:
         return grant.ends_at + seen.derived
-    return seen.acted_at + max(seen.derived, seen.settling)
+    return max(seen.acted_at, seen.changed_by) + max(seen.derived, seen.settling)
 
 
 def may_be_gone(grant: Grant, denied: bool, derived: timedelta, now: Instant) -> bool:

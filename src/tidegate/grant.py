@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
 from tidegate.base.errors import Stale
 from tidegate.base.fact import SYSTEM, Change, Fact, Step, moved
@@ -47,6 +48,7 @@ TABLE: Table[GrantState] = Table(
         (S.CLOSING, "grant.noted"): S.CLOSING,
         (S.CLOSING, "grant.removed"): S.REMOVED,
         (S.REMOVED, "grant.noted"): S.REMOVED,
+        (S.REMOVED, "grant.cut"): S.REMOVED,
         (S.REMOVED, "grant.contradicted"): S.CLOSING,
         (S.REMOVED, "grant.gone"): S.GONE,
     },
@@ -59,6 +61,7 @@ TABLE: Table[GrantState] = Table(
         "session.issued": "start a session under it",
         "grant.closing": "end it",
         "grant.removed": "call it removed",
+        "grant.cut": "call its sessions cut",
         "grant.contradicted": "call it back",
         "grant.gone": "call it gone",
     },
@@ -75,6 +78,8 @@ class Cause(StrEnum):
     ROLE_CHANGED = "role_changed"  # the catalogue entry is not the one voted on
     CLOUD_REFUSED = "cloud_refused"  # a plain no: certainly nothing was made
     JOURNAL_CLOSED = "journal_closed"  # the closing journal could not be written
+    GATE_SHUT = "gate_shut"  # what would open could not be closed for certain
+    NO_SUCH_PERSON = "no_such_person"  # the cloud does not know who it is for
     ENDED_BEFORE = "ended_before"  # its owner or somebody else ended it before it opened
 
 
@@ -87,6 +92,10 @@ class Outcome(StrEnum):
     STILL_USABLE = "still_usable"  # read back, and not yet removed
     CLOCK_APART = "clock_apart"  # the cloud's clock and ours disagree
     NOT_PROVEN = "not_proven"  # removed, and the stronger proof was not reached yet
+    NOT_CUT = "not_cut"  # removed, and live sessions are not seen cut yet
+    LATER = "later"  # told to slow down: certainly nothing changed, and it is tried again
+    GATE_SHUT = "gate_shut"  # waits: a check of the health gate says no
+    STILL_CLOSING = "still_closing"  # waits: an earlier grant of the same access is not removed yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +103,9 @@ class Grant:
     """A grant as it is now. Instants are None until they are known.
 
     `ends_at` is the absolute end; `residual_until` the instant until which a session taken before
-    the end may still act; `proof` how its end is known (empty while it is not over).
+    the end may still act; `proof` how its end is known (empty while it is not over). `unattended`
+    is the exposure with every Tidegate process dead, None without a bound; `cut` says that live
+    sessions were seen cut, `cut_before` those issued before which instant (None: by name).
     """
 
     id: str
@@ -110,6 +121,7 @@ class Grant:
     ends_at: Instant | None
     assignment: str
     exposure: timedelta
+    unattended: timedelta | None
     opened_at: Instant | None
     closing_at: Instant | None
     end_reason: str
@@ -122,6 +134,8 @@ class Grant:
     tries: int
     sessions: int
     still_held_by: str
+    cut: bool
+    cut_before: Instant | None
     version: int
 
     @property
@@ -152,6 +166,7 @@ class Opening:
     key: AssignmentKey
     stood_before: bool
     exposure: timedelta
+    unattended: timedelta | None
     carrier: str
     requirement: str
     rules_digest: str
@@ -218,7 +233,10 @@ def intend(grant: Grant, assignment: Assignment | None, opening: Opening, now: I
             "stood_before": assignment.stood_before
             if assignment and held
             else opening.stood_before,
-            "exposure_seconds": -(-opening.exposure // timedelta(seconds=1)),  # a bound: up
+            "exposure_seconds": seconds_up(opening.exposure),
+            "unattended_seconds": (
+                None if opening.unattended is None else seconds_up(opening.unattended)
+            ),
             "rules_digest": opening.rules_digest,
             "carrier": opening.carrier,
             "requirement": opening.requirement,
@@ -228,6 +246,11 @@ def intend(grant: Grant, assignment: Assignment | None, opening: Opening, now: I
     expected = assignment.version if assignment else 0
     step = moved(grant, evolve(grant, fact), fact)
     return Step((*step.changes, Change(expected, kept)), step.facts)
+
+
+def seconds_up(span: timedelta) -> int:
+    """A bound in whole seconds, rounded up."""
+    return -(-span // timedelta(seconds=1))
 
 
 def opened(grant: Grant, cloud_at: Instant, receipt: Mapping[str, str], now: Instant) -> Step:
@@ -288,6 +311,7 @@ def evolve(before: Grant | None, fact: Fact) -> Grant:
                 ends_at=parse_instant(data["ends_at"]),
                 assignment=data["assignment"],
                 exposure=timedelta(seconds=data["exposure_seconds"]),
+                unattended=_unattended(data),
                 outcome="",
                 tries=0,
             )
@@ -307,14 +331,39 @@ def evolve(before: Grant | None, fact: Fact) -> Grant:
                 removed_at=at,
                 residual_until=parse_instant(data["residual_until"]),
                 still_held_by=data["still_held_by"],
+                cut=data.get("cut", False),
+                cut_before=_maybe(data.get("cut_before")),
                 outcome="",
                 tries=0,
             )
+        case "grant.cut":
+            until = parse_instant(data["residual_until"])
+            before_at = _maybe(data["cut_before"])
+            return replace(
+                after, residual_until=until, cut=True, cut_before=before_at, outcome="", tries=0
+            )
         case "grant.contradicted":
-            return replace(after, removed_at=None, residual_until=None)
+            return replace(
+                after,
+                removed_at=None,
+                residual_until=None,
+                still_held_by="",
+                cut=False,
+                cut_before=None,
+            )
         case "grant.gone":
             return replace(after, gone_at=at, proof=data["proof"], outcome="")
     raise RuntimeError(f"{fact.name} is in the table and has no meaning")
+
+
+def _maybe(at: str | None) -> Instant | None:
+    return None if at is None else parse_instant(at)
+
+
+def _unattended(data: Mapping[str, Any]) -> timedelta | None:
+    """Before version 2 there were only role kinds that end by themselves: then it is the same."""
+    seconds = data.get("unattended_seconds", data["exposure_seconds"])
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 def _readied(fact: Fact, at: Instant) -> Grant:
@@ -333,6 +382,7 @@ def _readied(fact: Fact, at: Instant) -> Grant:
         ends_at=None,
         assignment="",
         exposure=timedelta(0),
+        unattended=timedelta(0),
         opened_at=None,
         closing_at=None,
         end_reason="",
@@ -345,5 +395,7 @@ def _readied(fact: Fact, at: Instant) -> Grant:
         tries=0,
         sessions=0,
         still_held_by="",
+        cut=False,
+        cut_before=None,
         version=1,
     )

@@ -14,8 +14,9 @@ from tidegate.base.when import Instant, parse_instant, wire
 from tidegate.grant import Grant, GrantState
 from tidegate.grant import evolve as evolve_grant
 
-# Re-issuing hourly for a month stays below it; a client that mints without a cache does not.
-MOST_SESSIONS = 1_000
+# Re-issuing hourly, night and day, stays below it for a week; a client that mints without a cache
+# does not. All sessions of all items of one request must fit in one evidence pack.
+MOST_SESSIONS = 200
 
 
 class SessionState(StrEnum):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.base.when import Instant
-from tidegate.shell.cli.local import Account, Plain
+from tidegate.shell.cli.local import Account, AwsAsked, Plain
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 RQ = "rq_01j00000000000000000000001"
@@ -211,9 +211,14 @@ class FakeLocal:
         """What the test wants found."""
         return self.findings
 
-    def demo(self, as_json: bool, keep: bool) -> int:
+    def onboard_aws(self, config: Path | None, form: str, asked: AwsAsked) -> str:
         """Remember it."""
-        self.asked.append(("demo", as_json, keep))
+        self.asked.append(("onboard", config, form, asked))
+        return '{"format": "fake"}\n'
+
+    def demo(self, as_json: bool, keep: bool, broken: bool) -> int:
+        """Remember it."""
+        self.asked.append(("demo", as_json, keep, broken))
         return self.code
 
     def account_add(self, config: Path, account: Account) -> Plain:
@@ -242,6 +247,21 @@ class FakeLocal:
         """What the test wants reported."""
         self.asked.append(("verify_log", config, list(since)))
         return self.report
+
+    def key_show(self, config: Path) -> Plain:
+        """A log whose key was changed once."""
+        keys = [
+            {"id": "0a0b0c0d", "first": 0, "until": 42, "ended_at": "2026-11-23T09:00:00.000Z"},
+            {"id": "01020304", "first": 43, "until": None, "ended_at": None},
+        ]
+        public = f"log+0a0b0c0d+AA 0-42\nlog+01020304+BB 43- CC{ESCAPE}\n"
+        return {"origin": "log", "keys": keys, "public": public, "left_over": True}
+
+    def key_rotate(self, config: Path) -> Plain:
+        """Remember it."""
+        self.asked.append(("key_rotate", config))
+        found = {"before": "log+0a0b0c0d+AA", "after": "log+01020304+BB", "event": 42}
+        return {"origin": "log", "public": "keys/log.vkey", "kept": "keys/old", **found}
 
     def rebuild_check(self, config: Path) -> Sequence[Plain]:
         """What the test wants to differ."""

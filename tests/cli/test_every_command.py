@@ -35,6 +35,8 @@ ASKING = [  # every command that asks a server, as somebody would type it
     ("revoke", GR, "--comment", "c"),
     ("trace", GR),
     ("verify", GR),
+    ("verify", "--here", GR, "--", "true"),
+    ("paths", "ana", "aws-prod"),
     ("doctor",),
     ("whoami",),
     ("evidence", "list", GR),

@@ -68,10 +68,11 @@ def test_check_exits_2_on_an_error_only(tidegate: Shell, local: FakeLocal, confi
 
 
 def test_demo_is_played_as_asked(tidegate: Shell, local: FakeLocal) -> None:
-    """`--json` and `--keep` reach the demo, and its exit code is ours."""
+    """`--json`, `--keep` and `--break` reach the demo, and its exit code is ours."""
     local.code = 1
     assert tidegate("demo", "--json", "--keep").code == 1
-    assert local.asked == [("demo", True, True)]
+    assert tidegate("demo", "--break").code == 1
+    assert local.asked == [("demo", True, True, False), ("demo", False, False, True)]
 
 
 def test_accounts_are_managed(tidegate: Shell, local: FakeLocal, config: str) -> None:

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.base.text import is_hidden
-from tidegate.shell.cli.printing import cells_of, clean, cut, fields, shortest, span, table
+from tidegate.base.text import cells_of, is_hidden
+from tidegate.shell.cli.printing import clean, cut, fields, shortest, span, table
 
 
 @given(st.text())

@@ -13,6 +13,7 @@ import uvicorn
 from tests.cli.conftest import Ran, Shell
 from tests.cli.fake import FakeLocal
 from tests.support import World
+from tidegate.evidence.checkpoint import TrustedKey
 from tidegate.flow.proving import pack
 from tidegate.shell.api import Insight, make_app
 from tidegate.shell.api.serving import listen
@@ -55,8 +56,11 @@ def insight(world: World) -> Insight:
     return Insight(
         trace=nothing,
         verify=nothing,
+        paths=nothing,
         doctor=nothing,
-        pack=lambda actor, some_id: pack(house, world.signer.verifier(), actor, some_id),
+        pack=lambda actor, some_id: pack(
+            house, (TrustedKey(key=world.signer.verifier()),), actor, some_id
+        ),
         checkpoint=lambda: store.head().checkpoint_text,
         keys=lambda: world.signer.verifier().text() + "\n",
         consistency=consistency,

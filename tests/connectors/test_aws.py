@@ -22,7 +22,7 @@ from tidegate.connectors.aws import AwsConnector
 from tidegate.connectors.aws_cut import CutLists
 from tidegate.connectors.aws_policy import CUT_POLICY, CutList, read_cut
 from tidegate.connectors.aws_recent import Recent, parse_record, record
-from tidegate.connectors.port import PRUNE_MARGIN, Answer, Credential, Hold, Scope
+from tidegate.connectors.port import PRUNE_MARGIN, Answer, Credential, Cut, Hold, Scope
 from tidegate.connectors.sandbox import Sandbox, account_trust
 
 TEN_MINUTES = timedelta(minutes=10)
@@ -218,7 +218,7 @@ def test_mend_keeps_what_another_process_cut_lately(aws: AwsWorld, tmp_path: Pat
     mine, other = two_processes(aws, tmp_path)
     early, late = aws.hold(TEN_MINUTES), aws.hold(TEN_MINUTES)
     mine.revoke(early, aws.now())
-    old_list = {early.grant: early.ends_at}
+    old_list = {early.grant: Cut(until=early.ends_at)}
     other.revoke(late, aws.now())
     assert mine.mend(aws.target, aws.role, old_list, aws.now()) == ()
     assert read_cut(cut_on(aws)).grants == {early.grant, late.grant}
@@ -234,7 +234,7 @@ def test_cut_by_issue_time_of_another_process_survives_an_old_list(
     listed, late = aws.hold(TEN_MINUTES), aws.hold(TEN_MINUTES)
     keys = issued(aws, late)
     mine.revoke(listed, aws.now())
-    old_list = {listed.grant: aws.now() - PRUNE_MARGIN - timedelta(seconds=2)}
+    old_list = {listed.grant: Cut(until=aws.now() - PRUNE_MARGIN - timedelta(seconds=2))}
     assert other.revoke(late, aws.now()).detail["deny"] == "issue_time"
     mine.mend(aws.target, aws.role, old_list, aws.now())
     assert read_cut(cut_on(aws)) == CutList(grants=frozenset({late.grant}))
@@ -330,6 +330,22 @@ def test_full_list_becomes_a_deny_by_issue_time(
     assert aws.use(anew) is Answer.ALLOWED, "a repeated revoke hit a session issued since"
 
 
+def test_probe_made_after_a_deny_by_issue_time_tells_of_those_before(
+    aws: AwsWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session made for the probe is younger than that deny: allowed, it would prove nothing."""
+    full_after(aws, monkeypatch, 1)
+    listed, late = aws.hold(TEN_MINUTES), aws.hold(timedelta(seconds=4))
+    aws.connector.revoke(listed, aws.now())
+    assert aws.connector.revoke(late, aws.now()).detail["deny"] == "issue_time"
+    aws.wait(aws.now() + timedelta(seconds=1.1))
+    probed = aws.connector.probe(late, aws.now())
+    assert (probed.answer, probed.control) == (Answer.UNTOLD, Answer.UNTOLD)
+    assert aws.connector.probe(listed, aws.now()).proves_denied
+    aws.wait(late.ends_at + timedelta(seconds=1.1))
+    assert aws.connector.probe(late, aws.now()).proves_denied, "its own end is proof enough"
+
+
 def test_mend_leaves_the_issue_time_deny_when_there_is_room(
     aws: AwsWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,11 +354,11 @@ def test_mend_leaves_the_issue_time_deny_when_there_is_room(
     listed, late = aws.hold(TEN_MINUTES), aws.hold(TEN_MINUTES)
     for hold in (listed, late):
         aws.connector.revoke(hold, aws.now())
-    both = {hold.grant: hold.ends_at for hold in (listed, late)}
+    both = {hold.grant: Cut(until=hold.ends_at) for hold in (listed, late)}
     assert aws.connector.mend(aws.target, aws.role, both, aws.now()) == ()
     assert read_cut(cut_on(aws)).before is not None, "still full: nothing to change"
     past = aws.now() - PRUNE_MARGIN - timedelta(seconds=2)
-    cuts = {listed.grant: past, late.grant: late.ends_at}
+    cuts = {listed.grant: Cut(until=past), late.grant: Cut(until=late.ends_at)}
     assert aws.connector.mend(aws.target, aws.role, cuts, aws.now()) == ()
     after = read_cut(cut_on(aws))
     assert after == CutList(grants=frozenset({late.grant}))
@@ -416,7 +432,7 @@ def test_clocks_ten_minutes_apart_are_a_finding(aws: AwsWorld) -> None:
     """A skewed clock is told with how far and what to do."""
     health = aws.connector.health(aws.target, aws.now() + TEN_MINUTES)
     assert health.reached
-    assert any("apart" in finding and "NTP" in finding for finding in health.findings)
+    assert any("apart" in one.message and "NTP" in one.help for one in health.findings)
 
 
 def test_health_tells_an_identity_that_may_not_close(aws: AwsWorld) -> None:
@@ -435,8 +451,9 @@ def test_health_tells_an_identity_that_may_not_close(aws: AwsWorld) -> None:
     )
     health = AwsConnector({"aws-prod": settings}).health(aws.target, aws.now())
     assert health.reached
-    assert any("`iam:PutRolePolicy`" in finding for finding in health.findings)
-    assert not any("`iam:GetRole`" in finding for finding in health.findings)
+    missing = [one for one in health.findings if one.code == "missing_right" and one.shuts]
+    assert any("`iam:PutRolePolicy`" in one.message for one in missing)
+    assert not any("`iam:GetRole`" in one.message for one in missing)
 
 
 def test_health_tells_an_unprotected_policy(aws: AwsWorld) -> None:
@@ -446,4 +463,4 @@ def test_health_tells_an_unprotected_policy(aws: AwsWorld) -> None:
     made = iam.create_policy(PolicyName=f"p-{aws.name}", PolicyDocument=document)
     iam.attach_role_policy(RoleName=aws.name, PolicyArn=made["Policy"]["Arn"])
     health = aws.connector.health(aws.target, aws.now())
-    assert any("not protected" in finding for finding in health.findings)
+    assert any("not protected" in one.message for one in health.findings)

@@ -16,7 +16,7 @@ from tidegate.catalogue import Role, Target
 from tidegate.connectors.aws import AwsConnector, AwsSettings
 from tidegate.connectors.aws_calls import CloudNo, answered, cloud_date, unanswered
 from tidegate.connectors.aws_health import certificate_until
-from tidegate.connectors.port import Hold
+from tidegate.connectors.port import Cut, Hold
 from tidegate.connectors.sandbox import ACCOUNT, free_port
 
 ARN = f"arn:aws:iam::{ACCOUNT}:role/admin"
@@ -68,7 +68,9 @@ VERBS: dict[str, Callable[[AwsConnector, Hold], Any]] = {
     "revoke": lambda aws, one: aws.revoke(one, real_now()),
     "revoke_late": lambda aws, one: aws.revoke(one, one.ends_at),
     "probe": lambda aws, one: aws.probe(one, real_now()),
-    "mend": lambda aws, one: aws.mend(TARGET, ROLE, {one.grant: one.ends_at}, real_now()),
+    "mend": lambda aws, one: aws.mend(
+        TARGET, ROLE, {one.grant: Cut(until=one.ends_at)}, real_now()
+    ),
 }
 
 
@@ -157,12 +159,12 @@ def test_health_of_a_dead_port_is_a_finding() -> None:
     health = at(free_port()).health(TARGET, real_now())
     assert not health.reached
     assert health.cloud_at is None
-    assert "EndpointConnectionError" in health.findings[0]
+    assert "EndpointConnectionError" in health.findings[0].message
 
 
 def test_health_without_settings_is_a_finding() -> None:
     """A target nobody configured is told the same way."""
-    assert "no" in AwsConnector({}).health(TARGET, real_now()).findings[0]
+    assert AwsConnector({}).health(TARGET, real_now()).findings[0].code == "no_settings"
     with pytest.raises(Refused):
         AwsConnector({}).issue(hold(), "se_1", real_now())
 
@@ -171,7 +173,7 @@ def test_health_of_a_malformed_role_is_a_finding() -> None:
     """Neither is a bad setting an exception."""
     settings = replace(SETTINGS, handed=("nonsense",))
     health = AwsConnector({"aws-prod": settings}).health(TARGET, real_now())
-    assert "role ARN" in health.findings[0]
+    assert "role ARN" in health.findings[0].message
 
 
 @pytest.mark.parametrize(

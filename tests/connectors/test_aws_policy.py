@@ -26,6 +26,7 @@ from tidegate.connectors.aws_policy import (
     session_policy,
 )
 from tidegate.connectors.aws_probe import PROBES
+from tidegate.connectors.port import Exposure
 
 ACCOUNT = "123456789012"
 TARGET = Target(id="aws-prod", connector="aws", account=ACCOUNT)
@@ -144,11 +145,15 @@ def test_unknown_allow_is_refused() -> None:
 def test_exposure_grows_by_the_life_of_what_is_allowed() -> None:
     """An allowed ECR token adds twelve hours; an access key never ends by itself."""
     connector = AwsConnector({})
-    assert connector.residual(role_of()) == timedelta(0)
-    assert connector.exposure(role_of()) == timedelta(seconds=60)
-    ecr = role_of(allows=("ecr:GetAuthorizationToken",))
-    assert connector.residual(ecr) == connector.exposure(ecr) == timedelta(hours=12)
-    assert connector.residual(role_of(allows=("sts:AssumeRole",))) == timedelta(hours=1)
+    target = TARGET
+    assert connector.residual(target, role_of(), cut=False) == timedelta(0)
+    plain = Exposure(attended=timedelta(seconds=60), unattended=timedelta(seconds=2))
+    assert connector.exposure(target, role_of()) == plain
+    ecr, half_day = role_of(allows=("ecr:GetAuthorizationToken",)), timedelta(hours=12)
+    assert connector.residual(target, ecr, cut=True) == half_day
+    assert connector.exposure(target, ecr) == Exposure(attended=half_day, unattended=half_day)
+    chained = role_of(allows=("sts:AssumeRole",))
+    assert connector.residual(target, chained, cut=True) == timedelta(hours=1)
     assert longest_life(["iam:CreateAccessKey", "sts:AssumeRole"]) == ENDLESS
 
 

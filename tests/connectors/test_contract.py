@@ -12,6 +12,7 @@ from tidegate.connectors.port import (
     LONGEST_AHEAD,
     PRUNE_MARGIN,
     Answer,
+    Cut,
     Proof,
     Scope,
     Seen,
@@ -138,7 +139,7 @@ def test_deny_somebody_removed_is_put_back(world: World) -> None:
     world.connector.revoke(hold, world.now())
     world.tamper(hold)
     assert world.use(credential) is Answer.ALLOWED
-    cuts = {hold.grant: hold.ends_at}
+    cuts = {hold.grant: Cut(until=hold.ends_at)}
     assert world.connector.mend(world.target, world.role, cuts, world.now()) == (hold.grant,)
     assert world.use(credential) is Answer.DENIED
     assert world.connector.mend(world.target, world.role, cuts, world.now()) == ()
@@ -149,11 +150,14 @@ def test_mend_prunes_what_can_no_longer_matter(world: World) -> None:
     old, young = world.hold(TEN_MINUTES), world.hold(TEN_MINUTES)
     for hold in (old, young):
         world.connector.revoke(hold, world.now())
-    cuts = {old.grant: world.now() - LONG_PAST, young.grant: young.ends_at}
+    cuts = {
+        old.grant: Cut(until=world.now() - LONG_PAST),
+        young.grant: Cut(until=young.ends_at),
+    }
     assert world.connector.mend(world.target, world.role, cuts, world.now()) == ()
     assert not see(world, old).cut
     assert see(world, young).cut
-    cuts = {young.grant: world.now() - LONG_PAST}
+    cuts = {young.grant: Cut(until=world.now() - LONG_PAST)}
     assert world.connector.mend(world.target, world.role, cuts, world.now()) == ()
     assert (
         list(world.connector.observe(Scope(target=world.target, role=world.role), world.now()))
@@ -165,7 +169,7 @@ def test_cut_outlives_its_end_by_the_margin(world: World) -> None:
     """Just past its end a cut is neither pruned nor, when it is missing, put back."""
     there, missing = world.hold(TEN_MINUTES), world.hold(TEN_MINUTES)
     world.connector.revoke(there, world.now())
-    cuts = {there.grant: world.now(), missing.grant: world.now()}
+    cuts = {there.grant: Cut(until=world.now()), missing.grant: Cut(until=world.now())}
     assert world.connector.mend(world.target, world.role, cuts, world.now()) == ()
     assert see(world, there).cut
     assert not see(world, missing).cut
@@ -177,7 +181,7 @@ def test_our_clock_ahead_does_not_prune_a_cut_that_still_matters(world: World) -
     credential = world.connector.issue(hold, world.session(), world.now())
     world.connector.revoke(hold, world.now() + FIVE_MINUTES)
     assert world.use(credential) is Answer.DENIED
-    cuts = {hold.grant: hold.ends_at}
+    cuts = {hold.grant: Cut(until=hold.ends_at)}
     for ahead in (FIVE_MINUTES, FIVE_MINUTES + timedelta(minutes=2), 3 * TEN_MINUTES):
         world.connector.mend(world.target, world.role, cuts, world.now() + ahead)
         assert world.use(credential) is Answer.DENIED

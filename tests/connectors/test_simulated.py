@@ -119,7 +119,8 @@ def test_assignment_session_outlives_removal_unless_cut() -> None:
     with pytest.raises(Refused):
         sim.cloud.sign_in(one.key, later)
     assert sim.cloud.use(taken, later) is Answer.ALLOWED
-    assert sim.residual(SEAT) == SESSION_LIFE
+    assert sim.residual(one.target, SEAT, cut=False) == SESSION_LIFE
+    assert sim.residual(one.target, SEAT, cut=True) == timedelta(0)
     sim.cut(one, later)
     assert sim.cloud.use(taken, later) is Answer.DENIED
     assert see(sim, one, later).cut

@@ -152,6 +152,7 @@ def is_removed(
         cloud_at=END + SECOND,
         detail={"deny": read},
         acted_at=END + SECOND,
+        changed_by=END + SECOND,
         derived=residual,
         settling=timedelta(0),
         native_deadline=True,

@@ -11,8 +11,9 @@ from tests.diagnose.tales import END, MINUTE, SECOND, closing, is_open, is_remov
 from tests.stages.make import NOW
 from tests.support import World
 from tidegate.base.errors import AskedWrongly, WorldFailed
+from tidegate.base.text import cells_of
 from tidegate.catalogue import Target
-from tidegate.connectors.port import Health
+from tidegate.connectors.port import Health, Trouble
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.diagnose.doctor import (
     Diagnosis,
@@ -30,13 +31,13 @@ from tidegate.diagnose.doctor import (
     parse_diagnosis,
     render_text,
 )
-from tidegate.diagnose.drawing import cells_of
 from tidegate.diagnose.looking import look_at_targets
 from tidegate.evidence.checkpoint import Checkpoint, TrustedKey, sign_checkpoint
 from tidegate.evidence.journal import JournalLine
 from tidegate.evidence.note import FileSigner
-from tidegate.flow.ending import end_early
-from tidegate.flow.expiring import close_now, mend_cuts
+from tidegate.flow.expiring import close_now
+from tidegate.flow.mending import mend_cuts
+from tidegate.flow.revoking import end_early
 from tidegate.policy.finding import Level, RuleFinding
 from tidegate.store import Head
 
@@ -64,6 +65,11 @@ def health(**more: Any) -> TargetSeen:
         reached=True, cloud_at=AT, round_trip=timedelta(milliseconds=80), identity="arn:tidegate"
     )
     return TargetSeen(target="prod", asked_at=AT, health=replace(sound, **more))
+
+
+def trouble(message: str) -> Trouble:
+    """Something a target is found with."""
+    return Trouble(code="found", message=message, help="mend it")
 
 
 KEPT = Kept(
@@ -175,7 +181,7 @@ FAULTS: dict[str, tuple[Examined, str, bool | None, str]] = {
     "no rules": (seen(rules=replace(SOUND.rules, count=0)), "rules", None, "refused"),
     "catalogue not sealed": (kept(catalogue_sealed=None), "catalogue", False, "none"),
     "target unreached": (
-        seen(targets=(health(reached=False, cloud_at=None, findings=("no route",)),)),
+        seen(targets=(health(reached=False, cloud_at=None, findings=(trouble("no route"),)),)),
         "target prod",
         False,
         "no route",
@@ -188,7 +194,7 @@ FAULTS: dict[str, tuple[Examined, str, bool | None, str]] = {
     ),
     "target unidentified": (seen(targets=(health(identity=""),)), "target prod", None, "nobody"),
     "target may not close": (
-        seen(targets=(health(findings=("Tidegate may not call `iam:PutRolePolicy`",)),)),
+        seen(targets=(health(findings=(trouble("Tidegate may not call `iam:PutRolePolicy`"),)),)),
         "target prod",
         False,
         "iam:PutRolePolicy",
@@ -216,7 +222,7 @@ FAULTS: dict[str, tuple[Examined, str, bool | None, str]] = {
             targets=(
                 health(
                     certificate_until=UNTIL,
-                    findings=("the certificate ends at 2026-12-05T08:45:00.000Z: renew it",),
+                    findings=(trouble("the certificate ends at 2026-12-05T08:45:00.000Z"),),
                 ),
             )
         ),

@@ -33,8 +33,9 @@ from tests.support import World
 from tidegate.approve import Choice
 from tidegate.base.errors import WorldFailed
 from tidegate.base.fact import Step
+from tidegate.base.text import cells_of
 from tidegate.connectors.simulated import Fault, FaultKind
-from tidegate.diagnose.drawing import cells_of, wrap
+from tidegate.diagnose.drawing import wrap
 from tidegate.diagnose.trace import StageState, gather, parse_trace, render_text, trace
 from tidegate.evidence.events import Event
 from tidegate.flow.people import shown_name

@@ -7,15 +7,17 @@ import pytest
 
 from tests.support import ARN, World, catalogue, laws
 from tidegate.catalogue import AssignmentKey
-from tidegate.connectors.port import Answer, Credential, Powers, Proof, Seen
+from tidegate.connectors.port import Answer, Credential, Method, Powers, Proof, Seen
 from tidegate.connectors.simulated import Fault, FaultKind, SimulatedConnector
 from tidegate.diagnose.story import gather
 from tidegate.diagnose.verify import How, Verdict, Verified, verify
 from tidegate.expire import EndReason
-from tidegate.flow.ending import begin, end_early
+from tidegate.flow.ending import begin
 from tidegate.flow.expiring import close_now
 from tidegate.flow.governing import put_in_force
-from tidegate.flow.granting import hold_of
+from tidegate.flow.holding import hold_of
+from tidegate.flow.revoking import end_early
+from tidegate.flow.trying import Trial, tell_trial
 from tidegate.grant import Grant, GrantState
 
 MINUTE = timedelta(minutes=1)
@@ -55,7 +57,7 @@ def test_open_grant_is_tried(world: World) -> None:
         "open until 2026-11-23T09:30:00.000Z",
         True,
     )
-    assert (told.how, told.level, told.agrees) == (How.READ_BACK, None, True)
+    assert (told.how, told.level, told.agrees) == (How.LISTED, None, True)
     assert world.connector.calls["probe"] == 0
 
 
@@ -74,10 +76,12 @@ def test_end_believed_untried(world: World) -> None:
         "usable": False,
         "cut": False,
         "foreign": False,
+        "inherited": "",
         "cloud_at": "2026-11-23T09:31:00.000Z",
         "deadline_at": "2026-11-23T09:30:00.000Z",
         "answer": "denied",
         "control": "allowed",
+        "method": "acted",
         "call": "iam:ListUsers",
     }
 
@@ -131,7 +135,7 @@ def test_failed_probe_taken_for_a_refusal(world: World) -> None:
     grant = ended(world)
     world.connector.script(Fault(kind=FaultKind.DOWN, verb="probe"))
     told = verified(world, grant)
-    assert (told.verdict, told.level, told.how) == (Verdict.CLOSED, Proof.REMOVED, How.READ_BACK)
+    assert (told.verdict, told.level, told.how) == (Verdict.CLOSED, Proof.REMOVED, How.LISTED)
     assert "trying it failed" in told.says
 
 
@@ -214,7 +218,7 @@ def test_later_end_in_the_cloud(world: World) -> None:
             """As the cloud."""
             return real.powers(kind)
 
-        def residual(self, role: object) -> timedelta:
+        def residual(self, target: object, role: object, cut: bool) -> timedelta:
             """As the cloud."""
             return timedelta(0)
 
@@ -257,3 +261,227 @@ def test_gap_in_the_evidence_is_agreed_with(world: World) -> None:
     assert told.verdict is Verdict.CLOSED
     assert told.claims.gap
     assert not told.agrees
+
+
+# Kinds whose sessions outlive the assignment.
+
+
+@pytest.fixture
+def center(world: World) -> World:
+    """prod/admin is an assignment."""
+    as_assignment(world)
+    return world
+
+
+def shut(world: World, minutes: float = 1) -> Grant:
+    """A grant of a minute, ended early and looked at once; then `minutes` of the worker's tries."""
+    grant = world.granted()
+    world.clock.forward(minutes=1)
+    close_now(world.house, end_early(world.house, world.who("bo"), grant.id))
+    for _ in range(int(minutes * 12)):
+        world.clock.forward(seconds=5)
+        world.work()
+    return grant
+
+
+def test_uncut_session_called_closed(center: World) -> None:
+    """Removed and not cut: removed is the level, by listing, and it is not closed before T."""
+    center.connector.cuts = False
+    told = verified(center, shut(center))
+    assert (told.verdict, told.level, told.how) == (
+        Verdict.CANNOT_TELL,
+        Proof.REMOVED,
+        How.LISTED,
+    )
+    assert told.says == ("removed; a session taken before may act until 2026-11-23T10:01:00.000Z")
+    assert (told.claims.level, told.claims.how) == (Proof.REMOVED, "listed")
+
+
+def test_cut_leaves_the_long_residual(center: World) -> None:
+    """Once the cut is seen and settled it is closed, with the method sealed beside the level."""
+    told = verified(center, shut(center))
+    assert (told.verdict, told.level, told.how) == (Verdict.CLOSED, Proof.REMOVED, How.LISTED)
+    assert (told.claims.level, told.claims.how, told.claims.cut) == (Proof.REMOVED, "listed", True)
+    assert told.agrees
+
+
+def test_cut_that_came_later_counts_from_the_removal(center: World) -> None:
+    """A `grant.cut` sealed after the removal shortens the wait that verify tells."""
+    center.connector.script(Fault(kind=FaultKind.REFUSE, verb="cut", count=3))
+    grant = shut(center, 0)
+    assert "may act until 2026-11-23T10:01" in verified(center, grant).says
+    for _ in range(12):
+        center.clock.forward(seconds=5)
+        center.work()
+    assert verified(center, grant).verdict is Verdict.CLOSED
+
+
+def test_cut_taken_away_is_still_closed(center: World) -> None:
+    """A sealed cut that is not seen any more: until T again, and it does not agree."""
+    grant = shut(center)
+    center.cloud._cut_before.clear()
+    told = verified(center, grant)
+    assert (told.verdict, told.level, told.agrees) == (Verdict.CANNOT_TELL, Proof.REMOVED, False)
+    assert told.says.startswith("removed; the cut that is sealed is not seen, and a session taken")
+    center.clock.forward(hours=1)
+    assert verified(center, grant).verdict is Verdict.CLOSED
+
+
+def test_group_access_called_closed(center: World) -> None:
+    """A group that gives the access keeps it from ever being closed, and is named."""
+    grant = center.granted()
+    key = hold_of(center.house, center.grant(grant)).key
+    center.cloud.give_by_group(key, "admins")
+    center.clock.forward(minutes=31)
+    center.work()
+    told = verified(center, grant)
+    assert told.verdict is Verdict.NOT_CLOSED
+    assert told.says.endswith("still held by standing access by group admins")
+    assert (told.level, told.claims.level, told.agrees) == (None, None, True)
+    center.clock.forward(days=9)
+    assert verified(center, grant).verdict is Verdict.NOT_CLOSED
+
+
+def test_group_access_in_the_window_is_called_ours(center: World) -> None:
+    """Inside the window, access by a group alone is not what was granted."""
+    grant = center.granted()
+    key = hold_of(center.house, center.grant(grant)).key
+    center.cloud.unassign(key, center.clock())
+    center.cloud.give_by_group(key, "admins")
+    told = verified(center, grant)
+    assert told.says.startswith("usable by standing access by group admins, not by this grant")
+    assert not told.agrees
+
+
+def test_refused_removal_is_called_standing_access(center: World) -> None:
+    """What the cloud would not remove is still usable, and not somebody else's."""
+    grant = center.granted()
+    center.connector.script(Fault(kind=FaultKind.REFUSE, verb="revoke", count=100))
+    center.clock.forward(minutes=31)
+    center.work()
+    told = verified(center, grant)
+    assert told.verdict is Verdict.NOT_CLOSED and told.says.endswith("it is still usable")
+    assert (told.level, told.claims.level) == (None, None)
+
+
+def test_access_made_again_is_called_ours(center: World) -> None:
+    """There again after its end was sealed: not closed, and the evidence says otherwise."""
+    grant = shut(center)
+    key = hold_of(center.house, center.grant(grant)).key
+    center.cloud.place(key, center.clock())
+    told = verified(center, grant)
+    assert (told.verdict, told.agrees) == (Verdict.NOT_CLOSED, False)
+    assert told.says.endswith("it is usable again after its end was sealed")
+
+
+def test_list_from_before_the_opening_is_believed(center: World) -> None:
+    """A list read inside the stale window says nothing about an end."""
+    grant = center.granted()
+    center.connector.cuts = False
+    begin(center.house, center.grant(grant), EndReason.REVOKED, "pr_bo", center.clock())
+    center.cloud.unassign(hold_of(center.house, center.grant(grant)).key, center.clock())
+    told = verified(center, grant)
+    assert (told.verdict, told.level) == (Verdict.CANNOT_TELL, None)
+    assert "may still be from before" in told.says
+
+
+def simulating(world: World, answer: Answer) -> None:
+    """The cloud's policy simulator answers instead of a trial."""
+    real = world.connector.probe
+    world.connector.probe = lambda hold, now: replace(  # type: ignore[method-assign]
+        real(hold, now), method=Method.SIMULATED, answer=answer
+    )
+
+
+def test_simulated_denial_called_denied(world: World) -> None:
+    """What only the simulator says is told as that: removed at best, and never tried."""
+    grant = ended(world)
+    simulating(world, Answer.DENIED)
+    told = verified(world, grant)
+    assert (told.verdict, told.level, told.how) == (Verdict.CLOSED, Proof.REMOVED, How.SIMULATED)
+    assert told.says.endswith("(the cloud's policy simulator says denied; not tried)")
+    simulating(world, Answer.ALLOWED)
+    told = verified(world, grant)
+    assert (told.verdict, told.how) == (Verdict.NOT_CLOSED, How.SIMULATED)
+    assert "simulator says allowed" in told.says and "tried as" not in told.says
+
+
+def tried(
+    world: World, grant: Grant, outcome: str, call: str = "aws s3 ls", by: str = "ana"
+) -> None:
+    """Somebody tells what they saw, now."""
+    trial = Trial(outcome=Answer(outcome), exit_code=1, call=call, tried_at=world.clock())
+    tell_trial(world.house, world.who(by), grant.id, trial)
+
+
+def test_holders_word_makes_the_level(center: World) -> None:
+    """Allowed during and denied after, of the same call: denied, on the holder's word."""
+    grant = center.granted()
+    tried(center, grant, "allowed")
+    center.clock.forward(minutes=31)
+    center.work()
+    center.clock.forward(seconds=10)
+    center.work()
+    tried(center, grant, "denied")
+    told = verified(center, grant)
+    assert (told.verdict, told.level, told.how, told.by_holder) == (
+        Verdict.CLOSED,
+        Proof.DENIED,
+        How.ACTED,
+        True,
+    )
+    assert told.level_says == "denied (tried by its holder, acted)"
+    ana = center.who("ana").id
+    assert told.tried == f"tried by {ana} on their own machine during: allowed; after: denied"
+    assert told.claims.level is Proof.REMOVED  # what is sealed of the end stays as it is
+
+
+@pytest.mark.parametrize(
+    ("during", "after", "by"),
+    [
+        ("aws s3 ls", "aws s3 ls s3://x", "ana"),  # another call
+        ("", "", "ana"),  # a call kept back is like no other
+        ("aws s3 ls", "aws s3 ls", "op"),  # not the holder
+        (None, "aws s3 ls", "ana"),  # never allowed before
+    ],
+)
+def test_holders_word_says_too_much(center: World, during: str | None, after: str, by: str) -> None:
+    """A denial alone, of another call, kept back, or by another person makes no level."""
+    grant = center.granted()
+    if during is not None:
+        tried(center, grant, "allowed", during, by)
+    center.clock.forward(minutes=31)
+    center.work()
+    center.clock.forward(seconds=10)
+    center.work()
+    tried(center, grant, "denied", after, by)
+    told = verified(center, grant)
+    assert (told.verdict, told.level, told.by_holder) == (Verdict.CLOSED, Proof.REMOVED, False)
+
+
+def test_holder_who_was_let_in_again_is_overheard(center: World) -> None:
+    """Allowed after a denial: nobody says closed, and other ways are looked for."""
+    grant = center.granted()
+    tried(center, grant, "allowed")
+    center.clock.forward(minutes=32)
+    center.work()
+    center.clock.forward(seconds=10)
+    center.work()
+    tried(center, grant, "denied")
+    tried(center, grant, "allowed", "aws iam list-users")
+    told = verified(center, grant)
+    assert (told.verdict, told.level, told.agrees) == (Verdict.CANNOT_TELL, Proof.REMOVED, False)
+    assert "and allowed at" in told.says
+    assert told.help.startswith(f"`tidegate paths {grant.id} prod`")
+
+
+def test_accepted_removal_called_removed(center: World) -> None:
+    """The cloud took the removal and still lists the access: accepted is all that is sealed."""
+    grant = center.granted()
+    center.clock.forward(minutes=1)
+    fault = Fault(kind=FaultKind.LIST_STALE, verb="observe", count=100, delay=timedelta(seconds=30))
+    center.connector.script(fault)
+    close_now(center.house, end_early(center.house, center.who("bo"), grant.id))
+    told = verified(center, grant)
+    assert (told.claims.level, told.claims.how, told.level) == (Proof.ACCEPTED, "", None)
+    assert told.verdict is Verdict.NOT_CLOSED

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -23,6 +24,8 @@ from tidegate.base.errors import AskedWrongly, EvidenceClosed
 from tidegate.base.when import wire
 from tidegate.evidence import journal as journal_file
 from tidegate.evidence.journal import ClosingJournal, JournalLine, open_grants, read_journal
+
+LATER = START + timedelta(days=1)  # when nothing that ended at START is needed any more
 
 
 def line(kind: str, grant: str = "gr_one", **data: Any) -> JournalLine:
@@ -51,7 +54,7 @@ def test_line_is_on_disk_and_reads_back(path: Path) -> None:
 def test_missing_journal_is_empty(path: Path) -> None:
     """Before the first line there is nothing to close."""
     assert ClosingJournal(path).read() == []
-    assert ClosingJournal(path).compact() == 0
+    assert ClosingJournal(path).compact(LATER) == 0
 
 
 def test_open_grants_are_those_not_gone() -> None:
@@ -100,7 +103,19 @@ def test_broken_line_in_the_middle_is_reported_and_the_rest_is_read(path: Path) 
     contents = ClosingJournal(path).inspect()
     assert contents.broken == (2,) and not contents.torn
     assert [found.kind for found in contents.lines] == ["intended", "gone", "sealed"]
-    assert journal.compact() == 0 and path.read_bytes() == b"\n".join(rows)
+    assert journal.compact(LATER) == 0 and path.read_bytes() == b"\n".join(rows)
+
+
+def test_compaction_forgets_an_end_that_may_be_needed(path: Path) -> None:
+    """Gone and sealed, but its end or its last session lies ahead: a restored database needs it."""
+    journal = ClosingJournal(path)
+    ends = wire(START + timedelta(hours=2))
+    whole = [line("intended", ends_at=ends, lingers_seconds=3600), line("closing")]
+    whole += [line(kind) for kind in ("removed", "gone", "sealed")]
+    for each in whole:
+        journal.append(each)
+    assert journal.compact(START + timedelta(hours=3, minutes=59)) == 0
+    assert journal.compact(START + timedelta(hours=4)) == 5
 
 
 def test_compaction_keeps_every_grant_that_is_not_gone_and_sealed(path: Path) -> None:
@@ -111,7 +126,7 @@ def test_compaction_keeps_every_grant_that_is_not_gone_and_sealed(path: Path) ->
     again = [line("intended", "gr_4"), line("gone", "gr_4"), line("sealed", "gr_4")]
     for each in (*done, *kept, *again, line("intended", "gr_4")):
         journal.append(each)
-    assert journal.compact() == 5
+    assert journal.compact(LATER) == 5
     assert journal.read() == [*kept, *again, line("intended", "gr_4")]
     assert path.stat().st_mode & 0o777 == 0o600
     journal.append(line("closing", "gr_three"))
@@ -202,6 +217,7 @@ def started(path: Path, then: str, *args: str) -> subprocess.Popen[str]:
         f"    return JournalLine(kind=kind, grant=grant, at=from_ms({int(START.timestamp())}000),"
         " data=data)\n"
         "true_write = os.write\n"
+        f"LATER = from_ms({int(LATER.timestamp())}000)\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code + then, str(path), *args],
@@ -220,7 +236,7 @@ for number in range(60):
         journal.append(line("gone", f"{sys.argv[2]}_{number}"))
         journal.append(line("sealed", f"{sys.argv[2]}_{number}"))
     if number % 5 == 4:
-        journal.compact()
+        journal.compact(LATER)
 """
 
 
@@ -234,7 +250,7 @@ def test_processes_on_one_journal_lose_no_line(path: Path) -> None:
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     journal = ClosingJournal(path)
     assert journal.inspect().broken == () and not journal.inspect().torn
-    journal.compact()
+    journal.compact(LATER)
     expected = {f"{name}_{number}" for name in "abc" for number in range(0, 60, 2)}
     assert {found.grant for found in open_grants(journal.read())} == expected
     assert len(journal.read()) == len(expected)
@@ -286,7 +302,7 @@ def test_lock_that_is_never_given_back_ends_in_an_error(
     monkeypatch.setattr(journal_file, "LOCK_TRIES", 3)
     with path.with_name("closing.journal.lock").open("r+b") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        for write in (lambda: journal.append(line("closing")), journal.compact):
+        for write in (lambda: journal.append(line("closing")), lambda: journal.compact(LATER)):
             with pytest.raises(OSError, match="has the lock"):
                 write()
         assert journal.read() == [INTENDED]  # reading waits for nobody
@@ -384,7 +400,12 @@ def test_what_is_no_journal_file_raises_oserror_and_nothing_else(path: Path, wha
     """Closing goes on after OSError: any other error, or waiting for a pipe, would end it."""
     NO_FILES[what](path)
     journal = ClosingJournal(path)
-    for use in (journal.read, journal.inspect, journal.compact, lambda: journal.append(INTENDED)):
+    for use in (
+        journal.read,
+        journal.inspect,
+        lambda: journal.compact(LATER),
+        lambda: journal.append(INTENDED),
+    ):
         with pytest.raises(OSError):
             use()
 
@@ -476,7 +497,7 @@ def test_line_of_another_version_never_makes_reading_fail(shared: Path, rows: li
     journal = ClosingJournal(shared)
     contents = journal.inspect()
     open_grants(contents.lines)
-    journal.compact()
+    journal.compact(LATER)
     if contents.broken:
         assert shared.read_bytes() == b"".join(rows)
 

@@ -17,6 +17,7 @@ from tidegate.evidence.merkle import leaf_hash
 from tidegate.evidence.seal import NEW_CHAIN, read_event, seal
 
 GOLDEN = Path(__file__).parent / "golden_events.jsonl"
+EARLIER = (Path(__file__).parent / "golden_events_1.jsonl",)  # from before an event changed
 
 values = st.recursive(
     st.none()
@@ -46,9 +47,10 @@ def test_changed_bytes_of_any_event_break_the_format() -> None:
     assert golden_leaves() == GOLDEN.read_bytes().splitlines()
 
 
-def test_every_golden_event_reads_back() -> None:
-    """Old leaves stay readable, and give back the fact they sealed."""
-    for leaf in GOLDEN.read_bytes().splitlines():
+@pytest.mark.parametrize("golden", [GOLDEN, *EARLIER], ids=lambda path: path.stem)
+def test_every_golden_event_reads_back(golden: Path) -> None:
+    """Old leaves stay readable, in every version there was, and give back what they sealed."""
+    for leaf in golden.read_bytes().splitlines():
         event = read_event(leaf)
         fields = {field: getattr(event, field) for field in type(event).__dataclass_fields__}
         assert canonical(fields) == leaf

@@ -9,7 +9,7 @@ from tidegate.approve import Choice
 from tidegate.base.errors import NotAllowed
 from tidegate.flow.allowing import Verb, allow
 from tidegate.flow.asking import take_back
-from tidegate.flow.ending import end_early
+from tidegate.flow.revoking import end_early
 from tidegate.request import Request
 
 ACTS: dict[str, Callable[[World, Request], object]] = {

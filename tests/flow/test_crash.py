@@ -16,8 +16,8 @@ import pytest
 from tests.support import START, World
 from tidegate.connectors.port import Answer, Credential
 from tidegate.evidence.seal import read_event
-from tidegate.flow.ending import end_early
 from tidegate.flow.expiring import close_now
+from tidegate.flow.revoking import end_early
 from tidegate.grant import GrantState
 from tidegate.store import compare, rebuild
 

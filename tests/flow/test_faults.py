@@ -10,9 +10,9 @@ from tidegate.base.errors import EvidenceClosed, NotAllowed, TidegateError, Worl
 from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.flow.brokering import issue
-from tidegate.flow.ending import end_early
 from tidegate.flow.expiring import close_now
 from tidegate.flow.recovering import close_without_store
+from tidegate.flow.revoking import end_early
 from tidegate.grant import Cause, GrantState, Outcome
 
 
@@ -75,12 +75,12 @@ def test_throttled_opening_is_called_failed(world: World) -> None:
 
 
 def test_cloud_down_at_opening(world: World) -> None:
-    """It is tried until claim-by and then not any more; a late return opens nothing."""
+    """The gate stays shut until claim-by, and then it fails saying so; nothing was asked of it."""
     request = world.vote(world.ask())
     world.connector.script(Fault(kind=FaultKind.DOWN, until=world.clock() + timedelta(hours=1)))
     settle(world, 120)
     grant = only(world, request.id)
-    assert (grant.state, grant.cause) == (GrantState.FAILED, Cause.NOT_CLAIMED)
+    assert (grant.state, grant.cause) == (GrantState.FAILED, Cause.GATE_SHUT)
     assert world.connector.calls["grant"] == 0
 
 
@@ -350,6 +350,7 @@ def test_first_of_two_holders_never_gone(world: World) -> None:
     )
     first = world.granted()
     world.clock.forward(minutes=10)
+    world.work()
     second = world.granted()
     world.clock.forward(minutes=21)
     settle(world, 1)
@@ -397,7 +398,7 @@ def test_journal_line_nobody_knows_stops_the_worker(world: World) -> None:
     from tidegate.evidence.journal import JournalLine
 
     lost = JournalLine(
-        kind="removed", grant="gr_01m83t4cm03c42pazdrpwq7th5", at=world.clock(), data={}
+        kind="removed", grant="gr_01m83t4cm03c42pazdrpwq7tzz", at=world.clock(), data={}
     )
     world.house.journal.append(lost)
     world.restart()
@@ -509,8 +510,8 @@ def test_unknown_connector_of_one_grant_stops_the_others(world: World) -> None:
     assert {world.grant(g).state for g in (lost, other)} == {GrantState.GONE}
 
 
-def test_stale_read_back_of_a_removal_believed(world: World) -> None:
-    """Inside a role kind's stale window an absence is not yet a removal."""
+def test_list_from_before_it_was_made_believed(world: World) -> None:
+    """Just after opening, a list may be from before: that it shows nothing is no removal."""
     from dataclasses import replace
 
     from tests.support import catalogue, laws
@@ -519,12 +520,14 @@ def test_stale_read_back_of_a_removal_believed(world: World) -> None:
     found = catalogue()
     made = replace(found.roles["prod/admin"], kind="assignment", probe="")
     put_in_force(world.house, laws(found=replace(found, roles={**found.roles, "prod/admin": made})))
+    world.clock.forward(minutes=5)
     grant = world.granted()
-    real = world.connector.cut
-    world.connector.cut = lambda hold, now: None  # type: ignore[assignment,return-value]
-    world.clock.forward(minutes=30)
-    world.work()
+    for verb in ("revoke", "cut"):  # answered well, and nothing happens for a while
+        late = Fault(kind=FaultKind.APPLY_LATE, verb=verb, delay=timedelta(seconds=3))
+        world.connector.script(late)
+    before = Fault(kind=FaultKind.LIST_STALE, verb="observe", count=1, delay=timedelta(minutes=1))
+    world.connector.script(before)
+    close_now(world.house, end_early(world.house, world.who("ana"), grant.id))
     assert world.grant(grant).state is GrantState.CLOSING
-    world.connector.cut = real  # type: ignore[method-assign]
     settle(world, 90)
     assert world.grant(grant).state is GrantState.GONE

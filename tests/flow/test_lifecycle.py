@@ -10,10 +10,11 @@ from tidegate.base.errors import AskedWrongly, NotAllowed, NotFound, Stale
 from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.port import Answer
 from tidegate.expire import Proof
-from tidegate.flow.ending import end_early
-from tidegate.flow.expiring import close_now, mend_cuts
+from tidegate.flow.expiring import close_now
 from tidegate.flow.governing import put_in_force
+from tidegate.flow.mending import mend_cuts
 from tidegate.flow.people import LOCAL, record
+from tidegate.flow.revoking import end_early
 from tidegate.grant import Cause, GrantState
 from tidegate.policy.rules import load_rules
 from tidegate.request import DECIDE_WITHIN, RequestState

@@ -11,8 +11,8 @@ from tidegate.catalogue import Role, Target
 from tidegate.connectors.port import Connector
 from tidegate.evidence.checkpoint import parse_checkpoint, sign_checkpoint
 from tidegate.evidence.note import FileSigner, parse_signer
+from tidegate.evidence.witness import publish_to_directory
 from tidegate.flow.house import House
-from tidegate.flow.proving import Witness
 from tidegate.main import local
 from tidegate.main.clouds import Clouds
 from tidegate.main.config import load_config
@@ -112,12 +112,19 @@ def test_lost_file_changes_what_is_in_force(home: Home, house: House, name: str)
     assert watch.fault is None
 
 
+def witnessed(home: Home, house: House) -> None:
+    """The newest checkpoint is in the witness directory."""
+    directory = home.directory / "witness"
+    directory.mkdir(exist_ok=True)
+    publish_to_directory(directory, house.store.head().checkpoint_text)
+
+
 def test_witness_directory_is_not_asked(home: Home) -> None:
     """The whole log is held against the witnessed checkpoint too, and the report says so."""
     config = load_config(home.config)
     assert local.verify_log(home.config, ()).as_json()["since"] == []
     made = open_house(config)
-    Witness(directory=home.directory / "witness", url="").publish(made)
+    witnessed(home, made)
     note = made.store.head().checkpoint_text
     size = made.store.head().size
     made.store.close()
@@ -136,7 +143,7 @@ def test_rolled_back_log_holds_beside_its_witness(home: Home) -> None:
     (home.directory / "other").mkdir()
     longer = World(home.directory / "other", signer=signer)
     longer.granted()
-    Witness(directory=home.directory / "witness", url="").publish(longer.house)
+    witnessed(home, longer.house)
     longer.down()
     assert not local.verify_log(home.config, ()).ok
 

@@ -36,6 +36,10 @@ class Seen:
             note("verify", actor.id, some_id)
             return {"holds": True}
 
+        def paths(actor: Actor, person: str, target: str) -> dict[str, Any]:
+            note("paths", actor.id, person, target)
+            return {"paths": []}
+
         def doctor(actor: Actor) -> dict[str, Any]:
             note("doctor", actor.id)
             return {"checks": []}
@@ -50,6 +54,7 @@ class Seen:
         return Insight(
             trace=trace,
             verify=verify,
+            paths=paths,
             doctor=doctor,
             pack=pack,
             checkpoint=lambda: "origin\n1\nroot\n",
@@ -120,10 +125,18 @@ def an_ask(role: str = "prod/admin", **more: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(world: World) -> Iterator[Api]:
-    """The API over a world."""
+def serving(world: World, *, behind_proxy: bool = False, peer: str = "testclient") -> Iterator[Api]:
+    """The API over a world, called from `peer`."""
     seen = Seen()
-    app = make_app(world.house, world.refusals, seen.insight())
+    app = make_app(world.house, world.refusals, seen.insight(), behind_proxy=behind_proxy)
+    inside = app.asgi_handler
+
+    async def from_peer(scope: Any, receive: Any, send: Any) -> None:
+        scope["client"] = (peer, 50_000)
+        await inside(scope, receive, send)
+
+    app.asgi_handler = from_peer
+
     with TestClient(app, raise_server_exceptions=False) as client:
         yield Api(world, client, seen)
 

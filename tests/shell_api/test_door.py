@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.shell_api.conftest import Api, an_ask
+from tests.shell_api.conftest import Api, an_ask, serving
+from tests.support import World
 from tidegate.base.fact import SYSTEM
 from tidegate.evidence.seal import read_event
 from tidegate.shell.identity import add_account, disable, end_token, token_of
@@ -136,6 +137,55 @@ def test_refusal_answered_and_not_sealed(api: Api) -> None:
         ("file_request", "/api/requests", "unknown_role"),
     ]
     assert api.refusals("ana") == [("vote_on_request", asked["id"], "self_approval")]
+
+
+def test_refused_command_that_leaves_no_trace(api: Api) -> None:
+    """A vote too late, one on an old digest, fields nobody asked for: each is on record."""
+    asked = api.ask()
+    path = f"/api/requests/{asked['id']}"
+    old = {**asked, "digest": "sha256:" + "0" * 64}
+    assert api.vote("bo", old).status_code == 409
+    assert api.vote("bo", asked).status_code == 201
+    assert api.vote("bo", asked).status_code == 409
+    assert api.post("ana", f"{path}/withdraw").status_code == 409
+    assert api.post("ana", "/api/requests", an_ask(state="approved")).status_code == 400
+    assert api.post("ana", "/api/requests", an_ask() | {"roles": []}).status_code == 400
+    headers = {"Authorization": f"Bearer {api.token('ana')}", "Content-Type": "text/plain"}
+    assert api.client.post("/api/requests", headers=headers, content="{}").status_code == 415
+    about = [(command, code) for command, _, code in api.refusals("bo")]
+    assert about == [("vote_on_request", "digest_changed"), ("vote_on_request", "wrong_state")]
+    codes = [code for _, _, code in api.refusals("ana")]
+    assert codes == ["wrong_state", "bad_input", "bad_items", "not_json"]
+
+
+def test_wrong_reading_that_fills_the_log(api: Api) -> None:
+    """Reading with a wrong parameter changes nothing and is nobody's refusal."""
+    assert api.get("ana", "/api/requests?limit=many").status_code == 400
+    assert api.refusals("ana") == []
+
+
+def test_everybody_behind_a_proxy_as_one_source(world: World) -> None:
+    """Behind a proxy on this machine, calls come from where the proxy says, and from one hop."""
+    told = "6.6.6.6, 203.0.113.9"
+    with serving(world, behind_proxy=True, peer="127.0.0.1") as api:
+        api.client.get("/api/me", headers={"X-Forwarded-For": told})
+        assert failed_signins(api) == [("203.0.113.9", 1)]
+
+
+@pytest.mark.parametrize(
+    ("behind_proxy", "peer", "told"),
+    [
+        (False, "127.0.0.1", "203.0.113.9"),  # nobody said there is a proxy
+        (True, "198.51.100.7", "203.0.113.9"),  # not the proxy
+        (True, "127.0.0.1", "203.0.113.9, me"),
+        (True, "127.0.0.1", "1," * 600 + "203.0.113.9"),
+    ],
+)
+def test_source_somebody_made_up(world: World, behind_proxy: bool, peer: str, told: str) -> None:
+    """Without a proxy, or from elsewhere, the header is not believed: the peer is the source."""
+    with serving(world, behind_proxy=behind_proxy, peer=peer) as api:
+        api.client.get("/api/me", headers={"X-Forwarded-For": told})
+        assert failed_signins(api) == [(peer, 1)]
 
 
 def test_refusals_that_fill_the_log(api: Api) -> None:

@@ -1,6 +1,7 @@
 """Accounts, sign-in and tokens: what must never be taken for somebody."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -221,6 +222,15 @@ def test_guessing_from_many_places_or_at_many_logins() -> None:
         tries.admit(f"login{number}", "here", START)
     with pytest.raises(NotAllowed):
         tries.admit("another", "here", START)
+
+
+def test_one_source_that_locks_a_login_out() -> None:
+    """However often one place guesses at a login, its owner gets in from another."""
+    tries = Tries()
+    for _ in range(2 * MOST_TRIES_OF_LOGIN):
+        with suppress(NotAllowed):
+            tries.admit("ana", "there", START)
+    tries.admit("ana", "here", START)
 
 
 def test_counting_without_end() -> None:

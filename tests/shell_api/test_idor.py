@@ -12,6 +12,8 @@ UNKNOWN_REQUEST = make_id("rq", START, b"0" * 10)
 UNKNOWN_GRANT = make_id("gr", START, b"0" * 10)
 A_VOTE = {"choice": "approve", "digest": "sha256:" + "0" * 64}
 
+A_TRIAL = {"outcome": "denied", "exit_code": 1, "call": "x", "tried_at": "2026-11-23T09:00:00Z"}
+
 ROUTES = [
     ("GET", "/api/requests/{id}", None),
     ("PUT", "/api/requests/{id}", an_ask()),
@@ -20,6 +22,7 @@ ROUTES = [
     ("GET", "/api/grants/{id}", None),
     ("POST", "/api/grants/{id}/credentials", None),
     ("POST", "/api/grants/{id}/end", {"comment": "mine now"}),
+    ("POST", "/api/grants/{id}/trials", A_TRIAL),
     ("GET", "/api/trace/{id}", None),
     ("POST", "/api/verify/{id}", None),
     ("GET", "/api/evidence/pack/{id}", None),

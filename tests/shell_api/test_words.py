@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stages.make import NOW, a_grant, a_request
+from tidegate.connectors.port import Exposure
 from tidegate.expire import EndReason, Proof
 from tidegate.grant import Cause, Grant, GrantState, Outcome
 from tidegate.request import RequestState
@@ -85,8 +86,11 @@ def test_request_that_says_nothing(state: RequestState) -> None:
 
 
 def test_exposure_that_hides_the_worst_case() -> None:
-    """Without a deadline in the cloud it says that Tidegate must be running."""
-    assert "without Tidegate" in exposure_says(timedelta(seconds=5), True)
-    assert "needs a running Tidegate" in exposure_says(timedelta(hours=1), False)
-    assert "1h" in exposure_says(timedelta(hours=1), False)
-    assert "not known" in exposure_says(None, None)
+    """It says what happens with Tidegate dead: at once, late, or nothing until a person acts."""
+    second, hour = timedelta(seconds=1), timedelta(hours=1)
+    assert "without Tidegate" in exposure_says(Exposure(attended=5 * second, unattended=second))
+    late = exposure_says(Exposure(attended=second, unattended=hour))
+    assert "with Tidegate down the cloud ends it within 1h" in late
+    never = exposure_says(Exposure(attended=hour, unattended=None))
+    assert "within 1h" in never and "with Tidegate down nothing ends it" in never
+    assert "not known" in exposure_says(None)

@@ -42,6 +42,7 @@ OPENING = Opening(
     key=KEY,
     stood_before=False,
     exposure=timedelta(minutes=1),
+    unattended=timedelta(minutes=1),
     carrier="prod-admin",
     requirement="2 of group:sre-leads",
     rules_digest="sha256:" + "b" * 64,

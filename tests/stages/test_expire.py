@@ -33,6 +33,7 @@ def back(acted_at: datetime, derived: timedelta = NONE, native: bool = True) -> 
         cloud_at=acted_at,
         detail={},
         acted_at=acted_at,
+        changed_by=acted_at,
         derived=derived,
         settling=MINUTE,
         native_deadline=native,

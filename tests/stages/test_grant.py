@@ -11,6 +11,7 @@ from tidegate.base.errors import NotAllowed, Stale
 from tidegate.base.fact import Fact, Step
 from tidegate.base.when import wire
 from tidegate.catalogue import Assignment, hold, let_go
+from tidegate.evidence.archive import MOST_EVENTS
 from tidegate.grant import (
     TABLE,
     Cause,
@@ -24,6 +25,7 @@ from tidegate.grant import (
     noted,
     ready,
 )
+from tidegate.request import MOST_ITEMS
 from tidegate.session import MOST_SESSIONS, Session, SessionState, issued, may_issue
 from tidegate.session import evolve as evolve_session
 
@@ -212,3 +214,9 @@ def test_endless_minting() -> None:
     with pytest.raises(NotAllowed) as caught:
         may_issue(grant, grant.principal, NOW)
     assert caught.value.code == "too_many_sessions"
+
+
+def test_sessions_no_pack_can_hold() -> None:
+    """Every session of every item of a request, made and ended, fits in one evidence pack."""
+    room_for_the_rest = MOST_EVENTS // 10
+    assert 2 * MOST_ITEMS * MOST_SESSIONS + room_for_the_rest <= MOST_EVENTS

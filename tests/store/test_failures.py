@@ -39,6 +39,22 @@ def test_full_disk_fails_the_whole_batch_and_heals(store):
     assert _sound(store)
 
 
+@pytest.mark.parametrize("bug", [RuntimeError, ValueError, sqlite3.IntegrityError])
+def test_work_that_fails_half_way_is_kept(store, bug):
+    """Work that raises, whatever it raises, leaves nothing behind; what waits beside it is kept."""
+
+    def work(db):
+        db.execute("INSERT INTO heartbeats (name, at_ms, detail) VALUES ('half', 1, '')")
+        raise bug("half way")
+
+    with one_batch(store):
+        failing = store._writer._put(work)
+        beside = store.submit(filed(1)[0])
+    assert isinstance(failing.exception(), bug)
+    assert beside.result().first_idx == 0
+    assert "half" not in store.beats()
+
+
 def test_lock_of_another_process_is_waited_for_then_told(path):
     """While somebody else holds the write lock a commit is refused in words; then it goes on."""
     store = open_store(path, patience=0.05)

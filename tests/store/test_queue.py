@@ -39,6 +39,7 @@ def waiting(store, number, *, until=GrantState.READY):
         cloud_at=NOW,
         detail={},
         acted_at=NOW,
+        changed_by=NOW,
         derived=HOUR,
         settling=timedelta(0),
         native_deadline=True,

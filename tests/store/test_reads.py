@@ -1,12 +1,13 @@
 """Lists, pages, and the small rows beside the state."""
 
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from tidegate.base.errors import NotFound
+from tidegate.base.errors import NotFound, WorldFailed
 from tidegate.base.ids import GRANT, PRINCIPAL, SESSION
 from tidegate.grant import GrantState
 from tidegate.request import RequestState, withdraw
@@ -97,15 +98,14 @@ def test_session_is_found_by_its_key_id(store):
 
 
 def test_principals_and_memberships_are_listed(store):
-    """People by id, memberships by who and by group."""
+    """People by id and by who vouches for them, memberships by who."""
     store.commit(person(1, "ana"))
     store.commit(person(2, "bo"))
     store.commit(joined(1, "sre"))
     store.commit(joined(2, "sre"))
     store.commit(joined(2, "dba"))
-    assert [one.subject for one in store.principals()] == ["ana", "bo"]
     assert store.principal(name(PRINCIPAL, 2)).subject == "bo"
-    assert len(store.memberships(group="sre")) == 2
+    assert len(store.memberships()) == 3
     assert {one.group for one in store.memberships(principal=name(PRINCIPAL, 2))} == {"sre", "dba"}
     assert store.principal_by("local", "cy") is None
 
@@ -131,11 +131,11 @@ def test_account_keeps_its_newest_password(store):
 def test_token_ends_once(store):
     """A token keeps its first end, and is found by the hash of its secret."""
     store.put_token(TOKEN)
-    assert store.token_by_hash(TOKEN.hash) == TOKEN == store.token(TOKEN.id)
+    assert store.token_by_hash(TOKEN.hash) == TOKEN
     store.end_token(TOKEN.id, NOW)
     store.end_token(TOKEN.id, NOW + timedelta(hours=1))
-    assert store.token(TOKEN.id).ended_at == NOW
-    assert store.tokens("pr_ana") == [store.token(TOKEN.id)]
+    assert store.token_by_hash(TOKEN.hash).ended_at == NOW
+    assert store.tokens("pr_ana") == [store.token_by_hash(TOKEN.hash)]
     assert store.token_by_hash("other") is None
     assert TOKEN.hash not in repr(TOKEN)
 
@@ -169,3 +169,17 @@ def test_clock_of_the_store_is_whole_milliseconds(store, clock):
     """On SQLite the database's clock is this process's, cut to what the wire carries."""
     clock.now = NOW + timedelta(microseconds=2_999)
     assert store.now() == NOW + timedelta(milliseconds=2)
+
+
+def test_unreadable_row_is_told_as_a_bug(store, path):
+    """A row nobody of ours wrote is a fault of the world, by name; lists of work go on without."""
+    step, request = filed(1)
+    store.commit(step)
+    store.commit(filed(2)[0])
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE requests SET items = '[{}]' WHERE id = ?", (request.id,))
+    with pytest.raises(WorldFailed, match=request.id) as told:
+        store.request(request.id)
+    assert told.value.code == "row_unreadable"
+    assert request.id not in [one.id for one in store.lapsed(request.decide_by, 10)]
+    assert len(store.lapsed(request.decide_by, 10)) == 1

@@ -7,7 +7,6 @@ randomness are the caller's: a port in `flow/` makes ids, the stages only carry 
 
 import re
 
-from tidegate.base.errors import AskedWrongly
 from tidegate.base.when import Instant, from_ms, to_ms
 
 REQUEST, GRANT, SESSION, ASSIGNMENT, PRINCIPAL, VOTE = "rq", "gr", "se", "as", "pr", "vt"
@@ -25,16 +24,6 @@ def make_id(kind: str, at: Instant, randomness: bytes) -> str:
         raise RuntimeError(f"id of kind {kind!r} from {len(randomness)} random bytes")
     number = to_ms(at) << 80 | int.from_bytes(randomness)
     return f"{kind}_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
-
-
-def parse_id(text: str, kind: str) -> str:
-    """`text` if it is an id of `kind`, else AskedWrongly. Never trims or changes case."""
-    match = _ID.fullmatch(text)
-    if match and match[1] == kind:
-        return text
-    raise AskedWrongly(
-        "bad_id", f"expected an id like `{kind}_…`, got `{text[:40]}`", "copy it from a list"
-    )
 
 
 def id_kind(text: str) -> str | None:

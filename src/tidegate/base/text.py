@@ -114,3 +114,13 @@ def _ascii_label(label: str) -> str:
         return ToASCII(label).decode("ascii")
     except UnicodeError:
         return label
+
+
+def cells_of(text: str) -> int:
+    """How many terminal cells `text` takes: wide East Asian characters two, marks none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(ch) else 2 if unicodedata.east_asian_width(ch) in "WF" else 1
+        for ch in text
+    )

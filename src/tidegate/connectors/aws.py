@@ -19,7 +19,7 @@ from tidegate.base.ids import id_made_at
 from tidegate.base.when import Instant, from_ms, to_ms, whole_seconds, wire
 from tidegate.catalogue import AssignmentKey, Role, Target
 from tidegate.connectors import aws_health, aws_probe
-from tidegate.connectors.aws_calls import Aws, AwsSettings, CloudNo, Reply
+from tidegate.connectors.aws_calls import Aws, AwsSettings, CloudNo, Keys, Reply
 from tidegate.connectors.aws_check import check_role, no_settings, protected_by, role_arn
 from tidegate.connectors.aws_cut import CutLists, CutRead
 from tidegate.connectors.aws_health import SKEW
@@ -33,18 +33,23 @@ from tidegate.connectors.aws_policy import (
     parse_role_arn,
     session_policy,
 )
+from tidegate.connectors.aws_rights import Identity
 from tidegate.connectors.port import (
     Answer,
     Credential,
+    Cut,
+    Exposure,
     Found,
     Health,
     Hold,
+    Person,
     Powers,
     Probed,
     Proof,
     Receipt,
     Scope,
     Seen,
+    Trouble,
     ends_by_itself,
 )
 
@@ -69,6 +74,7 @@ POWERS = Powers(
     floor=timedelta(0),
     proof=Proof.DENIED,
     issues=True,
+    cuts_apart=False,
     propagation=PROPAGATION,
     # A deny that is read back is there; only a missing one may be a lagging replica's answer.
     stale_window=timedelta(0),
@@ -98,7 +104,7 @@ class AwsConnector:
         self._monotonic = monotonic
         self._cuts = CutLists(lock_dir)
         self._guard = threading.Lock()
-        self._reached: dict[str, Aws] = {}
+        self._reached: dict[tuple[str, Keys | None], Aws] = {}
 
     def powers(self, kind: str) -> Powers:
         """What `iam-role` promises. The propagation bound is ours: AWS states none."""
@@ -110,17 +116,34 @@ class AwsConnector:
             )
         return POWERS
 
-    def exposure(self, role: Role) -> timedelta:
-        """The longer of propagation and the life of what an allowed call hands out."""
-        return max(PROPAGATION, self.residual(role))
+    def exposure(self, target: Target, role: Role) -> Exposure:
+        """The longer of propagation and the life of what an allowed call hands out.
 
-    def residual(self, role: Role) -> timedelta:
-        """The longest life among the calls `role` allows; zero when it allows none.
+        Unattended only the latter: the end is inside every credential.
+        """
+        derived = self.residual(target, role, cut=True)
+        return Exposure(attended=max(PROPAGATION, derived), unattended=max(SKEW, derived))
+
+    def residual(self, target: Target, role: Role, cut: bool) -> timedelta:
+        """The longest life among the calls `role` allows, cut or not; zero when it allows none.
 
         NB. a chained session (`sts:AssumeRole`) lives an hour and may chain again before it ends:
         AWS sets no end to that, so an hour is per link, not for the chain.
         """
         return longest_life(role.allows)
+
+    def lingers(self, target: Target, role: Role) -> timedelta:
+        """Zero: no credential of a grant acts after its end, cut or not."""
+        return timedelta(0)
+
+    def key(self, target: Target, role: Role, grant: str, person: Person) -> AssignmentKey:
+        """Each grant's own: the role and the grant id. Asks nothing of AWS."""
+        return AssignmentKey(
+            connector=target.connector,
+            account=target.account,
+            native_role=role.native.get("arn", role.id),
+            native_principal=grant,
+        )
 
     def check(self, target: Target, role: Role, others: tuple[Role, ...]) -> tuple[str, ...]:
         """What would fail later about this entry, in words. Sends nothing."""
@@ -135,13 +158,21 @@ class AwsConnector:
         """Reach, clock, identity, certificate, and whether AWS would let Tidegate close."""
         settings = self._settings.get(target.id)
         if settings is None:
-            return aws_health.not_looked((no_settings(target),))
+            told = Trouble(
+                code="no_settings", message=no_settings(target), help="add it to tidegate.toml"
+            )
+            return aws_health.not_looked((told,))
         try:
             roles = tuple(parse_role_arn(arn) for arn in settings.handed)
         except AskedWrongly as error:
-            return aws_health.not_looked((f"{error.message}: {error.help}",))
-        aws = self._aws(target)
-        return aws_health.look(aws, settings, roles, target.account, now, self._monotonic)
+            return aws_health.not_looked((aws_health.trouble(error),))
+        return aws_health.look(
+            self._aws(target, Identity.OPENER),
+            self._aws(target, Identity.CLOSER),
+            aws_health.Looked(settings=settings, roles=roles, account=target.account),
+            now,
+            self._monotonic,
+        )
 
     def discover(self, target: Target) -> Iterator[Found]:
         """The account's roles, at most MOST_FOUND. Whether their trust lets us in is not told."""
@@ -186,7 +217,7 @@ class AwsConnector:
                 is not the ARN of the role of that name.
         """
         arn = self._arn(hold.target, hold.role)
-        reply = self._read_role(self._aws(hold.target), arn)
+        reply = self._read_role(self._aws(hold.target, Identity.OPENER), arn)
         role = reply.part("Role")
         # NB. only the name and account are compared: an emulator may leave the path out of ARNs.
         seen = parse_role_arn(str(role["Arn"]))
@@ -214,6 +245,14 @@ class AwsConnector:
             )
         return self._assume(hold, session, now)
 
+    def arm(self, hold: Hold, until: Instant, now: Instant) -> Receipt | None:
+        """Nothing: every credential carries the end."""
+        return None
+
+    def disarm(self, hold: Hold, now: Instant) -> Receipt | None:
+        """Nothing: see `arm`."""
+        return None
+
     def revoke(self, hold: Hold, now: Instant) -> Receipt:
         """Early by AWS's clock: name the grant in the role's deny. Else nothing is left to write.
 
@@ -240,10 +279,18 @@ class AwsConnector:
         return self.revoke(hold, now)
 
     def probe(self, hold: Hold, now: Instant) -> Probed:
-        """Try the role's probe call under this grant's tags and end, and beside it a control."""
-        aws, call = self._aws(hold.target), hold.role.probe
+        """Try the role's probe call under this grant's tags and end, and beside it a control.
+
+        Nothing is tried of a grant that only the deny by issue time covers: a credential made for
+        the try is younger than that deny, so what it may do tells nothing about those before it.
+        """
+        aws, call = self._aws(hold.target, Identity.OPENER), hold.role.probe
         if not call:
             return _untold("", now, "the role has no probe call")
+        seen = self._observe_hold(hold)
+        # Past the end by AWS's clock every credential, this one too, carries its own no.
+        if seen.detail.get("cut_by") == "issue_time" and seen.cloud_at <= hold.ends_at:
+            return _untold(call, seen.cloud_at, "a session made now is younger than the deny")
         try:
             mine = self._assume(hold, f"probe-{hold.grant}", now)
             # From AWS's clock: with ours behind, the control would be dead at birth.
@@ -266,7 +313,7 @@ class AwsConnector:
         )
 
     def mend(
-        self, target: Target, role: Role, cuts: Mapping[str, Instant], now: Instant
+        self, target: Target, role: Role, cuts: Mapping[str, Cut], now: Instant
     ) -> tuple[str, ...]:
         """Put back cuts somebody removed and prune those that can no longer matter.
 
@@ -276,7 +323,8 @@ class AwsConnector:
         Raises:
             Refused: `no_role_lock` when `lock_dir` cannot be used; what AWS refuses.
         """
-        return self._cuts.mend(self._aws(target), self._arn(target, role), cuts, now)
+        until = {grant: cut.until for grant, cut in cuts.items()}
+        return self._cuts.mend(self._aws(target), self._arn(target, role), until, now)
 
     def _observe_hold(self, hold: Hold) -> Seen:
         arn, aws = self._arn(hold.target, hold.role), self._aws(hold.target)
@@ -303,7 +351,9 @@ class AwsConnector:
         )
 
     def _assume(self, hold: Hold, session: str, now: Instant) -> Credential:
-        self._aws(hold.target)  # first: a target without settings is refused in words
+        self._aws(
+            hold.target, Identity.OPENER
+        )  # first: a target without settings is refused in words
         settings = self._settings[hold.target.id]
         policy = _refusing(
             lambda: session_policy(
@@ -333,7 +383,7 @@ class AwsConnector:
         bound_until: Instant,
     ) -> Credential:
         arn = self._arn(hold.target, hold.role)
-        reply = self._aws(hold.target).call(
+        reply = self._aws(hold.target, Identity.OPENER).call(
             "sts",
             lambda sts: sts.assume_role(
                 RoleArn=arn.text,
@@ -366,14 +416,16 @@ class AwsConnector:
     def _arn(self, target: Target, role: Role) -> RoleArn:
         return _refusing(lambda: role_arn(target, role))
 
-    def _aws(self, target: Target) -> Aws:
+    def _aws(self, target: Target, identity: Identity = Identity.CLOSER) -> Aws:
+        """Clients of `identity` there; with the same keys both identities share them."""
         with self._guard:
-            found = self._reached.get(target.id)
-            if found is None:
-                if target.id not in self._settings:
-                    raise Refused("no_settings", no_settings(target), "add it to tidegate.toml")
-                found = self._reached[target.id] = Aws(self._settings[target.id])
-        return found
+            settings = self._settings.get(target.id)
+            if settings is None:
+                raise Refused("no_settings", no_settings(target), "add it to tidegate.toml")
+            key = (target.id, settings.keys(identity))
+            if key not in self._reached:
+                self._reached[key] = Aws(settings, identity)
+            return self._reached[key]
 
 
 def _refusing(ask: Callable[[], Made]) -> Made:

@@ -17,6 +17,7 @@ from typing import Any
 
 from tidegate.base.errors import Refused, Unknown, Unreachable, WorldFailed
 from tidegate.base.when import Instant, from_ms
+from tidegate.connectors.aws_rights import Identity
 from tidegate.connectors.port import Credential
 
 # AWS answers IAM and STS in well under a second; ten cover a slow day and free the worker soon.
@@ -65,7 +66,6 @@ _NOT_SENT = frozenset(
         "EndpointConnectionError",
         "ConnectTimeoutError",
         "ProxyConnectionError",
-        "NoCredentialsError",
         "PartialCredentialsError",
         "CredentialRetrievalError",
         "NoRegionError",
@@ -76,6 +76,15 @@ _NOT_SENT = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """An identity on AWS by its access keys."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AwsSettings:
     """How one target is reached, and what nobody who holds a role there may change.
 
@@ -83,6 +92,8 @@ class AwsSettings:
         region: the region of STS and of regional probes.
         endpoint_url: another address for every service; None is AWS itself.
         access_key_id: Tidegate's own keys; empty takes boto3's ambient chain (workload identity).
+        opener: the keys it opens with, instead of those.
+        closer: the keys it closes and reads with, instead of those.
         own: ARNs of Tidegate's own roles.
         handed: ARNs of every role the catalogue hands out on this target.
         protect: ARNs of customer managed policies that bind those roles.
@@ -93,11 +104,24 @@ class AwsSettings:
     access_key_id: str = ""
     secret_access_key: str = field(default="", repr=False)
     session_token: str = field(default="", repr=False)
+    opener: Keys | None = None
+    closer: Keys | None = None
     own: tuple[str, ...] = ()
     handed: tuple[str, ...] = ()
     protect: tuple[str, ...] = ()
     connect_timeout: timedelta = CONNECT_TIMEOUT
     read_timeout: timedelta = READ_TIMEOUT
+
+    def keys(self, identity: Identity) -> Keys | None:
+        """What `identity` signs with; None for boto3's ambient chain."""
+        own = {Identity.OPENER: self.opener, Identity.CLOSER: self.closer}.get(identity)
+        if own is not None or not self.access_key_id:
+            return own
+        return Keys(
+            access_key_id=self.access_key_id,
+            secret_access_key=self.secret_access_key,
+            session_token=self.session_token,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,10 +161,11 @@ class CloudNo(Refused):
 
 
 class Aws:
-    """boto3 clients of one target. Thread-safe; clients are made once a service."""
+    """boto3 clients of one identity on one target. Thread-safe; made once a service."""
 
-    def __init__(self, settings: AwsSettings) -> None:
+    def __init__(self, settings: AwsSettings, identity: Identity = Identity.CLOSER) -> None:
         self._settings = settings
+        self._keys = settings.keys(identity)
         self._lock = threading.Lock()
         self._session: Any = None
         self._clients: dict[str, Any] = {}
@@ -195,11 +220,11 @@ class Aws:
     def _client(self, service: str) -> Any:
         found = self._clients.get(service)
         if found is None:
-            settings = self._settings
+            own = self._keys
             keys = {
-                "aws_access_key_id": settings.access_key_id or None,
-                "aws_secret_access_key": settings.secret_access_key or None,
-                "aws_session_token": settings.session_token or None,
+                "aws_access_key_id": own.access_key_id if own else None,
+                "aws_secret_access_key": own.secret_access_key if own else None,
+                "aws_session_token": (own.session_token or None) if own else None,
             }
             found = self._clients.setdefault(service, self._make(service, keys))
         return found
@@ -254,6 +279,12 @@ def answered(response: Mapping[str, Any], what: str) -> WorldFailed:
 def unanswered(error: Exception, what: str) -> WorldFailed:
     """What no answer means: surely not sent (Unreachable), or sent and lost (Unknown)."""
     name = type(error).__name__
+    if name == "NoCredentialsError":
+        return Unreachable(
+            "no_identity",
+            f"expected an AWS identity to sign `{what}` with, got none",
+            "give the target's `[target.aws]` keys, or run where the process has one of its own",
+        )
     if any(kind.__name__ in _NOT_SENT for kind in type(error).__mro__):
         return Unreachable(
             "cloud_unreachable",

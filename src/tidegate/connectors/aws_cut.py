@@ -1,22 +1,17 @@
 """The list of cut grants on a role: read, merge, write, read; one writer a role.
 
 IAM has no compare-and-swap for inline policies, so two writers that both read first lose an entry.
-Within a process a lock a role prevents that; between processes of one machine, a file lock in
-`lock_dir`. IAM may also answer a read from a replica that lags: what was written lately
-(`aws_recent.py`) is merged in again, so a stale read cannot drop it. `mend` repairs whatever slips
-through both.
+`one_writer.py` prevents that on one machine. IAM may also answer a read from a replica that lags:
+what was written lately (`aws_recent.py`) is merged in again, so a stale read cannot drop it. `mend`
+repairs whatever slips through both.
 """
 
-import hashlib
-import os
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from tidegate.base.errors import Refused
 from tidegate.base.ids import id_made_at
 from tidegate.base.when import Instant
 from tidegate.connectors.aws_calls import Aws, CloudNo, undated
@@ -31,6 +26,7 @@ from tidegate.connectors.aws_policy import (
     whole_second,
 )
 from tidegate.connectors.aws_recent import Recent, RecentCuts
+from tidegate.connectors.one_writer import OneWriter, file_name
 from tidegate.connectors.port import may_prune, worth_restoring
 
 # IAM dates sessions in whole seconds: a deny by issue time must start at the second that follows.
@@ -60,10 +56,8 @@ class CutLists:
     """The only writer of `TidegateCut` policies in this process."""
 
     def __init__(self, lock_dir: Path | None = None, longest: int = LONGEST_CUT) -> None:
-        self._lock_dir = lock_dir
         self._longest = longest
-        self._guard = threading.Lock()
-        self._locks: dict[str, threading.Lock] = {}
+        self._writer = OneWriter(lock_dir, "no_role_lock")
         self._recent = RecentCuts(lock_dir)
 
     def read(self, aws: Aws, arn: RoleArn) -> CutRead:
@@ -94,7 +88,7 @@ class CutLists:
         was issued up to this second is refused instead. NB. a grant that only an older deny by
         issue time seems to cover is written all the same: it may have been issued a session since.
         """
-        with self._one_writer(arn, must=False):
+        with self._alone(arn, must=False):
             before = self.read(aws, arn)
             recent = self._recent.load(_file(arn), before.cloud_at).cuts
             named = {name for name, one in recent.items() if one.named}
@@ -138,7 +132,7 @@ class CutLists:
         Raises:
             Refused: `no_role_lock`; what AWS refuses.
         """
-        with self._one_writer(arn, must=True):
+        with self._alone(arn, must=True):
             before = self.read(aws, arn)
             at = before.cloud_at
             recent = self._recent.load(_file(arn), at)
@@ -239,48 +233,13 @@ class CutLists:
             "iam:DeleteRolePolicy",
         )
 
-    @contextmanager
-    def _one_writer(self, arn: RoleArn, *, must: bool) -> Iterator[None]:
-        with self._guard:
-            lock = self._locks.setdefault(arn.text, threading.Lock())
-        with lock:
-            descriptor = self._file_lock(arn, must)
-            try:
-                yield
-            finally:
-                if descriptor is not None:
-                    os.close(descriptor)  # and with it the lock
-
-    def _file_lock(self, arn: RoleArn, must: bool) -> int | None:
-        """Held until closed. Without `must` a lock that cannot be had is done without.
-
-        Closing never waits for a disk; what two writers then lose, `mend` puts back.
-        """
-        if self._lock_dir is None:
-            return None
-        import fcntl  # POSIX only, as are the machines that run several processes on one directory
-
-        path = self._lock_dir / f"{_file(arn)}.lock"
-        descriptor = None
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            if descriptor is not None:
-                os.close(descriptor)
-            if must:
-                raise Refused(
-                    "no_role_lock",
-                    f"expected a file lock for role `{arn.name}`, got `{type(error).__name__}`",
-                    "look at the room and the rights of Tidegate's lock directory",
-                ) from error
-            return None
-        return descriptor
+    def _alone(self, arn: RoleArn, *, must: bool) -> AbstractContextManager[None]:
+        return self._writer.alone(arn.text, f"role `{arn.name}`", must=must)
 
 
 def _file(arn: RoleArn) -> str:
     """The name of a role's files in the lock directory, without their suffix."""
-    return hashlib.sha256(arn.text.encode()).hexdigest()[:32]
+    return file_name(arn.text)
 
 
 def _is_any(cuts: CutList) -> bool:

@@ -37,7 +37,8 @@ LONGEST_AHEAD = timedelta(minutes=5)
 class Hold:
     """One grant as a connector sees it: who holds what, by which key, until when.
 
-    `ends_at` is absolute and committed before any verb is called with it.
+    `ends_at` is absolute and committed before any verb is called with it. `stood_before` says that
+    the native thing was there before any intent of ours: it is never made, nor removed, for this.
     """
 
     grant: str
@@ -47,6 +48,7 @@ class Hold:
     role: Role
     key: AssignmentKey
     ends_at: Instant
+    stood_before: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,8 @@ class Powers:
         floor: the shortest window the cloud can honour.
         proof: the best proof an end can reach.
         issues: whether `issue` gives credentials (else the person signs in at the cloud).
+        cuts_apart: removing an assignment leaves its live sessions alone, so that ending them is a
+            change of its own that may succeed or fail by itself.
         propagation: how long a change may take to be true everywhere.
         stale_window: how long after a change a read-back may still show the old state.
         shared_document: removal edits one document that several grants share: one writer at a time.
@@ -70,10 +74,45 @@ class Powers:
     floor: timedelta
     proof: Proof
     issues: bool
+    cuts_apart: bool
     propagation: timedelta
     stale_window: timedelta
     shared_document: bool
     earliest_close: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """How long somebody may act after the end, at the worst; shown before anybody approves.
+
+    `attended` is from "we decide to close" to "nobody can act", with Tidegate at work. `unattended`
+    is from the end on, with every Tidegate process dead; None: until a person ends it by hand.
+    """
+
+    attended: timedelta
+    unattended: timedelta | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Who a grant is for, as a cloud may know them: the login and mail as known now, or empty."""
+
+    principal: str
+    login: str = ""
+    mail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """A deny that must stand: of which grant, until when, and whose sessions.
+
+    `before` is the instant before which a session must have been issued to be refused; None for
+    kinds whose deny names the grant itself.
+    """
+
+    until: Instant
+    native_principal: str = ""
+    before: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +128,9 @@ class Seen:
     """One native thing as the cloud shows it at `cloud_at`.
 
     `usable`: by what was read, a new session could start or act. `cut`: a deny of ours names it.
-    `foreign`: it is there but not by us.
+    `foreign`: it is there but, as far as the cloud can tell, not by us. `inherited` names the group
+    or parent by which it is usable though the native thing itself is not there (empty: none).
+    `cut_before` is the instant before which a session must have been issued to be refused by it.
     """
 
     key: AssignmentKey
@@ -98,15 +139,18 @@ class Seen:
     cloud_at: Instant
     deadline_at: Instant | None = None
     foreign: bool = False
+    inherited: str = ""
+    cut_before: Instant | None = None
     detail: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Where to look: a whole target, one role there, or one hold."""
+    """Where to look: a whole target, one role there, one native principal there, or one hold."""
 
     target: Target
     role: Role | None = None
+    principal: str = ""
     hold: Hold | None = None
 
 
@@ -131,6 +175,14 @@ class Credential:
         return f"Credential({self.kind}, key_id={self.key_id}, bound_until={self.bound_until})"
 
 
+class Method(StrEnum):
+    """How something is known of a cloud, strongest first."""
+
+    ACTED = "acted"  # tried as that access
+    SIMULATED = "simulated"  # the cloud's own policy simulator was asked
+    LISTED = "listed"  # read back from what the cloud lists
+
+
 class Answer(StrEnum):
     """What a probe got."""
 
@@ -152,12 +204,27 @@ class Probed:
     control: Answer
     call: str
     cloud_at: Instant
+    method: Method = Method.ACTED
     detail: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def proves_denied(self) -> bool:
-        """Whether this shows that the cut, and nothing else, refuses."""
-        return self.answer is Answer.DENIED and self.control is Answer.ALLOWED
+        """Whether this shows that the cut, and nothing else, refuses. A simulation does not."""
+        tried = self.method is Method.ACTED
+        return tried and self.answer is Answer.DENIED and self.control is Answer.ALLOWED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Something wrong, or not as it should be: what, and what to do.
+
+    `shuts`: nothing may open while it is so, because what opens might not be closed (I4).
+    """
+
+    code: str
+    message: str
+    help: str
+    shuts: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +238,7 @@ class Health:
     cloud_at: Instant | None
     round_trip: timedelta
     identity: str
-    findings: tuple[str, ...] = ()
+    findings: tuple[Trouble, ...] = ()
     certificate_until: Instant | None = None
 
 
@@ -191,12 +258,27 @@ class Connector(Protocol):
         """What role kind `kind` promises. Raises AskedWrongly for a kind this cloud lacks."""
         ...
 
-    def exposure(self, role: Role) -> timedelta:
-        """The worst time between "we decide to close" and "nobody can act", for this role."""
+    def exposure(self, target: Target, role: Role) -> Exposure:
+        """How long an end may take at the worst, for this role on this target."""
         ...
 
-    def residual(self, role: Role) -> timedelta:
-        """How long what a session may derive (tokens, chained sessions) can outlive its end."""
+    def residual(self, target: Target, role: Role, cut: bool) -> timedelta:
+        """How long sessions and what they derive (tokens, chains) outlive the end.
+
+        `cut` says that a deny of ours was read back. Zero: nothing outlives it.
+        """
+        ...
+
+    def lingers(self, target: Target, role: Role) -> timedelta:
+        """How long after removal a cut must stand, beside until the grant's own end."""
+        ...
+
+    def key(self, target: Target, role: Role, grant: str, person: Person) -> AssignmentKey:
+        """The natural key of what `grant` would make for `person`; may ask the cloud who that is.
+
+        Raises:
+            Refused: `no_such_person`: the cloud does not know them, or not for certain.
+        """
         ...
 
     def check(self, target: Target, role: Role, others: tuple[Role, ...]) -> tuple[str, ...]:
@@ -223,6 +305,17 @@ class Connector(Protocol):
         """A credential of this hold, denied by the cloud from `hold.ends_at` on."""
         ...
 
+    def arm(self, hold: Hold, until: Instant, now: Instant) -> Receipt | None:
+        """Have the cloud itself remove the assignment at `until`, whoever is alive then.
+
+        One deadline a natural key: an earlier or later one is moved. None: no such thing here.
+        """
+        ...
+
+    def disarm(self, hold: Hold, now: Instant) -> Receipt | None:
+        """Take that deadline away: what it would remove is gone, or is not ours any more."""
+        ...
+
     def revoke(self, hold: Hold, now: Instant) -> Receipt:
         """Stop new sessions. Accepted is not removed.
 
@@ -239,13 +332,13 @@ class Connector(Protocol):
         ...
 
     def mend(
-        self, target: Target, role: Role, cuts: Mapping[str, Instant], now: Instant
+        self, target: Target, role: Role, cuts: Mapping[str, Cut], now: Instant
     ) -> tuple[str, ...]:
         """Put back cuts somebody removed and prune those that can no longer matter.
 
-        `cuts` maps every grant id that must stay refused to the instant until which it must; name
-        each for ten minutes longer by our clock. `may_prune` decides what goes, by the cloud's
-        clock read in this call. Returns the grant ids whose cut was missing and is there again.
+        `cuts` maps every grant id that must stay refused to its cut; name each for ten minutes
+        longer by our clock. `may_prune` decides what goes, by the cloud's clock read in this call.
+        Returns the grant ids whose cut was missing and is there again.
         """
         ...
 

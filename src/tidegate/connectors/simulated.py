@@ -28,15 +28,19 @@ from tidegate.catalogue import AssignmentKey, Role, Target
 from tidegate.connectors.port import (
     Answer,
     Credential,
+    Cut,
+    Exposure,
     Found,
     Health,
     Hold,
+    Person,
     Powers,
     Probed,
     Proof,
     Receipt,
     Scope,
     Seen,
+    Trouble,
     ends_by_itself,
     may_prune,
     worth_restoring,
@@ -62,6 +66,7 @@ __all__ = [
 ]
 
 PROPAGATION = timedelta(seconds=5)
+DEADLINE_LATE = timedelta(minutes=1)  # how late the cloud's own removal may come
 
 POWERS: Mapping[str, Powers] = {
     IAM_ROLE: Powers(
@@ -70,6 +75,7 @@ POWERS: Mapping[str, Powers] = {
         floor=timedelta(0),
         proof=Proof.DENIED,
         issues=True,
+        cuts_apart=False,
         propagation=PROPAGATION,
         stale_window=timedelta(0),
         shared_document=True,
@@ -81,6 +87,7 @@ POWERS: Mapping[str, Powers] = {
         floor=timedelta(0),
         proof=Proof.REMOVED,
         issues=False,
+        cuts_apart=True,
         propagation=PROPAGATION,
         stale_window=PROPAGATION,
         shared_document=False,
@@ -127,12 +134,21 @@ class SimulatedConnector:
     Args:
         cloud: what it acts on; a new one when none is given.
         clock: the cloud's clock; without it the cloud's time is the `now` of the call.
+        cuts: whether live sessions of an `assignment` can be ended here.
+        deadlines: whether the cloud removes an `assignment` by itself at its end.
     """
 
     def __init__(
-        self, cloud: SimulatedCloud | None = None, clock: Callable[[], Instant] | None = None
+        self,
+        cloud: SimulatedCloud | None = None,
+        clock: Callable[[], Instant] | None = None,
+        *,
+        cuts: bool = True,
+        deadlines: bool = False,
     ) -> None:
         self.cloud = cloud or SimulatedCloud()
+        self.cuts = cuts
+        self.deadlines = deadlines
         self.calls: Counter[str] = Counter()
         self._clock = clock
         self._lock = threading.Lock()
@@ -158,13 +174,33 @@ class SimulatedConnector:
             )
         return POWERS[kind]
 
-    def exposure(self, role: Role) -> timedelta:
-        """Propagation; for `assignment` with every Tidegate process dead there is no bound."""
-        return max(PROPAGATION, self.residual(role))
+    def exposure(self, target: Target, role: Role) -> Exposure:
+        """Propagation; for `assignment` with every Tidegate process dead only a deadline bounds."""
+        if role.kind != ASSIGNMENT:
+            return Exposure(attended=PROPAGATION, unattended=timedelta(0))
+        unattended = SESSION_LIFE + DEADLINE_LATE if self.deadlines else None
+        return Exposure(
+            attended=PROPAGATION + self.residual(target, role, cut=self.cuts), unattended=unattended
+        )
 
-    def residual(self, role: Role) -> timedelta:
-        """Zero for `iam-role`; a session's life for `assignment`, whose sessions stay uncut."""
+    def residual(self, target: Target, role: Role, cut: bool) -> timedelta:
+        """A session's life for an `assignment` that was not cut; else zero."""
+        return SESSION_LIFE if role.kind == ASSIGNMENT and not cut else timedelta(0)
+
+    def lingers(self, target: Target, role: Role) -> timedelta:
+        """A session's life for `assignment`; `iam-role` sessions carry their end."""
         return SESSION_LIFE if role.kind == ASSIGNMENT else timedelta(0)
+
+    def key(self, target: Target, role: Role, grant: str, person: Person) -> AssignmentKey:
+        """A grant's own for `iam-role`; the person's, whatever the grant, for `assignment`."""
+        return AssignmentKey(
+            connector=target.connector,
+            account=target.account,
+            native_role=role.native.get("arn", role.id),
+            native_principal=(person.login or person.principal)
+            if role.kind == ASSIGNMENT
+            else grant,
+        )
 
     def check(self, target: Target, role: Role, others: tuple[Role, ...]) -> tuple[str, ...]:
         """An unknown kind or a missing `arn`; nothing else can be wrong here."""
@@ -185,7 +221,7 @@ class SimulatedConnector:
                 cloud_at=None,
                 round_trip=timedelta(0),
                 identity="",
-                findings=(f"{error.message}: {error.help}",),
+                findings=(Trouble(code=error.code, message=error.message, help=error.help),),
             )
         return Health(
             reached=True, cloud_at=self._at(now), round_trip=timedelta(0), identity="simulated"
@@ -234,6 +270,28 @@ class SimulatedConnector:
             )
         return self._reach("issue", now, lambda at: self._open(hold, hold.grant, at, hold.ends_at))
 
+    def arm(self, hold: Hold, until: Instant, now: Instant) -> Receipt | None:
+        """The cloud will remove the assignment at `until`."""
+        if hold.role.kind != ASSIGNMENT or not self.deadlines:
+            return None
+
+        def act(at: Instant) -> Receipt:
+            self.cloud.arm(hold.key, until)
+            return Receipt(cloud_at=self._at(now), detail={"deadline": wire(until)})
+
+        return self._reach("arm", now, act)
+
+    def disarm(self, hold: Hold, now: Instant) -> Receipt | None:
+        """The cloud forgets that."""
+        if hold.role.kind != ASSIGNMENT or not self.deadlines:
+            return None
+
+        def act(at: Instant) -> Receipt:
+            self.cloud.arm(hold.key, None)
+            return Receipt(cloud_at=self._at(now), detail={"deadline": "none"})
+
+        return self._reach("disarm", now, act)
+
     def revoke(self, hold: Hold, now: Instant) -> Receipt:
         """`iam-role`: deny by name, if early by the cloud's clock. `assignment`: remove it."""
 
@@ -253,6 +311,8 @@ class SimulatedConnector:
         """Stop the live sessions of this hold and of no other."""
         if hold.role.kind == IAM_ROLE:
             return self.revoke(hold, now)
+        if not self.cuts:
+            return Receipt(cloud_at=self._at(now), detail={"sessions": "not cut"})
 
         def act(at: Instant) -> Receipt:
             self.cloud.cut_sessions(hold.key, at)
@@ -284,30 +344,50 @@ class SimulatedConnector:
         return self._reach("probe", now, act)
 
     def mend(
-        self, target: Target, role: Role, cuts: Mapping[str, Instant], now: Instant
+        self, target: Target, role: Role, cuts: Mapping[str, Cut], now: Instant
     ) -> tuple[str, ...]:
         """Deny again what somebody opened; drop the denies nobody needs."""
 
         def act(at: Instant) -> tuple[str, ...]:
             name, cloud_at = role.native.get("arn", ""), self._at(now)
             for owner, grant in self.cloud.denies(target.account, at):
-                if owner == name and may_prune(cuts.get(grant), now, cloud_at):
+                until = cuts[grant].until if grant in cuts else None
+                if owner == name and may_prune(until, now, cloud_at):
                     self.cloud.undeny(target.account, name, grant)
             return tuple(
                 grant
-                for grant, until in sorted(cuts.items())
-                if worth_restoring(until, cloud_at)
-                and self.cloud.deny(target.account, name, grant, at)
+                for grant, cut in sorted(cuts.items())
+                if worth_restoring(cut.until, cloud_at)
+                and self._deny_again(target, role, grant, cut, at)
             )
 
         return self._reach("mend", now, act)
 
+    def _deny_again(self, target: Target, role: Role, grant: str, cut: Cut, at: Instant) -> bool:
+        name = role.native.get("arn", "")
+        if role.kind != ASSIGNMENT:
+            return self.cloud.deny(target.account, name, grant, at)
+        if not self.cuts:
+            return False
+        key = AssignmentKey(
+            connector=target.connector,
+            account=target.account,
+            native_role=name,
+            native_principal=cut.native_principal,
+        )
+        missing = not self.cloud.sessions_cut(key, at)
+        self.cloud.cut_sessions(key, cut.before or at)
+        return missing
+
     def _see(self, hold: Hold, at: Instant, cloud_at: Instant) -> Seen:
-        key, cloud = hold.key, self.cloud
+        key, cloud, inherited = hold.key, self.cloud, ""
         there = cloud.has_role(key.account, key.native_role)
         if hold.role.kind == ASSIGNMENT:
             usable, cut = cloud.assigned(key, at), cloud.sessions_cut(key, at)
-            deadline, foreign = None, usable and cloud.is_foreign(key)
+            if not usable:
+                inherited = cloud.group_of(key)
+            deadline, usable = cloud.deadline(key), usable or bool(inherited)
+            foreign = not inherited and usable and cloud.is_foreign(key)
         else:
             cut = cloud.denied(key.account, key.native_role, hold.grant, at)
             usable, foreign = not cut and cloud_at < hold.ends_at, False
@@ -319,6 +399,7 @@ class SimulatedConnector:
             cloud_at=cloud_at,
             deadline_at=deadline,
             foreign=foreign,
+            inherited=inherited and f"group {inherited}",
         )
 
     def _see_all(self, scope: Scope, at: Instant, cloud_at: Instant) -> list[Seen]:

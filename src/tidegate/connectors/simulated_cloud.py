@@ -52,6 +52,8 @@ class SimulatedCloud:
         self._foreign: set[AssignmentKey] = set()
         self._denied: dict[tuple[str, str, str], _Span] = {}
         self._cut_before: dict[AssignmentKey, Instant] = {}
+        self._deadlines: dict[AssignmentKey, Instant] = {}
+        self._groups: dict[AssignmentKey, str] = {}
         self._sessions: dict[str, LiveSession] = {}
         self._missing: set[tuple[str, str]] = set()
         self._keys = 0
@@ -59,7 +61,7 @@ class SimulatedCloud:
     def sign_in(self, key: AssignmentKey, now: Instant, grant: str = "") -> Credential:
         """A person takes a session through an assignment. Raises Refused when there is none."""
         with self.lock:
-            if not self.assigned(key, now):
+            if not self.assigned(key, now) and not self.group_of(key):
                 raise Refused("not_assigned", "expected an assignment to sign in by, got none")
             end = now + SESSION_LIFE
             return self.open(ASSIGNMENT, key, grant, now, end, end)
@@ -80,13 +82,24 @@ class SimulatedCloud:
     def standing(self, now: Instant) -> tuple[AssignmentKey, ...]:
         """Every assignment by which a session could be taken at `now`."""
         with self.lock:
-            return tuple(key for key, span in self._assigned.items() if span.at(now))
+            return tuple(key for key in self._assigned if self.assigned(key, now))
 
     def place(self, key: AssignmentKey, now: Instant) -> None:
         """Somebody else makes an assignment: access that stood before, or was added by hand."""
         with self.lock:
             self._assigned[key] = _Span(now)
             self._foreign.add(key)
+
+    def give_by_group(self, key: AssignmentKey, group: str) -> None:
+        """The same access comes by a group; the empty group ends that."""
+        with self.lock:
+            self._groups.pop(key, None)
+            if group:
+                self._groups[key] = group
+
+    def group_of(self, key: AssignmentKey) -> str:
+        """The group that gives the access of `key`, or empty."""
+        return self._groups.get(key, "")
 
     def tamper(self, account: str, native_role: str, grant: str, now: Instant) -> None:
         """Somebody removes our deny of `grant`."""
@@ -157,9 +170,22 @@ class SimulatedCloud:
             span.until = max(at, span.since)
 
     def assigned(self, key: AssignmentKey, at: Instant) -> bool:
-        """Whether the assignment is there at `at`."""
-        span = self._assigned.get(key)
+        """Whether the assignment is there at `at`; the cloud's own deadline has been at work."""
+        span, deadline = self._assigned.get(key), self._deadlines.get(key)
+        if span is not None and deadline is not None and span.since < deadline <= at:
+            span.until = deadline if span.until is None else min(span.until, deadline)
         return span is not None and span.at(at)
+
+    def arm(self, key: AssignmentKey, until: Instant | None) -> None:
+        """Have the cloud remove the assignment at `until`; None: not any more."""
+        if until is None:
+            self._deadlines.pop(key, None)
+        else:
+            self._deadlines[key] = until
+
+    def deadline(self, key: AssignmentKey) -> Instant | None:
+        """When the cloud removes the assignment by itself."""
+        return self._deadlines.get(key)
 
     def is_foreign(self, key: AssignmentKey) -> bool:
         """Whether somebody else made it."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from tidegate.base.canonical import Json
 from tidegate.base.errors import WorldFailed, one_line
-from tidegate.diagnose.drawing import LEAST_WIDTH, cells_of, wrap
+from tidegate.base.text import cells_of
+from tidegate.diagnose.drawing import LEAST_WIDTH, wrap
 
 MOST_CHECKS = 10_000  # as read from a server: a handful a target
 _MARKS = {True: "✓", False: "✗", None: "!"}

@@ -10,7 +10,7 @@ from datetime import timedelta
 from tidegate.base.errors import EvidenceBroken, TidegateError
 from tidegate.base.ids import id_kind
 from tidegate.base.when import Instant, show_duration, wire
-from tidegate.connectors.port import Health
+from tidegate.connectors.port import Health, Trouble
 from tidegate.diagnose.check import Check, Diagnosis, parse_diagnosis, render_text
 from tidegate.diagnose.examined import (
     Examined,
@@ -23,6 +23,7 @@ from tidegate.diagnose.examined import (
 )
 from tidegate.diagnose.looking import InForce, Places, look
 from tidegate.evidence.checkpoint import Keys, open_checkpoint
+from tidegate.evidence.witnesses import witness_trouble
 from tidegate.grant import Grant, GrantState
 
 __all__ = [
@@ -131,11 +132,16 @@ def _witness(seen: Examined) -> Iterator[Check]:
     if told.mismatch:
         fix = "keep both; `tidegate evidence verify --since` the witnessed one names what differs"
         yield Check(name=name, ok=False, says=told.mismatch, fix=fix)
+    size = seen.kept.head.size if seen.kept else 0
+    silent = witness_trouble(told.places, size, seen.now)
+    if silent:
+        fix = "mend the way to the place named in `[witness]`, or see whether the worker runs"
+        fix += "; until then nobody outside could show that these events were rewritten"
+        yield Check(name=name, ok=False, says=silent, fix=fix)
     if told.fault:
         fix = "mend the way to the place named in `[witness]`; every new checkpoint tries again"
         yield Check(name=name, ok=False, says=f"the last publishing failed: {told.fault}", fix=fix)
         return
-    size = seen.kept.head.size if seen.kept else 0
     if told.published_at is None:
         fix = "look again in a moment; if it stays, see whether the worker runs"
         yield Check(name=name, ok=None, says="nothing was published since the start", fix=fix)
@@ -143,6 +149,8 @@ def _witness(seen: Examined) -> Iterator[Check]:
     ago = seen.now - told.published_at
     behind = size - told.published_size
     said = f"{told.published_size} events published {show_duration(ago)} ago"
+    if silent:
+        return
     if ago > UNPUBLISHED and behind > 0:
         fix = "see whether the worker runs: it publishes"
         yield Check(name=name, ok=False, says=f"{said}, {behind} events behind", fix=fix)
@@ -207,12 +215,15 @@ def _rules(seen: RulesSeen, kept: Kept | None) -> Iterator[Check]:
 def _target(seen: TargetSeen, now: Instant) -> Iterator[Check]:
     name, health = f"target {seen.target}", seen.health
     again = "then `tidegate doctor` again"
+    yield from _gate(f"{name} gate", seen.gate)
     if health is None:
         yield Check(name=name, ok=False, says=seen.fault, fix=f"mend the way to it, {again}")
         return
     if not health.reached:
-        said = health.findings[0] if health.findings else "it is not reached"
-        fix = f"mend the way to it or its credentials, {again}; nothing can be closed there now"
+        said = health.findings[0].message if health.findings else "it is not reached"
+        way = health.findings[0].help if health.findings else ""
+        fix = f"{way or 'mend the way to it or its credentials'}, {again}"
+        fix = f"{fix}; nothing can be closed there now, so nothing opens"
         yield Check(name=name, ok=False, says=said, fix=fix)
     else:
         said = f"reached as {health.identity or 'nobody in particular'}"
@@ -223,12 +234,26 @@ def _target(seen: TargetSeen, now: Instant) -> Iterator[Check]:
     told = health.findings if health.reached else health.findings[1:]
     for finding in told:
         # What a cloud's own look says of the certificate is judged below, with its own measure.
-        if until is None or wire(until) not in finding:
-            yield Check(name=name, ok=False, says=finding, fix=f"mend that in the target, {again}")
+        if until is None or wire(until) not in finding.message:
+            shut = "; nothing opens there until then" if finding.shuts else ""
+            fix = f"{finding.help}, {again}{shut}"
+            ok = False if finding.shuts else None
+            yield Check(name=name, ok=ok, says=finding.message, fix=fix)
     if health.cloud_at is not None:
         yield _cloud_clock(f"{name} clock", seen.asked_at, health)
     if until is not None:
         yield _certificate(f"{name} certificate", until, now)
+
+
+def _gate(name: str, shut: tuple[Trouble, ...] | None) -> Iterator[Check]:
+    """Whether anything opens there now, and each check that says no."""
+    if shut is None:
+        return
+    if not shut:
+        yield Check(name=name, ok=True, says="open: what opens there can be closed")
+    for trouble in shut:
+        said = f"shut, so nothing opens there ({trouble.code}): {trouble.message}"
+        yield Check(name=name, ok=False, says=said, fix=trouble.help)
 
 
 def _cloud_clock(name: str, asked_at: Instant, health: Health) -> Check:

@@ -4,11 +4,11 @@ Everything drawn is cleaned first: a name or a reason cannot move the cursor.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from tidegate.base.errors import one_line
+from tidegate.base.text import cells_of
 from tidegate.diagnose.walk import StageState, StageView, Trace, Walk
 
 WIDE = 120  # cells: below it five columns are too narrow for an instant
@@ -49,16 +49,6 @@ def wrap(text: str, room: int) -> list[str]:
         *full, line = _pieces(word, room)
         lines += full
     return [*lines, line] if line or not lines else lines
-
-
-def cells_of(text: str) -> int:
-    """How many terminal cells `text` takes: wide East Asian characters two, marks none."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(ch) else 2 if unicodedata.east_asian_width(ch) in "WF" else 1
-        for ch in text
-    )
 
 
 def _words(text: str, room: int) -> Iterator[str]:

@@ -7,7 +7,16 @@ Called by `trace.py` only.
 from collections.abc import Mapping
 
 from tidegate.diagnose.asked import Telling, moment, short, shown
-from tidegate.diagnose.held import LATE, STALLED, cloud_object, note_line, outcome_words, shown_map
+from tidegate.diagnose.held import (
+    LATE,
+    STALLED,
+    cloud_object,
+    note_line,
+    outcome_words,
+    shown_map,
+    tried_line,
+)
+from tidegate.diagnose.trials import AFTER
 from tidegate.diagnose.walk import Stage, StageState, StageView
 from tidegate.evidence.events import Event
 from tidegate.grant import Grant, GrantState, Outcome
@@ -99,10 +108,10 @@ def _closing(telling: Telling, grant: Grant) -> Told:
             said = "read back after the removal, it is still usable; it is tried again"
             return StageState.STOPPED, said, f"look who puts it back; {look}"
         case Outcome.REFUSED:
-            said = f"the cloud refuses the removal: `{code}`; it is tried again"
+            said = f"the cloud refuses the removal: `{code}`; it is tried again; {_bound(grant)}"
             step = "allow Tidegate the removal there (`tidegate doctor` names the right); "
             return StageState.STOPPED, said, f"{step}{look}"
-        case Outcome.UNREACHABLE | Outcome.UNKNOWN | Outcome.CLOCK_APART | Outcome.NOT_PROVEN:
+        case outcome if outcome:
             said = f"closing: {outcome_words(grant)} (`{code}`); it is tried again"
             return StageState.STOPPED, said, f"`tidegate doctor` looks at the target; {look}"
     if contradicted is not None and not grant.outcome:
@@ -113,6 +122,13 @@ def _closing(telling: Telling, grant: Grant) -> Told:
         said = f"closing since {since}, and no outcome is sealed; {telling.worker}"
         return StageState.STOPPED, said, f"{telling.wake}; {look}"
     return StageState.NOW, f"closing since {since}: the cloud is being asked", ""
+
+
+def _bound(grant: Grant) -> str:
+    """Until when access that is not removed works, by the exposure sealed with the grant."""
+    if grant.unattended is None or grant.ends_at is None:
+        return "until it is removed, nothing ends the access"
+    return f"by itself the access ends at {moment(grant.ends_at + grant.unattended)} at the latest"
 
 
 def _removed(telling: Telling, grant: Grant) -> Told:
@@ -168,7 +184,11 @@ def _proof(gone: Event | None) -> str:
     word = str(gone.data["proof"])
     how = gone.data["how"]
     told = f"{short(word)}: {_PROOFS.get(word, 'a word this version does not know')}"
-    if word != "denied" or not isinstance(how, Mapping):
+    if not isinstance(how, Mapping):
+        return told
+    if how.get("method") == "simulated":
+        return f"{told}; the cloud's policy simulator said so too, nothing was tried"
+    if word != "denied":
         return told
     call, at = shown(how.get("call", "")), moment(str(how.get("cloud_at", gone.data["acted_at"])))
     return f"{told} at {at} (`{call}`; an uncut credential was {shown(how.get('control', ''))})"
@@ -189,7 +209,13 @@ def _lines(telling: Telling, grant: Grant) -> list[tuple[str, str]]:
             case "grant.noted" if closing:
                 lines.append((at, note_line(event)))
             case "grant.removed":
-                lines.append((at, f"removed, acted at {moment(str(data['acted_at']))}"))
+                cut = ", live sessions seen cut with it" if data.get("cut") else ""
+                lines.append((at, f"removed, acted at {moment(str(data['acted_at']))}{cut}"))
+            case "grant.cut":
+                said = "live sessions were cut, and seen cut"
+                lines.append((at, f"{said} at {moment(str(data['cloud_at']))}"))
+            case "access.tried" if data["phase"] == AFTER:
+                lines.append((at, tried_line(telling, event)))
             case "grant.contradicted":
                 lines.append((at, f'contradicted: "{shown(data["why"])}"'))
             case "grant.gone":

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from tidegate.base.errors import TidegateError
 from tidegate.base.when import Instant
-from tidegate.connectors.port import Health
+from tidegate.connectors.port import Health, Trouble
 from tidegate.evidence.checkpoint import Keys
+from tidegate.evidence.witnesses import PlaceSeen
 from tidegate.grant import Grant
 from tidegate.policy.finding import RuleFinding
 from tidegate.store import Head
@@ -52,6 +53,7 @@ class Published:
     """How publishing checkpoints went. `fault` is the last failure, empty when it went well.
 
     `mismatch` says how the newest checkpoint kept outside contradicts the log; empty when not.
+    `published_size` and `published_at` are those of the place that has least; `places` holds each.
     """
 
     configured: bool
@@ -59,6 +61,20 @@ class Published:
     published_at: Instant | None
     fault: str = ""
     mismatch: str = ""
+    places: tuple[PlaceSeen, ...] = ()
+
+
+def published(places: tuple[PlaceSeen, ...], unread: str = "") -> Published:
+    """How publishing went at all of `places` together. `unread`: why none could be read back."""
+    least = min(places, key=lambda seen: seen.size, default=None)
+    faults = [seen.fault for seen in places if seen.fault]
+    return Published(
+        configured=bool(places),
+        published_size=least.size if least else 0,
+        published_at=least.at if least else None,
+        fault=faults[0] if faults else unread,
+        places=places,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +102,16 @@ class RulesSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSeen:
-    """One look at a target, begun at `asked_at`. `health` is None when none came: `fault` why."""
+    """One look at a target, begun at `asked_at`. `health` is None when none came: `fault` why.
+
+    `gate` is why nothing opens there (empty: it is open), None when that was not asked.
+    """
 
     target: str
     asked_at: Instant
     health: Health | None
     fault: str = ""
+    gate: tuple[Trouble, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from tidegate.base.errors import one_line
 from tidegate.base.when import parse_instant, wire
 from tidegate.diagnose.asked import Telling, again, moment, short, shown
+from tidegate.diagnose.trials import AFTER
 from tidegate.diagnose.walk import Stage, StageState, StageView
 from tidegate.evidence.events import Event
 from tidegate.grant import Cause, Grant, GrantState, Outcome
@@ -23,6 +24,8 @@ _CAUSES = {
     Cause.CLOUD_REFUSED: "the cloud refused, and certainly made nothing",
     Cause.JOURNAL_CLOSED: "the closing journal could not be written, so nothing opens",
     Cause.ENDED_BEFORE: "it was ended before it opened",
+    Cause.GATE_SHUT: "the health gate stayed shut until it had to be open",
+    Cause.NO_SUCH_PERSON: "the cloud does not know who it is for",
 }
 _AFTER_CAUSE = {
     Cause.NOT_CLAIMED: "`tidegate doctor` says what was in the way; then ask again: {again}",
@@ -31,6 +34,8 @@ _AFTER_CAUSE = {
     Cause.CLOUD_REFUSED: "`tidegate doctor` names what the cloud does not allow; then: {again}",
     Cause.JOURNAL_CLOSED: "`tidegate doctor` says what ails the journal; then: {again}",
     Cause.ENDED_BEFORE: "ask again if it is still needed: {again}",
+    Cause.GATE_SHUT: "mend what `tidegate doctor` names; then: {again}",
+    Cause.NO_SUCH_PERSON: "map the person to the cloud's user in the settings; then: {again}",
 }
 _OUTCOMES = {
     Outcome.UNKNOWN: "no answer came from the cloud, so it may or may not have acted",
@@ -39,9 +44,15 @@ _OUTCOMES = {
     Outcome.STILL_USABLE: "read back, it is still usable",
     Outcome.CLOCK_APART: "the cloud's clock and ours are apart",
     Outcome.NOT_PROVEN: "its end is not proven yet",
+    Outcome.LATER: "the cloud asks us to slow down; it is tried again",
+    Outcome.NOT_CUT: "its live sessions are not seen cut yet",
+    Outcome.GATE_SHUT: "the health gate is shut: what opens now might not be closed",
+    Outcome.STILL_CLOSING: "an earlier grant of the same access is not removed yet",
 }
 _AFTER_OUTCOME = {
     Outcome.CLOCK_APART: "mend this machine's clock (NTP); `tidegate doctor` says how far apart",
+    Outcome.GATE_SHUT: "`tidegate doctor` names the check and the fix; it opens by itself then",
+    Outcome.STILL_CLOSING: "wait; it opens by itself once that one is removed",
 }
 
 
@@ -234,9 +245,27 @@ def _lines(telling: Telling, grant: Grant) -> list[tuple[str, str]]:
                 lines.append((at, f"failed: {shown(data['cause'])}"))
             case "grant.noted" if opening:
                 lines.append((at, note_line(event)))
+            case "gate.passed":
+                lines.append((at, _passed_line(event)))
             case "grant.closing":
                 opening = False
     return lines
+
+
+def _passed_line(event: Event) -> str:
+    """What an emergency opened in spite of."""
+    checks = event.data["checks"]
+    named = [shown(check) for check in checks] if isinstance(checks, list) else []
+    return short(f"opened as an emergency though the health gate was shut: {'; '.join(named)}")
+
+
+def tried_line(telling: Telling, event: Event) -> str:
+    """One `access.tried` as a line: whose word it is, and of which call."""
+    data = event.data
+    said = f"tried by {telling.who(str(data['by']))} on their own machine {shown(data['phase'])}"
+    call = telling.texts(str(data["call"]))
+    named = "call erased" if call is None else f'"{short(call)}"' if call else "call not told"
+    return f"{said}: {shown(data['outcome'])} ({named})"
 
 
 def note_line(event: Event) -> str:
@@ -259,4 +288,6 @@ def _session_lines(telling: Telling, grant: Grant) -> list[tuple[str, str]]:
             lines.append((at, f"session {shown(data['session'])} {kind}, key {key}"))
         elif event.name == "session.ended":
             lines.append((at, f"session {shown(data['session'])} ended: {shown(data['why'])}"))
+        elif event.name == "access.tried" and data["phase"] != AFTER:
+            lines.append((at, tried_line(telling, event)))
     return lines

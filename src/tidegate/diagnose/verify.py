@@ -5,18 +5,17 @@ cut. Nothing is changed or sealed, and a grant that is open is never tried: that
 access which no event knows.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from enum import StrEnum
 
-from tidegate.base.canonical import Json
 from tidegate.base.errors import AskedWrongly, WorldFailed, one_line
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import (
     Answer,
     Connector,
     Hold,
+    Method,
     Powers,
     Probed,
     Proof,
@@ -24,87 +23,22 @@ from tidegate.connectors.port import (
     Seen,
 )
 from tidegate.diagnose.story import read_story
+from tidegate.diagnose.trials import Trial, allowed_after, denied_by, trials_of, tried_says
+from tidegate.diagnose.verified import Claims, How, Verdict, Verified, claims_of
 from tidegate.evidence.events import Event
 from tidegate.expire import ReadBack, residual_until
 from tidegate.grant import Grant, GrantState
 
-
-class Verdict(StrEnum):
-    """What is true of the grant now."""
-
-    CLOSED = "closed"
-    OPEN_AS_GRANTED = "open_as_granted"
-    NOT_CLOSED = "not_closed"
-    CANNOT_TELL = "cannot_tell"
-
-
-class How(StrEnum):
-    """How the verdict is known."""
-
-    ACTED = "acted"  # tried as this access
-    READ_BACK = "read_back"  # the native thing was read
-    SEALED = "sealed"  # by the evidence alone: the cloud was never asked to open it
-    NOTHING = "nothing"  # the cloud did not answer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claims:
-    """What the evidence says: the state its events leave, and the proof sealed with the end."""
-
-    state: str
-    proof: str
-    ends_at: Instant | None
-    still_held_by: str
-    residual_until: Instant | None
-    gap: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
-    """The verdict, one sentence saying it, and what it rests on.
-
-    `level` is the strongest proof of an end reached in this look, None when none was. `agrees`:
-    whether what is seen now is what the evidence claims. `seen` and `probed` are None when the
-    cloud was not asked or did not answer.
-    """
-
-    grant: str
-    at: Instant
-    verdict: Verdict
-    says: str
-    help: str
-    claims: Claims
-    seen: Seen | None
-    probed: Probed | None
-    level: Proof | None
-    how: How
-    agrees: bool
-
-    @property
-    def ok(self) -> bool:
-        """Whether the grant is what it should be: closed, or open as granted."""
-        return self.verdict in (Verdict.CLOSED, Verdict.OPEN_AS_GRANTED)
-
-    def as_json(self) -> dict[str, Json]:
-        """As the API answers it."""
-        return {
-            "grant": self.grant,
-            "at": wire(self.at),
-            "ok": self.ok,
-            "verdict": self.verdict.value,
-            "says": self.says,
-            "help": self.help,
-            "level": self.level.value if self.level else None,
-            "how": self.how.value,
-            "agrees": self.agrees,
-            "claims": _plain_claims(self.claims),
-            "seen_now": _plain_seen(self.seen, self.probed),
-        }
+__all__ = ["Claims", "How", "Verdict", "Verified", "verify"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """Everything one look has, handed from judge to judge."""
+    """Everything one look has, handed from judge to judge.
+
+    `until` is the instant until which a session taken before the end may act. `uncut`: the cut the
+    evidence claims is not seen, and a session it ended could act again.
+    """
 
     grant: Grant
     claims: Claims
@@ -113,7 +47,9 @@ class _Look:
     seen: Seen
     probed: Probed | None = None
     unprobed: str = ""  # why the probe did not answer
-    until: Instant | None = None  # until when a session taken before the end may act
+    until: Instant | None = None
+    uncut: bool = False
+    stale: bool = False  # what was listed may be from before it was opened
 
 
 def verify(
@@ -124,6 +60,7 @@ def verify(
     *,
     now: Instant,
     others: tuple[str, ...] = (),
+    names: Callable[[str], str] = str,
 ) -> Verified:
     """Look at `grant` in the cloud now and judge it against its evidence. Never raises for either.
 
@@ -134,54 +71,64 @@ def verify(
         events: the whole chain of its request.
         now: the instant the look counts from.
         others: other grants that hold the same assignment now: their access is not this one's.
+        names: what people call a principal id.
     """
     story = read_story(events, grant.request)
     told = story.grants.get(grant.id)
-    claims = _claims(told, story.gap)
+    claims = claims_of(story, grant.id)
     # With a gap the events end too early to say what to look for: then the row does, and whatever
     # is seen does not agree.
     known = grant if told is None or story.gap else told
+    looked = _looked(known, claims, hold, connector, now, others)
+    return _with_trials(looked, known, trials_of(story.events, grant.id), names)
+
+
+def _looked(
+    known: Grant,
+    claims: Claims,
+    hold: Hold | None,
+    connector: Connector,
+    now: Instant,
+    others: tuple[str, ...],
+) -> Verified:
     if hold is None or known.ends_at is None:
         if known.ends_at is not None:
-            raise RuntimeError(f"verify of {grant.id} without its hold")
+            raise RuntimeError(f"verify of {known.id} without its hold")
         said = "closed: no intent is sealed, so the cloud was never asked to open it"
-        return _not_asked(grant, claims, said, now)
+        return _not_asked(known, claims, said, now)
     running = known.state in (GrantState.INTENDED, GrantState.OPEN)
     over = now >= hold.ends_at or not running
     try:
-        if known.state is GrantState.FAILED and connector.powers(hold.role.kind).issues:
+        powers = connector.powers(hold.role.kind)
+        if known.state is GrantState.FAILED and powers.issues:
             # Nothing of its own is ever in such a cloud: to read it would only say "not denied".
             said = "closed: it failed to open, and no credential of it was ever issued"
-            return _not_asked(grant, claims, said, now)
+            return _not_asked(known, claims, said, now)
         seen = next(iter(connector.observe(Scope(target=hold.target, hold=hold), now)))
-        powers = connector.powers(hold.role.kind)
-        derived = connector.residual(hold.role)
+        derived = connector.residual(hold.target, hold.role, seen.cut)
     except (WorldFailed, AskedWrongly) as fault:
-        return _unanswered(grant, claims, fault, now)
+        return _unanswered(known, claims, fault, now)
+    look = _Look(grant=known, claims=claims, now=now, others=others, seen=seen)
     if not over:
-        look = _Look(grant=grant, claims=claims, now=now, others=others, seen=seen)
         return _judge_window(look, hold.ends_at, hold.ends_at + powers.deadline_precision)
-    probed, unprobed = _try(connector, hold, powers, now)
-    until = claims.residual_until or _residual(known, seen, derived, powers, now)
-    look = _Look(
-        grant=grant,
-        claims=claims,
-        now=now,
-        others=others,
-        seen=seen,
+    probed, unprobed = _try(connector, hold, now)
+    until = _until(known, claims, seen, derived, powers, now)
+    made_at = known.opened_at or known.closing_at
+    look = replace(
+        look,
         probed=probed,
         unprobed=unprobed,
         # A cut that was tried needs no settling; what was derived from a session still does.
         until=None if probed and probed.proves_denied and not derived else until,
+        uncut=powers.cuts_apart and claims.cut and not seen.cut,
+        stale=made_at is not None and now < made_at + powers.stale_window and not seen.cut,
     )
     return _judge_end(look)
 
 
-def _try(
-    connector: Connector, hold: Hold, powers: Powers, now: Instant
-) -> tuple[Probed | None, str]:
-    """What a probe got where the role kind can make one, and why it failed if it did."""
-    if not hold.role.probe or powers.proof not in (Proof.DENIED, Proof.QUIET):
+def _try(connector: Connector, hold: Hold, now: Instant) -> tuple[Probed | None, str]:
+    """What a probe got where the role can make one, and why it failed if it did."""
+    if not hold.role.probe:
         return None, ""
     try:
         return connector.probe(hold, now), ""
@@ -189,16 +136,28 @@ def _try(
         return None, fault.message
 
 
-def _residual(
-    grant: Grant, seen: Seen, derived: timedelta, powers: Powers, now: Instant
+def _until(
+    grant: Grant, claims: Claims, seen: Seen, derived: timedelta, powers: Powers, now: Instant
 ) -> Instant | None:
-    """Until when a session may act, of an end that is not sealed as removed yet."""
-    if grant.ends_at is None:
+    """Until when a session taken before the end may act; None: never was there one.
+
+    As sealed, a cut counted. Where cutting is a change of its own and no cut is seen, a session
+    lives out its time from the removal, whatever was sealed of a cut.
+    """
+    if grant.ends_at is None or grant.state is GrantState.FAILED:
         return None
+    if claims.residual_until is not None:
+        if powers.cuts_apart and not seen.cut and claims.removed_at is not None:
+            return max(claims.residual_until, claims.removed_at + derived)
+        return claims.residual_until
+    # Not sealed as removed. Where the cloud has no end of its own, a session may have been taken
+    # as late as just now.
+    acted_at = (grant.closing_at or now) if powers.native_deadline else now
     back = ReadBack(
         cloud_at=seen.cloud_at,
         detail={},
-        acted_at=grant.closing_at or now,
+        acted_at=acted_at,
+        changed_by=acted_at,
         derived=derived,
         settling=powers.propagation,
         native_deadline=powers.native_deadline,
@@ -220,9 +179,12 @@ def _judge_window(look: _Look, ends_at: Instant, latest: Instant) -> Verified:
         help = f"end it now: `tidegate revoke {look.grant.id}`; then verify again"
         return _verified(look, Verdict.NOT_CLOSED, said, help, agrees=False)
     said = f"open until {wire(ends_at)}"
+    if seen.inherited:
+        said = f"usable by standing access by {one_line(seen.inherited)}, not by this grant; {said}"
     if intended:
         said += ", and that it opened is not sealed yet"
-    return _verified(look, Verdict.OPEN_AS_GRANTED, said, "", agrees=not look.claims.gap)
+    agrees = intended or not seen.inherited
+    return _verified(look, Verdict.OPEN_AS_GRANTED, said, "", agrees=agrees)
 
 
 def _judge_end(look: _Look) -> Verified:
@@ -230,24 +192,48 @@ def _judge_end(look: _Look) -> Verified:
     seen, probed = look.seen, look.probed
     trace = f"`tidegate trace {look.grant.id}`"
     if probed is not None and probed.answer is Answer.ALLOWED:
-        said = f"NOT CLOSED: tried as this access and allowed at {wire(probed.cloud_at)}"
-        help = f"cut it in the cloud now, then see {trace}"
-        return _verified(look, Verdict.NOT_CLOSED, said, help, how=How.ACTED, agrees=False)
+        return _judge_allowed(look, probed, trace)
     if probed is not None and probed.proves_denied:
         return _judge_tried(look, probed, trace)
-    if seen.usable and look.others:
+    if seen.usable and look.others and not seen.inherited:
         names = ", ".join(f"`{name}`" for name in look.others)
         said = f"this grant ended; the same access is open under {names}"
         return _verified(look, Verdict.OPEN_AS_GRANTED, said, "", agrees=True)
     if seen.usable:
         return _judge_usable(look, trace)
     at, more = wire(seen.cloud_at), _why_not_tried(look)
+    how = How.SIMULATED if _simulated(probed) else How.LISTED
+    if look.stale:
+        said = f"read back at {at}, it is not there; a list may still be from before it was opened"
+        help = "verify again in a moment"
+        return _verified(look, Verdict.CANNOT_TELL, said, help)
     if look.until is not None and look.now < look.until:
-        said = f"removed; a session taken before may act until {wire(look.until)}"
+        cut = "removed; the cut that is sealed is not seen, and" if look.uncut else "removed;"
+        said = f"{cut} a session taken before may act until {wire(look.until)}{more}"
         help = "verify again after that instant"
-        return _verified(look, Verdict.CANNOT_TELL, said, help, level=Proof.REMOVED)
+        if look.uncut:
+            help = f"`tidegate doctor` tells whether somebody removed the cut; {help}"
+        return _verified(
+            look,
+            Verdict.CANNOT_TELL,
+            said,
+            help,
+            level=Proof.REMOVED,
+            how=how,
+            agrees=not look.uncut,
+        )
     said = f"closed: read back at {at}, no new session can start{more}"
-    return _verified(look, Verdict.CLOSED, said, _unsealed(look, trace), level=Proof.REMOVED)
+    help = _unsealed(look, trace)
+    return _verified(look, Verdict.CLOSED, said, help, level=Proof.REMOVED, how=how)
+
+
+def _judge_allowed(look: _Look, probed: Probed, trace: str) -> Verified:
+    at, help = wire(probed.cloud_at), f"cut it in the cloud now, then see {trace}"
+    if probed.method is Method.ACTED:
+        said = f"NOT CLOSED: tried as this access and allowed at {at}"
+        return _verified(look, Verdict.NOT_CLOSED, said, help, how=How.ACTED, agrees=False)
+    said = f"NOT CLOSED: the cloud's policy simulator says allowed at {at}; not tried"
+    return _verified(look, Verdict.NOT_CLOSED, said, help, how=How.SIMULATED, agrees=False)
 
 
 def _judge_tried(look: _Look, probed: Probed, trace: str) -> Verified:
@@ -265,16 +251,51 @@ def _judge_tried(look: _Look, probed: Probed, trace: str) -> Verified:
 
 
 def _judge_usable(look: _Look, trace: str) -> Verified:
-    """Read back as usable after the end, with no other grant that wants it there."""
+    """Read back as usable after the end, with no other grant that wants it there.
+
+    NB. a cloud may be unable to tell whose an assignment is, so that it shows as foreign proves
+    nothing: what is not ours was seen before the intent, comes by a group, or is sealed as held.
+    """
     at, held = wire(look.seen.cloud_at), look.claims.still_held_by
-    if held or look.seen.foreign:
-        said = f"NOT CLOSED: read back at {at}, still held by {one_line(held) or 'standing access'}"
+    if held or look.claims.stood_before or look.seen.inherited:
+        held_by = held or "standing access"
+        if look.seen.inherited:
+            held_by = f"standing access by {look.seen.inherited}"
+        said = f"NOT CLOSED: read back at {at}, still held by {one_line(held_by)}"
         help = "whoever owns that access ends it; it is not ours to remove"
         return _verified(look, Verdict.NOT_CLOSED, said, help, agrees=bool(held))
-    said = f"NOT CLOSED: read back at {at}, it is still usable"
     closing = look.claims.state in (GrantState.OPEN, GrantState.CLOSING, GrantState.INTENDED)
-    help = f"the worker goes on closing it, see {trace}" if closing else f"cut it now, see {trace}"
+    if closing:
+        said = f"NOT CLOSED: read back at {at}, it is still usable"
+        help = f"the worker goes on closing it, see {trace}"
+    else:
+        said = f"NOT CLOSED: read back at {at}, it is usable again after its end was sealed"
+        help = f"find who made it again and end it there, see {trace}"
     return _verified(look, Verdict.NOT_CLOSED, said, help, agrees=closing)
+
+
+def _with_trials(
+    looked: Verified, grant: Grant, trials: tuple[Trial, ...], names: Callable[[str], str]
+) -> Verified:
+    """The same with what its holder saw. A statement: it may raise a doubt, or the level told."""
+    if not trials:
+        return looked
+    told = replace(
+        looked, trials=trials, tried=one_line(tried_says(trials, lambda who: names(who)))
+    )
+    if looked.verdict is not Verdict.CLOSED:
+        return told
+    again = allowed_after(trials)
+    if again is not None:
+        said = f"{looked.says}; yet it was tried by {one_line(names(again.by))} on their own"
+        said += f" machine and allowed at {again.tried_at}"
+        help = f"`tidegate paths {grant.id} {grant.role.partition('/')[0]}` looks for another way"
+        return replace(
+            told, verdict=Verdict.CANNOT_TELL, says=said, help=help, agrees=False, by_holder=False
+        )
+    if denied_by(trials, grant.principal) and looked.level is not Proof.DENIED:
+        return replace(told, level=Proof.DENIED, how=How.ACTED, by_holder=True)
+    return told
 
 
 def _verified(
@@ -284,7 +305,7 @@ def _verified(
     help: str,
     *,
     level: Proof | None = None,
-    how: How = How.READ_BACK,
+    how: How = How.LISTED,
     agrees: bool = True,
 ) -> Verified:
     return Verified(
@@ -341,9 +362,18 @@ def _unanswered(
 def _why_not_tried(look: _Look) -> str:
     if look.unprobed:
         return f" (trying it failed: {look.unprobed})"
+    if _simulated(look.probed):
+        return " (the cloud's policy simulator says denied; not tried)"
     if look.probed is not None and look.probed.answer is Answer.DENIED:
         return " (tried and refused, but so was an uncut credential, which proves nothing)"
     return ""
+
+
+def _simulated(probed: Probed | None) -> bool:
+    """Whether the cloud's simulator says denied: worth telling, and no trial."""
+    return (
+        probed is not None and probed.method is Method.SIMULATED and probed.answer is Answer.DENIED
+    )
 
 
 def _unsealed(look: _Look, trace: str) -> str:
@@ -351,45 +381,3 @@ def _unsealed(look: _Look, trace: str) -> str:
     if look.claims.state == GrantState.GONE:
         return ""
     return f"its end is not sealed yet: see {trace}"
-
-
-def _claims(told: Grant | None, gap: str) -> Claims:
-    if told is None:
-        gap = gap or "the chain does not know this grant"
-        return Claims(
-            state="", proof="", ends_at=None, still_held_by="", residual_until=None, gap=gap
-        )
-    return Claims(
-        state=told.state.value,
-        proof=told.proof,
-        ends_at=told.ends_at,
-        still_held_by=told.still_held_by,
-        residual_until=told.residual_until,
-        gap=gap,
-    )
-
-
-def _plain_claims(claims: Claims) -> dict[str, Json]:
-    return {
-        "state": claims.state,
-        "proof": claims.proof,
-        "ends_at": wire(claims.ends_at) if claims.ends_at else None,
-        "still_held_by": claims.still_held_by,
-        "residual_until": wire(claims.residual_until) if claims.residual_until else None,
-        "gap": claims.gap,
-    }
-
-
-def _plain_seen(seen: Seen | None, probed: Probed | None) -> dict[str, Json] | None:
-    if seen is None:
-        return None
-    return {
-        "usable": seen.usable,
-        "cut": seen.cut,
-        "foreign": seen.foreign,
-        "cloud_at": wire(seen.cloud_at),
-        "deadline_at": wire(seen.deadline_at) if seen.deadline_at else None,
-        "answer": probed.answer.value if probed else None,
-        "control": probed.control.value if probed else None,
-        "call": probed.call if probed else "",
-    }

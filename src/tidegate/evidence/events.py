@@ -79,6 +79,7 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
         "native_principal": "text",
         "stood_before": "flag",
         "exposure_seconds": "int",
+        "unattended_seconds": "int?",
         "rules_digest": "digest",
         "carrier": "text",
         "requirement": "text",
@@ -100,6 +101,8 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
         "read_back": "map",
         "acted_at": "instant",
         "still_held_by": "text",
+        "cut": "flag",
+        "cut_before": "instant?",
     },
     "grant.contradicted": {**GRANT_AT, "why": "text", "how": "map"},
     "grant.gone": {**GRANT_AT, "proof": "text", "how": "map", "acted_at": "instant"},
@@ -157,12 +160,65 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
     },
     # The principal's chain, too. Names are added at the end: the golden events stay as they are.
     "account.password_set": {"principal": "text", "by": "text", "at": "instant"},
+    # A grant's again. `grant.cut`: live sessions were cut after removal, and seen cut.
+    "grant.cut": {
+        **GRANT_AT,
+        "cloud_at": "instant",
+        "residual_until": "instant",
+        "cut_before": "instant?",
+        "read_back": "map",
+        "acted_at": "instant",
+    },
+    # An emergency opened though checks of the health gate were shut.
+    "gate.passed": {
+        **GRANT_AT,
+        "checks": "list",
+        "exposure_seconds": "int",
+        "unattended_seconds": "int?",
+    },
+    # What its holder saw, trying it on a machine and with keys of their own: a statement.
+    "access.tried": {
+        **GRANT_AT,
+        "by": "text",
+        "phase": "text",
+        "outcome": "text",
+        "exit_code": "int?",
+        "call": "personal",
+        "tried_at": "instant",
+    },
+}
+
+# Fields as they were, where an event has changed since.
+_INTENDED_1 = {
+    **GRANT_AT,
+    "ends_at": "instant",
+    "assignment": "text",
+    "connector": "text",
+    "account": "text",
+    "native_role": "text",
+    "native_principal": "text",
+    "stood_before": "flag",
+    "exposure_seconds": "int",
+    "rules_digest": "digest",
+    "carrier": "text",
+    "requirement": "text",
+}
+_REMOVED_1 = {
+    **GRANT_AT,
+    "cloud_at": "instant",
+    "residual_until": "instant",
+    "read_back": "map",
+    "acted_at": "instant",
+    "still_held_by": "text",
 }
 
 
 # A name whose fields or meaning changed: its newest version here, its older ones in EARLIER.
-LATEST: Mapping[str, int] = {}
-EARLIER: Mapping[tuple[str, int], Mapping[str, str]] = {}
+LATEST: Mapping[str, int] = {"grant.intended": 2, "grant.removed": 2}
+EARLIER: Mapping[tuple[str, int], Mapping[str, str]] = {
+    ("grant.intended", 1): _INTENDED_1,
+    ("grant.removed", 1): _REMOVED_1,
+}
 
 
 def latest(name: str) -> int:

@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from threading import Lock
 from time import sleep
@@ -45,6 +46,9 @@ MODE = 0o600
 LOCK_TRIES = 5_000
 LOCK_PAUSE = 0.002  # seconds between tries
 HOLD_TRIES = 3  # a server that runs does not let go; one that starts is writing its process id
+
+# A cut is looked after for fifteen minutes beyond its end, for clocks that differ; four times that.
+KEPT_BEYOND = timedelta(hours=1)
 
 _SUM = 16  # hex digits: 64 bits tell a torn line, and nobody is defended against here
 
@@ -129,8 +133,11 @@ class ClosingJournal:
         """
         return read_journal(_read_file(self._path))
 
-    def compact(self) -> int:
+    def compact(self, now: Instant) -> int:
         """Drop the lines of grants that are gone and sealed; returns how many went.
+
+        Those whose end, or whose last session's, lies less than KEPT_BEYOND before `now` stay: an
+        older database that is restored knows nothing of their end, and the journal must.
 
         The file is replaced in one step. Nothing goes while a line is broken: a person must look at
         it first.
@@ -143,7 +150,7 @@ class ClosingJournal:
             contents = read_journal(data)
             if contents.broken:
                 return 0
-            finished = _finished(contents.lines)
+            finished = {grant for grant, until in _finished(contents.lines).items() if until <= now}
             rows = data[: contents.whole].split(b"\n")[:-1]
             kept = [
                 row + b"\n"
@@ -235,15 +242,28 @@ def open_grants(lines: Iterable[JournalLine]) -> list[JournalLine]:
     return list(found.values())
 
 
-def _finished(lines: Sequence[JournalLine]) -> set[str]:
-    """Grants whose last `intended` is followed by both `gone` and `sealed`."""
-    seen: dict[str, set[str]] = {}
+def _finished(lines: Sequence[JournalLine]) -> dict[str, Instant]:
+    """Grants whose last `intended` is followed by both `gone` and `sealed`: needed until when."""
+    seen: dict[str, list[JournalLine]] = {}
     for line in lines:
         if line.kind == "intended":
-            seen[line.grant] = set()
+            seen[line.grant] = [line]
         else:
-            seen.setdefault(line.grant, set()).add(line.kind)
-    return {grant for grant, kinds in seen.items() if {"gone", "sealed"} <= kinds}
+            seen.setdefault(line.grant, []).append(line)
+    return {
+        grant: _needed_until(told)
+        for grant, told in seen.items()
+        if {"gone", "sealed"} <= {line.kind for line in told}
+    }
+
+
+def _needed_until(told: Sequence[JournalLine]) -> Instant:
+    """The later of the end that was fixed and the last line, a session's life and a margin on."""
+    until, data = told[-1].at, told[0].data
+    with suppress(AskedWrongly):
+        until = max(until, parse_instant(str(data.get("ends_at"))))
+    lingers = data.get("lingers_seconds", 0)
+    return until + timedelta(seconds=lingers if type(lingers) is int else 0) + KEPT_BEYOND
 
 
 def _write_line(line: JournalLine) -> bytes:

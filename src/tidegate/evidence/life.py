@@ -59,6 +59,15 @@ class Life:
         return str(self.gone.data["proof"]) if self.gone else ""
 
     @property
+    def residual_until(self) -> str:
+        """Until when a session taken before the end may act, as sealed last; empty: not sealed."""
+        if self.removed is None:
+            return ""
+        cuts = [event for event in self.own if event.name == "grant.cut"]
+        last = cuts[-1] if cuts and cuts[-1].idx > self.removed.idx else self.removed
+        return str(last.data["residual_until"])
+
+    @property
     def documents(self) -> tuple[str, ...]:
         """Digests of what decided: the rule sets at filing and at opening, the catalogue entry."""
         named = [str(self.terms.data["rules_digest"])]

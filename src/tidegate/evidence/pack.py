@@ -14,6 +14,9 @@ from tidegate.evidence.archive import Manifest, Pack, read_pack, write_pack
 from tidegate.evidence.checkpoint import (
     Checkpoint,
     Keys,
+    TrustedKey,
+    changes_in,
+    follow,
     open_checkpoint,
     parse_checkpoint,
     parse_keys,
@@ -78,7 +81,7 @@ def build_pack(
     leaves: Sequence[bytes],
     proofs: Sequence[Proof],
     checkpoint: str,
-    keys: Sequence[VerifierKey],
+    keys: Sequence[VerifierKey | TrustedKey],
     disclosures: Mapping[str, Personal],
     documents: Mapping[str, bytes],
 ) -> bytes:
@@ -89,7 +92,8 @@ def build_pack(
         leaves: the whole chain of its request, in order, as stored.
         proofs: one for each leaf, all with `checkpoint`.
         checkpoint: a signed checkpoint that covers them.
-        keys: the public keys that signed it, for information.
+        keys: the log's public keys, the first one first. Those that bring the sealed change to them
+            let a reader who has only an earlier key follow to the one that signed `checkpoint`.
         disclosures: personal texts by commitment; those no event names are left out.
         documents: canonical bytes of rule sets and catalogue entries by digest; those no event
             names are left out.
@@ -114,7 +118,7 @@ def build_pack(
             leaves=tuple(leaves),
             proofs=tuple(proof.write() for proof in proofs),
             checkpoint=checkpoint,
-            keys="".join(f"{key.text()}\n" for key in keys),
+            keys="".join(f"{_key_line(key)}\n" for key in keys),
             disclosures=texts,
             documents=kept,
             report=render_report(
@@ -135,6 +139,7 @@ def verify_pack(data: bytes, keys: Keys) -> PackReport:
     try:
         pack = read_pack(data)
         _require_version(pack.manifest.report)
+        keys = _followed(pack, keys)
         head = open_checkpoint(pack.checkpoint, keys)
     except EvidenceBroken as error:
         return PackReport(ok=False, findings=(finding_of(error, None),))
@@ -220,6 +225,18 @@ def _check_proof(
     if proof.index != event.idx:
         raise EvidenceBroken("bad_proof", "index of the proof", str(event.idx), str(proof.index))
     verify_inclusion(leaf_hash(leaf), proof.index, head.size, proof.hashes, head.root)
+
+
+def _key_line(key: VerifierKey | TrustedKey) -> str:
+    return key.line() if isinstance(key, TrustedKey) else key.text()
+
+
+def _followed(pack: Pack, keys: Keys) -> Keys:
+    """`keys` with those the pack's own key file proves to follow them, signed by a trusted one."""
+    try:
+        return follow(keys, changes_in(parse_keys(pack.keys)))
+    except AskedWrongly:
+        return keys  # `_check_keys` tells what is wrong with the file
 
 
 def _check_keys(pack: Pack, keys: Keys, findings: list[Finding]) -> None:

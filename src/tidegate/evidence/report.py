@@ -22,7 +22,7 @@ from tidegate.base.errors import one_line
 from tidegate.base.personal import Personal
 from tidegate.base.when import LONGEST_DURATION, show_duration, whole_seconds
 from tidegate.evidence.checkpoint import Checkpoint
-from tidegate.evidence.events import EVENTS, Event
+from tidegate.evidence.events import Event, fields_of
 from tidegate.evidence.life import Life, as_of, commitments
 
 REPORT_VERSION = 1  # what new packs get; raise it with every change of what a pack renders to
@@ -130,7 +130,7 @@ def _page_1(told: Told) -> str:
             _request(life, events, texts),
             _approve(life, texts),
             _grant(life),
-            _run(life),
+            _run(life, texts),
             _expire(life, texts),
         ),
         rows=[_row(life, event, texts) for event in events],
@@ -146,7 +146,7 @@ def headline(life: Life) -> str:
         held = one_line(str(life.removed.data["still_held_by"]))
         if held:
             return f"Ended, still held by standing access: {held}"
-        until = clock(str(life.removed.data["residual_until"]))
+        until = clock(life.residual_until)
         return f"Removed; a session taken before may act until {until}"
     if life.state == "gone":
         return "Gone: nobody can act under this grant any more"
@@ -229,10 +229,18 @@ def _grant(life: Life) -> Stage:
             Line(label="Native principal", value=_show(data["native_principal"])),
             Line(label="Exposure, at worst", value=_span(data["exposure_seconds"])),
         ]
+        if "unattended_seconds" in data:
+            span = data["unattended_seconds"]
+            said = "until a person ends it" if span is None else _span(span)
+            lines.append(Line(label="With Tidegate dead", value=said))
         if data["stood_before"]:
             lines.append(
                 Line(label="Stood before", value="yes: seen in the cloud before any intent")
             )
+    for event in life.own:
+        if event.name == "gate.passed":
+            said = f"opened though the health gate was shut: {_listed(event.data['checks'])}"
+            lines.append(Line(label="Emergency", value=said, at=str(event.data["at"])))
     if life.opened:
         lines.append(
             Line(label="Opened, by the cloud's clock", at=str(life.opened.data["cloud_at"]))
@@ -246,7 +254,7 @@ def _grant(life: Life) -> Stage:
     return Stage(name="Grant", status=status, mark="now", lines=tuple(lines))
 
 
-def _run(life: Life) -> Stage:
+def _run(life: Life, texts: Mapping[str, Personal]) -> Stage:
     lines: list[Line] = []
     for event in life.own:
         data = event.data
@@ -257,9 +265,10 @@ def _run(life: Life) -> Stage:
         elif event.name == "session.ended":
             said = f"ended: {_words(data['why'])}"
             lines.append(Line(label=_show(data["session"]), value=said, at=str(data["at"])))
+    lines += _tried(life, texts, ended=False)
     count = sum(1 for event in life.own if event.name == "session.issued")
-    if not lines:
-        lines.append(Line(label="Sessions", value="none is sealed"))
+    if not count:
+        lines.insert(0, Line(label="Sessions", value="none is sealed"))
     status = "1 session" if count == 1 else f"{count} sessions"
     mark = "now" if life.state == "open" else "done" if life.opened else "waiting"
     return Stage(name="Run", status=status, mark=mark, lines=tuple(lines))
@@ -278,20 +287,39 @@ def _expire(life: Life, texts: Mapping[str, Personal]) -> Stage:
     if life.removed:
         seen = life.removed.data
         lines.append(Line(label="Read back, by the cloud's clock", at=str(seen["cloud_at"])))
-        lines.append(Line(label="Earlier sessions may act until", at=str(seen["residual_until"])))
+        lines.append(Line(label="Earlier sessions may act until", at=life.residual_until))
         if seen["still_held_by"]:
             lines.append(Line(label="Still held by", value=_show(seen["still_held_by"])))
+        lines += [
+            Line(label="Live sessions cut, and seen cut", at=str(event.data["cloud_at"]))
+            for event in life.own
+            if event.name == "grant.cut" and event.idx > life.removed.idx
+        ]
     if life.gone:
         lines.append(Line(label="Gone", value=_proof(life), at=str(life.gone.data["acted_at"])))
+    lines += _tried(life, texts, ended=True)
     mark = "done" if life.gone else "now"
     return Stage(name="Expire", status=life.state, mark=mark, lines=tuple(lines))
+
+
+def _tried(life: Life, texts: Mapping[str, Personal], ended: bool) -> list[Line]:
+    """What its holder saw on their own machine: their word, told as such, and the call below it."""
+    lines: list[Line] = []
+    for event in life.own:
+        data = event.data
+        if event.name == "access.tried" and (data["phase"] == "after") is ended:
+            label = f"Tried by {_show(data['by'])} on their own machine, {_show(data['phase'])}"
+            said = _words(data["outcome"])
+            lines.append(Line(label=label, value=said, at=str(data["tried_at"])))
+            lines.append(_text("What they called", data["call"], texts))
+    return lines
 
 
 def _row(life: Life, event: Event, texts: Mapping[str, Personal]) -> Row:
     hidden = {"grant", "request", "at"}
     personal = dict(commitments(event))
     lines: list[Line] = []
-    for field, kind in EVENTS[event.name].items():
+    for field, kind in (fields_of(event.name, event.v) or {}).items():
         value, label = event.data[field], _words(field)
         if field in hidden or value in (None, ""):
             continue

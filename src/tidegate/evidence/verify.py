@@ -12,10 +12,19 @@ from typing import Any
 
 from tidegate.base.canonical import Json, canonical
 from tidegate.base.errors import EvidenceBroken
-from tidegate.evidence.checkpoint import Checkpoint, Keys, open_checkpoint
+from tidegate.evidence.checkpoint import (
+    MOST_KEYS,
+    Checkpoint,
+    Keys,
+    open_checkpoint,
+    parse_checkpoint,
+    require_keys,
+)
 from tidegate.evidence.finding import MOST_FINDINGS, Finding, finding_of, in_order
+from tidegate.evidence.keychange import EVENT as KEY_CHANGED
 from tidegate.evidence.merkle import Frontier, leaf_hash
 from tidegate.evidence.seal import read_leaf
+from tidegate.evidence.verify_keys import Stated, keys_of_log
 
 _BATCH = 4_096  # events hashed into the tree at once
 
@@ -56,7 +65,7 @@ def verify_log(
     checkpoint: str,
     keys: Keys,
     *,
-    since: Sequence[Checkpoint] = (),
+    since: Sequence[Checkpoint | str] = (),
     hashes: Iterable[bytes] | None = None,
 ) -> LogReport:
     """Check `events` (leaves, from index 0 on) against the signed note `checkpoint`.
@@ -64,9 +73,11 @@ def verify_log(
     Args:
         events: every leaf the checkpoint covers, in order.
         checkpoint: the log's newest signed checkpoint.
-        keys: keys trusted from elsewhere, never from the log itself.
-        since: remembered or witnessed checkpoints, opened by the caller. Only they can show
-            truncation, rollback and re-signing with the real key.
+        keys: keys trusted from elsewhere, never from the log itself. One of them is enough: the
+            others follow from the log's own key changes, each signed by both keys.
+        since: remembered or witnessed checkpoints, opened by the caller, or as signed notes, to be
+            opened with the keys of the log. Only they can show truncation, rollback and re-signing
+            with the real key.
         hashes: the stored leaf hashes, if there are any. When they give the signed root, the first
             bad event is named exactly; without them it is found by the chains, and an event whose
             whole chain was recomputed is known only to lie in a range.
@@ -74,32 +85,55 @@ def verify_log(
     Raises:
         AskedWrongly: no key was given.
     """
-    walk = _Walk()
-    head: Checkpoint | None = None
-    try:
-        head = open_checkpoint(checkpoint, keys)
-    except EvidenceBroken as error:
-        walk.note(finding_of(error, None))
-    claims = _claims(head, since, walk)
-    stored = _Stored(hashes)
-    good = _read(walk, stored, iter(events), claims)
+    require_keys(keys)
+    walk, stored = _Walk(), _Stored(hashes)
+    size = _claimed_size(checkpoint)
+    # Which keys to open checkpoints with is known only once the events were read; until then a
+    # size that is claimed costs a root to be kept, and no more.
+    sizes = {_claimed_size(old) if isinstance(old, str) else old.size for old in since}
+    roots = _read(walk, stored, iter(events), {s for s in (size, *sizes) if s <= size})
+    trusted, wrong = keys_of_log(keys, walk.key_changes, size)
+    head, remembered = _opened(checkpoint, since, trusted, wrong)
+    claims = _claims(head, remembered, walk)
+    exact = None
     if head is not None:
         _check_length(walk, head)
-        _check_roots(walk, claims, good)
+        _check_roots(walk, claims, roots)
         exact = stored.judge(head, walk)
-        findings = [f for f in walk.found if exact is None or f.idx is None or f.idx >= exact]
-    else:
-        findings = walk.found
+    found = [f for f in walk.found if exact is None or f.idx is None or f.idx >= exact]
     return LogReport(
-        ok=not findings,
-        findings=in_order(findings),
+        ok=not (found or wrong),
+        findings=in_order([*wrong, *found]),
         origin=head.origin if head else "",
         size=head.size if head else 0,
         root=head.root.hex() if head else "",
         events=walk.count,
-        remembered=tuple(sorted(old.size for old in since)),
-        cannot_exclude=_cannot_exclude(head, since),
+        remembered=tuple(sorted(old.size for old in remembered)),
+        cannot_exclude=_cannot_exclude(head, remembered),
     )
+
+
+def _claimed_size(note: str) -> int:
+    """What a checkpoint says of its size, unproven; 0 when it says nothing."""
+    try:
+        return parse_checkpoint(note).size
+    except EvidenceBroken:
+        return 0
+
+
+def _opened(
+    checkpoint: str, since: Sequence[Checkpoint | str], keys: Keys, wrong: list[Finding]
+) -> tuple[Checkpoint | None, list[Checkpoint]]:
+    """The checkpoint under test and those remembered; what does not open is added to `wrong`."""
+    opened: list[Checkpoint] = []
+    for note in (checkpoint, *since):
+        try:
+            opened.append(open_checkpoint(note, keys) if isinstance(note, str) else note)
+        except EvidenceBroken as error:
+            wrong.append(finding_of(error, None))
+            if note is checkpoint:
+                return None, []
+    return opened[0], opened[1:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +158,7 @@ class _Walk:
         # subject -> what its last event said of the one before, and the hash that last event would
         # have, had only its own `prev` been changed
         self.accused: dict[str, tuple[Finding, str]] = {}
+        self.key_changes: list[Stated] = []
 
     def note(self, finding: Finding) -> None:
         # Twice the bound: accusations are taken back, and the earliest are what is kept.
@@ -153,6 +188,8 @@ class _Walk:
         elif self.accused:
             self.accused.pop(subject, None)
         self.chains[subject] = (event["seq"] + 1, digest.hex(), idx)
+        if event["name"] == KEY_CHANGED and len(self.key_changes) <= MOST_KEYS:
+            self.key_changes.append((idx, event))
         return digest
 
     def _misplaced(self, idx: int) -> None:
@@ -263,12 +300,12 @@ def _claims(head: Checkpoint | None, since: Sequence[Checkpoint], walk: _Walk) -
 
 
 def _read(
-    walk: _Walk, stored: _Stored, events: Iterator[bytes], claims: Sequence[_Claim]
+    walk: _Walk, stored: _Stored, events: Iterator[bytes], sizes: Iterable[int]
 ) -> dict[int, bytes]:
-    """Take every event; gives the root at each claimed size that was reached."""
+    """Take every event; gives the root at each of `sizes` that was reached."""
     frontier = Frontier()
     roots: dict[int, bytes] = {}
-    for size in [*sorted({claim.size for claim in claims}), None]:
+    for size in [*sorted(sizes), None]:
         while size is None or walk.count < size:
             room = _BATCH if size is None else min(_BATCH, size - walk.count)
             first = walk.count

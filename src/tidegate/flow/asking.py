@@ -16,6 +16,8 @@ from tidegate.base.ids import GRANT, REQUEST
 from tidegate.base.personal import Personal
 from tidegate.base.text import LONGEST_REASON, clean_text
 from tidegate.base.when import Instant, show_duration
+from tidegate.connectors.port import Exposure
+from tidegate.flow import gating
 from tidegate.flow.allowing import Verb, allow
 from tidegate.flow.house import Actor, House, Laws
 from tidegate.grant import ready
@@ -23,6 +25,7 @@ from tidegate.policy.decide import Ask, Verdict, decide
 from tidegate.request import (
     Item,
     Request,
+    RequestState,
     Terms,
     check_terms,
     edit,
@@ -32,6 +35,7 @@ from tidegate.request import (
     withdraw,
 )
 
+MOST_PENDING = 50  # undecided requests of one principal: more than anybody can follow
 TRIES = 5  # how often a command is decided anew when somebody else was faster
 _TICKET = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9#/_.:-]{0,98}[A-Za-z0-9])?", re.ASCII)
 
@@ -55,7 +59,7 @@ class Weighed:
     terms: Terms
     reason: Personal
     verdicts: tuple[Verdict, ...]
-    exposures: tuple[timedelta, ...]
+    exposures: tuple[Exposure, ...]
     refusal: tuple[str, str] | None
 
 
@@ -76,7 +80,7 @@ def weigh(house: House, actor: Actor, asked: Asked, now: Instant) -> Weighed:
         verdict = judge(laws, actor.id, actor.groups, role_id, asked, now)
         house.store.keep_document("entry", canonical(laws.catalogue.entry(role_id)))
         verdicts.append(verdict)
-        exposures.append(connector.exposure(role))
+        exposures.append(connector.exposure(laws.catalogue.target(role.target), role))
         items.append(
             Item(
                 role=role_id,
@@ -101,7 +105,7 @@ def weigh(house: House, actor: Actor, asked: Asked, now: Instant) -> Weighed:
         reason=sealed_reason,
         verdicts=tuple(verdicts),
         exposures=tuple(exposures),
-        refusal=_refusal(asked.roles, verdicts),
+        refusal=_refusal(asked.roles, verdicts) or _shut(house, asked, now),
     )
 
 
@@ -134,8 +138,14 @@ def ask(house: House, actor: Actor, asked: Asked) -> Request:
 
     Returns:
         The request: `pending`, `approved` (no vote needed) or `refused`.
+
+    Raises:
+        AskedWrongly: it cannot be asked.
+        NotAllowed: `too_many_pending`. Counted before filing, so calls of the same moment may each
+            be one too many.
     """
     now = house.now()
+    _check_room(house, actor.id)
     weighed = weigh(house, actor, asked, now)
     step = file(house.new_id(REQUEST, now), weighed.terms, now, weighed.reason)
     return _settle(house, step, weighed, now)
@@ -222,11 +232,29 @@ def _settle(house: House, step: Step, weighed: Weighed, now: Instant) -> Request
     return request_after(step)
 
 
+def _check_room(house: House, principal: str) -> None:
+    pending = frozenset({RequestState.PENDING})
+    waiting = house.store.requests(states=pending, principal=principal, limit=MOST_PENDING)
+    if len(waiting) >= MOST_PENDING:
+        raise NotAllowed(
+            "too_many_pending",
+            f"expected fewer than {MOST_PENDING} undecided requests, got {len(waiting)}",
+            "withdraw what you no longer need: `tidegate requests`, `tidegate withdraw`",
+        )
+
+
 def _refusal(roles: tuple[str, ...], verdicts: list[Verdict]) -> tuple[str, str] | None:
     for role, verdict in zip(roles, verdicts, strict=True):
         if not verdict.allowed:
             return verdict.code, f"`{role}`: {verdict.why}"
     return None
+
+
+def _shut(house: House, asked: Asked, now: Instant) -> tuple[str, str] | None:
+    """The gate's no. A later start is gated when it comes, an emergency passes (and that shows)."""
+    if asked.emergency or (asked.start is not None and asked.start > now):
+        return None
+    return gating.refusal(house, asked.roles, now)
 
 
 def _ticket(ticket: str | None) -> str | None:

@@ -5,7 +5,7 @@ from tidegate.base.ids import SESSION
 from tidegate.base.when import wire
 from tidegate.connectors.port import Credential
 from tidegate.flow.allowing import Verb
-from tidegate.flow.granting import hold_of
+from tidegate.flow.holding import hold_of
 from tidegate.flow.house import Actor, House
 from tidegate.flow.reading import find_grant
 from tidegate.grant import Grant

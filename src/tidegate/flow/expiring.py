@@ -12,21 +12,38 @@ import structlog
 from tidegate.base.errors import (
     Refused,
     Stale,
-    TidegateError,
     Unknown,
     Unreachable,
     WorldFailed,
 )
-from tidegate.base.fact import SYSTEM, Fact, Step
+from tidegate.base.fact import SYSTEM
 from tidegate.base.when import Instant, wire
-from tidegate.catalogue import target_chain
-from tidegate.connectors.port import Answer, Connector, Hold, Probed, Scope, Seen
+from tidegate.connectors.port import (
+    Answer,
+    Connector,
+    Hold,
+    Method,
+    Powers,
+    Probed,
+    Scope,
+    Seen,
+)
 from tidegate.evidence.journal import JournalLine
-from tidegate.expire import EndReason, Proof, ReadBack, contradicted, gone, may_be_gone, removed
+from tidegate.expire import (
+    EndReason,
+    Proof,
+    ReadBack,
+    contradicted,
+    cut,
+    gone,
+    may_be_gone,
+    removed,
+)
 from tidegate.flow.ending import begin
-from tidegate.flow.granting import hold_of, note, outcome_of
+from tidegate.flow.granting import note, outcome_of
+from tidegate.flow.holding import closing_hold
 from tidegate.flow.house import House
-from tidegate.flow.pace import LONGEST_PAUSE, SHORTEST_PAUSE
+from tidegate.flow.pace import LONGEST_PAUSE, SHORTEST_PAUSE, pause
 from tidegate.grant import Grant, GrantState, Outcome
 
 log = structlog.get_logger("tidegate.expiring")
@@ -35,9 +52,6 @@ CLOUD_FAULTS = (Refused, Unreachable, Unknown)
 # A cloud's clock is read off whole seconds with an allowance, so just after a native end it cannot
 # yet show that the end has passed. That is no failure and no news: look again in a second.
 CLOUD_TICKS = timedelta(seconds=6)
-# A deny may be pruned only by the cloud's own clock, which the connector reads. So denies are
-# looked after this much longer than our clock says, however far ahead ours may be.
-CLOCKS_MAY_DIFFER = timedelta(minutes=15)
 
 
 def close_once(house: House, grant: Grant) -> Grant:
@@ -51,7 +65,7 @@ def close_once(house: House, grant: Grant) -> Grant:
         if grant.ends_at is None or now < grant.ends_at:
             return grant
         grant = begin(house, grant, EndReason.EXPIRED, SYSTEM, now)
-    with house.in_hand.only_one(hold_of(house, grant).key.text()) as ours:
+    with house.in_hand.only_one(closing_hold(house, grant).key.text()) as ours:
         if not ours:
             house.store.snooze(grant.id, now + SHORTEST_PAUSE, grant.version)
             return grant
@@ -75,16 +89,37 @@ def take_away(connector: Connector, hold: Hold, still_wanted: bool, now: Instant
     """Ask the cloud to end the hold and read it back. Used with and without the database.
 
     With `still_wanted` another grant holds the same assignment: only read, change nothing (I5).
-    Raises what connectors raise.
+    Where cutting is a change of its own, a removal that is refused does not keep it from being
+    tried, nor the other way round: whatever took effect shows in what is read back.
+
+    Raises:
+        WorldFailed: what connectors raise; of the removal when both fail.
     """
     if not still_wanted:
-        connector.revoke(hold, now)
-        connector.cut(hold, now)
+        apart = connector.powers(hold.role.kind).cuts_apart
+        try:
+            connector.revoke(hold, now)
+        except CLOUD_FAULTS:
+            if apart:
+                _try_cut(connector, hold, now)
+            raise
+        if apart:
+            _try_cut(connector, hold, now)
+        else:
+            connector.cut(hold, now)
     return next(iter(connector.observe(Scope(target=hold.target, hold=hold), now)))
 
 
+def _try_cut(connector: Connector, hold: Hold, now: Instant) -> None:
+    """A cut beside a removal: one that fails is tried again until it is seen."""
+    try:
+        connector.cut(hold, now)
+    except CLOUD_FAULTS as fault:
+        log.warning("live sessions are not cut yet", grant=hold.grant, code=fault.code)
+
+
 def _remove(house: House, grant: Grant) -> Grant:
-    hold = hold_of(house, grant)
+    hold = closing_hold(house, grant)
     assignment = house.store.assignment(grant.assignment)
     others = assignment.holders if assignment else ()
     standing = bool(assignment and assignment.stood_before)
@@ -95,34 +130,81 @@ def _remove(house: House, grant: Grant) -> Grant:
         seen = take_away(connector, hold, bool(others) or standing, acted_at)
     except CLOUD_FAULTS as fault:
         return note(house, grant, "revoke", outcome_of(fault), fault.code)
+    if others and not standing:
+        _move_deadline(house, connector, hold, others)
     powers = connector.powers(hold.role.kind)
-    held_by = ", ".join(others) or ("standing access" if standing else "")
+    held_by = ", ".join(others) or _standing(standing, seen)
     if seen.usable and not held_by:
         if powers.native_deadline and hold.ends_at <= acted_at < hold.ends_at + CLOUD_TICKS:
             house.store.snooze(grant.id, acted_at + SHORTEST_PAUSE, grant.version)
             return grant
         return note(house, grant, "read_back", Outcome.STILL_USABLE, "still_usable")
-    if not seen.cut and acted_at < hold.ends_at + powers.stale_window:
-        return note(house, grant, "read_back", Outcome.STILL_USABLE, "inside_stale_window")
+    settled_at = _readable_from(grant, powers)
+    if (powers.cuts_apart or not seen.cut) and acted_at < settled_at:
+        house.store.snooze(grant.id, min(settled_at, acted_at + LONGEST_PAUSE), grant.version)
+        return grant
     back = ReadBack(
         cloud_at=seen.cloud_at,
         detail=dict(seen.detail),
         acted_at=acted_at,
-        derived=connector.residual(hold.role),
+        changed_by=house.now(),
+        derived=connector.residual(hold.target, hold.role, seen.cut),
         settling=powers.propagation,
         native_deadline=powers.native_deadline,
         still_held_by=held_by,
+        cut=seen.cut,
+        cut_before=seen.cut_before,
     )
     house.store.commit(removed(grant, back, house.now()))
-    _journal(house, "removed", grant.id, acted_at, {"cloud_at": wire(seen.cloud_at)})
+    data = {"cloud_at": wire(seen.cloud_at)}
+    if seen.cut_before:
+        data["cut_before"] = wire(seen.cut_before)
+    _journal(house, "removed", grant.id, acted_at, data)
     return house.store.grant(grant.id)
 
 
+def _move_deadline(house: House, connector: Connector, hold: Hold, others: tuple[str, ...]) -> None:
+    """The cloud's own deadline goes to the latest end that is left.
+
+    Closing does not wait for it: what is armed may only be too late, and the worker is not.
+    """
+    try:
+        connector.arm(hold, _latest_end(house, others), house.now())
+    except CLOUD_FAULTS as fault:
+        log.warning("the cloud's deadline is not moved yet", grant=hold.grant, code=fault.code)
+
+
+def _standing(stood_before: bool, seen: Seen) -> str:
+    """Access that is not ours and that the holder still has (I5); empty when there is none."""
+    if not seen.usable:
+        return ""
+    if seen.inherited:
+        return f"standing access by {seen.inherited}"
+    return "standing access" if stood_before else ""
+
+
+def _readable_from(grant: Grant, powers: Powers) -> Instant:
+    """From when a list that does not show the assignment cannot be one from before it was made."""
+    made_at = grant.opened_at or grant.closing_at
+    if made_at is None:
+        raise RuntimeError(f"reading back {grant.id} before it closes")
+    return made_at + powers.stale_window
+
+
+def _latest_end(house: House, holders: tuple[str, ...]) -> Instant:
+    ends = [house.store.grant(name).ends_at for name in holders]
+    return max(end for end in ends if end is not None)
+
+
 def _prove(house: House, grant: Grant) -> Grant:
-    hold = hold_of(house, grant)
-    if grant.still_held_by:
-        return _held_still(house, grant)
+    hold = closing_hold(house, grant)
     connector = house.connector(hold.target.connector)
+    if grant.still_held_by:
+        return _held_still(house, grant, hold, connector)
+    if connector.powers(hold.role.kind).cuts_apart and not grant.cut:
+        grant = _cut_after(house, grant, hold, connector)
+        if grant.state is not GrantState.REMOVED:
+            return grant
     acted_at = house.now()
     try:
         probed = connector.probe(hold, acted_at)
@@ -137,18 +219,82 @@ def _prove(house: House, grant: Grant) -> Grant:
     return _judge_proof(house, grant, hold, connector, probed, acted_at)
 
 
-def _held_still(house: House, grant: Grant) -> Grant:
+def _cut_after(house: House, grant: Grant, hold: Hold, connector: Connector) -> Grant:
+    """Removed, and live sessions not seen cut: try again, and look whether it is there again."""
+    acted_at, refused = house.now(), None
+    try:
+        connector.cut(hold, acted_at)
+    except CLOUD_FAULTS as fault:
+        refused = fault
+    try:
+        seen = next(iter(connector.observe(Scope(target=hold.target, hold=hold), acted_at)))
+    except CLOUD_FAULTS as fault:
+        return note(house, grant, "cut", outcome_of(fault), fault.code)
+    powers = connector.powers(hold.role.kind)
+    if _usable_again(house, grant, seen):
+        return _once_more(house, grant, "it is usable again", _as_seen(seen))
+    if refused is not None and not seen.cut:
+        note(house, grant, "cut", outcome_of(refused), refused.code)
+    elif seen.cut:
+        back = ReadBack(
+            cloud_at=seen.cloud_at,
+            detail=dict(seen.detail),
+            acted_at=acted_at,
+            changed_by=house.now(),
+            derived=connector.residual(hold.target, hold.role, cut=True),
+            settling=powers.propagation,
+            native_deadline=powers.native_deadline,
+            cut=True,
+            cut_before=seen.cut_before,
+        )
+        house.store.commit(cut(grant, back, house.now()))
+    return house.store.grant(grant.id)
+
+
+def _usable_again(house: House, grant: Grant, seen: Seen) -> bool:
+    """Whether it is there again without us; a later grant of the same access does not count."""
+    assignment = house.store.assignment(grant.assignment)
+    return seen.usable and not (assignment and assignment.holders)
+
+
+def _as_seen(seen: Seen) -> dict[str, str]:
+    return {"inherited": seen.inherited, "read_back": "usable", "cloud_at": wire(seen.cloud_at)}
+
+
+def _once_more(house: House, grant: Grant, why: str, how: Mapping[str, str]) -> Grant:
+    """Back to closing. Something that keeps coming back is answered more and more slowly."""
+    house.store.commit(contradicted(grant, why, how, house.now()))
+    after = house.store.grant(grant.id)
+    if (times := house.tries.again(grant.id)) > 1:
+        until = house.now() + pause(times, house.randomness(2))
+        house.store.snooze(grant.id, until, after.version)
+    return after
+
+
+def _held_still(house: House, grant: Grant, hold: Hold, connector: Connector) -> Grant:
     """Never gone while something else holds the access; back to closing when nothing does.
 
-    Standing access is not ours to take, so such a grant stays `removed`: a finding for a person.
+    Standing access is not ours to take, so such a grant stays `removed`, a finding for a person,
+    until whoever owns that access has ended it.
     """
     assignment = house.store.assignment(grant.assignment)
-    if assignment is None or assignment.stood_before or assignment.holders:
+    why = "its other holders have ended"
+    if assignment and assignment.holders:
+        if not assignment.stood_before:
+            _move_deadline(house, connector, hold, assignment.holders)
         house.store.snooze(grant.id, house.now() + LONGEST_PAUSE, grant.version)
         return grant
-    how = {"held_by": grant.still_held_by}
-    house.store.commit(contradicted(grant, "its other holders have ended", how, house.now()))
-    return house.store.grant(grant.id)
+    if grant.still_held_by.startswith("standing access"):
+        now = house.now()
+        try:
+            seen = next(iter(connector.observe(Scope(target=hold.target, hold=hold), now)))
+        except CLOUD_FAULTS as fault:
+            return note(house, grant, "read_back", outcome_of(fault), fault.code)
+        if seen.usable:
+            house.store.snooze(grant.id, now + LONGEST_PAUSE, grant.version)
+            return grant
+        why = "the standing access has ended"
+    return _once_more(house, grant, why, {"held_by": grant.still_held_by})
 
 
 def _judge_proof(
@@ -158,11 +304,24 @@ def _judge_proof(
     settled = grant.residual_until is not None and now >= grant.residual_until
     how = _how(probed)
     if probed.answer is Answer.ALLOWED and settled:
-        house.store.commit(contradicted(grant, "a probe was allowed after the end", how, now))
-        return house.store.grant(grant.id)
+        return _once_more(house, grant, "a probe was allowed after the end", how)
     denied = probed.proves_denied
-    if not may_be_gone(grant, denied, connector.residual(hold.role), now):
+    apart = connector.powers(hold.role.kind).cuts_apart
+    derived = connector.residual(hold.target, hold.role, grant.cut)
+    if not may_be_gone(grant, denied, derived, now):
+        if apart and grant.residual_until is not None:
+            return _wait(house, grant, grant.residual_until, now)
         return note(house, grant, "probe", Outcome.NOT_PROVEN, f"probe_{probed.answer}")
+    try:
+        if apart:  # nothing was tried as that access: look once more, at this very moment
+            seen = next(iter(connector.observe(Scope(target=hold.target, hold=hold), now)))
+            if _usable_again(house, grant, seen):
+                return _once_more(house, grant, "it is usable again", _as_seen(seen))
+        assignment = house.store.assignment(grant.assignment)
+        if not (assignment and assignment.holders):  # else the deadline is another grant's by now
+            connector.disarm(hold, now)
+    except CLOUD_FAULTS as fault:
+        return note(house, grant, "disarm", outcome_of(fault), fault.code)
     proof = Proof.DENIED if denied else Proof.REMOVED
     sessions = tuple(house.store.sessions(grant.id))
     house.store.commit(gone(grant, sessions, proof, how, acted_at, now))
@@ -172,49 +331,12 @@ def _judge_proof(
     return house.store.grant(grant.id)
 
 
-def mend_cuts(house: House) -> list[str]:
-    """Put back cuts somebody removed and prune those that no longer matter, role by role.
-
-    Returns the grant ids whose cut was gone and is there again; each is sealed as `cut.restored`.
-    """
-    now = house.now()
-    # By native role, not by catalogue entry: two entries may hand out one role, and looking after
-    # the denies of one alone would prune those of the other.
-    by_role: dict[tuple[str, str, str], tuple[Hold, dict[str, Instant]]] = {}
-    seen_cut: set[str] = set()
-    for grant in house.store.cuts_in_force(now - CLOCKS_MAY_DIFFER):
-        hold = hold_of(house, grant)
-        role = (hold.key.connector, hold.key.account, hold.key.native_role)
-        by_role.setdefault(role, (hold, {}))[1][grant.id] = hold.ends_at
-        if grant.removed_at is not None:
-            seen_cut.add(grant.id)
-    restored: list[str] = []
-    for hold, cuts in by_role.values():
-        try:
-            back = house.connector(hold.target.connector).mend(hold.target, hold.role, cuts, now)
-        except TidegateError as fault:  # one role's trouble must not keep the others open
-            log.warning("cuts could not be looked after", role=hold.role.id, code=fault.code)
-            continue
-        # NB. a cut that was never read back was not removed by anybody: it is only written early.
-        taken_away = tuple(grant for grant in back if grant in seen_cut)
-        if taken_away:
-            restored.extend(taken_away)
-            house.store.commit(Step((), (_restored(hold, taken_away, now),)))
-    return restored
-
-
-def _restored(hold: Hold, grants: tuple[str, ...], now: Instant) -> Fact:
-    return Fact(
-        name="cut.restored",
-        subject=target_chain(hold.target.id),
-        actor=SYSTEM,
-        data={
-            "target": hold.target.id,
-            "role": hold.role.id,
-            "grants": sorted(grants),
-            "at": wire(now),
-        },
-    )
+def _wait(house: House, grant: Grant, until: Instant, now: Instant) -> Grant:
+    """Nothing but time is missing; a cut that is not seen yet is tried again meanwhile."""
+    if not grant.cut:
+        return note(house, grant, "cut", Outcome.NOT_CUT, "not_cut")
+    house.store.snooze(grant.id, min(until, now + LONGEST_PAUSE), grant.version)
+    return grant
 
 
 def _how(probed: Probed) -> dict[str, str]:
@@ -223,6 +345,7 @@ def _how(probed: Probed) -> dict[str, str]:
         "control": probed.control.value,
         "call": probed.call,
         "cloud_at": wire(probed.cloud_at),
+        "method": (Method.LISTED if probed.answer is Answer.UNTOLD else probed.method).value,
         **{key: value for key, value in probed.detail.items() if key != "cloud_at"},
     }
 

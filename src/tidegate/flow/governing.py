@@ -21,21 +21,22 @@ def start_log(house: House, origin: str, key: str) -> None:
 def put_in_force(house: House, laws: Laws) -> list[str]:
     """Make `laws` the ones in force, sealing what changed: names of `rules`, `catalogue`, `groups`.
 
-    The documents are kept first, so that the digest an event names can always be read.
+    The documents are kept first, so that the digest an event names can always be read. Rules and
+    catalogue are sealed together and last: nothing that can fail stands between the event that says
+    they are in force and their being so.
     """
     now = house.now()
-    changed = []
     rules = house.store.keep_document("rules", canonical(laws.rules.document()))
     catalogue = house.store.keep_document("catalogue", canonical(laws.catalogue.document()))
-    for subject, found in (("rules", rules), ("catalogue", catalogue)):
-        before = last_digest(house, subject)
-        if before != found:
-            house.store.commit(Step((), (_activated(subject, found, before, now),)))
-            changed.append(subject)
-    if join_groups(house, laws.groups, now):
-        changed.append("groups")
-    house.laws = laws  # last: whoever sees the new laws sees the memberships they came with
-    return changed
+    found = {"rules": rules, "catalogue": catalogue}
+    before = {subject: last_digest(house, subject) for subject in found}
+    changed = [subject for subject in found if found[subject] != before[subject]]
+    regrouped = join_groups(house, laws.groups, now) > 0
+    if changed:
+        facts = [_activated(subject, found[subject], before[subject], now) for subject in changed]
+        house.store.commit(Step((), tuple(facts)))
+    house.laws = laws  # after the groups: whoever sees the laws sees the memberships with them
+    return [*changed, "groups"] if regrouped else changed
 
 
 def last_digest(house: House, subject: str) -> str | None:

@@ -8,19 +8,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
+import structlog
+
 from tidegate.approve import item_missing
 from tidegate.base.errors import EvidenceClosed, Refused, Stale, Unknown, Unreachable, WorldFailed
-from tidegate.base.fact import SYSTEM
+from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.ids import ASSIGNMENT
 from tidegate.base.when import Instant, wire
-from tidegate.catalogue import AssignmentKey, Role, Target, role_of_entry
-from tidegate.connectors.port import Hold, Scope
+from tidegate.catalogue import Assignment, AssignmentKey, role_of_entry
+from tidegate.connectors.port import Connector, Hold, Scope, Trouble
 from tidegate.evidence.journal import JournalLine
 from tidegate.expire import EndReason
 from tidegate.flow.asking import Asked, judge
 from tidegate.flow.ending import begin
+from tidegate.flow.gating import shut_at_filing, shut_at_opening
+from tidegate.flow.holding import hold_of, key_of
 from tidegate.flow.house import House, Laws
-from tidegate.flow.pace import SHORTEST_PAUSE, THROTTLED, pause, worth_noting
+from tidegate.flow.pace import SHORTEST_PAUSE, SLOWER, pause, worth_noting
 from tidegate.flow.people import approvers, groups_of, person_key
 from tidegate.flow.reading import entry_of
 from tidegate.grant import (
@@ -34,9 +38,12 @@ from tidegate.grant import (
     intend,
     noted,
     opened,
+    seconds_up,
 )
 from tidegate.policy.decide import Verdict
 from tidegate.request import Request
+
+log = structlog.get_logger("tidegate.granting")
 
 # Above HTTP's whole-second Date plus a slow answer; far below what would move an end noticeably.
 CLOUD_CLOCK_APART = timedelta(seconds=5)
@@ -56,60 +63,59 @@ def open_once(house: House, grant: Grant) -> Grant:
     Raises:
         WorldFailed: the database or the clocks; the worker comes back later.
     """
-    target, role = role_of_entry(entry_of(house, grant.role_digest))
-    with house.in_hand.only_one(natural_key(house, target, role, grant).text()) as ours:
+    now = house.opening_now()
+    if grant.state is GrantState.READY and _too_late(grant, now):
+        return _not_claimed(house, grant, now)
+    try:
+        key = key_of(house, grant)
+    except WorldFailed as fault:
+        if isinstance(fault, Refused) and fault.code not in SLOWER:
+            return _fail(house, grant, Cause.NO_SUCH_PERSON, fault.message, now)
+        return note(house, grant, "person", outcome_of(fault), fault.code)
+    with house.in_hand.only_one(key.text()) as ours:
         if not ours:
             house.store.snooze(grant.id, house.now() + SHORTEST_PAUSE, grant.version)
             return grant
         if grant.state is not GrantState.READY:
             return _again(house, grant)
-        decided = _decide(house, grant, house.opening_now())
+        decided = _decide(house, grant, key, now)
         if decided.state is not GrantState.INTENDED:
             return decided
         return _call(house, decided, first=True)
 
 
-def hold_of(house: House, grant: Grant) -> Hold:
-    """The grant as connectors see it, from the catalogue entry that was voted on."""
-    if grant.ends_at is None:
-        raise RuntimeError(f"hold of {grant.id} without an end")
-    target, role = role_of_entry(entry_of(house, grant.role_digest))
-    assignment = house.store.assignment(grant.assignment)
-    key = assignment.key if assignment else natural_key(house, target, role, grant)
-    return Hold(
-        grant=grant.id,
-        request=grant.request,
-        principal=grant.principal,
-        target=target,
-        role=role,
-        key=key,
-        ends_at=grant.ends_at,
-    )
+def _too_late(grant: Grant, now: Instant) -> bool:
+    return now >= grant.claim_by or end_of(grant, now) <= now
 
 
-def natural_key(house: House, target: Target, role: Role, grant: Grant) -> AssignmentKey:
-    """The natural key of what the cloud will hold. Issued credentials are each grant's own."""
-    own = house.connector(target.connector).powers(role.kind).issues
-    return AssignmentKey(
-        connector=target.connector,
-        account=target.account,
-        native_role=role.native.get("arn", role.id),
-        native_principal=grant.id if own else house.store.principal(grant.principal).subject,
-    )
-
-
-def _decide(house: House, grant: Grant, now: Instant) -> Grant:
-    """Everything is asked again before intent: claim-by, catalogue, rules, votes, the cloud."""
-    if now >= grant.claim_by or end_of(grant, now) <= now:
-        why = f"it could not be opened before {wire(grant.claim_by)}"
+def _not_claimed(house: House, grant: Grant, now: Instant) -> Grant:
+    why = f"it could not be opened before {wire(grant.claim_by)}"
+    if grant.outcome != Outcome.GATE_SHUT:
         return _fail(house, grant, Cause.NOT_CLAIMED, why, now)
+    target, _ = role_of_entry(entry_of(house, grant.role_digest))
+    shut = shut_at_filing(house, target, now)
+    said = "; ".join(f"{trouble.message}: {trouble.help}" for trouble in shut)
+    said = said or "see `tidegate doctor`"
+    return _fail(house, grant, Cause.GATE_SHUT, f"{why}: the health gate was shut ({said})", now)
+
+
+def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Grant:
+    """Everything is asked again before intent: catalogue, rules, votes, the gate, the cloud."""
+    if _too_late(grant, now):
+        return _not_claimed(house, grant, now)
     laws = house.laws
     verdict = _judge(house, laws, grant, now)
     if isinstance(verdict, Refusal):
         return _fail(house, grant, verdict.cause, verdict.why, now)
     target, role = role_of_entry(entry_of(house, grant.role_digest))
     connector = house.connector(target.connector)
-    key = natural_key(house, target, role, grant)
+    shut = shut_at_opening(house, target, now)
+    emergency = house.store.request(grant.request).terms.emergency
+    if shut and not emergency:
+        return note(house, grant, "gate", Outcome.GATE_SHUT, shut[0].code)
+    assignment = house.store.assignment_by_key(key)
+    if assignment and house.store.closing_on(assignment.id):
+        return note(house, grant, "wait", Outcome.STILL_CLOSING, "still_closing")
     looked_for = Hold(
         grant=grant.id,
         request=grant.request,
@@ -121,15 +127,19 @@ def _decide(house: House, grant: Grant, now: Instant) -> Grant:
     )
     try:
         seen = next(iter(connector.observe(Scope(target=target, hold=looked_for), now)))
+        if assignment and assignment.holders and not assignment.stood_before:
+            connector.arm(looked_for, max(assignment.deadline_at, looked_for.ends_at), now)
     except WorldFailed as fault:
         return note(house, grant, "observe", outcome_of(fault), fault.code)
     if abs(seen.cloud_at - now) > CLOUD_CLOCK_APART:
         return note(house, grant, "observe", Outcome.CLOCK_APART, "clock_apart")
+    exposure = connector.exposure(target, role)
     opening = Opening(
         assignment_id=house.new_id(ASSIGNMENT, now),
         key=key,
         stood_before=seen.foreign,
-        exposure=connector.exposure(role),
+        exposure=exposure.attended,
+        unattended=exposure.unattended,
         carrier=verdict.carrier,
         requirement=verdict.requirement.text if verdict.requirement else "",
         rules_digest=laws.rules.digest,
@@ -137,9 +147,31 @@ def _decide(house: House, grant: Grant, now: Instant) -> Grant:
     # The window's clock starts when intent is sealed: read it once more after asking the cloud.
     later = max(now, house.opening_now())
     if house.laws is not laws:
-        return _decide(house, grant, later)  # they changed while the cloud was asked
-    house.store.commit(intend(grant, house.store.assignment_by_key(key), opening, later))
+        return _decide(house, grant, key, later)  # they changed while the cloud was asked
+    step = intend(grant, assignment, opening, later)
+    if shut:
+        step = step.then(Step((), (_passed(grant, shut, opening, later),)))
+    house.store.commit(step)
     return house.store.grant(grant.id)
+
+
+def _passed(grant: Grant, shut: tuple[Trouble, ...], opening: Opening, now: Instant) -> Fact:
+    """An emergency opens though the gate is shut: a finding, with what that exposes."""
+    return Fact(
+        name="gate.passed",
+        subject=grant.request,
+        actor=SYSTEM,
+        data={
+            "grant": grant.id,
+            "request": grant.request,
+            "at": wire(now),
+            "checks": [f"{trouble.code}: {trouble.message}" for trouble in shut],
+            "exposure_seconds": seconds_up(opening.exposure),
+            "unattended_seconds": (
+                None if opening.unattended is None else seconds_up(opening.unattended)
+            ),
+        },
+    )
 
 
 def _judge(house: House, laws: Laws, grant: Grant, now: Instant) -> Verdict | Refusal:
@@ -196,23 +228,41 @@ def _call(house: House, grant: Grant, first: bool) -> Grant:
         # Something may be in the cloud, so an intent past claim-by is closed, never failed.
         return begin(house, grant, EndReason.EXPIRED, SYSTEM, now)
     try:
-        house.journal.append(intended_line(hold, _stood_before(house, grant), now))
+        lingers = house.connector(hold.target.connector).lingers(hold.target, hold.role)
+        house.journal.append(intended_line(hold, _stood_before(house, grant), lingers, now))
     except (OSError, EvidenceClosed):
         if not first:
             return note(house, grant, "journal", Outcome.REFUSED, "journal_closed")
         why = "the closing journal cannot be written, so nothing opens"
         return _fail(house, grant, Cause.JOURNAL_CLOSED, why, now)
     connector = house.connector(hold.target.connector)
+    assignment = house.store.assignment(grant.assignment)
     try:
+        if assignment and not assignment.stood_before:
+            connector.arm(hold, assignment.deadline_at, now)
         receipt = connector.grant(hold, now)
     except Refused as fault:
-        if fault.code in THROTTLED or not first:
-            return note(house, grant, "grant", Outcome.REFUSED, fault.code)
+        if fault.code in SLOWER or not first:
+            return note(house, grant, "grant", outcome_of(fault), fault.code)
+        _disarm(connector, hold, assignment)
         return _fail(house, grant, Cause.CLOUD_REFUSED, fault.message, house.now())
     except (Unreachable, Unknown) as fault:
         return note(house, grant, "grant", outcome_of(fault), fault.code)
     house.store.commit(opened(grant, receipt.cloud_at, receipt.detail, house.now()))
     return house.store.grant(grant.id)
+
+
+def _disarm(connector: Connector, hold: Hold, assignment: Assignment | None) -> None:
+    """Take back the cloud's own deadline for what was never made, when nobody else needs it.
+
+    One that stays only removes, and what stood before was never armed.
+    """
+    if assignment is None or assignment.stood_before or assignment.holders != (hold.grant,):
+        return
+    try:
+        connector.disarm(hold, hold.ends_at)
+    except WorldFailed as fault:
+        log.warning("a deadline in the cloud is left over", grant=hold.grant, code=fault.code)
 
 
 def note(house: House, grant: Grant, step: str, outcome: Outcome, code: str) -> Grant:
@@ -235,7 +285,7 @@ def note(house: House, grant: Grant, step: str, outcome: Outcome, code: str) -> 
 def outcome_of(fault: WorldFailed) -> Outcome:
     """The recorded word for a connector's error."""
     if isinstance(fault, Refused):
-        return Outcome.REFUSED
+        return Outcome.LATER if fault.code in SLOWER else Outcome.REFUSED
     return Outcome.UNREACHABLE if isinstance(fault, Unreachable) else Outcome.UNKNOWN
 
 
@@ -244,7 +294,7 @@ def _stood_before(house: House, grant: Grant) -> bool:
     return bool(assignment and assignment.stood_before)
 
 
-def intended_line(hold: Hold, stood_before: bool, now: Instant) -> JournalLine:
+def intended_line(hold: Hold, stood_before: bool, lingers: timedelta, now: Instant) -> JournalLine:
     """What the journal must know to close this hold without any database."""
     return JournalLine(
         kind="intended",
@@ -265,6 +315,7 @@ def intended_line(hold: Hold, stood_before: bool, now: Instant) -> JournalLine:
             "native_principal": hold.key.native_principal,
             "ends_at": wire(hold.ends_at),
             "stood_before": stood_before,
+            "lingers_seconds": seconds_up(lingers),
         },
     )
 

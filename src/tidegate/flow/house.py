@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from tidegate.base.errors import AskedWrongly, WorldFailed
+from tidegate.base.fact import Fact
 from tidegate.base.ids import RANDOM_BYTES, make_id
 from tidegate.base.personal import SALT_BYTES, Personal
 from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.catalogue import Catalogue, Principal
-from tidegate.connectors.port import Connector
+from tidegate.connectors.port import Connector, Trouble
 from tidegate.evidence.journal import ClosingJournal
+from tidegate.flow.looks import Looks
 from tidegate.flow.pace import InHand, JournalPace, Tries
 from tidegate.policy.rules import RuleSet
 from tidegate.store import Store
@@ -71,7 +73,11 @@ class Actor:
 
 
 class House:
-    """The ports and the laws in force. Safe to share between threads."""
+    """The ports and the laws in force. Safe to share between threads.
+
+    `outside` names troubles of what lies outside the store and the clouds (the witness), for the
+    health gate.
+    """
 
     def __init__(
         self,
@@ -82,6 +88,7 @@ class House:
         laws: Laws,
         clock: Callable[[], Instant],
         randomness: Callable[[int], bytes],
+        outside: Callable[[Instant], tuple[Trouble, ...]] = lambda now: (),
     ) -> None:
         self.store = store
         self.journal = journal
@@ -91,6 +98,10 @@ class House:
         self.tries = Tries()
         self.in_hand = InHand()
         self.journal_pace = JournalPace()
+        self.looks = Looks()
+        self.outside = outside
+        self.strange: set[str] = set()  # grants of the journal that were told of as unknown once
+        self.unsealed: list[Fact] = []  # of the worker's chores: sealed as soon as that is possible
         self._clock = clock
 
     def now(self) -> Instant:

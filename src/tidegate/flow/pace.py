@@ -11,7 +11,9 @@ from tidegate.grant import Grant, GrantState, Outcome
 SHORTEST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=2)  # a removal is never more than this from its next try
 # Codes of a refusal that only means "slower, please": certainly not applied, worth trying again.
-THROTTLED = frozenset({"throttled"})
+# `busy`: another change of the same thing is under way; `settling`: a deny of an earlier grant of
+# the same person is younger than the time a change takes to be everywhere.
+SLOWER = frozenset({"throttled", "busy", "settling"})
 NOTED_EVERY = 30  # at the longest pause: about one line an hour
 
 
@@ -49,10 +51,18 @@ class Tries:
             self._counts[grant.id] = (grant.state, count)
             return count
 
+    def again(self, grant: str) -> int:
+        """Count one more time that the grant went back to closing; returns which one, from 1."""
+        with self._lock:
+            state, count = self._counts.get(f"{grant} again", (GrantState.CLOSING, 0))
+            self._counts[f"{grant} again"] = (state, count + 1)
+            return count + 1
+
     def forget(self, grant: str) -> None:
         """The grant is over."""
         with self._lock:
             self._counts.pop(grant, None)
+            self._counts.pop(f"{grant} again", None)
 
 
 class InHand:

@@ -114,7 +114,8 @@ def join_groups(house: House, groups: Groups, now: Instant) -> int:
     }
     held = {key for key, m in known.items() if not m.left}
     changed = 0
-    for name, keys in (("membership.joined", wanted - held), ("membership.left", held - wanted)):
+    # First who left: somebody moved from one group to another is never in both.
+    for name, keys in (("membership.left", held - wanted), ("membership.joined", wanted - held)):
         for principal_id, group in sorted(keys):
             fact = Fact(
                 name=name,

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from tidegate.base.errors import AskedWrongly, NotFound
+from tidegate.base.errors import AskedWrongly, EvidenceBroken, NotFound
 from tidegate.base.ids import GRANT, REQUEST, id_kind
 from tidegate.flow.allowing import Verb, allow
 from tidegate.flow.house import Actor, House
@@ -16,11 +16,13 @@ def entry_of(house: House, entry_digest: str) -> dict[str, Any]:
     """The catalogue entry kept under `entry_digest` when it was asked for.
 
     Raises:
-        RuntimeError: it is not kept: filing keeps every entry it names, so this is our own bug.
+        EvidenceBroken: it is not kept. Filing keeps every entry it names: the database is damaged.
     """
     data = house.store.document(entry_digest)
     if data is None:
-        raise RuntimeError(f"catalogue entry {entry_digest} was not kept")
+        raise EvidenceBroken(
+            "entry_lost", f"catalogue entry `{entry_digest[:19]}`", "the kept entry", "none"
+        )
     entry: dict[str, Any] = orjson.loads(data)
     return entry
 

@@ -4,34 +4,72 @@ from collections.abc import Sequence
 
 import structlog
 
-from tidegate.base.errors import NotFound, TidegateError
+from tidegate.base.errors import EvidenceBroken, NotFound, TidegateError, WorldFailed
 from tidegate.base.fact import SYSTEM, Fact, Step
-from tidegate.base.when import Instant, parse_instant, wire
-from tidegate.catalogue import AssignmentKey, Role, Target
+from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine, open_grants
+from tidegate.expire import EndReason
+from tidegate.flow.ending import begin
 from tidegate.flow.expiring import take_away
+from tidegate.flow.holding import hold_of_line, lines_by_grant
 from tidegate.flow.house import House
+from tidegate.grant import Grant, GrantState
 
 log = structlog.get_logger("tidegate.recovering")
 
 ACTED = ("removed", "gone")
 
 
+def close_forgotten(house: House) -> list[str]:
+    """Begin to close what the journal says was ended and this database calls open, or to be opened.
+
+    So it is after an older database was restored, and after an end that could not be sealed.
+    Returns the grants whose end is sealed now.
+    """
+    lines = lines_by_grant(house.journal.read())
+    begun: list[str] = []
+    for name in sorted(lines):
+        ends = [line for line in lines[name] if line.kind in ("closing", *ACTED)]
+        grant = _grant(house, name)
+        if grant is None or not (ends or grant.state is GrantState.READY):
+            continue
+        if grant.state not in (GrantState.READY, GrantState.INTENDED, GrantState.OPEN):
+            continue
+        reason, actor = _ended_as(ends)
+        try:
+            begin(house, grant, reason, actor, house.now())
+            begun.append(name)
+        except TidegateError as fault:  # one grant's trouble must not keep the others open
+            log.warning("an end of the journal is not sealed", grant=name, code=fault.code)
+    return begun
+
+
+def _ended_as(ends: Sequence[JournalLine]) -> tuple[EndReason, str]:
+    """Why and by whom, as the journal's first line of an end says; revoked, when it does not."""
+    data = ends[0].data if ends else {}
+    known = {reason.value: reason for reason in EndReason}
+    return known.get(str(data.get("reason")), EndReason.REVOKED), str(data.get("actor", SYSTEM))
+
+
 def close_unknown(house: House) -> list[str]:
-    """Close from the journal what is due and this database knows nothing of.
+    """Close from the journal what is due and this database does not know to have been opened.
 
     That is so after an older database was restored. What else happened in between cannot be known.
     """
     waiting = {line.grant for line in open_grants(house.journal.read())}
-    unknown = frozenset(name for name in waiting if not _known(house, name))
+    found = {name: _grant(house, name) for name in waiting}
+    never = (GrantState.READY, GrantState.FAILED)
+    unknown = frozenset(
+        name for name, grant in found.items() if grant is None or grant.state in never
+    )
     return close_without_store(house, unknown) if unknown else []
 
 
 def close_without_store(house: House, only: frozenset[str] | None = None) -> list[str]:
     """Close from the journal every grant whose end has passed; returns those now seen removed.
 
-    For when the database cannot be read, or (`only`) knows nothing of them. Access that stood
+    For when the database cannot be used, or (`only`) knows nothing of them. Access that stood
     before, or that another grant of the journal still holds, is only read (I5).
     """
     now = house.now()
@@ -40,26 +78,43 @@ def close_without_store(house: House, only: frozenset[str] | None = None) -> lis
     # Once closing was decided the end has come, whatever the end that was fixed at opening.
     begun = {line.grant for line in lines if line.kind == "closing"}
     stood = {line.grant for line in lines if line.data.get("stood_before") is True}
-    waiting = {line.grant: hold_of_line(line) for line in open_grants(lines)}
+    waiting = _holds(open_grants(lines))
     due = {name for name, hold in waiting.items() if name in begun or now >= hold.ends_at}
     done: list[str] = []
+    made = {line.grant: line.at for line in lines if line.kind == "intended"}
     for name in sorted(due - acted):
         hold = waiting[name]
         if (only is not None and name not in only) or not house.journal_pace.may(name, now):
             continue
         shared = any(waiting[other].key == hold.key for other in waiting.keys() - due)
-        if _close(house, hold, name in stood or shared, now):
+        if _close(house, hold, name in stood or shared, made[name], now):
             done.append(name)
         else:
             house.journal_pace.later(name, now, house.randomness(2))
     return done
 
 
-def _close(house: House, hold: Hold, still_wanted: bool, now: Instant) -> bool:
-    """One try; whether the access was seen removed and the journal says so."""
+def _holds(intents: Sequence[JournalLine]) -> dict[str, Hold]:
+    holds: dict[str, Hold] = {}
+    for line in intents:
+        try:
+            holds[line.grant] = hold_of_line(line)
+        except EvidenceBroken as fault:
+            log.error("a line of the journal cannot be used", grant=line.grant, why=fault.message)
+    return holds
+
+
+def _close(house: House, hold: Hold, still_wanted: bool, made_at: Instant, now: Instant) -> bool:
+    """One try; whether the access was seen removed and the journal says so.
+
+    A list that may be from before `made_at` is not believed.
+    """
     try:
-        seen = take_away(house.connector(hold.target.connector), hold, still_wanted, now)
-        if seen.usable:
+        connector = house.connector(hold.target.connector)
+        seen = take_away(connector, hold, still_wanted, now)
+        powers = connector.powers(hold.role.kind)
+        old = powers.cuts_apart and now < made_at + powers.stale_window
+        if old or (seen.usable and not seen.inherited):
             return False
         data = {"cloud_at": wire(seen.cloud_at)}
         house.journal.append(JournalLine(kind="removed", grant=hold.grant, at=now, data=data))
@@ -68,6 +123,9 @@ def _close(house: House, hold: Hold, still_wanted: bool, now: Instant) -> bool:
         return False
     except OSError as fault:
         log.error("closing journal cannot be written", grant=hold.grant, errno=fault.errno)
+        return False
+    except Exception:  # a rim: one grant's bug must not stop the others' end
+        log.exception("closing from the journal failed", grant=hold.grant)
         return False
     return True
 
@@ -90,7 +148,9 @@ def _seal(house: House, line: JournalLine) -> bool:
     try:
         grant = house.store.grant(line.grant)
     except NotFound:
-        log.error("the journal closed a grant this database does not know", grant=line.grant)
+        if line.grant not in house.strange:
+            house.strange.add(line.grant)
+            log.error("the journal closed a grant this database does not know", grant=line.grant)
         return False
     if grant.removed_at is not None and grant.removed_at >= line.at:
         return False
@@ -111,39 +171,16 @@ def _seal(house: House, line: JournalLine) -> bool:
     return True
 
 
-def _known(house: House, grant: str) -> bool:
+def _grant(house: House, name: str) -> Grant | None:
+    """The grant's row; None when there is none that can be read: then the journal's word holds."""
     try:
-        house.store.grant(grant)
+        return house.store.grant(name)
     except NotFound:
-        return False
-    return True
-
-
-def hold_of_line(line: JournalLine) -> Hold:
-    """The hold an `intended` line describes."""
-    data = line.data
-    return Hold(
-        grant=line.grant,
-        request=str(data["request"]),
-        principal=str(data["principal"]),
-        target=Target(
-            id=str(data["target"]), connector=str(data["connector"]), account=str(data["account"])
-        ),
-        role=Role(
-            id=str(data["role"]),
-            kind=str(data["kind"]),
-            native=dict(data["native"]),
-            allows=tuple(data["allows"]),
-            probe=str(data["probe"]),
-        ),
-        key=AssignmentKey(
-            connector=str(data["connector"]),
-            account=str(data["account"]),
-            native_role=str(data["native_role"]),
-            native_principal=str(data["native_principal"]),
-        ),
-        ends_at=parse_instant(str(data["ends_at"])),
-    )
+        return None
+    except WorldFailed as fault:
+        if fault.code != "row_unreadable":
+            raise
+        return None
 
 
 def _unsealed(lines: Sequence[JournalLine]) -> list[JournalLine]:

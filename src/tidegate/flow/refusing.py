@@ -14,6 +14,9 @@ SEALED_ONE_BY_ONE = 10  # a minute and principal
 MOST_SOURCES = 1_000  # counted apart; the rest share one line
 
 
+Counts = dict[tuple[str, Instant], int]  # by who or whence, and minute
+
+
 class Refusals:
     """Counts of the running minute. In memory on purpose: a crash loses counts, never refusals
     that were sealed one by one.
@@ -50,29 +53,41 @@ class Refusals:
                 key = ("others", key[1])
             self._failed[key] = self._failed.get(key, 0) + 1
 
-    def flush(self, house: House) -> int:
-        """Seal the counts of minutes that are over; returns how many events that made."""
+    def flush(self, house: House, whole: bool = False) -> int:
+        """Seal the counts of minutes that are over (`whole`: of the running one too).
+
+        Returns how many events that made. A count goes only when it is sealed: what cannot be
+        sealed now is there at the next try.
+        """
         this = minute_of(house.now())
         with self._lock:
-            refused = {k: n for k, n in self._refused.items() if k[1] < this}
-            failed = {k: n for k, n in self._failed.items() if k[1] < this}
-            for key in refused:
-                del self._refused[key]
-            for key in failed:
-                del self._failed[key]
+            refused = {k: n for k, n in self._refused.items() if whole or k[1] < this}
+            failed = {k: n for k, n in self._failed.items() if whole or k[1] < this}
         made = 0
-        for (principal, minute), count in refused.items():
-            if count > SEALED_ONE_BY_ONE:
-                more = count - SEALED_ONE_BY_ONE
-                data = {"principal": principal, "count": more, "minute": wire(minute)}
-                _seal(house, "command.refused_many", principal, principal, data)
+        for key, count in refused.items():
+            more = count - SEALED_ONE_BY_ONE
+            if more > 0:
+                data = {"principal": key[0], "count": more, "minute": wire(key[1])}
+                _seal(house, "command.refused_many", key[0], key[0], data)
                 made += 1
-        for (source, minute), count in failed.items():
-            address = house.personal(source)  # whose it is may be found out: erasable
-            data = {"source": address.commitment, "count": count, "minute": wire(minute)}
+            self._less(self._refused, key, count)
+        for key, count in failed.items():
+            address = house.personal(key[0])  # whose it is may be found out: erasable
+            data = {"source": address.commitment, "count": count, "minute": wire(key[1])}
             _seal(house, "signin.failed_many", SYSTEM, SYSTEM, data, address)
+            self._less(self._failed, key, count)
             made += 1
         return made
+
+    def _less(
+        self, counts: dict[tuple[str, Instant], int], key: tuple[str, Instant], count: int
+    ) -> None:
+        """Take away what is sealed; more may have been counted meanwhile."""
+        with self._lock:
+            left = counts.get(key, 0) - count
+            counts.pop(key, None)
+            if left > 0:
+                counts[key] = left
 
 
 def minute_of(at: Instant) -> Instant:

@@ -7,17 +7,23 @@ a target is taken out when nothing is open on it.
 
 import time
 from collections.abc import Mapping
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidegate.base.errors import WorldFailed
+from tidegate.connectors.by_kind import ByKind
 from tidegate.connectors.port import Connector
+from tidegate.main.center import PERMISSION_SET, settings_of
 from tidegate.main.config import AwsPart, Config, TargetPart, secret
 from tidegate.main.values import check_connector
 
 if TYPE_CHECKING:
     from tidegate.connectors.aws import AwsSettings
+    from tidegate.connectors.identity_center import CenterSettings
 
+IAM_ROLE = "iam-role"
 LOCKS = "locks"  # a directory beside the settings: one writer of a role's cuts at a time
 
 
@@ -27,6 +33,8 @@ class Clouds:
     def __init__(self) -> None:
         self._made: dict[str, Connector] = {}
         self._reached: dict[str, AwsSettings] = {}
+        self._center: CenterSettings | None = None
+        self._kinds: dict[str, frozenset[str]] = {}
 
     def connect(self, config: Config) -> Mapping[str, Connector]:
         """Every connector the targets name, and those they named before in this process.
@@ -43,13 +51,17 @@ class Clouds:
             check_connector(target.connector)
         aws = [target for target in config.target if target.connector == "aws"]
         reached = {**self._reached, **(_settings(config, aws, secrets=True) if aws else {})}
-        if reached and (reached != self._reached or "aws" not in made):
+        center = _center(config, aws, secrets=True, before=self._center)
+        kinds = {**self._kinds, **_kinds(aws)}
+        as_before = (reached, center, kinds) == (self._reached, self._center, self._kinds)
+        if reached and (not as_before or "aws" not in made):
             locks = config.path(LOCKS)
             locks.mkdir(mode=0o700, exist_ok=True)
-            made["aws"] = _aws(reached, locks)
+            made["aws"] = _aws(reached, center, kinds, locks)
         if "simulated" not in made and any(one.connector == "simulated" for one in config.target):
             made["simulated"] = _simulated()
         self._made, self._reached = made, reached
+        self._center, self._kinds = center, kinds
         return dict(made)
 
 
@@ -58,7 +70,8 @@ def offline_connectors(config: Config) -> dict[str, Connector]:
     made: dict[str, Connector] = {}
     aws = [target for target in config.target if target.connector == "aws"]
     if aws:
-        made["aws"] = _aws(_settings(config, aws, secrets=False), None)
+        center = _center(config, aws, secrets=False)
+        made["aws"] = _aws(_settings(config, aws, secrets=False), center, _kinds(aws), None)
     if any(target.connector == "simulated" for target in config.target):
         made["simulated"] = _simulated()
     return made
@@ -74,27 +87,87 @@ def _settings(
             "no_extra", "expected the `aws` extra, got none", "pip install 'tidegate[aws]'"
         ) from None
     from tidegate.connectors.aws import AwsSettings
+    from tidegate.connectors.aws_calls import Keys
 
     found = {}
     for target in targets:
         part = target.aws or AwsPart()
-        keys = secrets and part.access_key_id and part.secret_access_key
+        pairs = {
+            prefix: Keys(
+                access_key_id=secret(config, key), secret_access_key=secret(config, hidden)
+            )
+            for prefix, (key, hidden) in part.keys().items()
+            if secrets and key and hidden
+        }
+        own = pairs.get("")
         found[target.id] = AwsSettings(
             region=part.region,
             endpoint_url=part.endpoint_url or None,
-            access_key_id=secret(config, part.access_key_id) if keys else "",
-            secret_access_key=secret(config, part.secret_access_key) if keys else "",
+            access_key_id=own.access_key_id if own else "",
+            secret_access_key=own.secret_access_key if own else "",
+            opener=pairs.get("opener_"),
+            closer=pairs.get("closer_"),
             own=tuple(part.own),
             protect=tuple(part.protect),
-            handed=tuple(role.arn for role in target.role if role.arn),
+            handed=tuple(
+                role.arn for role in target.role if role.arn and role.kind != PERMISSION_SET
+            ),
         )
     return found
 
 
-def _aws(settings: "Mapping[str, AwsSettings]", locks: Path | None) -> Connector:
-    from tidegate.connectors.aws import AwsConnector
+def _center(
+    config: Config,
+    targets: list[TargetPart],
+    *,
+    secrets: bool,
+    before: "CenterSettings | None" = None,
+) -> "CenterSettings | None":
+    """The instance, or the one before while this process lives, with the targets of both."""
+    if config.identity_center is None:
+        return before
+    from tidegate.connectors.identity_center_settings import AccountSettings, Handed
 
-    return AwsConnector(settings, lock_dir=locks, monotonic=time.monotonic)
+    here = dict(before.targets) if before else {}
+    for target in targets:
+        part = target.aws or AwsPart()
+        here[target.id] = AccountSettings(
+            schedule=part.schedule,
+            management=part.management,
+            handed=tuple(
+                Handed(
+                    role=f"{target.id}/{role.name}",
+                    arn=role.arn,
+                    session=timedelta(seconds=int(role.native()["session_seconds"])),
+                )
+                for role in target.role
+                if role.kind == PERMISSION_SET
+            ),
+        )
+    read = partial(secret, config) if secrets else None
+    return settings_of(config.identity_center, here, read)
+
+
+def _kinds(targets: list[TargetPart]) -> dict[str, frozenset[str]]:
+    """Which kinds of roles each target has; one without roles is looked at as an account."""
+    return {
+        target.id: frozenset(role.kind for role in target.role) or frozenset({IAM_ROLE})
+        for target in targets
+    }
+
+
+def _aws(
+    settings: "Mapping[str, AwsSettings]",
+    center: "CenterSettings | None",
+    kinds: Mapping[str, frozenset[str]],
+    locks: Path | None,
+) -> Connector:
+    from tidegate.connectors.aws import AwsConnector
+    from tidegate.connectors.identity_center import IdentityCenterConnector
+
+    roles = AwsConnector(settings, lock_dir=locks, monotonic=time.monotonic)
+    sets = IdentityCenterConnector(center, lock_dir=locks, monotonic=time.monotonic)
+    return ByKind({IAM_ROLE: roles, PERMISSION_SET: sets}, kinds)
 
 
 def _simulated() -> Connector:

@@ -18,6 +18,8 @@ import msgspec
 from tidegate.base.errors import AskedWrongly
 from tidegate.base.text import clean_name
 from tidegate.catalogue import Catalogue, Role, Target
+from tidegate.main import center
+from tidegate.main.center import IdentityCenterPart
 from tidegate.main.faults import MOST_FAULTS, Fault, SettingsBroken
 from tidegate.main.places import Place, Places
 from tidegate.main.values import (
@@ -91,14 +93,33 @@ class RulesPart(_Strict):
 
 
 class AwsPart(_Strict):
-    """How to reach one AWS account. Without keys, the process's own identity is used."""
+    """How to reach one AWS account. Without keys, the process's own identity is used.
+
+    The keys of the opener and of the closer, where given, stand in for the others. `schedule` and
+    `management` are about its permission sets: whether each assignment gets a deadline in the
+    cloud, and that it is the organisation's management account.
+    """
 
     region: str = "us-east-1"
     endpoint_url: str = ""
     access_key_id: str = ""
     secret_access_key: str = ""
+    opener_access_key_id: str = ""
+    opener_secret_access_key: str = ""
+    closer_access_key_id: str = ""
+    closer_secret_access_key: str = ""
     own: list[str] = []
     protect: list[str] = []
+    schedule: bool = True
+    management: bool = False
+
+    def keys(self) -> dict[str, tuple[str, str]]:
+        """Where each pair of keys is, by the prefix of its two settings: empty, `opener_`, …"""
+        return {
+            "": (self.access_key_id, self.secret_access_key),
+            "opener_": (self.opener_access_key_id, self.opener_secret_access_key),
+            "closer_": (self.closer_access_key_id, self.closer_secret_access_key),
+        }
 
 
 class RolePart(_Strict):
@@ -107,9 +128,17 @@ class RolePart(_Strict):
     name: str
     kind: str = "iam-role"
     arn: str = ""
+    session: str = ""
     allows: list[str] = []
     probe: str = ""
     title: str = ""
+
+    def native(self) -> dict[str, str]:
+        """The cloud's own ids, as the catalogue keeps them."""
+        native = {"arn": self.arn} if self.arn else {}
+        if self.kind == center.PERMISSION_SET:
+            native["session_seconds"] = str(center.session_seconds(self.session))
+        return native
 
 
 class TargetPart(_Strict):
@@ -134,6 +163,7 @@ class Config(_Strict):
     witness: WitnessPart = msgspec.field(default_factory=WitnessPart)
     identity: IdentityPart = msgspec.field(default_factory=IdentityPart)
     rules: RulesPart = msgspec.field(default_factory=RulesPart)
+    identity_center: IdentityCenterPart | None = None
     target: list[TargetPart] = []
     home: str = ""
 
@@ -183,7 +213,7 @@ def load_catalogue(config: Config) -> Catalogue:
             roles[name] = Role(
                 id=name,
                 kind=role.kind,
-                native={"arn": role.arn} if role.arn else {},
+                native=role.native(),
                 allows=tuple(sorted(role.allows)),
                 probe=role.probe,
                 title=role.title,
@@ -394,6 +424,9 @@ def _check_values(config: Config, faults: Faults) -> None:
     faults.ask(("witness", "url"), lambda: check_witness(config.witness.url))
     faults.ask(("identity", "operators"), lambda: clean_name("group", identity.operators))
     faults.ask(("identity", "auditors"), lambda: clean_name("group", identity.auditors))
+    if config.identity_center is not None:
+        for place, code, message, help in center.faults(config.identity_center):
+            faults.note(("identity_center", *place), code, message, help)
 
 
 def _check_targets(config: Config, faults: Faults) -> None:
@@ -411,8 +444,16 @@ def _check_targets(config: Config, faults: Faults) -> None:
         name((*at, "id"), "target", part.id, part.id)
         faults.ask((*at, "connector"), partial(check_connector, part.connector))
         faults.ask((*at, "time_zone"), partial(check_zone, part.time_zone))
-        if part.aws and bool(part.aws.access_key_id) != bool(part.aws.secret_access_key):
-            message = "expected both `access_key_id` and `secret_access_key` or neither, got one"
-            faults.note((*at, "aws"), "config_value", message, "with one only, neither is used")
+        for prefix, (key, hidden) in part.aws.keys().items() if part.aws else ():
+            if bool(key) != bool(hidden):
+                both = f"`{prefix}access_key_id` and `{prefix}secret_access_key`"
+                message = f"expected both {both} or neither, got one"
+                faults.note((*at, "aws"), "config_value", message, "with one only, neither is used")
         for count, role in enumerate(part.role):
             name((*at, "role", count, "name"), "role", role.name, f"{part.id}/{role.name}")
+            here: Place = (*at, "role", count, "session")
+            if role.kind == center.PERMISSION_SET:
+                faults.ask(here, role.native)
+            elif role.session:
+                message = f"expected `session` on a permission set only, got it on `{role.kind}`"
+                faults.note(here, "config_value", message, center.HELP)

@@ -5,56 +5,22 @@ emulator that enforces signatures, policies and expiry over HTTP; what it does n
 docs/connectors/aws.md.
 """
 
-import json
 import signal
-import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tidegate.base.errors import TidegateError
 from tidegate.base.when import parse_instant
-from tidegate.main.logs import log_quietly
 from tidegate.main.sandbox_stage import Keys, Stage
+from tidegate.main.scenes import approve, pack_checks, request
+from tidegate.main.telling import Telling, perform
 
+ROLE = "aws-demo/admin"
 WINDOW = "15s"
 LATE_SECONDS = 1.0  # how late the cloud may refuse
 LIST_USERS = ("iam", "list-users", "--output", "text", "--query", "Users[].UserName")
-
-
-@dataclass(slots=True)
-class Telling:
-    """Says what happens as it happens, and keeps every check for the end."""
-
-    quiet: bool
-    began: float
-    checks: list[dict[str, Any]] = field(default_factory=list)
-
-    def act(self, title: str) -> None:
-        """A new part of the play."""
-        self._say(f"\n{title}\n{'─' * len(title)}")
-
-    def tell(self, words: str) -> None:
-        """Something that happened."""
-        self._say(f"  {words}")
-
-    def check(self, name: str, ok: bool, words: str) -> bool:
-        """Something that must be so."""
-        self.checks.append({"check": name, "ok": ok, "says": words})
-        self._say(f"  {'✓' if ok else '✗'} {words}")
-        return ok
-
-    def show(self, text: str) -> None:
-        """Something printed by a command, indented."""
-        for line in text.rstrip().splitlines():
-            self._say(f"    {line}")
-
-    def _say(self, line: str) -> None:
-        if not self.quiet:
-            print(line, flush=True)  # noqa: T201 - this is what the demo is for
 
 
 def play(as_json: bool, keep: bool) -> int:
@@ -64,25 +30,14 @@ def play(as_json: bool, keep: bool) -> int:
         as_json: print one object with each check at the end, and nothing else.
         keep: leave the temporary directory for a look.
     """
-    log_quietly()
-    told = Telling(as_json, time.monotonic())
-    directory = tempfile.mkdtemp(prefix="tidegate-demo-")
-    fault = ""
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        told.tell("starting a sandbox cloud and a server on free loopback ports …")
-        with Stage(Path(directory)) as stage:
-            for act in (healthy_path, killed_in_the_middle, revoked_early):
-                act(stage, told)
-    except TidegateError as error:
-        fault = error.message
-    except KeyboardInterrupt:
-        fault = "interrupted"
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-        if not keep:
-            _remove(Path(directory))
-    return _finish(told, fault, directory if keep else "", as_json)
+    return perform(
+        Stage,
+        (healthy_path, killed_in_the_middle, revoked_early),
+        opening="starting a sandbox cloud and a server on free loopback ports …",
+        moral="Access opened for a reason, was used, and ended: also with nobody left to end it.",
+        as_json=as_json,
+        keep=keep,
+    )
 
 
 def healthy_path(stage: Stage, told: Telling) -> None:
@@ -130,11 +85,11 @@ def healthy_path(stage: Stage, told: Telling) -> None:
         "after: the AWS CLI through the profile (`--expiration sts`): AccessDenied by the cloud",
     )
     refused = stage.tidegate("ana", "exec", grant["id"], "--", "aws", *LIST_USERS)
-    told.check("broker_refuses", refused.code != 0, f"after: Tidegate: {_line(refused.err)}")
+    told.check("broker_refuses", refused.code != 0, f"after: Tidegate: {refused.error}")
     _closed(stage, told, "ana", grant["id"], "first")
     told.tell(f"`tidegate trace {grant['id']}` walks the five stages:")
     told.show(stage.tidegate("bo", "trace", grant["id"]).out)
-    _verified(stage, told, grant["id"], "first")
+    pack_checks(stage, told, grant["id"], "first", b"INC-47")
 
 
 def killed_in_the_middle(stage: Stage, told: Telling) -> None:
@@ -171,7 +126,7 @@ def killed_in_the_middle(stage: Stage, told: Telling) -> None:
     stage.start_server()
     told.tell("the server is started again …")
     _closed(stage, told, "ana", grant["id"], "killed")
-    _verified(stage, told, grant["id"], "killed")
+    pack_checks(stage, told, grant["id"], "killed", b"INC-47")
 
 
 def revoked_early(stage: Stage, told: Telling) -> None:
@@ -205,24 +160,11 @@ def revoked_early(stage: Stage, told: Telling) -> None:
 def _granted(
     stage: Stage, told: Telling, person: str, reason: str, window: str = WINDOW
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    ticket = reason.split()[0]
-    words = ("--for", window, "--reason", reason, "--ticket", ticket, "--json")
-    asked = stage.tidegate(person, "request", "aws-demo/admin", *words).json()
-    told.tell(f"{person} asks for aws-demo/admin for {window}: {asked.get('says', asked)}")
+    asked = request(stage, told, person, ROLE, reason, window)
     if person == "ana" and not any(c["check"] == "self_approval" for c in told.checks):
         own = stage.tidegate(person, "approve", asked["id"], "--yes")
-        told.check(
-            "self_approval", own.code == 3, f"ana tries to approve it herself: {_line(own.err)}"
-        )
-    voted = stage.tidegate("bo", "approve", asked["id"], "--yes", "--json")
-    told.tell(f"bo approves exactly what was shown: {voted.json().get('says', voted.err)}")
-    grant = stage.wait_for(person, asked["id"], "open", "failed")
-    told.check(
-        f"opened_{grant.get('id', '?')}",
-        grant.get("state") == "open",
-        f"{grant.get('says', grant)}",
-    )
-    return asked, grant
+        told.check("self_approval", own.code == 3, f"ana tries to approve it herself: {own.error}")
+    return asked, approve(stage, told, asked)
 
 
 def _closed(stage: Stage, told: Telling, person: str, grant: str, name: str) -> None:
@@ -232,23 +174,6 @@ def _closed(stage: Stage, told: Telling, person: str, grant: str, name: str) -> 
         found.get("state") == "gone" and found.get("proof") == "denied",
         f"closed by itself: {found.get('says', found)}",
     )
-
-
-def _verified(stage: Stage, told: Telling, grant: str, name: str) -> None:
-    path = stage.directory / f"{name}.pack.zip"
-    packed = stage.tidegate("bo", "evidence", "pack", grant, "-o", str(path))
-    checked = stage.tidegate(
-        "cy", "evidence", "verify", str(path), "--key", str(stage.key_file), "--json"
-    )
-    ok = packed.code == 0 and checked.code == 0 and checked.json().get("ok") is True
-    told.check(f"pack_{name}", ok, "the evidence pack verifies offline, with nothing but the key")
-    data = bytearray(path.read_bytes())
-    at = data.find(b"INC-47")
-    data[at + 5] ^= 1
-    forged = path.with_name(f"{name}.forged.zip")
-    forged.write_bytes(bytes(data))
-    caught = stage.tidegate("cy", "evidence", "verify", str(forged), "--key", str(stage.key_file))
-    told.check(f"forged_{name}", caught.code != 0, "one letter changed in it, and it does not")
 
 
 def _own_keys(stage: Stage) -> Keys:
@@ -311,45 +236,3 @@ def _lateness_words(late: float | None) -> str:
 
 def _now() -> float:
     return datetime.now(UTC).timestamp()
-
-
-def _line(text: str) -> str:
-    """The error among what was printed; its first line when there is none."""
-    lines = text.strip().splitlines() or ["(nothing)"]
-    found = next((line for line in lines if line.startswith("error:")), lines[0])
-    return found.removeprefix("error: ")
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _remove(directory: Path) -> None:
-    import shutil
-
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-def _finish(told: Telling, fault: str, kept: str, as_json: bool) -> int:
-    ok = not fault and bool(told.checks) and all(check["ok"] for check in told.checks)
-    seconds = round(time.monotonic() - told.began, 1)
-    failed = [check["check"] for check in told.checks if not check["ok"]]
-    if as_json:
-        print(  # noqa: T201
-            json.dumps(
-                {"ok": ok, "seconds": seconds, "fault": fault, "kept": kept, "checks": told.checks}
-            )
-        )
-        return 0 if ok else 1
-    told.act(f"{len(told.checks) - len(failed)} of {len(told.checks)} checks held, {seconds} s")
-    if fault:
-        told.tell(f"stopped: {fault}")
-    if failed:
-        told.tell(f"did not hold: {', '.join(failed)}")
-    if kept:
-        told.tell(f"everything is in {kept}")
-    if ok:
-        told.tell(
-            "Access opened for a reason, was used, and ended: also with nobody left to end it."
-        )
-    return 0 if ok else 1

@@ -1,23 +1,31 @@
 """What the API shows of health and evidence, wired from `diagnose/` and `flow/proving`."""
 
+from dataclasses import replace
+
 from tidegate.base.canonical import Json
 from tidegate.base.errors import AskedWrongly, TidegateError
+from tidegate.base.when import Instant
 from tidegate.diagnose.check import Diagnosis
 from tidegate.diagnose.doctor import examine
-from tidegate.diagnose.examined import Published
+from tidegate.diagnose.examined import TargetSeen, published
 from tidegate.diagnose.looking import InForce, Places, look
+from tidegate.diagnose.paths_looking import Asked, look_for_ways
+from tidegate.diagnose.paths_told import Ways
 from tidegate.diagnose.trace import Trace, gather, trace
 from tidegate.diagnose.verify import Verified, verify
-from tidegate.evidence.checkpoint import TrustedKey
+from tidegate.evidence.checkpoint import write_keys
 from tidegate.evidence.seal import read_event
 from tidegate.flow.allowing import Verb, allow_house
-from tidegate.flow.granting import hold_of
-from tidegate.flow.house import Actor
+from tidegate.flow.gating import shut_at_filing
+from tidegate.flow.holding import hold_of, person_of
+from tidegate.flow.house import Actor, House
+from tidegate.flow.meaning import person_meant
 from tidegate.flow.people import shown_name
 from tidegate.flow.proving import pack
 from tidegate.flow.reading import find_grant, find_request
 from tidegate.main.config import database_path
 from tidegate.main.groups import empty_groups
+from tidegate.main.keys import log_keys
 from tidegate.main.wiring import Running, clock, read_signer
 from tidegate.shell.api.insight import Insight
 
@@ -26,12 +34,16 @@ def make_insight(running: Running) -> Insight:
     """The callables behind the evidence and health routes."""
     house = running.house
     key = read_signer(running.config).verifier()
+    keys = write_keys(log_keys(house.store, key))  # they do not change while the server runs
 
     def show_trace(actor: Actor, some_id: str) -> dict[str, Json]:
         return trace_of(running, actor, some_id).as_json()
 
     def show_verify(actor: Actor, some_id: str) -> dict[str, Json]:
         return verified(running, actor, some_id).as_json()
+
+    def show_paths(actor: Actor, person: str, target: str) -> dict[str, Json]:
+        return ways(running, actor, person, target).as_json()
 
     def show_doctor(actor: Actor) -> dict[str, Json]:
         allow_house(house, actor, Verb.AUDIT)
@@ -55,10 +67,11 @@ def make_insight(running: Running) -> Insight:
     return Insight(
         trace=show_trace,
         verify=show_verify,
+        paths=show_paths,
         doctor=show_doctor,
-        pack=lambda actor, some_id: pack(house, key, actor, some_id),
+        pack=lambda actor, some_id: pack(house, log_keys(house.store, key), actor, some_id),
         checkpoint=lambda: house.store.head().checkpoint_text,
-        keys=lambda: key.text() + "\n",
+        keys=lambda: keys,
         consistency=consistency,
     )
 
@@ -86,14 +99,41 @@ def verified(running: Running, actor: Actor, some_id: str) -> Verified:
     hold = hold_of(house, grant) if grant.ends_at else None
     assignment = house.store.assignment(grant.assignment) if grant.assignment else None
     others = tuple(name for name in (assignment.holders if assignment else ()) if name != grant.id)
-    name = house.laws.catalogue.target(grant.role.partition("/")[0]).connector
+    # Without a hold nothing was ever asked of a cloud. With one, its target may be long out of the
+    # catalogue: the hold has it from the entry the grant was opened under.
+    target = hold.target if hold else house.laws.catalogue.target(grant.role.partition("/")[0])
     return verify(
         grant,
         hold,
-        house.connector(hold.target.connector if hold else name),
+        house.connector(target.connector),
         [read_event(leaf) for _, leaf in house.store.events(grant.request)],
         now=house.now(),
         others=others,
+        names=lambda principal: shown_name(house, principal),
+    )
+
+
+def ways(running: Running, actor: Actor, person: str, target_id: str) -> Ways:
+    """Every way a person the actor may ask about has to a target now."""
+    house = running.house
+    target = house.laws.catalogue.target(target_id)
+    principal = person_meant(house, actor, person, target)
+    return look_for_ways(
+        house.store,
+        Asked(
+            principal=principal.id,
+            person=person_of(house, principal.id),
+            target=target,
+            roles=tuple(
+                role
+                for _, role in sorted(house.laws.catalogue.roles.items())
+                if role.target == target.id
+            ),
+            connector=lambda: house.connector(target.connector),
+            hold_of=lambda grant: hold_of(house, grant),
+            names=lambda name: shown_name(house, name),
+            now=house.now(),
+        ),
     )
 
 
@@ -106,29 +146,38 @@ def diagnosis(running: Running) -> Diagnosis:
         newest = witness.latest()
     except TidegateError as fault:
         unread = fault.message
-    return examine(
-        look(
-            house.store,
-            house.connectors,
-            InForce(
-                rules=house.laws.rules,
-                catalogue=house.laws.catalogue,
-                groups=groups.names,
-                empty=empty_groups(groups),
-                fault=running.watch.fault,
-            ),
-            keys=(TrustedKey(key=read_signer(config).verifier()),),
-            witness=Published(
-                configured=witness.configured,
-                published_size=witness.published_size,
-                published_at=witness.published_at,
-                fault=witness.fault or unread,
-            ),
-            places=Places(
-                database=database_path(config),
-                journal=config.path(config.evidence.journal),
-                witnessed=newest,
-            ),
-            clock=clock,
-        )
+    seen = look(
+        house.store,
+        house.connectors,
+        InForce(
+            rules=house.laws.rules,
+            catalogue=house.laws.catalogue,
+            groups=groups.names,
+            empty=empty_groups(groups),
+            fault=running.watch.fault,
+        ),
+        keys=log_keys(house.store, read_signer(config).verifier()),
+        witness=published(witness.seen(), unread),
+        places=Places(
+            database=database_path(config),
+            journal=config.path(config.evidence.journal),
+            witnessed=newest,
+        ),
+        clock=clock,
     )
+    return examine(
+        replace(seen, targets=tuple(_gated(house, one, seen.now) for one in seen.targets))
+    )
+
+
+def _gated(house: House, seen: TargetSeen, now: Instant) -> TargetSeen:
+    """With the health gate's word on it, by this very look."""
+    target = house.laws.catalogue.targets.get(seen.target)
+    if target is None:
+        return seen
+    if seen.health is not None:
+        house.looks.note(seen.target, seen.health, now)
+    try:
+        return replace(seen, gate=shut_at_filing(house, target, now))
+    except TidegateError:  # the database: said elsewhere
+        return seen

@@ -2,6 +2,7 @@
 `account` and the checks of a log.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,21 +11,31 @@ from typing import Any
 import structlog
 
 from tidegate.base.errors import AskedWrongly
-from tidegate.evidence.checkpoint import parse_checkpoint
+from tidegate.evidence.checkpoint import (
+    Keys,
+    open_checkpoint,
+    parse_checkpoint,
+    parse_keys,
+    write_keys,
+)
+from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.verify import LogReport
+from tidegate.evidence.verify import verify_log as verify
+from tidegate.evidence.witnesses import newest_in
 from tidegate.flow.house import Groups
 from tidegate.flow.people import shown_name
-from tidegate.flow.proving import Witness, check_log
 from tidegate.main.checking import findings
-from tidegate.main.config import load_config
+from tidegate.main.config import Config, database_path, load_config
 from tidegate.main.first import make_installation, unmade_on_failure
 from tidegate.main.insight import make_insight
+from tidegate.main.keys import coming_signer, described, key_files, log_keys, prepare, seal
 from tidegate.main.logs import log_plainly, log_quietly
 from tidegate.main.values import listen_address
-from tidegate.main.wiring import open_house, open_store, read_signer, start
+from tidegate.main.wiring import clock, open_house, open_store, read_signer, start
 from tidegate.shell import identity
 from tidegate.shell.cli.local import Account
 from tidegate.store import compare
+from tidegate.store.sealed import sealed_log
 
 Plain = Mapping[str, Any]
 
@@ -80,7 +91,12 @@ def serve(config: Path, host: str, port: int) -> int:
     server = running.config.server
     listen_host, listen_port = listen_address(server.listen, remote=server.behind_tls_proxy)
     log = structlog.get_logger("tidegate.serve")
-    app = make_app(running.house, running.refusals, make_insight(running))
+    app = make_app(
+        running.house,
+        running.refusals,
+        make_insight(running),
+        behind_proxy=server.behind_tls_proxy,
+    )
     serve(
         app,
         host or listen_host,
@@ -154,27 +170,90 @@ def account_password(config: Path, login: str, password: str) -> Plain:
         house.store.close()
 
 
-def verify_log(config: Path, since: Sequence[str]) -> LogChecked:
+def verify_log(config: Path, since: Sequence[str], key: str = "") -> LogChecked:
     """Check the whole log against `since`, and the newest checkpoint of the witness directory.
 
+    `key` is the text of a key file to go by, the first key of the log is enough; without one the
+    installation's own signing key is what is trusted.
+
     Raises:
-        EvidenceBroken: one of those checkpoints is none of this log's key.
+        AskedWrongly: `key` is no key file.
+        EvidenceBroken: without `key`: one of those checkpoints is none of this log's keys.
         WorldFailed: the witness directory cannot be read.
     """
     log_quietly()
     found = load_config(config)
     notes = [("--since", note) for note in since]
     if directory := found.witness.directory:
-        newest = Witness(directory=found.path(directory), url="").latest()
+        newest = newest_in(found.path(directory))
         if newest is not None:
             notes.append((f"{directory}/latest", newest))
-    store = open_store(found)
-    try:
-        report = check_log(store, read_signer(found).verifier(), [note for _, note in notes])
-    finally:
-        store.close()
+    report = _checked(found, [note for _, note in notes], key)
     used = tuple((where, parse_checkpoint(note).size) for where, note in notes)
     return LogChecked(report=report, since=used)
+
+
+def _checked(config: Config, notes: Sequence[str], key: str) -> LogReport:
+    """The report on the whole log. With a `key` from outside, its own is not even opened."""
+    if key:
+        keys: Keys = parse_keys(key)
+        with sealed_log(f"sqlite:///{database_path(config)}") as (head, leaves, hashes):
+            return verify(leaves, head.checkpoint_text, keys, since=notes, hashes=hashes)
+    store = open_store(config)
+    try:
+        keys = log_keys(store, read_signer(config).verifier())
+        remembered = [open_checkpoint(note, keys) for note in notes]
+        with store.whole_log() as (head, leaves, hashes):
+            return verify(leaves, head.checkpoint_text, keys, since=remembered, hashes=hashes)
+    finally:
+        store.close()
+
+
+def key_show(config: Path) -> Plain:
+    """The public keys of the log with the sizes they sign, and whether a change was cut short."""
+    log_quietly()
+    found = load_config(config)
+    store = open_store(found)
+    try:
+        newest = read_signer(found).verifier()
+        return {
+            "origin": newest.name,
+            "keys": described(store, newest),
+            "public": write_keys(log_keys(store, newest)),
+            "left_over": coming_signer(found) is not None,
+        }
+    finally:
+        store.close()
+
+
+def key_rotate(config: Path) -> Plain:
+    """Give the log a new key, while no server runs.
+
+    Raises:
+        AskedWrongly: `already_running`, `key_not_in_file`, `cannot_write`; nothing was changed, or
+            (after `cannot_write`) repeating finishes it.
+        EvidenceClosed: the change could not be sealed; the old key is still the log's.
+    """
+    log_quietly()
+    found = load_config(config)
+    files = key_files(found)
+    journal = ClosingJournal(found.path(found.evidence.journal))
+    journal.hold()
+    try:
+        open_store(found).close()  # finishes a change that was cut short; refuses a key not ours
+        before = read_signer(found).verifier()
+        change = seal(found, prepare(files, found.evidence.origin, os.urandom), clock)
+        open_store(found).close()  # and this one's files take their places
+    finally:
+        journal.release()
+    return {
+        "origin": before.name,
+        "event": change.index,
+        "before": before.text(),
+        "after": change.after.text(),
+        "public": str(files.public),
+        "kept": str(files.past(change.index)),
+    }
 
 
 def rebuild_check(config: Path) -> Sequence[Plain]:

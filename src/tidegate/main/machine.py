@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tidegate.base.when import Instant
 
 if TYPE_CHECKING:
-    from tidegate.shell.cli.local import Account, Report
+    from tidegate.shell.cli.local import Account, AwsAsked, Report
 
 Plain = Mapping[str, Any]
 
@@ -50,8 +50,18 @@ class ThisMachine:
 
         return local.check(config)
 
-    def demo(self, as_json: bool, keep: bool) -> int:
-        """Play the whole path on a sandbox cloud."""
+    def onboard_aws(self, config: Path | None, form: str, asked: "AwsAsked") -> str:
+        """What Tidegate needs on AWS."""
+        from tidegate.main import onboarding
+
+        return onboarding.onboard_aws(config, form, asked)
+
+    def demo(self, as_json: bool, keep: bool, broken: bool) -> int:
+        """Play the whole path on a sandbox cloud, or what happens where a cloud refuses an end."""
+        if broken:
+            from tidegate.main.demo_break import play_break
+
+            return play_break(as_json, keep)
         from tidegate.main.demo import play
 
         return play(as_json, keep)
@@ -80,11 +90,23 @@ class ThisMachine:
 
         return local.account_password(config, login, password)
 
-    def verify_log(self, config: Path, since: Sequence[str]) -> "Report":
+    def verify_log(self, config: Path, since: Sequence[str], key: str = "") -> "Report":
         """Check the whole log against `since` and the witness directory."""
         from tidegate.main import local
 
-        return local.verify_log(config, since)
+        return local.verify_log(config, since, key)
+
+    def key_show(self, config: Path) -> Plain:
+        """The public keys of the log."""
+        from tidegate.main import local
+
+        return local.key_show(config)
+
+    def key_rotate(self, config: Path) -> Plain:
+        """Give the log a new key."""
+        from tidegate.main import local
+
+        return local.key_rotate(config)
 
     def rebuild_check(self, config: Path) -> Sequence[Plain]:
         """Rebuild the state from events; every row that differs (I7)."""

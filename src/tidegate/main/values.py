@@ -5,10 +5,10 @@ lets pass. Called by `config.py`, which knows the lines.
 """
 
 import re
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from tidegate.base.address import is_loopback
 from tidegate.base.errors import AskedWrongly
 
 CONNECTORS = ("aws", "simulated")
@@ -103,16 +103,6 @@ def check_connector(name: str) -> None:
             f"expected connector {known}, got `{name[:40]}`",
             "correct `connector` of the target",
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _shown_scheme(url: str) -> str:

@@ -1,7 +1,7 @@
 """Putting the house together: the only place that makes adapters, the clock and the randomness."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,11 +10,13 @@ from pathlib import Path
 
 from tidegate.base.errors import AskedWrongly, TidegateError
 from tidegate.base.when import Instant
+from tidegate.connectors.port import Trouble
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.note import FileSigner, parse_signer
+from tidegate.evidence.witnesses import Witnesses
 from tidegate.flow.governing import put_in_force, start_log
 from tidegate.flow.house import House, Laws
-from tidegate.flow.proving import Witness
+from tidegate.flow.recovering import close_forgotten
 from tidegate.flow.refusing import Refusals
 from tidegate.main.clouds import Clouds
 from tidegate.main.config import (
@@ -27,6 +29,7 @@ from tidegate.main.config import (
     secret,
 )
 from tidegate.main.groups import load_groups
+from tidegate.main.keys import coming_signer, finish
 from tidegate.main.places import Place
 from tidegate.policy.rules import load_rules
 from tidegate.shell.worker import GOVERN_EVERY, WITNESS_EVERY, Chore, Worker
@@ -50,14 +53,16 @@ class Running:
     house: House
     refusals: Refusals
     worker: Worker
-    witness: Witness
+    witness: Witnesses
     watch: "LawWatch"
 
     def close(self) -> None:
         """Stop looking, publish the last checkpoint, let go of the database."""
         self.worker.stop()
+        with suppress(TidegateError):  # counts of the running minute
+            self.refusals.flush(self.house, whole=True)
         with suppress(TidegateError):  # the next start publishes it: stopping waits for nobody
-            self.witness.publish(self.house)
+            publish(self.house, self.witness)
         self.house.store.close()
         self.house.journal.release()
 
@@ -91,22 +96,47 @@ def secret_checks(config: Config) -> list[tuple[Place, Callable[[], object]]]:
     checks: list[tuple[Place, Callable[[], object]]] = [(key, partial(read_signer, config))]
     for number, target in enumerate(config.target):
         aws = target.aws or AwsPart()
-        for name, reference in (
-            ("access_key_id", aws.access_key_id),
-            ("secret_access_key", aws.secret_access_key),
-        ):
-            if reference:
-                place: Place = ("target", number, "aws", name)
-                checks.append((place, partial(secret, config, reference)))
+        checks += _key_checks(config, ("target", number, "aws"), aws.keys())
+    if config.identity_center is not None:
+        checks += _key_checks(config, ("identity_center",), config.identity_center.keys())
     return checks
 
 
+def _key_checks(
+    config: Config, part: Place, keys: Mapping[str, tuple[str, str]]
+) -> Iterator[tuple[Place, Callable[[], object]]]:
+    for prefix, pair in keys.items():
+        for name, reference in zip(("access_key_id", "secret_access_key"), pair, strict=True):
+            if reference:
+                yield (*part, f"{prefix}{name}"), partial(secret, config, reference)
+
+
 def open_store(config: Config, create: bool = False) -> Store:
-    """The database, brought up to this version's schema."""
+    """The database, brought up to this version's schema.
+
+    A change of the log's key that was sealed, and cut short before its files were in place, is
+    finished here: from then on `read_signer` gives the new key.
+    """
+    try:
+        return _open_store(config, read_signer(config), create)
+    except AskedWrongly as fault:
+        coming = coming_signer(config) if fault.code == "other_key" else None
+        if coming is None:
+            raise
+        store = _open_store(config, coming, create)
+    try:
+        finish(config, store, coming)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _open_store(config: Config, signer: FileSigner, create: bool) -> Store:
     return Store.open(
         f"sqlite:///{database_path(config)}",
         origin=config.evidence.origin,
-        signer=read_signer(config),
+        signer=signer,
         clock=clock,
         create=create,
     )
@@ -143,22 +173,47 @@ def start(config_path: Path) -> Running:
         house.journal.hold()
         house.store.free_leases()  # of a process that is no more
         put_in_force(house, house.laws)
+        close_forgotten(house)  # before anybody can use what the journal says has ended
     except BaseException:
         house.store.close()
         raise
     refusals = Refusals()
-    witness = Witness(
+    witness = Witnesses(
         directory=config.path(config.witness.directory) if config.witness.directory else None,
         url=config.witness.url,
+        started=house.now(),
+        beats=house.store.beats(),
     )
+    house.outside = partial(_outside, house, witness)
     chores = (
         Chore("govern", GOVERN_EVERY, lambda: watch.look(house)),
-        Chore("witness", WITNESS_EVERY, lambda: witness.publish(house)),
-        Chore("compact", COMPACT_EVERY, house.journal.compact),
+        Chore("witness", WITNESS_EVERY, lambda: publish(house, witness)),
+        Chore("compact", COMPACT_EVERY, lambda: house.journal.compact(house.now())),
     )
     worker = Worker(house, refusals, chores)
     worker.start()
     return Running(config, house, refusals, worker, witness, watch)
+
+
+def _outside(house: House, witness: Witnesses, now: Instant) -> tuple[Trouble, ...]:
+    """What lies outside the store and the clouds, for the health gate: the witnesses."""
+    silent = witness.trouble(house.store.head().size, now)
+    if silent is None:
+        return ()
+    help = "mend the way to it; until then nobody outside could show that events were rewritten"
+    return (Trouble(code="witness_silent", message=silent, help=help),)
+
+
+def publish(house: House, witness: Witnesses) -> None:
+    """Publish the newest checkpoint, and keep when each place last had it.
+
+    Raises WorldFailed, EvidenceBroken: as `Witnesses.publish`; what went well is kept all the same.
+    """
+    try:
+        witness.publish(house.store.head().checkpoint_text, house.now())
+    finally:
+        for name, (at, size) in witness.beats().items():
+            house.store.beat(name, at, size)
 
 
 class LawWatch:
@@ -198,6 +253,7 @@ class LawWatch:
             self._broken, self.fault = None, fault
             raise
         house.connectors = connectors
+        house.looks.forget()
         self._seen, self._broken, self.fault = stamp, None, None
         return changed
 

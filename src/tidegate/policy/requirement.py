@@ -92,11 +92,6 @@ def missing(requirement: Requirement, voters: Mapping[str, frozenset[str]]) -> t
     )
 
 
-def satisfied(requirement: Requirement, voters: Mapping[str, frozenset[str]]) -> bool:
-    """Whether nothing is missing any more."""
-    return not missing(requirement, voters)
-
-
 def _fill(
     seat: int,
     seats: list[str],

@@ -33,7 +33,6 @@ __all__ = [
     "RuleFinding",
     "RuleSet",
     "RulesBroken",
-    "load_document",
     "load_rules",
 ]
 
@@ -128,24 +127,6 @@ def load_rules(files: Mapping[str, str]) -> RuleSet:
         files=kept,
         engine=Engine({rule_id: rule.form for rule_id, rule in ordered.items()}),
     )
-
-
-def load_document(document: Mapping[str, Json]) -> RuleSet:
-    """The rule set of a stored `document()`.
-
-    Raises:
-        RulesBroken: written by a version with other bounds or checks.
-        RuntimeError: not the shape of `document()`.
-    """
-    files = document.get("files")
-    if not isinstance(files, list | tuple):
-        raise RuntimeError("a stored rule set has no list of files")
-    texts = dict[str, str]()
-    for entry in files:
-        if not isinstance(entry, Mapping):
-            raise RuntimeError("a stored rule set has a file without name and text")
-        texts[str(entry["name"])] = str(entry["text"])
-    return load_rules(texts)
 
 
 def _document(files: Mapping[str, str]) -> dict[str, Json]:

@@ -43,6 +43,7 @@ MOST_TRIES_OF_LOGIN = 100  # from everywhere: guessing from many places at once
 MOST_TRIES_OF_SOURCE = 200  # an office behind one address signs in without meeting it
 MOST_COUNTED = 10_000  # counters kept; newcomers beyond that share one
 SWEEP_EVERY = timedelta(seconds=10)  # full counters are walked no more often than this
+OTHERS = ("others",)
 HASHES_AT_ONCE = 2  # each takes 64 MB and a fifth of a second of four threads
 MOST_WAITING_TO_HASH = 16  # threads of the API a rush of sign-ins may keep busy
 
@@ -71,12 +72,18 @@ class Tries:
         self._waiting = threading.BoundedSemaphore(HASHES_AT_ONCE + MOST_WAITING_TO_HASH)
 
     def admit(self, login: str, source: str, now: Instant) -> None:
-        """Count a try. Raises NotAllowed `too_many_tries`, told the same for every login."""
+        """Count a try. Raises NotAllowed `too_many_tries`, told the same for every login.
+
+        A refused try is counted nowhere: one source spends at most MOST_TRIES of what a login has
+        from everywhere, and whoever is refused gets in when the window has passed.
+        """
+        counters = _counters(login, source)
         with self._lock:
-            counted = [
-                (self._count(key, now), most) for key, most in _counters(login, source).items()
-            ]
-        if any(count > most for count, most in counted):
+            full = any(self._counted(key, now)[1] >= most for key, most in counters.items())
+            if not full:
+                for key in counters:
+                    self._count(key, now)
+        if full:
             raise NotAllowed(
                 "too_many_tries",
                 "signing in was tried too often with this login or from this address",
@@ -104,16 +111,22 @@ class Tries:
         finally:
             self._waiting.release()
 
-    def _count(self, key: tuple[str, ...], now: Instant) -> int:
+    def _counted(self, key: tuple[str, ...], now: Instant) -> tuple[Instant, int]:
+        """Since when, and how many tries of `key` in the running window."""
+        since, count = self._counts.get(self._place(key, now), (now, 0))
+        return (now, 0) if now - since >= TRY_WINDOW else (since, count)
+
+    def _count(self, key: tuple[str, ...], now: Instant) -> None:
+        since, count = self._counted(key, now)
+        self._counts[self._place(key, now)] = (since, count + 1)
+
+    def _place(self, key: tuple[str, ...], now: Instant) -> tuple[str, ...]:
+        """Where `key` is counted: apart, or with the others when there is no room."""
         if key not in self._counts and len(self._counts) >= MOST_COUNTED:
             self._sweep(now)
             if len(self._counts) >= MOST_COUNTED:
-                key = ("others",)
-        since, count = self._counts.get(key, (now, 0))
-        if now - since >= TRY_WINDOW:
-            since, count = now, 0
-        self._counts[key] = (since, count + 1)
-        return count + 1
+                return OTHERS
+        return key
 
     def _sweep(self, now: Instant) -> None:
         if self._swept_at is not None and now - self._swept_at < SWEEP_EVERY:

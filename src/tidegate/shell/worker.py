@@ -1,33 +1,42 @@
 """The worker: what is due is looked at, level-triggered, for ever.
 
 It keeps no timers and no list: every tick asks the store what is due now, so a restart loses
-nothing. When the store cannot be read it closes from the journal instead.
+nothing. When the store cannot be used it closes from the journal instead.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
 
-from tidegate.base.errors import EvidenceClosed, Stale, TidegateError, WorldFailed
+from tidegate.base.errors import Stale, TidegateError
 from tidegate.base.when import Instant
 from tidegate.flow.asking import lapse_due
-from tidegate.flow.expiring import close_once, mend_cuts
+from tidegate.flow.expiring import close_once
 from tidegate.flow.granting import open_once
 from tidegate.flow.house import House
-from tidegate.flow.recovering import close_unknown, close_without_store, seal_journal
+from tidegate.flow.mending import mend_cuts
+from tidegate.flow.recovering import (
+    close_forgotten,
+    close_unknown,
+    close_without_store,
+    seal_journal,
+)
 from tidegate.flow.refusing import Refusals
 from tidegate.grant import Grant, GrantState
+from tidegate.store import Share
 
 log = structlog.get_logger("tidegate.worker")
 
 TICK = timedelta(milliseconds=200)  # how late the worker may notice that something is due
-CLAIM_AT_ONCE = 64  # grants a tick; the rest are due at the next one
+LAPSE_AT_ONCE = 64  # requests a look; the rest lapse at the next one
 LEASE = timedelta(minutes=2)  # longer than every cloud call's time-out together
-HANDS = 16  # cloud calls at a time: below the rate limits of one account
+HANDS_A_TARGET = 16  # cloud calls at a time: below the rate limits of one account
+HANDS = 4 * HANDS_A_TARGET  # three targets may be silent and the others still end in time
 STRAGGLERS = timedelta(seconds=2)  # how long a look waits for the hands it sent out
 JOURNAL_EVERY = timedelta(seconds=10)
 MEND_EVERY = timedelta(seconds=30)
@@ -35,6 +44,7 @@ GOVERN_EVERY = timedelta(seconds=2)
 WITNESS_EVERY = timedelta(seconds=10)  # one small file each: bounds what is lost and what is kept
 FLUSH_EVERY = timedelta(seconds=20)
 BEAT_EVERY = timedelta(seconds=2)
+LAPSE_EVERY = timedelta(seconds=1)
 
 OPENING = frozenset({GrantState.READY, GrantState.INTENDED})
 
@@ -56,9 +66,11 @@ class Worker:
         self.house = house
         self._stopping = threading.Event()
         self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="tidegate-hand")
+        self._in_hand: dict[Future[None], str] = {}  # the target of each grant handed out
         self._thread = threading.Thread(target=self._run, name="tidegate-worker", daemon=True)
         self._chores = (
             Chore("beat", BEAT_EVERY, self._beat),
+            Chore("lapse", LAPSE_EVERY, lambda: lapse_due(house, LAPSE_AT_ONCE)),
             Chore("journal", JOURNAL_EVERY, self._look_at_journal),
             Chore("mend", MEND_EVERY, lambda: mend_cuts(house)),
             Chore("flush", FLUSH_EVERY, lambda: refusals.flush(house)),
@@ -80,23 +92,36 @@ class Worker:
         """One look; returns how many grants were handled. Tests call this instead of `start`.
 
         A hand that waits for a silent cloud is left behind after STRAGGLERS; its grant is leased,
-        and everybody else's end goes on.
+        and everybody else's end goes on. No more is claimed than there are hands for: a lease that
+        runs out while its grant waits for a hand would put the grant in line twice.
         """
         self._do_chores()
         try:
-            lapse_due(self.house, CLAIM_AT_ONCE)
-            due = self.house.store.claim_due(self.house.now(), CLAIM_AT_ONCE, LEASE)
-        except (EvidenceClosed, WorldFailed) as fault:
+            due = self._claim()
+        except TidegateError as fault:
             log.error("the store cannot be used; closing from the journal", code=fault.code)
             self._close_from_journal()
             return 0
-        sent = [self._hands.submit(self._handle, grant) for grant in due]
+        except Exception:  # the rim: whatever is wrong with the store, ends do not wait for it
+            log.exception("the store cannot be used; closing from the journal")
+            self._close_from_journal()
+            return 0
+        sent = {self._hands.submit(self._handle, grant): _target(grant) for grant in due}
+        self._in_hand.update(sent)
         for done in wait(sent, STRAGGLERS.total_seconds()).done:
             done.result()  # only what must end the process gets here: `_handle` keeps the rest
         return len(due)
 
+    def _claim(self) -> list[Grant]:
+        """What is due, as far as there are hands for it, and for its target."""
+        self._in_hand = {one: name for one, name in self._in_hand.items() if not one.done()}
+        free = HANDS - len(self._in_hand)
+        share = Share(a_target=HANDS_A_TARGET, in_hand=Counter(self._in_hand.values()))
+        return self.house.store.claim_due(self.house.now(), free, LEASE, share)
+
     def _look_at_journal(self) -> None:
         seal_journal(self.house)
+        close_forgotten(self.house)
         close_unknown(self.house)
 
     def _close_from_journal(self) -> None:
@@ -146,6 +171,10 @@ class Worker:
                 handled = 0
             if not handled:
                 self._stopping.wait(TICK.total_seconds())
+
+
+def _target(grant: Grant) -> str:
+    return grant.role.partition("/")[0]
 
 
 def _past(grant: Grant, now: Instant) -> bool:

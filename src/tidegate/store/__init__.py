@@ -2,6 +2,7 @@
 
 from tidegate.store.batch import Committed
 from tidegate.store.head import Head
+from tidegate.store.queue import Share
 from tidegate.store.rebuild import Difference, Rebuilt, compare, rebuild
 from tidegate.store.store import Store
 from tidegate.store.unsealed import Account, Token
@@ -12,6 +13,7 @@ __all__ = [
     "Difference",
     "Head",
     "Rebuilt",
+    "Share",
     "Store",
     "Token",
     "compare",

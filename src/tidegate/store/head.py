@@ -72,14 +72,17 @@ def signed(origin: str, tree: Tree, signer: Signer, at: Instant) -> LogHead:
     return LogHead(origin=origin, tree=tree, root=root, checkpoint=note, at=at)
 
 
-def read(db: sqlite3.Connection, known: LogHead | None) -> LogHead:
+def read(db: sqlite3.Connection, known: LogHead | None, signer: Signer | None = None) -> LogHead:
     """The head as stored, checked against itself and against the `known` one.
 
-    Another process may have taken the log further; that is fine. A log that became shorter or is
-    another than ours was restored from a copy: going on would fork it.
+    Another process may have taken the log further; that is fine as long as it signed with the key
+    of `signer`. A log that became shorter or is another than ours was restored from a copy: going
+    on would fork it. One under another key had its key changed: signing on with the old key would
+    make checkpoints that every verifier refuses.
 
     Raises:
-        EvidenceClosed: no head, one that contradicts itself, or a log that went back.
+        EvidenceClosed: no head, one that contradicts itself, a log that went back, or one that
+            another key than `signer`'s signed.
     """
     row = db.execute(_READ).fetchone()
     if row is None:
@@ -96,6 +99,12 @@ def read(db: sqlite3.Connection, known: LogHead | None) -> LogHead:
         raise _closed(error.message) from error
     if tree.root() != root or claimed != Checkpoint(origin=origin, size=size, root=root):
         raise _closed("the log's head contradicts its checkpoint")
+    if signer is not None and not _signed_by(checkpoint, signer):
+        raise EvidenceClosed(
+            "key_changed",
+            "evidence cannot be written: the log's key was changed while this process ran",
+            "start it again: it then reads the new key",
+        )
     return LogHead(origin=origin, tree=tree, root=root, checkpoint=checkpoint, at=from_ms(at_ms))
 
 
@@ -125,15 +134,22 @@ def check_ours(head: LogHead, origin: str, signer: Signer) -> None:
             f"expected the log `{head.origin}` that this database holds, got `{origin}`",
             "the origin is chosen once, at `tidegate init`: put the first one back",
         )
-    key = VerifierKey(signer.name, signer.public)
-    try:
-        open_checkpoint(head.checkpoint, (TrustedKey(key=key),))
-    except EvidenceBroken as error:
+    if not _signed_by(head.checkpoint, signer):
+        key = VerifierKey(signer.name, signer.public)
         raise AskedWrongly(
             "other_key",
             f"expected the key that signed this log, got `{key.text()}`",
             "put back the key file that belongs to this database",
-        ) from error
+        )
+
+
+def _signed_by(checkpoint: str, signer: Signer) -> bool:
+    """Whether the checkpoint in `checkpoint` was signed by this key."""
+    try:
+        open_checkpoint(checkpoint, (TrustedKey(key=VerifierKey(signer.name, signer.public)),))
+    except EvidenceBroken:
+        return False
+    return True
 
 
 def _closed(why: str) -> EvidenceClosed:

@@ -4,30 +4,43 @@ Due times and leases are the worker's own columns, not state: losing them costs 
 never one too few. Every commit of a grant sets when it is due again and frees its lease.
 """
 
+import json
 import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 
+import structlog
 from sqlalchemy import Connection, select
 
 from tidegate.base.when import Instant, to_ms
 from tidegate.grant import Grant
 from tidegate.store import schema
 from tidegate.store.reads import bounded
-from tidegate.store.rows import codecs
+from tidegate.store.rows import UNREADABLE, codecs
+
+log = structlog.get_logger("tidegate.store")
 
 # What must end comes first, then what is waiting to be called gone, then what may open: a rush of
 # openings must never keep a close waiting. An intent past its end is closed, so it ranks as one.
+# No target is given more than its share, so one that does not answer cannot hold all the hands.
 _CLAIM = """
 UPDATE grants SET lease_until_ms = :lease WHERE id IN (
-  SELECT id FROM grants
-  WHERE due_at_ms <= :now AND (lease_until_ms IS NULL OR lease_until_ms <= :now)
-  ORDER BY
-    CASE
-      WHEN state = 'removed' THEN 1
-      WHEN state IN ('open', 'closing') OR ends_at_ms <= :now THEN 0
-      ELSE 2
-    END,
-    due_at_ms, id
+  SELECT id FROM (
+    SELECT id, urgency, due_at_ms, target,
+      row_number() OVER (PARTITION BY target ORDER BY urgency, due_at_ms, id) AS place
+    FROM (
+      SELECT id, due_at_ms, substr(role, 1, instr(role, '/') - 1) AS target,
+        CASE
+          WHEN state = 'removed' THEN 1
+          WHEN state IN ('open', 'closing') OR ends_at_ms <= :now THEN 0
+          ELSE 2
+        END AS urgency
+      FROM grants
+      WHERE due_at_ms <= :now AND (lease_until_ms IS NULL OR lease_until_ms <= :now)))
+  WHERE place <= :a_target - coalesce(
+    (SELECT value FROM json_each(:in_hand) WHERE key = target), 0)
+  ORDER BY urgency, due_at_ms, id
   LIMIT :limit)
 RETURNING *
 """
@@ -41,6 +54,14 @@ WHERE id = :grant AND due_at_ms IS NOT NULL AND (:version IS NULL OR version = :
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """How many grants of one target may be in hand at a time, and how many are by target id."""
+
+    a_target: int
+    in_hand: Mapping[str, int] = field(default_factory=dict)
+
+
 def any_due(db: Connection, now: Instant) -> bool:
     """Whether a claim would find something: spares an idle worker the write."""
     table = schema.grants
@@ -49,16 +70,30 @@ def any_due(db: Connection, now: Instant) -> bool:
     return db.execute(query).first() is not None
 
 
-def claim(db: sqlite3.Connection, now: Instant, limit: int, lease: timedelta) -> list[Grant]:
-    """Lease at most `limit` due grants until `now + lease`: ends first, then the longest due."""
+def claim(
+    db: sqlite3.Connection, now: Instant, limit: int, lease: timedelta, share: Share | None
+) -> list[Grant]:
+    """Lease at most `limit` due grants until `now + lease`: ends first, then the longest due.
+
+    A row that cannot be read is named in the server's log, leased and left out: it must not keep
+    the others from ending. Its own end is the journal's and the cloud's.
+    """
+    limit = bounded(limit)
+    share = share or Share(a_target=limit)
     cursor = db.execute(
-        _CLAIM, {"now": to_ms(now), "lease": to_ms(now + lease), "limit": bounded(limit)}
+        _CLAIM,
+        {
+            "now": to_ms(now),
+            "lease": to_ms(now + lease),
+            "limit": limit,
+            "a_target": share.a_target,
+            "in_hand": json.dumps(dict(share.in_hand)),
+        },
     )
     names = [column[0] for column in cursor.description]
     rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     rows.sort(key=lambda row: (_rank(row, to_ms(now)), row["due_at_ms"], row["id"]))
-    decode = codecs()[Grant].decode
-    return [decode(row) for row in rows]
+    return [grant for row in rows if (grant := _read(row))]
 
 
 def free_leases(db: sqlite3.Connection) -> None:
@@ -78,6 +113,15 @@ def snooze(
         _SNOOZE,
         {"grant": grant, "until": to_ms(until), "version": version, "now": to_ms(now)},
     )
+
+
+def _read(row: dict[str, int | str | None]) -> Grant | None:
+    try:
+        found: Grant = codecs()[Grant].decode(row)
+    except UNREADABLE as fault:
+        log.error("a grant's row cannot be read", grant=row["id"], why=type(fault).__name__)
+        return None
+    return found
 
 
 def _rank(row: dict[str, int | str | None], now_ms: int) -> int:

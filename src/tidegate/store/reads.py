@@ -4,11 +4,13 @@ Every function takes an open view (`Database.reading`) and bounds what it return
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, Table, and_, func, not_, select
+import structlog
+from sqlalchemy import Connection, RowMapping, Select, Table, and_, func, not_, or_, select
 
-from tidegate.base.errors import NotFound
+from tidegate.base.errors import NotFound, WorldFailed
 from tidegate.base.personal import Personal
 from tidegate.base.when import Instant, to_ms
 from tidegate.catalogue import Assignment, AssignmentKey, Membership, Principal
@@ -16,9 +18,13 @@ from tidegate.grant import Grant, GrantState
 from tidegate.request import Request, RequestState
 from tidegate.session import Session
 from tidegate.store import schema
-from tidegate.store.rows import Codec, Row, codecs
+from tidegate.store.rows import UNREADABLE, Codec, Row, codecs
+
+log = structlog.get_logger("tidegate.store")
 
 MOST_ROWS = 1_000  # of one list: what a screen, an API page or a worker's look can use
+# A role session of any cloud lives 12 hours at most (AWS: MaxSessionDuration, SessionDuration).
+LONGEST_LINGERING = timedelta(hours=12)
 AT_ONCE = 500  # names in one query: below every engine's bound on parameters
 
 T = TypeVar("T")
@@ -115,29 +121,22 @@ def principal_by(db: Connection, issuer: str, subject: str) -> Principal | None:
     )
 
 
-def principals(db: Connection) -> list[Principal]:
-    """Everybody known, oldest first."""
-    table = schema.principals
-    return _all(db, Principal, select(table).order_by(table.c.id))
-
-
-def memberships(
-    db: Connection, principal: str | None, group: str | None, with_left: bool
-) -> list[Membership]:
+def memberships(db: Connection, principal: str | None, with_left: bool) -> list[Membership]:
     """Who was seen in which group; without those over unless `with_left`."""
     table = schema.memberships
     query = select(table).order_by(table.c.id)
     if principal is not None:
         query = query.where(table.c.principal == principal)
-    if group is not None:
-        query = query.where(table.c.group_name == group)
     if not with_left:
         query = query.where(not_(table.c.has_left))
     return _all(db, Membership, query)
 
 
 def lapsed(db: Connection, now: Instant, limit: int) -> list[Request]:
-    """Pending requests whose decide-by has passed, longest over first."""
+    """Pending requests whose decide-by has passed, longest over first.
+
+    A row that cannot be read is named in the server's log and left out.
+    """
     table = schema.requests
     query = (
         select(table)
@@ -145,7 +144,7 @@ def lapsed(db: Connection, now: Instant, limit: int) -> list[Request]:
         .order_by(table.c.decide_by_ms)
         .limit(bounded(limit))
     )
-    return _all(db, Request, query)
+    return _readable(db, Request, query)
 
 
 def approved_without_grants(db: Connection, limit: int) -> list[Request]:
@@ -164,14 +163,24 @@ def approved_without_grants(db: Connection, limit: int) -> list[Request]:
 
 
 def cuts_in_force(db: Connection, since: Instant) -> list[Grant]:
-    """Grants that began to close before their end, with that end after `since`: to stay refused."""
+    """Grants whose cut may have to stand after `since`.
+
+    Those that began to close before an end that lies after `since`, and those whose sessions were
+    cut with or after a removal less than LONGEST_LINGERING before it. A row that cannot be read is
+    named in the server's log and left out: the closing journal names its cut as well.
+    """
     table = schema.grants
-    query = (
-        select(table)
-        .where(table.c.ends_at_ms > to_ms(since), table.c.closing_at_ms < table.c.ends_at_ms)
-        .order_by(table.c.ends_at_ms, table.c.id)
-    )
-    return _all(db, Grant, query)
+    early = and_(table.c.ends_at_ms > to_ms(since), table.c.closing_at_ms < table.c.ends_at_ms)
+    late = and_(table.c.removed_at_ms > to_ms(since - LONGEST_LINGERING), table.c.cut)
+    query = select(table).where(or_(early, late)).order_by(table.c.ends_at_ms, table.c.id)
+    return _readable(db, Grant, query)
+
+
+def closing_on(db: Connection, assignment: str) -> list[Grant]:
+    """Grants of an assignment whose removal is not read back yet."""
+    table = schema.grants
+    query = select(table).where(table.c.assignment == assignment, table.c.state == "closing")
+    return _all(db, Grant, query.order_by(table.c.id))
 
 
 def asleep_for_ever(db: Connection) -> int:
@@ -231,10 +240,33 @@ def _page(
 
 
 def _all(db: Connection, kind: type[T], query: Select[Any]) -> list[T]:
-    decode = _codec(kind).decode
-    return [decode(row) for row in db.execute(query).mappings()]
+    return [_decoded(kind, row) for row in db.execute(query).mappings()]
+
+
+def _readable(db: Connection, kind: type[T], query: Select[Any]) -> list[T]:
+    """`_all` but for the rows that cannot be read: one must not keep the others waiting."""
+    found: list[T] = []
+    for row in db.execute(query).mappings():
+        try:
+            found.append(_decoded(kind, row))
+        except WorldFailed as fault:
+            log.error("a row is left out", code=fault.code, why=fault.message)
+    return found
 
 
 def _first(db: Connection, kind: type[T], query: Select[Any]) -> T | None:
     row = db.execute(query).mappings().first()
-    return None if row is None else _codec(kind).decode(row)
+    return None if row is None else _decoded(kind, row)
+
+
+def _decoded(kind: type[T], row: RowMapping) -> T:
+    codec = _codec(kind)
+    try:
+        thing: T = codec.decode(row)
+    except UNREADABLE as fault:
+        raise WorldFailed(
+            "row_unreadable",
+            f"the row of {codec.word} `{row['id']}` holds what no version of ours wrote",
+            "compare it with its evidence: `tidegate evidence rebuild --check`",
+        ) from fault
+    return thing

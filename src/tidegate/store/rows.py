@@ -28,6 +28,9 @@ Natural = tuple[str, ...]  # the table's name and the values of its natural key
 
 T = TypeVar("T", bound=Thing)
 
+# What `decode` raises for a row nobody of ours wrote.
+UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, AttributeError)
+
 
 class Row(Protocol):
     """A stored row, or a part of one: values by column name."""
@@ -197,6 +200,11 @@ def _from_grant(grant: Grant) -> dict[str, Value]:
         "tries": grant.tries,
         "sessions": grant.sessions,
         "still_held_by": grant.still_held_by,
+        "unattended_seconds": (
+            None if grant.unattended is None else whole_seconds(grant.unattended)
+        ),
+        "cut": grant.cut,
+        "cut_before_ms": _ms(grant.cut_before),
         "version": grant.version,
     }
 
@@ -232,6 +240,13 @@ def _to_grant(row: Row) -> Grant:
         tries=row["tries"],
         sessions=row["sessions"],
         still_held_by=row["still_held_by"],
+        unattended=(
+            None
+            if row["unattended_seconds"] is None
+            else timedelta(seconds=row["unattended_seconds"])
+        ),
+        cut=bool(row["cut"]),
+        cut_before=_at(row["cut_before_ms"]),
         version=row["version"],
     )
 

@@ -181,6 +181,9 @@ grants = Table(
     Column("tries", BigInteger, nullable=False),
     Column("sessions", BigInteger, nullable=False),
     Column("still_held_by", Text, nullable=False),
+    Column("unattended_seconds", BigInteger),  # null: no bound
+    Column("cut", Boolean, nullable=False, server_default=text("false")),
+    Column("cut_before_ms", BigInteger),
     Column("version", BigInteger, nullable=False),
     Column("due_at_ms", BigInteger),  # the worker's: when to look next; null once it is over
     Column("lease_until_ms", BigInteger),  # the worker's: somebody is looking until then
@@ -189,6 +192,8 @@ grants = Table(
     Index("grants_role", "role", "id"),
     Index("grants_state", "state", "id"),
     Index("grants_ends", "ends_at_ms"),
+    Index("grants_removed", "removed_at_ms"),
+    Index("grants_assignment", "assignment"),
     Index(
         "grants_due",
         "due_at_ms",

@@ -28,6 +28,7 @@ from tidegate.store import log, queue, reads, unsealed
 from tidegate.store.batch import Committed
 from tidegate.store.head import Head
 from tidegate.store.migrate import migrate
+from tidegate.store.queue import Share
 from tidegate.store.sqlite import PATIENCE, Database, is_there, make_file, path_of
 from tidegate.store.unsealed import Account, Token
 from tidegate.store.writer import Writer
@@ -36,8 +37,8 @@ from tidegate.store.writer import Writer
 class Store:
     """One open database with its log. Made by `open`, ended by `close`.
 
-    Every reading method raises WorldFailed when the database cannot be read; every writing one
-    raises EvidenceClosed when it cannot be written.
+    Every reading method raises WorldFailed when the database, or a row asked for, cannot be read;
+    every writing one raises EvidenceClosed when it cannot be written.
     """
 
     def __init__(self, database: Database, writer: Writer, clock: Callable[[], Instant]) -> None:
@@ -173,9 +174,14 @@ class Store:
             return reads.grants(db, columns, target, states, limit, before)
 
     def cuts_in_force(self, since: Instant) -> list[Grant]:
-        """Grants closed before their end, with that end after `since`: they must stay refused."""
+        """Grants whose cut may have to stand after `since`."""
         with self._database.reading() as db:
             return reads.cuts_in_force(db, since)
+
+    def closing_on(self, assignment: str) -> list[Grant]:
+        """Grants of an assignment whose removal is not read back yet."""
+        with self._database.reading() as db:
+            return reads.closing_on(db, assignment)
 
     def sessions(self, grant: str) -> list[Session]:
         """Every session of a grant, oldest first."""
@@ -209,17 +215,12 @@ class Store:
         with self._database.reading() as db:
             return reads.principal_by(db, issuer, subject)
 
-    def principals(self) -> list[Principal]:
-        """Everybody known, oldest first."""
-        with self._database.reading() as db:
-            return reads.principals(db)
-
     def memberships(
-        self, *, principal: str | None = None, group: str | None = None, with_left: bool = False
+        self, *, principal: str | None = None, with_left: bool = False
     ) -> list[Membership]:
         """Who was seen in which group; those over only when asked for."""
         with self._database.reading() as db:
-            return reads.memberships(db, principal, group, with_left)
+            return reads.memberships(db, principal, with_left)
 
     def account(self, login: str) -> Account | None:
         """The local account of a login."""
@@ -263,11 +264,6 @@ class Store:
         with self._database.reading() as db:
             return unsealed.token_by_hash(db, hash)
 
-    def token(self, id: str) -> Token | None:
-        """The token of that id."""
-        with self._database.reading() as db:
-            return unsealed.token(db, id)
-
     def tokens(self, principal: str) -> list[Token]:
         """Every token of a principal, oldest first, ended ones too."""
         with self._database.reading() as db:
@@ -279,16 +275,19 @@ class Store:
 
     # What is due.
 
-    def claim_due(self, now: Instant, limit: int, lease: timedelta) -> list[Grant]:
+    def claim_due(
+        self, now: Instant, limit: int, lease: timedelta, share: Share | None = None
+    ) -> list[Grant]:
         """Lease what must be looked at now: ends before openings, then the longest due.
 
         Nobody else is given a leased grant until `now + lease`, or until it changes or is snoozed.
+        `share` bounds how many are of one target; without it `limit` alone does.
         """
         self._database.check_same_file()
         with self._database.reading() as db:
             if not queue.any_due(db, now):
                 return []
-        return self._writer.run(lambda db: queue.claim(db, now, limit, lease))
+        return self._writer.run(lambda db: queue.claim(db, now, limit, lease, share))
 
     def free_leases(self) -> None:
         """Forget every lease: for a process that knows that no other one is at work."""
@@ -308,7 +307,7 @@ class Store:
             return reads.lapsed(db, now, limit)
 
     def approved_without_grants(self, limit: int) -> list[Request]:
-        """Approved requests with fewer grants than items: for start-up and `doctor`, not a loop."""
+        """Approved requests with fewer grants than items: for `doctor`, not for a loop."""
         with self._database.reading() as db:
             return reads.approved_without_grants(db, limit)
 

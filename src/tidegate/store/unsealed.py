@@ -132,12 +132,6 @@ def end_token(db: sqlite3.Connection, name: str, at: Instant) -> None:
     )
 
 
-def token(db: Connection, name: str) -> Token | None:
-    """A token by its id."""
-    row = db.execute(select(schema.tokens).where(schema.tokens.c.id == name)).first()
-    return None if row is None else _to_token(row)
-
-
 def token_by_hash(db: Connection, hashed: str) -> Token | None:
     """A token by the hash of its secret. Whether it is still good is for the caller to say."""
     row = db.execute(select(schema.tokens).where(schema.tokens.c.hash == hashed)).first()

@@ -65,7 +65,8 @@ class Writer:
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work` inside the next batch's transaction; wait until it is durable.
 
-        For small writes no event makes. A constraint it breaks undoes it alone.
+        For small writes no event makes. Whatever it raises undoes it; a constraint it breaks, and a
+        RuntimeError, undo it alone.
         """
         done: Future[T] = self._put(work)
         return done.result()
@@ -136,7 +137,7 @@ class Writer:
         """One transaction. What it returns is durable; the head moves in memory only after it."""
         steps = [job.what for job in jobs if isinstance(job.what, Step)]
         with self._database.writing() as db:
-            before = after = head.read(db, self._head)
+            before = after = head.read(db, self._head, self._signer)
             known = commit.gather(db, steps, self._codecs, self._sql)
             at = max(from_ms(to_ms(self._clock())), before.at)
             batch = Batch(self._codecs, known, before.tree.size, at)
@@ -167,9 +168,10 @@ def _savepoint(db: sqlite3.Connection) -> Iterator[None]:
     db.execute("SAVEPOINT work")
     try:
         yield
-    except sqlite3.IntegrityError:
-        db.execute("ROLLBACK TO work")
-        db.execute("RELEASE work")
+    except BaseException:
+        if db.in_transaction:  # a full disk has undone all of it already
+            db.execute("ROLLBACK TO work")
+            db.execute("RELEASE work")
         raise
     db.execute("RELEASE work")
 

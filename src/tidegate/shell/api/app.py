@@ -38,8 +38,13 @@ HEADERS = {
 }
 
 
-def make_app(house: House, refusals: Refusals, insight: Insight) -> Litestar:
-    """The API over `house`. Holds no state of its own but the counts of sign-in tries."""
+def make_app(
+    house: House, refusals: Refusals, insight: Insight, *, behind_proxy: bool = False
+) -> Litestar:
+    """The API over `house`. Holds no state of its own but the counts of sign-in tries.
+
+    `behind_proxy`: a proxy on this machine says in X-Forwarded-For where calls come from.
+    """
     tries = Tries()
     return Litestar(
         route_handlers=[
@@ -55,7 +60,7 @@ def make_app(house: House, refusals: Refusals, insight: Insight) -> Litestar:
             "tries": Provide(lambda: tries, sync_to_thread=False),
             "actor": Provide(_actor, sync_to_thread=False),
         },
-        middleware=[Door(house, refusals)],
+        middleware=[Door(house, refusals, behind_proxy=behind_proxy)],
         exception_handlers=fault_handlers(house.randomness),
         before_send=[_harden],
         request_class=StrictRequest,

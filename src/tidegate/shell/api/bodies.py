@@ -10,12 +10,15 @@ from msgspec import Meta
 from tidegate.approve import Choice
 from tidegate.base.errors import AskedWrongly
 from tidegate.base.when import LONGEST_DURATION, parse_instant, whole_seconds
+from tidegate.connectors.port import Answer
 from tidegate.flow.asking import Asked
+from tidegate.flow.trying import Trial
 
 # Bounds of the wire, a little above those of the house: the house's own refusals say more.
 LONGEST_TEXT = 8_000
 LONGEST_ID = 200
 MOST_ROLES = 100
+HIGHEST_EXIT = 2**32 - 1  # Windows has exit codes of 32 bits
 LONGEST_WHY = 400  # characters: the words may repeat a name that was sent
 
 Text = Annotated[str, Meta(max_length=LONGEST_TEXT)]
@@ -76,6 +79,28 @@ class End(_Strict, frozen=True):
     """Why a grant ends early, for the evidence."""
 
     comment: Text = ""
+
+
+class Tell(_Strict, frozen=True):
+    """What somebody saw, trying an access with keys of their own.
+
+    `exit_code` is null when the command did not end; `call` is the command, empty when it is kept
+    back; `tried_at` is by their own clock.
+    """
+
+    outcome: Literal["allowed", "denied", "untold"]
+    tried_at: Id
+    exit_code: Annotated[int, Meta(ge=0, le=HIGHEST_EXIT)] | None = None
+    call: Text = ""
+
+    def trial(self) -> Trial:
+        """For the house. Raises AskedWrongly for a `tried_at` that is no instant."""
+        return Trial(
+            outcome=Answer(self.outcome),
+            exit_code=self.exit_code,
+            call=self.call,
+            tried_at=parse_instant(self.tried_at),
+        )
 
 
 def parse_json(body: bytes, kind: Any = Any) -> Any:

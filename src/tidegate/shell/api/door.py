@@ -1,10 +1,10 @@
 """The door: who is calling, and that every refusal is on record before it is answered.
 
 Closed by default: a route is public only when it says so (`opt={PUBLIC: True}`). Cookies are never
-read and forwarded headers never believed, so neither a browser nor a proxy header can be somebody.
+read, and no forwarded header says who somebody is: neither a browser nor a proxy can be somebody.
 """
 
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 import structlog
@@ -15,6 +15,7 @@ from litestar.exceptions import NotFoundException
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from tidegate.base.address import is_loopback
 from tidegate.base.errors import (
     AskedWrongly,
     NotAllowed,
@@ -35,29 +36,40 @@ OPENAPI_PATH = "/api/openapi.json"
 OTHER = "other"  # what a refused call was about, when it is no word of ours
 LONGEST_BEARER = 200  # characters; ours have 47
 IPV6_NETWORK = 64  # bits: what one subscriber is given to choose addresses from
+COMMANDS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+LONGEST_FORWARDED = 1_000  # characters of X-Forwarded-For: some twenty hops
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 class Door(ASGIMiddleware):
-    """Lets a call in as somebody, or not at all."""
+    """Lets a call in as somebody, or not at all.
+
+    `behind_proxy`: see `source_of`. What it says is kept in the call's state as `source`.
+    """
 
     scopes = (ScopeType.HTTP,)
 
-    def __init__(self, house: House, refusals: Refusals) -> None:
+    def __init__(self, house: House, refusals: Refusals, *, behind_proxy: bool = False) -> None:
         self._house = house
         self._refusals = refusals
+        self._behind_proxy = behind_proxy
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Look at one call. Raises what the error table tells."""
         if scope["path"].startswith(f"{OPENAPI_PATH}/"):
             raise NotFoundException  # the framework would answer with a page of its own
         actor = None
+        state: dict[str, Any] = scope["state"]
+        state["source"] = source_of(scope, behind_proxy=self._behind_proxy)
         if not _is_public(scope):
             text = bearer_of(scope)
-            actor = await sync_to_thread(self._enter, text, source_of(scope))
+            actor = await sync_to_thread(self._enter, text, state["source"])
             scope["user"], scope["auth"] = actor, text
-        _check_media_type(scope)
-        state: dict[str, Any] = scope["state"]
+        wrong = _wrong_media_type(scope)
+        if wrong is not None:
+            if actor is not None:
+                await sync_to_thread(self._seal, actor, scope, wrong)
+            raise wrong
 
         async def sealed_first(message: Message) -> None:
             fault = state.get("fault")
@@ -75,7 +87,7 @@ class Door(ASGIMiddleware):
             raise
 
     def _seal(self, actor: Actor, scope: Scope, fault: TidegateError) -> None:
-        if not isinstance(fault, NotAllowed | NotFound):
+        if not _is_refusal(fault, scope):
             return
         command = str(getattr(scope["route_handler"], "operation_id", ""))
         try:
@@ -106,12 +118,17 @@ def bearer_of(scope: Scope) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
-def source_of(scope: Scope) -> str:
-    """Where the connection comes from: the peer itself, an IPv6 network as one."""
+def source_of(scope: Scope, *, behind_proxy: bool = False) -> str:
+    """Where the call comes from, an IPv6 network as one place.
+
+    With `behind_proxy` that is the last hop of X-Forwarded-For, the one the proxy itself wrote, and
+    only when the peer is on this machine: the hops before it are whatever the caller made up.
+    """
     client = scope["client"]
     host = client[0] if client else "unknown"
+    told = _last_hop(scope) if behind_proxy and is_loopback(host) else None
     try:
-        address = ip_address(host)
+        address = told or ip_address(host)
     except ValueError:
         return host[:60]
     if isinstance(address, IPv6Address):
@@ -120,19 +137,38 @@ def source_of(scope: Scope) -> str:
     return str(address)
 
 
+def _last_hop(scope: Scope) -> IPv4Address | IPv6Address | None:
+    given = Headers.from_scope(scope).getall("x-forwarded-for", [])
+    if not given or len(given[-1]) > LONGEST_FORWARDED:
+        return None
+    try:
+        return ip_address(given[-1].rpartition(",")[2].strip())
+    except ValueError:
+        return None
+
+
+def _is_refusal(fault: TidegateError, scope: Scope) -> bool:
+    """Whether it is told to somebody as a no: any way of not being allowed to, and of a command
+    also whatever is wrong with it; reading wrongly is nobody's business."""
+    if isinstance(fault, NotAllowed | NotFound):
+        return True
+    return isinstance(fault, AskedWrongly) and scope.get("method") in COMMANDS
+
+
 def _is_public(scope: Scope) -> bool:
     return bool(scope["route_handler"].opt.get(PUBLIC)) or scope["path"] == OPENAPI_PATH
 
 
-def _check_media_type(scope: Scope) -> None:
+def _wrong_media_type(scope: Scope) -> AskedWrongly | None:
     headers = Headers.from_scope(scope)
     empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
     if scope.get("method") not in WITH_BODY or empty:
-        return
+        return None
     given = headers.get("content-type", "")
-    if given.partition(";")[0].strip().lower() != "application/json":
-        raise AskedWrongly(
-            "not_json",
-            f"expected a body of type `application/json`, got `{given[:60]}`",
-            "send JSON and say so",
-        )
+    if given.partition(";")[0].strip().lower() == "application/json":
+        return None
+    return AskedWrongly(
+        "not_json",
+        f"expected a body of type `application/json`, got `{given[:60]}`",
+        "send JSON and say so",
+    )

@@ -135,7 +135,10 @@ def fault_handlers(randomness: Callable[[int], bytes]) -> dict[int | type[Except
     def web(request: Request[Any, Any, Any], fault: HTTPException) -> Response[dict[str, Any]]:
         if fault.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return bug(request, fault)
-        response = respond(problem_of_http(fault))
+        problem = problem_of_http(fault)
+        # For the door, like `known`: a command the framework refuses is refused all the same.
+        request.scope["state"]["fault"] = AskedWrongly(problem.code, problem.detail, problem.help)
+        response = respond(problem)
         if allowed := (fault.headers or {}).get("Allow"):
             response.set_header("Allow", allowed)
         return response

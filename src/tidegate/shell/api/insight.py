@@ -19,6 +19,7 @@ class Insight:
     Attributes:
         trace: the five stages of a request or grant, and where its evidence stops.
         verify: whether the evidence of a request or grant holds.
+        paths: every way a person (as named) has to a target; it decides who may ask.
         doctor: the health of the installation; the actor is an operator or auditor.
         pack: the evidence pack of a grant: (file name, archive).
         checkpoint: the newest signed checkpoint, as a note.
@@ -28,6 +29,7 @@ class Insight:
 
     trace: Callable[[Actor, str], Json]
     verify: Callable[[Actor, str], Json]
+    paths: Callable[[Actor, str, str], Json]
     doctor: Callable[[Actor], Json]
     pack: Callable[[Actor, str], tuple[str, bytes]]
     checkpoint: Callable[[], str]

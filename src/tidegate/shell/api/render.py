@@ -10,6 +10,7 @@ from tidegate.approve import still_missing
 from tidegate.base.errors import AskedWrongly, TidegateError
 from tidegate.base.when import Instant, whole_seconds, wire
 from tidegate.catalogue import Role, Target, role_of_entry
+from tidegate.connectors.port import Exposure
 from tidegate.flow.allowing import is_auditor, is_operator
 from tidegate.flow.asking import Weighed
 from tidegate.flow.house import Actor, House
@@ -33,8 +34,6 @@ from tidegate.shell.api.views import (
 from tidegate.shell.api.words import change_says, exposure_says, grant_says, request_says
 from tidegate.store import Token
 
-Exposure = tuple[timedelta | None, bool | None]  # the worst case, and whether the cloud ends it
-
 
 class Renderer:
     """Renders the things of one answer at one instant; looks each name and role up once."""
@@ -43,7 +42,7 @@ class Renderer:
         self._house = house
         self._now = now
         self._persons: dict[str, Person] = {}
-        self._exposures: dict[str, Exposure] = {}
+        self._exposures: dict[str, Exposure | None] = {}
         self._entries: dict[str, dict[str, Any]] = {}
 
     def request(self, request: Request) -> RequestView:
@@ -76,8 +75,9 @@ class Renderer:
 
     def grant(self, grant: Grant) -> GrantView:
         """A grant as it is now."""
-        declared, native = self._exposure(grant.role_digest)
-        exposure = grant.exposure if grant.ends_at is not None else declared
+        exposure = self._exposure(grant.role_digest)
+        if grant.ends_at is not None:  # sealed with the intent
+            exposure = Exposure(attended=grant.exposure, unattended=grant.unattended)
         left = max(grant.ends_at - self._now, timedelta(0)) if grant.ends_at is not None else None
         return GrantView(
             id=grant.id,
@@ -103,8 +103,9 @@ class Renderer:
             tries=grant.tries,
             sessions=grant.sessions,
             still_held_by=grant.still_held_by,
-            exposure_seconds=_seconds(exposure),
-            exposure=exposure_says(exposure, native),
+            exposure_seconds=_attended(exposure),
+            unattended_seconds=_unattended(exposure),
+            exposure=exposure_says(exposure),
         )
 
     def person(self, principal_id: str) -> Person:
@@ -130,8 +131,9 @@ class Renderer:
                 max_seconds=_seconds(verdict.max),
                 code=verdict.code,
                 why=verdict.why,
-                exposure_seconds=whole_seconds(exposure),
-                exposure=exposure_says(exposure, self._exposure(item.role_digest)[1]),
+                exposure_seconds=whole_seconds(exposure.attended),
+                unattended_seconds=_seconds(exposure.unattended),
+                exposure=exposure_says(exposure),
             )
             for item, verdict, exposure in zip(
                 weighed.terms.items, weighed.verdicts, weighed.exposures, strict=True
@@ -178,7 +180,7 @@ class Renderer:
         )
 
     def _item(self, item: Item, missing: list[str]) -> ItemView:
-        exposure, deadline = self._exposure(item.role_digest)
+        exposure = self._exposure(item.role_digest)
         target, asked = role_of_entry(self._entry(item.role_digest))
         catalogue = self._house.laws.catalogue
         role = catalogue.roles.get(item.role)
@@ -199,8 +201,9 @@ class Renderer:
             requirement=item.requirement,
             rules=list(item.rules),
             missing=missing,
-            exposure_seconds=_seconds(exposure),
-            exposure=exposure_says(exposure, deadline),
+            exposure_seconds=_attended(exposure),
+            unattended_seconds=_unattended(exposure),
+            exposure=exposure_says(exposure),
         )
 
     def _vote(self, vote: Vote) -> VoteView:
@@ -232,33 +235,30 @@ class Renderer:
             self._entries[role_digest] = entry_of(self._house, role_digest)
         return self._entries[role_digest]
 
-    def _exposure(self, role_digest: str) -> Exposure:
+    def _exposure(self, role_digest: str) -> Exposure | None:
         """Of the entry that was asked for, not of today's catalogue."""
         if role_digest not in self._exposures:
             target, role = role_of_entry(self._entry(role_digest))
             try:
-                connector = self._house.connector(target.connector)
-                found: Exposure = (
-                    connector.exposure(role),
-                    connector.powers(role.kind).native_deadline,
-                )
+                found = self._house.connector(target.connector).exposure(target, role)
+                self._exposures[role_digest] = found
             except AskedWrongly:  # no such connector any more, or it lost that kind
-                found = (None, None)
-            self._exposures[role_digest] = found
+                self._exposures[role_digest] = None
         return self._exposures[role_digest]
 
 
 def _role(house: House, target: Target, role: Role) -> RoleView:
     try:
         connector = house.connector(target.connector)
-        powers, exposure = connector.powers(role.kind), connector.exposure(role)
+        powers, exposure = connector.powers(role.kind), connector.exposure(target, role)
     except TidegateError as fault:
         return RoleView(
             id=role.id,
             title=role.title,
             kind=role.kind,
             exposure_seconds=None,
-            exposure=exposure_says(None, None),
+            unattended_seconds=None,
+            exposure=exposure_says(None),
             native_deadline=None,
             floor_seconds=None,
             proof=None,
@@ -268,8 +268,9 @@ def _role(house: House, target: Target, role: Role) -> RoleView:
         id=role.id,
         title=role.title,
         kind=role.kind,
-        exposure_seconds=whole_seconds(exposure),
-        exposure=exposure_says(exposure, powers.native_deadline),
+        exposure_seconds=whole_seconds(exposure.attended),
+        unattended_seconds=_seconds(exposure.unattended),
+        exposure=exposure_says(exposure),
         native_deadline=powers.native_deadline,
         floor_seconds=whole_seconds(powers.floor),
         proof=powers.proof.value,
@@ -283,3 +284,11 @@ def _wire(instant: Instant | None) -> str | None:
 
 def _seconds(span: timedelta | None) -> int | None:
     return whole_seconds(span) if span is not None else None
+
+
+def _attended(exposure: Exposure | None) -> int | None:
+    return whole_seconds(exposure.attended) if exposure is not None else None
+
+
+def _unattended(exposure: Exposure | None) -> int | None:
+    return _seconds(exposure.unattended) if exposure is not None else None

@@ -6,9 +6,9 @@ from litestar.params import FromQuery, JSONBody, QueryParameter
 
 from tidegate.flow.allowing import Verb
 from tidegate.flow.brokering import as_plain, issue
-from tidegate.flow.ending import end_early
 from tidegate.flow.expiring import close_now
 from tidegate.flow.reading import find_grant
+from tidegate.flow.revoking import end_early
 from tidegate.grant import GrantState
 from tidegate.shell.api.bodies import LONGEST_ID, End
 from tidegate.shell.api.given import (

@@ -7,7 +7,6 @@ from litestar.params import JSONBody
 
 from tidegate.base.errors import NotAllowed
 from tidegate.shell.api.bodies import SignIn
-from tidegate.shell.api.door import source_of
 from tidegate.shell.api.given import (
     TheActor,
     TheHouse,
@@ -35,7 +34,7 @@ def signin(
     tries: TheTries,
 ) -> TokenView:
     """Exchange a login and password for a token."""
-    source = source_of(request.scope)
+    source = str(request.scope["state"]["source"])
     try:
         text, token = sign_in(house, tries, data.login, data.password, data.label, source)
     except NotAllowed:

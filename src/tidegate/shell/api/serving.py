@@ -8,12 +8,12 @@ import signal
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_address
 
 import uvicorn
 from litestar import Litestar
 from litestar.concurrency import set_asyncio_executor
 
+from tidegate.base.address import is_loopback
 from tidegate.base.errors import AskedWrongly
 
 THREADS = 64  # handlers at a time: the commit writer batches what they bring together
@@ -64,7 +64,7 @@ def serve(
 
 def listen(host: str, port: int, *, allow_remote: bool = False) -> socket.socket:
     """A listening socket. Raises AskedWrongly: not loopback, no such address, or taken."""
-    if not allow_remote and not _is_loopback(host):
+    if not allow_remote and not is_loopback(host):
         raise AskedWrongly(
             "not_loopback",
             f"expected a loopback address to listen at, got `{host[:60]}`",
@@ -87,22 +87,13 @@ def _config(app: Litestar) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
-        # X-Forwarded-* is never believed: whoever can set it could be anybody.
+        # uvicorn would take the peer from X-Forwarded-*; whose word counts is the door's to decide.
         proxy_headers=False,
         ws="none",
         lifespan="on",
         limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _stay(_number: int, _frame: object) -> None:

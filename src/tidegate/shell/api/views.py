@@ -56,6 +56,7 @@ class RoleView:
     title: str
     kind: str
     exposure_seconds: int | None
+    unattended_seconds: int | None
     exposure: str
     native_deadline: bool | None
     floor_seconds: int | None
@@ -105,6 +106,7 @@ class ItemView:
     rules: list[str]
     missing: list[str]
     exposure_seconds: int | None
+    unattended_seconds: int | None
     exposure: str
 
 
@@ -167,6 +169,7 @@ class WeighedItem:
     code: str
     why: str
     exposure_seconds: int
+    unattended_seconds: int | None
     exposure: str
 
 
@@ -212,7 +215,27 @@ class GrantView:
     sessions: int
     still_held_by: str
     exposure_seconds: int | None
+    unattended_seconds: int | None
     exposure: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialView:
+    """A trial as sealed: somebody's word, no proof. `expected` is what it should be in its phase.
+
+    `own_clock` is false when `tried_at` is our instant, because theirs could not be believed.
+    """
+
+    grant: str
+    request: str
+    phase: str
+    outcome: str
+    expected: str
+    as_it_should: bool
+    tried_at: str
+    own_clock: bool
+    residual_until: str | None
+    says: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,9 +3,8 @@
 Pure. `gone` is said of a gone grant only, `refused when tried` only of the proof `denied`.
 """
 
-from datetime import timedelta
-
 from tidegate.base.when import Instant, show_duration
+from tidegate.connectors.port import Exposure
 from tidegate.expire import EndReason, Proof
 from tidegate.grant import Cause, Grant, GrantState, Outcome
 from tidegate.request import Request, RequestState
@@ -23,6 +22,8 @@ WHY_FAILED = {
     Cause.CLOUD_REFUSED: "the cloud refused",
     Cause.JOURNAL_CLOSED: "the closing journal could not be written",
     Cause.ENDED_BEFORE: "it was ended before it opened",
+    Cause.GATE_SHUT: "the health gate stayed shut",
+    Cause.NO_SUCH_PERSON: "the cloud does not know who it is for",
 }
 WHY_ENDED = {
     EndReason.EXPIRED: "its time is over",
@@ -37,6 +38,10 @@ WHAT_CAME_BACK = {
     Outcome.STILL_USABLE: "the read-back does not show it removed yet",
     Outcome.CLOCK_APART: "the cloud's clock and ours disagree",
     Outcome.NOT_PROVEN: "the stronger proof was not reached yet",
+    Outcome.LATER: "the cloud asked us to slow down",
+    Outcome.NOT_CUT: "live sessions are not seen cut yet",
+    Outcome.GATE_SHUT: "the health gate is shut: see `tidegate doctor`",
+    Outcome.STILL_CLOSING: "an earlier grant of the same access is not removed yet",
 }
 
 
@@ -90,14 +95,20 @@ def grant_says(grant: Grant, now: Instant) -> str:
             return f"never opened: {why}; ask again if it is still needed"
 
 
-def exposure_says(exposure: timedelta | None, native_deadline: bool | None) -> str:
-    """The worst case of an end, in words."""
-    if exposure is None or native_deadline is None:
+def exposure_says(exposure: Exposure | None) -> str:
+    """The worst case of an end, in words: with Tidegate at work, and with none of it alive."""
+    if exposure is None:
         return "not known: the target has no connector here"
-    worst = "at once" if not exposure else f"within {show_duration(exposure)}"
-    if native_deadline:
+    attended, unattended = exposure.attended, exposure.unattended
+    worst = "at once" if not attended else f"within {show_duration(attended)}"
+    if unattended is None:
+        return f"an end takes effect {worst}; with Tidegate down nothing ends it: end it by hand"
+    if unattended <= attended:
         return f"an end takes effect {worst}; the cloud itself ends it, even without Tidegate"
-    return f"an end takes effect {worst}, and needs a running Tidegate: the cloud has no deadline"
+    return (
+        f"an end takes effect {worst}; with Tidegate down the cloud ends it within "
+        f"{show_duration(unattended)} of its end"
+    )
 
 
 def change_says(asked: str, in_force: str | None) -> str:

@@ -2,7 +2,17 @@
 
 from typing import NoReturn
 
-from tidegate.shell.cli import asking, deciding, evidence, hosting, proving, signing, using
+from tidegate.shell.cli import (
+    asking,
+    deciding,
+    evidence,
+    hosting,
+    looking,
+    onboarding,
+    proving,
+    signing,
+    using,
+)
 from tidegate.shell.cli.command import Program
 from tidegate.shell.cli.local import Local
 
@@ -22,12 +32,19 @@ def make_program(local: Local) -> Program:
             "Decide": (deciding.approve, deciding.deny),
             "Use": (using.grants, using.run, using.shell, using.credentials, using.profiles),
             "End": (using.done, using.revoke),
-            "Prove": (proving.trace, proving.verify, proving.doctor, evidence.make_room()),
+            "Prove": (
+                proving.trace,
+                proving.verify,
+                looking.paths,
+                proving.doctor,
+                evidence.make_room(),
+            ),
             "Sign in": (signing.login, signing.logout, signing.whoami),
             "Run a server": (
                 hosting.init,
                 hosting.serve,
                 hosting.check,
+                onboarding.make_room(),
                 hosting.make_room(),
                 hosting.demo,
             ),

@@ -4,7 +4,6 @@
 them with a key that came another way.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +14,14 @@ from tidegate.base.errors import AskedWrongly
 from tidegate.shell.cli.answer import Answer
 from tidegate.shell.cli.command import Desk, Room, tool
 from tidegate.shell.cli.exits import Exit
+from tidegate.shell.cli.files import read_file, read_small, write_file
 from tidegate.shell.cli.hosting import CONFIG_NAME, config_option, installed
+from tidegate.shell.cli.keys import make_room as make_key_room
 from tidegate.shell.cli.printing import clean, fields, moment, table
 from tidegate.shell.cli.remembering import look
 
 if TYPE_CHECKING:
     from tidegate.evidence.events import Event
-
-LARGEST_SMALL_FILE = 1_048_576  # bytes of a key file or a checkpoint
 
 
 @tool(
@@ -82,7 +81,10 @@ def verify(
     if config or since or (not keys and Path(CONFIG_NAME).is_file()):
         notes = [read_small(name) for name in since]
         at = installed(config or CONFIG_NAME)
-        report = desk.local.verify_log(at, notes)
+        given = "\n".join(read_small(name) for name in keys)
+        report = (
+            desk.local.verify_log(at, notes, given) if given else desk.local.verify_log(at, notes)
+        )
         return _reported(desk, report.ok, report.as_json(), f"the log of {at}")
     if keys:
         raise AskedWrongly(
@@ -117,23 +119,6 @@ def listing(desk: Desk, what: str) -> None:
     manifest = found.manifest.plain()
     lines = table(("EVENT", "AT", "WHAT", "WHO", "ABOUT"), rows, desk.width())
     desk.answer({"pack": manifest, "events": plain}, [*lines, *_as_of(found.manifest.as_of)])
-
-
-@tool(
-    "key",
-    ("tidegate evidence key", "the log's public keys, as the server shows them"),
-    ("tidegate evidence key -o log.vkey", "into a file, to compare with one that came otherwise"),
-)
-@click.option("-o", "--output", metavar="FILE", default="", help="Write them to FILE.")
-def key(desk: Desk, output: str) -> None:
-    """Show the log's public keys."""
-    text = desk.server().read_text("api", "evidence", "keys")
-    if output:
-        write_file(Path(output), text.encode())
-    keys = [line for line in text.splitlines() if line.strip()]
-    note = "a key shown by the server proves nothing about that server: compare it first"
-    desk.answer({"keys": keys, "note": note}, [clean(line) for line in keys])
-    desk.tell(f"note: {note}")
 
 
 @tool(
@@ -266,51 +251,6 @@ def _as_of(as_of: str) -> list[str]:
     return [clean(as_of)] if as_of else []
 
 
-def read_file(path: Path) -> bytes:
-    """A pack file. Raises AskedWrongly when it cannot be read or cannot be a pack."""
-    from tidegate.evidence.archive import LARGEST_PACK
-
-    return _read(str(path), LARGEST_PACK)
-
-
-def read_small(name: str) -> str:
-    """A key file or checkpoint. Raises AskedWrongly."""
-    try:
-        return _read(name, LARGEST_SMALL_FILE).decode()
-    except UnicodeDecodeError:
-        raise AskedWrongly(
-            "bad_file", f"expected a text in `{name}`, got other bytes", "check which file it is"
-        ) from None
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write `data` at `path`, whole or not at all. Raises AskedWrongly."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        fresh.write_bytes(data)
-        fresh.replace(path)
-    except OSError as fault:
-        fresh.unlink(missing_ok=True)
-        raise AskedWrongly(
-            "cannot_write", f"`{path}` cannot be written: {fault.strerror}", "name another file"
-        ) from fault
-
-
-def _read(name: str, most: int) -> bytes:
-    try:
-        with Path(name).open("rb") as file:
-            data = file.read(most + 1)
-    except OSError as fault:
-        raise AskedWrongly(
-            "cannot_read", f"`{name}` cannot be read: {fault.strerror}", "check the file's name"
-        ) from fault
-    if len(data) > most:
-        raise AskedWrongly(
-            "large_file", f"expected at most {most} bytes in `{name}`, got more", "check the file"
-        )
-    return data
-
-
 def make_room() -> Room:
     """`tidegate evidence …`."""
     room = Room(
@@ -319,6 +259,6 @@ def make_room() -> Room:
         ("tidegate evidence pack gr_01j… -o pack.zip", "on the day"),
         ("tidegate evidence verify pack.zip --key log.vkey", "years later, without us"),
     )
-    for command in (pack, verify, listing, key, checkpoint, rebuild):
+    for command in (pack, verify, listing, make_key_room(), checkpoint, rebuild):
         room.add_command(command)
     return room

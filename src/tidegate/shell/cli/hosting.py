@@ -112,13 +112,15 @@ def check(desk: Desk, config: str) -> Exit:
 @tool(
     "demo",
     ("tidegate demo", "the whole path on a sandbox cloud, about a minute"),
+    ("tidegate demo --break", "the cloud refuses a removal: found, bounded, mended, proven"),
     ("tidegate demo --json", "one object with each check"),
     ("tidegate demo --keep", "leaves its directory for a look"),
 )
+@click.option("--break", "broken", is_flag=True, help="Let the cloud refuse a removal.")
 @click.option("--keep", is_flag=True, help="Keep the temporary directory.")
-def demo(desk: Desk, keep: bool) -> int:
+def demo(desk: Desk, broken: bool, keep: bool) -> int:
     """Watch access open, be used and end, also with the server killed in the middle."""
-    return desk.local.demo(desk.as_json, keep)
+    return desk.local.demo(desk.as_json, keep, broken)
 
 
 @tool(

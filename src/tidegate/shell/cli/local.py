@@ -37,6 +37,30 @@ class Account:
     mail: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwsAsked:
+    """What is handed out on AWS, as options name it; every text may be empty.
+
+    `accounts` are those in which permission sets are assigned, `hub` the one that administers
+    Identity Center, `deny` where live sessions are cut: `permission-set`, `scp` or `none`. With
+    `schedules`, `group`, `schedule_role` and `dead_letters` are the names of what they need.
+    """
+
+    roles: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+    hub: str = ""
+    region: str = ""
+    instance: str = ""
+    store: str = ""
+    deny: str = "permission-set"
+    scp: str = ""
+    schedules: bool = True
+    group: str = ""
+    schedule_role: str = ""
+    dead_letters: str = ""
+
+
 class Local(Protocol):
     """The machine: its clock and randomness, and the installation in a directory of it."""
 
@@ -70,8 +94,18 @@ class Local(Protocol):
         """
         ...
 
-    def demo(self, as_json: bool, keep: bool) -> int:
-        """Play the whole path on a sandbox cloud, printing as it goes; the exit code."""
+    def onboard_aws(self, config: Path | None, form: str, asked: AwsAsked) -> str:
+        """What Tidegate needs on AWS, as `cloudformation`, `terraform` or `json`.
+
+        For the installation at `config` (what `asked` adds to it), or without for `asked` alone.
+        """
+        ...
+
+    def demo(self, as_json: bool, keep: bool, broken: bool) -> int:
+        """Play the whole path on a sandbox cloud, printing as it goes; the exit code.
+
+        `broken`: the play in which the cloud refuses a removal.
+        """
         ...
 
     def account_add(self, config: Path, account: Account) -> Plain:
@@ -90,8 +124,26 @@ class Local(Protocol):
         """Set a new password and end every token of the account: `{principal, login}`."""
         ...
 
-    def verify_log(self, config: Path, since: Sequence[str]) -> Report:
-        """Check the whole log of an installation against the checkpoints (notes) in `since`."""
+    def verify_log(self, config: Path, since: Sequence[str], key: str = "") -> Report:
+        """Check the whole log of an installation against the checkpoints (notes) in `since`.
+
+        `key` is the text of a key file; empty, the installation's own key is trusted.
+        """
+        ...
+
+    def key_show(self, config: Path) -> Plain:
+        """The log's keys: `{origin, keys: [{id, key, first, until, ended_at}], public, left_over}`.
+
+        `public` is the key file for verifiers; `left_over` that a change of key was cut short
+        before it was sealed.
+        """
+        ...
+
+    def key_rotate(self, config: Path) -> Plain:
+        """Give the log a new key: `{origin, event, before, after, public, kept}`.
+
+        Raises AskedWrongly while a server runs.
+        """
         ...
 
     def rebuild_check(self, config: Path) -> Sequence[Plain]:

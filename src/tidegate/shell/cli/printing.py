@@ -4,10 +4,9 @@ One renderer for terminals and pipes alike, so that what a script sees is what a
 colour and what fits the width differ.
 """
 
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
-from tidegate.base.text import is_hidden
+from tidegate.base.text import cells_of, is_hidden
 
 GAP = "  "
 LEAST_COLUMN = 12  # a column cut shorter than this says nothing
@@ -95,16 +94,6 @@ def fields(pairs: Iterable[tuple[str, str]]) -> list[str]:
     kept = [(name, clean(value)) for name, value in pairs if value]
     size = max((len(name) for name, _ in kept), default=0)
     return [f"  {name:<{size}}  {value}" for name, value in kept]
-
-
-def cells_of(text: str) -> int:
-    """How many terminal cells `text` takes: wide East Asian characters two, marks none."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(ch) else 2 if unicodedata.east_asian_width(ch) in "WF" else 1
-        for ch in text
-    )
 
 
 def cut(text: str, room: int) -> str:

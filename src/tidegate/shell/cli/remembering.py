@@ -1,11 +1,12 @@
 """What this client remembers of a server's log, so that a log set back or forked is noticed.
 
-The log's keys are trusted when they are first seen and kept (`trust` compares a file that came
-another way instead); the last checkpoint is kept, and each later one must extend it. Everything
+The log's keys are trusted when they are first seen, and kept; a key that one of them sealed as the
+next is kept beside it. The last checkpoint is kept, and each later one must extend it. Everything
 stands in `<home>/seen`, one pair of files a server.
 """
 
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,11 @@ def look(desk: Desk, server: Server) -> tuple[str, int | None]:
     try:
         keys = _keys(seen, server)
         note = server.read_text("api", "evidence", "checkpoint")
-        now = open_checkpoint(note, keys)
+        try:
+            now = open_checkpoint(note, keys)
+        except EvidenceBroken as fault:
+            keys = _followed(seen, server, keys, fault)
+            now = open_checkpoint(note, keys)
         kept = recall(seen, server.name)
         if kept is not None:
             before = open_checkpoint(kept, keys)
@@ -103,15 +108,44 @@ def hashes_of(answer: Answer) -> tuple[bytes, ...]:
 
 
 def _keys(seen: Path, server: Server) -> "Keys":
-    """The keys first seen of `server`; those it shows now when it was never met."""
+    """The keys first seen of `server`, with those that followed; what it shows when never met."""
     from tidegate.evidence.checkpoint import parse_keys
 
-    path = seen / f"{hashlib.sha256(server.name.encode()).hexdigest()[:32]}.keys"
     try:
-        return parse_keys(path.read_text("utf-8"))
+        return parse_keys(_kept(seen, server).read_text("utf-8"))
     except FileNotFoundError:
         text = server.read_text("api", "evidence", "keys")
     keys = parse_keys(text)
-    seen.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
+    _keep(seen, server, text)
     return keys
+
+
+def _followed(seen: Path, server: Server, keys: "Keys", fault: EvidenceBroken) -> "Keys":
+    """The keys that the server shows to follow `keys`, each sealed by the one before; kept.
+
+    Raises `fault`, why `keys` did not do, when none follows.
+    """
+    from tidegate.evidence.checkpoint import changes_in, follow, parse_keys, write_keys
+
+    try:
+        shown = parse_keys(server.read_text("api", "evidence", "keys"))
+    except AskedWrongly:
+        raise fault from None
+    longer = follow(keys, changes_in(shown))
+    if len(longer) == len(keys):
+        raise fault
+    _keep(seen, server, write_keys(longer))
+    return longer
+
+
+def _kept(seen: Path, server: Server) -> Path:
+    return seen / f"{hashlib.sha256(server.name.encode()).hexdigest()[:32]}.keys"
+
+
+def _keep(seen: Path, server: Server, text: str) -> None:
+    """Replace the keys kept of `server`, in one step: a file cut short would be no keys at all."""
+    seen.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = _kept(seen, server)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    fresh.write_text(text, "utf-8")
+    fresh.replace(path)

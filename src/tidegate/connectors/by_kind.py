@@ -1,0 +1,155 @@
+"""One cloud, several kinds of roles: each verb goes to the connector of the role's kind.
+
+Decides nothing. What is asked of a whole target goes to every kind its roles have, and the answers
+are put together.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+
+from tidegate.base.errors import AskedWrongly, Refused
+from tidegate.base.when import Instant
+from tidegate.catalogue import AssignmentKey, Role, Target
+from tidegate.connectors.port import (
+    Connector,
+    Credential,
+    Cut,
+    Exposure,
+    Found,
+    Health,
+    Hold,
+    Person,
+    Powers,
+    Probed,
+    Receipt,
+    Scope,
+    Seen,
+)
+
+
+class ByKind:
+    """The port's verbs for a cloud with several role kinds.
+
+    Args:
+        kinds: by role kind.
+        used: target id to the kinds its roles have; a target without an entry is asked by all.
+    """
+
+    def __init__(
+        self, kinds: Mapping[str, Connector], used: Mapping[str, frozenset[str]] | None = None
+    ) -> None:
+        self._kinds = dict(kinds)
+        self._used = dict(used or {})
+
+    def powers(self, kind: str) -> Powers:
+        """What `kind` promises. Raises AskedWrongly `unknown_kind`."""
+        return self._of(kind).powers(kind)
+
+    def exposure(self, target: Target, role: Role) -> Exposure:
+        """By the role's kind."""
+        return self._of(role.kind).exposure(target, role)
+
+    def residual(self, target: Target, role: Role, cut: bool) -> timedelta:
+        """By the role's kind."""
+        return self._of(role.kind).residual(target, role, cut)
+
+    def lingers(self, target: Target, role: Role) -> timedelta:
+        """By the role's kind."""
+        return self._of(role.kind).lingers(target, role)
+
+    def key(self, target: Target, role: Role, grant: str, person: Person) -> AssignmentKey:
+        """By the role's kind."""
+        return self._verb(role.kind).key(target, role, grant, person)
+
+    def check(self, target: Target, role: Role, others: tuple[Role, ...]) -> tuple[str, ...]:
+        """By the role's kind, beside the others of that kind."""
+        try:
+            connector = self._of(role.kind)
+        except AskedWrongly as error:
+            return (f"{role.id}: {error.message}: {error.help}",)
+        alike = tuple(other for other in others if other.kind == role.kind)
+        return connector.check(target, role, alike)
+
+    def health(self, target: Target, now: Instant) -> Health:
+        """Reached when all are; every finding; the certificate that ends first."""
+        looks = [connector.health(target, now) for connector in self._on(target)]
+        findings = [finding for look in looks for finding in look.findings]
+        ends = [look.certificate_until for look in looks if look.certificate_until is not None]
+        clocks = [look.cloud_at for look in looks if look.cloud_at is not None]
+        return Health(
+            reached=all(look.reached for look in looks),
+            cloud_at=clocks[0] if clocks else None,
+            round_trip=max((look.round_trip for look in looks), default=timedelta(0)),
+            identity=", ".join(dict.fromkeys(look.identity for look in looks if look.identity)),
+            findings=tuple(dict.fromkeys(findings)),
+            certificate_until=min(ends, default=None),
+        )
+
+    def discover(self, target: Target) -> Iterator[Found]:
+        """What every kind finds."""
+        for connector in self._on(target):
+            yield from connector.discover(target)
+
+    def observe(self, scope: Scope, now: Instant) -> Iterator[Seen]:
+        """By the role's kind; without a role, what every kind sees."""
+        role = scope.hold.role if scope.hold else scope.role
+        if role is not None:
+            yield from self._verb(role.kind).observe(scope, now)
+            return
+        for connector in self._on(scope.target):
+            yield from connector.observe(scope, now)
+
+    def grant(self, hold: Hold, now: Instant) -> Receipt:
+        """By the role's kind."""
+        return self._verb(hold.role.kind).grant(hold, now)
+
+    def issue(self, hold: Hold, session: str, now: Instant) -> Credential:
+        """By the role's kind."""
+        return self._verb(hold.role.kind).issue(hold, session, now)
+
+    def arm(self, hold: Hold, until: Instant, now: Instant) -> Receipt | None:
+        """By the role's kind."""
+        return self._verb(hold.role.kind).arm(hold, until, now)
+
+    def disarm(self, hold: Hold, now: Instant) -> Receipt | None:
+        """By the role's kind."""
+        return self._verb(hold.role.kind).disarm(hold, now)
+
+    def revoke(self, hold: Hold, now: Instant) -> Receipt:
+        """By the role's kind."""
+        return self._verb(hold.role.kind).revoke(hold, now)
+
+    def cut(self, hold: Hold, now: Instant) -> Receipt:
+        """By the role's kind."""
+        return self._verb(hold.role.kind).cut(hold, now)
+
+    def probe(self, hold: Hold, now: Instant) -> Probed:
+        """By the role's kind."""
+        return self._verb(hold.role.kind).probe(hold, now)
+
+    def mend(
+        self, target: Target, role: Role, cuts: Mapping[str, Cut], now: Instant
+    ) -> tuple[str, ...]:
+        """By the role's kind."""
+        return self._verb(role.kind).mend(target, role, cuts, now)
+
+    def _on(self, target: Target) -> list[Connector]:
+        kinds = self._used.get(target.id) or frozenset(self._kinds)
+        return [self._kinds[kind] for kind in sorted(kinds) if kind in self._kinds]
+
+    def _of(self, kind: str) -> Connector:
+        if kind in self._kinds:
+            return self._kinds[kind]
+        known = " or ".join(f"`{name}`" for name in sorted(self._kinds))
+        raise AskedWrongly(
+            "unknown_kind",
+            f"expected role kind {known}, got `{kind[:40]}`",
+            "correct `kind` in the catalogue",
+        )
+
+    def _verb(self, kind: str) -> Connector:
+        """For verbs, which raise only what a cloud may say: certainly nothing happened."""
+        try:
+            return self._of(kind)
+        except AskedWrongly as error:
+            raise Refused(error.code, error.message, error.help) from error

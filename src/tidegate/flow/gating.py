@@ -1,0 +1,99 @@
+"""The health gate: nothing opens that could not be closed (I4). Closing never asks it.
+
+Each check says what is wrong and what to do. An emergency passes a shut gate, and that it did is
+sealed with its exposure.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from tidegate.base.errors import AskedWrongly
+from tidegate.base.when import Instant, show_duration, wire
+from tidegate.catalogue import Target
+from tidegate.connectors.port import Health, Trouble
+from tidegate.flow.house import House
+from tidegate.grant import Grant, GrantState, Outcome
+
+REMEMBERED = timedelta(minutes=5)  # at filing, where no cloud is asked, an older look says nothing
+WORKER_SILENT = timedelta(seconds=30)  # it beats every two seconds
+CLOSING_LATE = timedelta(minutes=2)  # an end that takes longer is late, whatever came back
+MOST_NAMED = 3  # grants named in one trouble; the rest are counted
+
+
+def shut_at_filing(house: House, target: Target, now: Instant) -> tuple[Trouble, ...]:
+    """Why nothing would open on `target` now, as far as is known without asking the cloud."""
+    known = house.looks.last(target.id, now, REMEMBERED)
+    return (*_ours(house, target, now), *(_of_worker(house, now)), *(_of_health(target, known)))
+
+
+def shut_at_opening(house: House, target: Target, now: Instant) -> tuple[Trouble, ...]:
+    """Why nothing may open on `target` now; asks the cloud unless it was asked lately."""
+    health = house.looks.look(house.connector(target.connector), target, now)
+    return (*_ours(house, target, now), *_of_health(target, health))
+
+
+def _ours(house: House, target: Target, now: Instant) -> Iterator[Trouble]:
+    yield from _of_closings(house, target, now)
+    yield from (trouble for trouble in house.outside(now) if trouble.shuts)
+
+
+def _of_health(target: Target, health: Health | None) -> Iterator[Trouble]:
+    if health is None:
+        return
+    shutting = [trouble for trouble in health.findings if trouble.shuts]
+    if not health.reached and not shutting:
+        yield Trouble(
+            code="unreachable",
+            message=f"`{target.id}` cannot be reached",
+            help="look at the endpoint, the network and Tidegate's own credentials",
+        )
+    yield from shutting
+
+
+def _of_closings(house: House, target: Target, now: Instant) -> Iterator[Trouble]:
+    """An end that fails or is late: what opened beside it might not be closed either."""
+    closing = house.store.grants(target=target.id, states=frozenset({GrantState.CLOSING}))
+    failing = [grant for grant in closing if _fails(grant, now)]
+    if not failing:
+        return
+    first = min(failing, key=lambda grant: (grant.closing_at or now, grant.id))
+    names = ", ".join(f"`{grant.id}`" for grant in failing[:MOST_NAMED])
+    more = f" and {len(failing) - MOST_NAMED} more" if len(failing) > MOST_NAMED else ""
+    since = wire(first.closing_at) if first.closing_at else "an unknown instant"
+    yield Trouble(
+        code="closing_fails",
+        message=(
+            f"{names}{more} on `{target.id}` should have ended and is not removed (closing since"
+            f" {since}, last outcome `{first.outcome or 'none'}`)"
+        ),
+        help=f"see `tidegate trace {first.id}`; nothing opens here until it is removed",
+    )
+
+
+def _fails(grant: Grant, now: Instant) -> bool:
+    late = grant.closing_at is not None and now - grant.closing_at > CLOSING_LATE
+    return late or grant.outcome == Outcome.REFUSED
+
+
+def _of_worker(house: House, now: Instant) -> Iterator[Trouble]:
+    beat = house.store.beats().get("worker")
+    if beat is not None and now - beat[0] > WORKER_SILENT:
+        yield Trouble(
+            code="worker_silent",
+            message=f"the worker was last heard {show_duration(now - beat[0])} ago",
+            help="nothing opens or closes without it: look at the server's log, restart it",
+        )
+
+
+def refusal(house: House, role_ids: tuple[str, ...], now: Instant) -> tuple[str, str] | None:
+    """(code, why) when a request for these roles would find the gate shut; None when it is open."""
+    for name in sorted({role_id.partition("/")[0] for role_id in role_ids}):
+        target = house.laws.catalogue.target(name)
+        try:
+            troubles = shut_at_filing(house, target, now)
+        except AskedWrongly:
+            continue  # no such connector: said elsewhere, in words of its own
+        if troubles:
+            says = "; ".join(f"{trouble.message}: {trouble.help}" for trouble in troubles)
+            return "gate_shut", f"the health gate of `{name}` is shut: {says}"
+    return None

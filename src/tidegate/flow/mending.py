@@ -1,0 +1,156 @@
+"""Looking after cuts: put back what somebody removed, prune what can no longer matter.
+
+What must stand is asked of the database *and* of the closing journal: a database that was restored
+knows nothing of an end that came after its backup, and its denies must not be pruned for that.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import structlog
+
+from tidegate.base.errors import EvidenceBroken, TidegateError
+from tidegate.base.fact import SYSTEM, Fact, Step
+from tidegate.base.when import Instant, parse_instant, wire
+from tidegate.catalogue import AssignmentKey, target_chain
+from tidegate.connectors.port import Cut, Hold
+from tidegate.evidence.journal import JournalLine
+from tidegate.flow.holding import closing_hold, hold_of_line, lines_by_grant
+from tidegate.flow.house import House
+from tidegate.grant import Grant
+
+log = structlog.get_logger("tidegate.mending")
+
+# A deny may be pruned only by the cloud's own clock, which the connector reads. So denies are
+# looked after this much longer than our clock says, however far ahead ours may be.
+CLOCKS_MAY_DIFFER = timedelta(minutes=15)
+
+RoleKey = tuple[str, str, str]
+
+
+def mend_cuts(house: House) -> list[str]:
+    """Put back cuts somebody removed and prune those that no longer matter, role by role.
+
+    Returns the grant ids whose cut was gone and is there again; each is sealed as `cut.restored`,
+    now or, when the evidence cannot be written, as soon as it can.
+    """
+    now = house.now()
+    # By native role, not by catalogue entry: two entries may hand out one role, and looking after
+    # the denies of one alone would prune those of the other.
+    by_role: dict[RoleKey, tuple[Hold, dict[str, Cut]]] = {}
+    seen_cut: set[str] = set()
+    for hold, needed, was_seen in (*_of_store(house, now), *_of_journal(house, now)):
+        if needed.until > now - CLOCKS_MAY_DIFFER:
+            role = (hold.key.connector, hold.key.account, hold.key.native_role)
+            by_role.setdefault(role, (hold, {}))[1].setdefault(hold.grant, needed)
+            seen_cut |= {hold.grant} if was_seen else set()
+    restored: list[str] = []
+    for hold, cuts in by_role.values():
+        try:
+            back = house.connector(hold.target.connector).mend(hold.target, hold.role, cuts, now)
+        except TidegateError as fault:  # one role's trouble must not keep the others open
+            log.warning("cuts could not be looked after", role=hold.role.id, code=fault.code)
+            continue
+        # NB. a cut that was never read back was not removed by anybody: it is only written early.
+        taken_away = tuple(grant for grant in back if grant in seen_cut)
+        if taken_away:
+            restored.extend(taken_away)
+            house.unsealed.append(_restored(hold, taken_away, now))
+    _seal_restored(house)
+    return restored
+
+
+def _of_store(house: House, now: Instant) -> Iterator[tuple[Hold, Cut, bool]]:
+    for grant in house.store.cuts_in_force(now - CLOCKS_MAY_DIFFER):
+        if grant.still_held_by or (grant.removed_at is None and _held_by_others(house, grant)):
+            continue  # nothing was cut: another grant's sessions go on by the same assignment
+        try:
+            hold = closing_hold(house, grant)
+            removed_at = grant.removed_at
+            needed = _cut_of(house, hold, removed_at or now, grant.cut_before)
+            yield hold, needed, removed_at is not None
+        except TidegateError as fault:  # one grant's trouble must not keep the others open
+            log.error("a cut cannot be looked after", grant=grant.id, code=fault.code)
+
+
+def _held_by_others(house: House, grant: Grant) -> bool:
+    assignment = house.store.assignment(grant.assignment)
+    return bool(assignment and assignment.holders)
+
+
+def _of_journal(house: House, now: Instant) -> Iterator[tuple[Hold, Cut, bool]]:
+    """Ends the journal knows of: named beside those of the database, which may be an older one.
+
+    Not of an assignment that another grant of the journal holds, unless the end came before that.
+    """
+    ends: list[tuple[Hold, list[JournalLine]]] = []
+    held: set[AssignmentKey] = set()
+    for name, lines in lines_by_grant(_read(house)).items():
+        begun = [line for line in lines if line.kind in ("closing", "removed", "gone")]
+        intended = [line for line in lines if line.kind == "intended"]
+        if not intended:
+            continue
+        try:
+            hold = hold_of_line(intended[-1])
+        except EvidenceBroken as fault:
+            log.error("a line of the journal cannot be used", grant=name, why=fault.message)
+            continue
+        if begun:
+            ends.append((hold, begun))
+        elif now < hold.ends_at:
+            held.add(hold.key)
+    for hold, begun in ends:
+        try:
+            lingers = house.connector(hold.target.connector).lingers(hold.target, hold.role)
+            cut = hold.key not in held or any(line.kind == "gone" for line in begun)
+            if cut and (lingers or begun[0].at < hold.ends_at):
+                seen = [line for line in begun if line.kind == "removed"]
+                before = seen[-1].data.get("cut_before") if seen else None
+                cut_before = parse_instant(str(before)) if before else None
+                removed_at = seen[-1].at if seen else now
+                yield hold, _cut_of(house, hold, removed_at, cut_before), bool(seen)
+        except TidegateError as fault:
+            log.error("a cut cannot be looked after", grant=hold.grant, code=fault.code)
+
+
+def _read(house: House) -> list[JournalLine]:
+    try:
+        return house.journal.read()
+    except OSError as fault:
+        log.error("the closing journal cannot be read", errno=fault.errno)
+        return []
+
+
+def _cut_of(house: House, hold: Hold, removed_at: Instant, cut_before: Instant | None) -> Cut:
+    """What must stand of a grant's cut, and until when; `cut_before` as it was read back."""
+    connector = house.connector(hold.target.connector)
+    lingers = connector.lingers(hold.target, hold.role)
+    if not lingers:
+        return Cut(until=hold.ends_at, native_principal=hold.key.native_principal)
+    settling = connector.powers(hold.role.kind).propagation
+    return Cut(
+        until=max(hold.ends_at, removed_at + settling + lingers),
+        native_principal=hold.key.native_principal,
+        before=cut_before or removed_at + settling,
+    )
+
+
+def _seal_restored(house: House) -> None:
+    """Seal what was put back, oldest first. What cannot be sealed now stays for the next look."""
+    while house.unsealed:
+        house.store.commit(Step((), (house.unsealed[0],)))
+        house.unsealed.pop(0)
+
+
+def _restored(hold: Hold, grants: tuple[str, ...], now: Instant) -> Fact:
+    return Fact(
+        name="cut.restored",
+        subject=target_chain(hold.target.id),
+        actor=SYSTEM,
+        data={
+            "target": hold.target.id,
+            "role": hold.role.id,
+            "grants": sorted(grants),
+            "at": wire(now),
+        },
+    )

@@ -1,0 +1,260 @@
+"""Role kinds whose sessions outlive the assignment: removed is not gone, and a cut is its own."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support import ARN, World, catalogue, laws
+from tidegate.catalogue import AssignmentKey
+from tidegate.connectors.port import Answer
+from tidegate.connectors.simulated import SESSION_LIFE, Fault, FaultKind
+from tidegate.flow.expiring import close_now
+from tidegate.flow.governing import put_in_force
+from tidegate.flow.mending import mend_cuts
+from tidegate.flow.revoking import end_early
+from tidegate.grant import Cause, Grant, GrantState, Outcome
+
+KEY = AssignmentKey(
+    connector="simulated",
+    account="123456789012",
+    native_role=f"{ARN}-prod",
+    native_principal="ana",
+)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """`prod/admin` is an assignment there."""
+    made = World(tmp_path)
+    found = catalogue()
+    role = replace(found.roles["prod/admin"], kind="assignment", probe="")
+    put_in_force(made.house, laws(found=replace(found, roles={**found.roles, "prod/admin": role})))
+    return made
+
+
+def settle(world: World, minutes: float = 3) -> None:
+    """Let the worker have its tries for a while."""
+    for _ in range(int(minutes * 12)):
+        world.clock.forward(seconds=5)
+        world.work()
+
+
+def ended(world: World, grant: Grant, by: str = "bo") -> Grant:
+    """An early end and the first look at it."""
+    return close_now(world.house, end_early(world.house, world.who(by), grant.id))
+
+
+def test_session_from_before_the_removal_goes_on(world: World) -> None:
+    """A session taken a second before the end is dead once the grant is gone, cut and settled."""
+    grant = world.granted()
+    settle(world, 29)
+    taken = world.cloud.sign_in(KEY, world.clock())
+    settle(world, 5)
+    after = world.grant(grant)
+    assert (after.state, after.cut, after.proof) == (GrantState.GONE, True, "removed")
+    assert world.cloud.use(taken, world.clock()) is Answer.DENIED
+
+
+def test_uncut_session_called_gone(world: World) -> None:
+    """Where sessions cannot be cut, gone comes only when the last of them has died by itself."""
+    world.connector.cuts = False
+    grant = world.granted()
+    taken = world.cloud.sign_in(KEY, world.clock())
+    ended(world, grant)
+    settle(world, 1)
+    after = world.grant(grant)
+    assert (after.state, after.cut) == (GrantState.REMOVED, False)
+    assert after.residual_until is not None and after.removed_at is not None
+    assert after.residual_until >= after.removed_at + SESSION_LIFE - timedelta(seconds=5)
+    assert world.cloud.use(taken, world.clock()) is Answer.ALLOWED
+    settle(world, 30)
+    assert world.grant(grant).state is GrantState.REMOVED
+    settle(world, 32)
+    assert world.cloud.use(taken, world.clock()) is Answer.DENIED
+    settle(world, 3)
+    assert world.grant(grant).state is GrantState.GONE
+
+
+def test_cut_that_fails_first_is_given_up(world: World) -> None:
+    """A cut that is refused leaves `removed` with the long residual; a later one shortens it."""
+    grant = world.granted()
+    world.clock.forward(minutes=1)
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="cut", count=3))
+    after = ended(world, grant)
+    assert (after.state, after.cut) == (GrantState.REMOVED, False)
+    settle(world, 2)
+    after = world.grant(grant)
+    assert (after.state, after.cut) == (GrantState.GONE, True)
+    assert "grant.cut" in world.names(grant.request)
+
+
+def test_removal_that_is_refused_leaves_sessions_uncut(world: World) -> None:
+    """Sessions are cut though the assignment cannot be removed: the one lock does not need both."""
+    grant = world.granted()
+    taken = world.cloud.sign_in(KEY, world.clock())
+    world.clock.forward(seconds=10)
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="revoke", count=10_000))
+    after = ended(world, grant)
+    assert after.state is GrantState.CLOSING
+    assert world.cloud.use(taken, world.clock()) is Answer.DENIED
+    settle(world, 5)
+    assert world.grant(grant).outcome == Outcome.REFUSED
+    world.connector.calm()
+    settle(world, 5)
+    assert world.grant(grant).state is GrantState.GONE
+
+
+def test_access_by_a_group_called_gone(world: World) -> None:
+    """A group that also gives the access: ended, still held, never gone until the group lets go."""
+    grant = world.granted()
+    world.cloud.give_by_group(KEY, "admins")
+    settle(world, 40)
+    after = world.grant(grant)
+    assert after.state is GrantState.REMOVED
+    assert after.still_held_by == "standing access by group admins"
+    world.cloud.give_by_group(KEY, "")
+    settle(world, 8)
+    assert world.grant(grant).state is GrantState.GONE
+
+
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_overlapping_grant_loses_its_access(world: World, first_ends_first: bool) -> None:
+    """Two grants on one assignment, ended in either order: it stands until the last has ended."""
+    one = world.granted()
+    settle(world, 1)
+    two = world.granted()
+    early, late = (one, two) if first_ends_first else (two, one)
+    ended(world, early)
+    settle(world, 1)
+    assert world.grant(early).state is GrantState.REMOVED
+    assert world.grant(early).still_held_by == late.id
+    assert world.cloud.assigned(KEY, world.clock())
+    ended(world, world.grant(late))
+    settle(world, 5)
+    assert {world.grant(one).state, world.grant(two).state} == {GrantState.GONE}
+    assert not world.cloud.assigned(KEY, world.clock())
+
+
+def test_new_grant_beside_one_that_is_still_closing(world: World) -> None:
+    """What an earlier grant has not removed yet is not taken for standing access: it waits."""
+    grant = world.granted()
+    world.connector.script(Fault(kind=FaultKind.LOSE_REQUEST, verb="revoke", count=4))
+    ended(world, grant)
+    request = world.vote(world.ask())
+    world.work()
+    (waiting,) = world.house.store.grants(request=request.id)
+    assert (waiting.state, waiting.outcome) == (GrantState.READY, Outcome.STILL_CLOSING)
+    settle(world, 3)
+    assert world.grant(grant).state is GrantState.GONE
+    opened = world.grant(waiting)
+    assert opened.state is GrantState.OPEN
+    assignment = world.house.store.assignment(opened.assignment)
+    assert assignment is not None and not assignment.stood_before
+
+
+def test_deadline_missing_when_everything_of_ours_dies(world: World) -> None:
+    """With a deadline of the cloud's own, the assignment goes at its end with nobody alive."""
+    world.connector.deadlines = True
+    grant = world.granted()
+    world.clock.forward(minutes=29)
+    assert world.cloud.assigned(KEY, world.clock())
+    world.clock.forward(minutes=2)
+    assert not world.cloud.assigned(KEY, world.clock())
+    settle(world, 5)
+    assert world.grant(grant).state is GrantState.GONE
+    assert world.cloud.deadline(KEY) is None
+
+
+def test_deadline_of_the_first_ends_the_second(world: World) -> None:
+    """An overlap moves the cloud's deadline to the later end before its intent, and back."""
+    world.connector.deadlines = True
+    one = world.granted()
+    settle(world, 10)
+    two = world.granted()
+    assert world.cloud.deadline(KEY) == two.ends_at
+    ended(world, two)
+    assert world.cloud.deadline(KEY) == one.ends_at
+
+
+def test_overlap_is_sealed_before_the_deadline_is_moved(world: World) -> None:
+    """A deadline that cannot be moved to the later end keeps the overlap from being intended."""
+    world.connector.deadlines = True
+    one = world.granted()
+    world.clock.forward(minutes=1)
+    world.work()
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="arm", count=10_000))
+    request = world.vote(world.ask())
+    world.work()
+    (two,) = world.house.store.grants(request=request.id)
+    assert (two.state, two.outcome) == (GrantState.READY, Outcome.REFUSED)
+    assert world.cloud.deadline(KEY) == one.ends_at
+    world.connector.calm()
+    settle(world, 3)
+    assert world.grant(two).state is GrantState.OPEN
+    assert world.cloud.deadline(KEY) == world.grant(two).ends_at
+
+
+def test_deadline_that_cannot_be_set_opens_without_one(world: World) -> None:
+    """No deadline, no assignment: a refusal fails the grant and nothing was made."""
+    world.connector.deadlines = True
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="arm"))
+    request = world.vote(world.ask())
+    world.work()
+    (grant,) = world.house.store.grants(request=request.id)
+    assert (grant.state, grant.cause) == (GrantState.FAILED, Cause.CLOUD_REFUSED)
+    assert not world.cloud.assigned(KEY, world.clock())
+
+
+def test_standing_access_gets_a_deadline(world: World) -> None:
+    """What stood before is not ours: no deadline of ours may remove it (I5)."""
+    world.connector.deadlines = True
+    world.cloud.place(KEY, world.clock())
+    world.granted()
+    assert world.cloud.deadline(KEY) is None
+    world.clock.forward(hours=3)
+    assert world.cloud.assigned(KEY, world.clock())
+
+
+def test_cut_taken_away_stays_away(world: World) -> None:
+    """For as long as a session may live, a cut that somebody removes is put back and reported."""
+    grant = world.granted()
+    settle(world, 32)
+    assert world.grant(grant).state is GrantState.GONE
+    world.cloud._cut_before.clear()
+    assert mend_cuts(world.house) == [grant.id]
+    assert mend_cuts(world.house) == []
+    world.cloud._cut_before.clear()
+    settle(world, 80)
+    world.cloud._cut_before.clear()
+    assert mend_cuts(world.house) == []
+
+
+def test_later_grant_taken_for_access_that_came_back(world: World) -> None:
+    """While the first's sessions are not cut, a new grant of the same access is not its doing."""
+    world.connector.cuts = False
+    first = world.granted()
+    world.clock.forward(minutes=1)
+    ended(world, first)
+    world.work()
+    second = world.granted()
+    settle(world, 3)
+    assert world.grant(first).state is GrantState.REMOVED
+    assert world.grant(second).state is GrantState.OPEN
+    assert world.cloud.assigned(KEY, world.clock())
+    assert "grant.contradicted" not in world.names(first.request)
+
+
+def test_access_made_again_by_another_system_called_gone(world: World) -> None:
+    """Seen usable again while removed, it is closed again instead of called gone."""
+    world.connector.cuts = False
+    grant = world.granted()
+    world.clock.forward(minutes=1)
+    ended(world, grant)
+    assert world.grant(grant).state is GrantState.REMOVED
+    world.cloud.assign(KEY, world.clock())
+    settle(world, 4)
+    assert "grant.contradicted" in world.names(grant.request)
+    assert not world.cloud.assigned(KEY, world.clock())
+    assert world.grant(grant).state is GrantState.REMOVED

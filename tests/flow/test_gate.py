@@ -1,0 +1,148 @@
+"""The health gate: nothing opens that could not be closed, and closing is never gated (I4)."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support import RULES, World, laws
+from tidegate.connectors.port import Health, Trouble
+from tidegate.connectors.simulated import Fault, FaultKind
+from tidegate.flow.expiring import close_now
+from tidegate.flow.revoking import end_early
+from tidegate.grant import Cause, Grant, GrantState, Outcome
+from tidegate.request import RequestState
+
+EMERGENCY = """
+@id("fire") @max("1h") @approve("none")
+permit (principal in Group::"sre", action == Action::"emergency", resource in Target::"prod");
+"""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """An installation with a rule for emergencies."""
+    return World(tmp_path, laws=laws(RULES + EMERGENCY))
+
+
+def only(world: World, request: str) -> Grant:
+    """The one grant of a request."""
+    (grant,) = world.house.store.grants(request=request)
+    return grant
+
+
+def ail(world: World, *troubles: Trouble) -> None:
+    """The target is found with these from now on."""
+    sound = world.connector.health
+
+    def health(target: object, now: object) -> Health:
+        found = sound(target, now)  # type: ignore[arg-type]
+        return Health(
+            reached=True,
+            cloud_at=found.cloud_at,
+            round_trip=found.round_trip,
+            identity="simulated",
+            findings=troubles,
+        )
+
+    world.connector.health = health  # type: ignore[method-assign,assignment]
+    world.house.looks.forget()
+
+
+MAY_NOT_CLOSE = Trouble(
+    code="may_not_close", message="Tidegate may not call `x:Delete`", help="allow it"
+)
+NARROW = Trouble(code="wide", message="Tidegate may do more", help="narrow it", shuts=False)
+
+
+def test_opening_what_cannot_be_closed(world: World) -> None:
+    """A look that finds closing not permitted keeps it from opening, until that is mended."""
+    ail(world, MAY_NOT_CLOSE)
+    request = world.vote(world.ask())
+    world.work()
+    waiting = only(world, request.id)
+    assert (waiting.state, waiting.outcome) == (GrantState.READY, Outcome.GATE_SHUT)
+    assert world.connector.calls["grant"] == 0
+    ail(world)
+    world.clock.forward(minutes=1)
+    world.work()
+    assert only(world, request.id).state is GrantState.OPEN
+
+
+def test_gate_shut_until_claim_by_names_no_check(world: World) -> None:
+    """It fails as `gate_shut`, naming the failing check and the fix."""
+    ail(world, MAY_NOT_CLOSE)
+    request = world.vote(world.ask())
+    for _ in range(70):
+        world.clock.forward(seconds=30)
+        world.work()
+    grant = only(world, request.id)
+    assert (grant.state, grant.cause) == (GrantState.FAILED, Cause.GATE_SHUT)
+    (leaf,) = [leaf for _, leaf in world.house.store.events(request.id) if b"grant.failed" in leaf]
+    assert b"may not call `x:Delete`: allow it" in leaf
+
+
+def test_warning_shuts_the_gate(world: World) -> None:
+    """What is merely not as it should be (wider rights) opens."""
+    ail(world, NARROW)
+    assert world.granted().state is GrantState.OPEN
+
+
+def test_new_grant_beside_a_failing_end(world: World) -> None:
+    """While an end on the target is refused, a request there is refused and says which and why."""
+    grant = world.granted()
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="revoke", count=10_000))
+    close_now(world.house, end_early(world.house, world.who("bo"), grant.id))
+    refused = world.ask()
+    assert (refused.state, refused.code) == (RequestState.REFUSED, "gate_shut")
+    assert grant.id in refused.why and "tidegate trace" in refused.why
+    assert world.ask(role="dev/admin").state is RequestState.APPROVED
+    world.connector.calm()
+    world.clock.forward(minutes=5)
+    world.work()
+    assert world.grant(grant).state is GrantState.GONE
+    assert world.ask().state is RequestState.PENDING
+
+
+def test_closing_kept_back_by_the_gate(world: World) -> None:
+    """Closing is never gated: an end goes on whatever the gate says."""
+    grant = world.granted()
+    ail(world, MAY_NOT_CLOSE)
+    world.clock.forward(minutes=31)
+    world.work()
+    assert world.grant(grant).state is GrantState.GONE
+
+
+def test_emergency_passes_the_gate_unseen(world: World) -> None:
+    """An emergency opens though the gate is shut, and that is sealed with what it exposes."""
+    ail(world, MAY_NOT_CLOSE)
+    request = world.ask(emergency=True, duration=timedelta(minutes=20))
+    world.work()
+    assert only(world, request.id).state is GrantState.OPEN
+    assert "gate.passed" in world.names(request.id)
+    (leaf,) = [leaf for _, leaf in world.house.store.events(request.id) if b"gate.passed" in leaf]
+    assert b"may_not_close" in leaf and b"exposure_seconds" in leaf
+
+
+def test_later_start_refused_for_what_ails_now(world: World) -> None:
+    """A window that starts later is gated when it comes, not at filing."""
+    grant = world.granted()
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="revoke", count=10_000))
+    close_now(world.house, end_early(world.house, world.who("bo"), grant.id))
+    later = world.ask(start=world.clock() + timedelta(hours=3))
+    assert later.state is RequestState.PENDING
+
+
+def test_silent_witness_opens(world: World) -> None:
+    """What lies outside, like a witness nobody reaches, shuts the gate too."""
+    silent = Trouble(code="witness_silent", message="the witness is silent", help="mend it")
+    world.house.outside = lambda now: (silent,)
+    assert world.ask().code == "gate_shut"
+
+
+def test_dead_worker_takes_requests(world: World) -> None:
+    """With no worker at work nothing would open or close: asking says so."""
+    world.work()
+    world.clock.forward(minutes=2)
+    refused = world.ask()
+    assert refused.code == "gate_shut" and "worker" in refused.why

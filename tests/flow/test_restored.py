@@ -1,0 +1,209 @@
+"""An older database is put back, or none can be written: what ended stays ended."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support import World, catalogue, laws
+from tidegate.base.errors import EvidenceClosed, WorldFailed
+from tidegate.connectors.port import Answer
+from tidegate.flow.expiring import close_now
+from tidegate.flow.governing import put_in_force
+from tidegate.flow.mending import mend_cuts
+from tidegate.flow.recovering import close_forgotten, close_without_store
+from tidegate.flow.revoking import end_early
+from tidegate.grant import GrantState
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """An installation."""
+    return World(tmp_path)
+
+
+def backup(world: World) -> Path:
+    """The database as it is now, beside it."""
+    kept = world.directory / "backup.db"
+    with (
+        closing(sqlite3.connect(world.directory / "tidegate.db")) as db,
+        closing(sqlite3.connect(kept)) as copy,
+    ):
+        db.backup(copy)
+    return kept
+
+
+def put_back(world: World, kept: Path) -> None:
+    """Restore a backup: the process stops, the file is replaced, a new one starts."""
+    world.down()
+    for end in ("-wal", "-shm"):
+        (world.directory / f"tidegate.db{end}").unlink(missing_ok=True)
+    shutil.copy(kept, world.directory / "tidegate.db")
+    world.up()
+
+
+def settle(world: World, seconds: int = 60) -> None:
+    """Let the worker have its tries for a while."""
+    for _ in range(seconds // 5):
+        world.clock.forward(seconds=5)
+        world.work()
+
+
+def test_revoked_keys_live_again_after_a_restore(world: World) -> None:
+    """What the journal says was ended is ended again, and no credential is issued meanwhile."""
+    grant = world.granted()
+    keys = world.keys(grant)
+    kept = backup(world)
+    world.clock.forward(seconds=30)
+    close_now(world.house, end_early(world.house, world.who("bo"), grant.id))
+    put_back(world, kept)
+    assert world.grant(grant).state is GrantState.OPEN
+    assert close_forgotten(world.house) == [grant.id]
+    assert world.grant(grant).state is GrantState.CLOSING
+    settle(world)
+    assert world.grant(grant).state is GrantState.GONE
+    assert world.use(keys) is Answer.DENIED
+
+
+def test_deny_pruned_for_a_grant_a_restored_database_never_knew(world: World) -> None:
+    """A backup from before the request: its deny stands, whoever else is revoked afterwards."""
+    kept = backup(world)
+    grant = world.granted()
+    keys = world.keys(grant)
+    close_now(world.house, end_early(world.house, world.who("bo"), grant.id))
+    put_back(world, kept)
+    other = world.granted("eve")
+    close_now(world.house, end_early(world.house, world.who("bo"), other.id))
+    for _ in range(24):
+        world.clock.forward(minutes=1)
+        world.work()
+        mend_cuts(world.house)
+        assert world.use(keys) is Answer.DENIED
+    for _ in range(12):
+        world.clock.forward(minutes=1)
+        mend_cuts(world.house)
+    assert world.cloud.denies("123456789012", world.clock()) == ()
+
+
+def test_grant_opened_twice_after_a_restore(world: World) -> None:
+    """A backup from before the opening: what the journal says was opened never opens again."""
+    request = world.vote(world.ask())
+    kept = backup(world)
+    world.work()
+    (grant,) = world.house.store.grants(request=request.id)
+    assert grant.state is GrantState.OPEN
+    put_back(world, kept)
+    assert world.grant(grant).state is GrantState.READY
+    close_forgotten(world.house)
+    world.work()
+    assert world.grant(grant).state is GrantState.FAILED
+
+
+def test_nobody_can_revoke_while_the_database_is_locked(world: World) -> None:
+    """It is ended from the journal at once, that is told as such, and sealed later as revoked."""
+    grant = world.granted()
+    keys = world.keys(grant)
+    blocker = sqlite3.connect(world.directory / "tidegate.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(WorldFailed) as told:
+        end_early(world.house, world.who("bo"), grant.id)
+    assert told.value.code == "ended_unsealed" and "was removed" in told.value.message
+    assert world.use(keys) is Answer.DENIED
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    settle(world)
+    after = world.grant(grant)
+    assert (after.state, after.end_reason) == (GrantState.GONE, "revoked")
+    assert "journal.sealed" in world.names(grant.request)
+
+
+def test_revocation_with_nothing_writable_looks_done(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither evidence nor journal: an error that says to end it by hand, never a success."""
+    grant = world.granted()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def closed(*_: object) -> None:
+        raise EvidenceClosed("full", "no room", "make room")
+
+    monkeypatch.setattr(world.house.journal, "append", full)
+    monkeypatch.setattr(world.house.store, "commit", closed)
+    with pytest.raises(EvidenceClosed) as told:
+        end_early(world.house, world.who("bo"), grant.id)
+    assert told.value.code == "nothing_writable" and "by hand" in told.value.help
+
+
+def test_lost_catalogue_entry_stops_closing_and_mending(world: World) -> None:
+    """One grant's entry is lost: it is closed by the journal's word, and the others' cuts stand."""
+    lost, other = world.granted(), world.granted("eve")
+    keys = world.keys(other, "eve")
+    close_now(world.house, end_early(world.house, world.who("bo"), other.id))
+    found = catalogue()
+    renamed = replace(found.roles["prod/admin"], title="other", allows=("sts:AssumeRole",))
+    put_in_force(
+        world.house, laws(found=replace(found, roles={**found.roles, "prod/admin": renamed}))
+    )
+    world.house.store._writer.run(
+        lambda db: db.execute("DELETE FROM documents WHERE digest = ?", (lost.role_digest,))
+    )
+    world.cloud.tamper("123456789012", _arn(), other.id, world.clock())
+    world.clock.forward(seconds=5)
+    assert mend_cuts(world.house) == [other.id]
+    assert world.use(keys) is Answer.DENIED
+    world.clock.forward(minutes=31)
+    settle(world, 30)
+    assert world.grant(lost).state is GrantState.GONE
+
+
+def _arn() -> str:
+    from tests.support import ARN
+
+    return f"{ARN}-prod"
+
+
+def test_one_broken_line_of_the_journal_stops_the_rest(world: World) -> None:
+    """Without the database, a line that lacks a field is passed over and the others are closed."""
+    from tidegate.evidence.journal import JournalLine
+
+    grant = world.granted()
+    broken = JournalLine(kind="intended", grant="gr_broken", at=world.clock(), data={"role": "x"})
+    world.house.journal.append(broken)
+    world.clock.forward(minutes=31)
+    assert close_without_store(world.house) == [grant.id]
+
+
+def test_restored_cut_that_could_not_be_sealed_is_forgotten(world: World) -> None:
+    """Put back while the evidence cannot be written: sealed at the next look."""
+    grant = world.granted()
+    world.clock.forward(seconds=30)
+    close_now(world.house, end_early(world.house, world.who("bo"), grant.id))
+    world.cloud.tamper("123456789012", _arn(), grant.id, world.clock())
+    blocker = sqlite3.connect(world.directory / "tidegate.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(EvidenceClosed):
+        mend_cuts(world.house)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    world.clock.forward(seconds=30)
+    mend_cuts(world.house)
+    assert "cut.restored" in world.names("target:prod")
+
+
+def test_counts_lost_while_the_evidence_was_away(world: World) -> None:
+    """A count goes only when it is sealed."""
+    world.refusals.failed_signin(world.house, "192.0.2.7")
+    world.clock.forward(minutes=2)
+    blocker = sqlite3.connect(world.directory / "tidegate.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(EvidenceClosed):
+        world.refusals.flush(world.house)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    assert world.refusals.flush(world.house) == 1
+    assert world.refusals.flush(world.house) == 0

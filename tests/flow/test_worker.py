@@ -1,0 +1,127 @@
+"""The worker: one bad row, one silent cloud or one bug keeps nobody else's end waiting."""
+
+import sqlite3
+import threading
+from contextlib import closing
+from datetime import timedelta
+
+import pytest
+
+from tests.support import World
+from tidegate.base.errors import Unreachable
+from tidegate.base.when import Instant
+from tidegate.connectors.port import Hold, Receipt
+from tidegate.grant import GrantState
+from tidegate.request import RequestState
+from tidegate.shell import worker as looking
+
+
+class Silent:
+    """A target that does not answer until told; `called` names the grants it was asked about."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.called: list[str] = []
+        self._came = threading.Semaphore(0)
+        self._answers = threading.Event()
+        self._revoke = world.connector.revoke
+        monkeypatch.setattr(world.connector, "revoke", self)
+        monkeypatch.setattr(looking, "STRAGGLERS", timedelta(milliseconds=50))
+
+    def __call__(self, hold: Hold, now: Instant) -> Receipt:
+        """`revoke` of the port."""
+        if hold.target.id != "dev":
+            return self._revoke(hold, now)
+        self.called.append(hold.grant)
+        self._came.release()
+        self._answers.wait(20)
+        raise Unreachable("cloud_down", "no answer", "wait")
+
+    def await_calls(self, count: int) -> None:
+        """Return once `count` more calls have come."""
+        for _ in range(count):
+            assert self._came.acquire(timeout=10)
+
+    def answer(self) -> None:
+        """Let every call fail."""
+        self._answers.set()
+
+
+def spoil(world: World, change: str, id: str) -> None:
+    """Write into the database what no code of ours writes."""
+    with closing(sqlite3.connect(world.directory / "tidegate.db")) as db, db:
+        db.execute(f"{change} WHERE id = ?", (id,))
+
+
+def test_unreadable_grant_keeps_the_others_open(world: World) -> None:
+    """A grant whose row cannot be read is left out; everybody else's end comes in time."""
+    good, bad = world.granted(), world.granted("eve", duration=timedelta(minutes=5))
+    spoil(world, "UPDATE grants SET state = 'opne'", bad.id)
+    world.clock.forward(minutes=31)
+    world.work()
+    assert world.grant(good).state is GrantState.GONE
+
+
+def test_unreadable_request_keeps_everything_waiting(world: World) -> None:
+    """A request whose row cannot be read neither stops ends nor keeps others from lapsing."""
+    grant, bad, late = world.granted(), world.ask("eve"), world.ask("ana")
+    spoil(world, "UPDATE requests SET items = '[{}]'", bad.id)
+    world.clock.forward(days=3)
+    world.work()
+    assert world.grant(grant).state is GrantState.GONE
+    assert world.house.store.request(late.id).state is RequestState.LAPSED
+
+
+def test_fault_of_the_store_keeps_the_journal_unread(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the store raises, grants past their end are closed from the journal."""
+    asked: list[str] = []
+    monkeypatch.setattr(looking, "close_without_store", lambda house: asked.append("closed"))
+
+    def broken(*_: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(world.house.store, "claim_due", broken)
+    assert world.worker.tick() == 0
+    assert asked == ["closed"]
+
+
+def open_on_dev(world: World, count: int) -> None:
+    """Open grants of ten minutes on the target that will be silent."""
+    for _ in range(count):
+        world.ask("eve", role="dev/admin", duration=timedelta(minutes=10))
+    world.work()
+
+
+def test_silent_target_holds_every_hand(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target that does not answer keeps its share of the hands and no more: others end."""
+    open_on_dev(world, looking.HANDS + 1)
+    healthy = world.granted(duration=timedelta(minutes=10, seconds=30))
+    silent = Silent(world, monkeypatch)
+    world.clock.forward(minutes=10, seconds=31)
+    try:
+        world.worker.tick()
+        silent.await_calls(looking.HANDS_A_TARGET)
+        for _ in range(20):
+            world.worker.tick()
+        assert world.grant(healthy).state is GrantState.GONE
+        assert len(silent.called) == looking.HANDS_A_TARGET
+    finally:
+        silent.answer()
+
+
+def test_lease_runs_out_while_its_grant_waits_for_a_hand(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no hand is free for is not claimed, so it cannot be in line twice."""
+    open_on_dev(world, looking.HANDS_A_TARGET + 4)
+    silent = Silent(world, monkeypatch)
+    world.clock.forward(minutes=10, seconds=1)
+    try:
+        world.worker.tick()
+        silent.await_calls(looking.HANDS_A_TARGET)
+        for _ in range(3):
+            world.clock.forward(seconds=130)  # longer than a lease
+            assert world.worker.tick() == 0
+    finally:
+        silent.answer()

@@ -1,0 +1,442 @@
+"""The ways real systems let somebody keep access, each tried on role kind `permission-set`.
+
+The production flow, the production connector and real HTTP; the cloud is the stand-in.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import tidegate_standin
+from tests.connectors.identity_center_world import ACCOUNT, Center, running
+from tests.kept_access.permission_set import CenterWorld, CloudClock, laws_of
+from tidegate.catalogue import AssignmentKey
+from tidegate.connectors.port import Cut
+from tidegate.flow.expiring import close_now
+from tidegate.flow.revoking import end_early
+from tidegate.grant import Cause, Grant, GrantState, Outcome
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[tidegate_standin.Running]:
+    """One process for this module."""
+    with running() as started:
+        yield started
+
+
+@pytest.fixture
+def center(cloud: tidegate_standin.Running) -> Center:
+    """A fresh organisation."""
+    return Center(cloud)
+
+
+@pytest.fixture
+def world(center: Center, tmp_path: Path) -> Iterator[CenterWorld]:
+    """An installation on it."""
+    clock = CloudClock(center)
+    made = CenterWorld(tmp_path, clock=clock, laws=laws_of(center), center=center)  # type: ignore[arg-type]
+    yield made
+    made.down()
+
+
+def opened(world: CenterWorld, login: str = "ana", **more: object) -> Grant:
+    """An open grant of the permission set."""
+    request = world.vote(world.ask(login, **more))
+    world.work()
+    (grant,) = world.house.store.grants(request=request.id)
+    return world.until(grant, GrantState.OPEN)
+
+
+def revoked(world: CenterWorld, grant: Grant) -> Grant:
+    """Its early end, and the first look at it."""
+    return close_now(world.house, end_early(world.house, world.who("bo"), grant.id))
+
+
+@pytest.mark.parametrize("kind", ["throttle", "conflict", "refuse", "error", "lost_request"])
+def test_a_removal_that_failed_is_not_tried_again(
+    world: CenterWorld, center: Center, kind: str
+) -> None:
+    """A: whatever the removal meets, it is tried until the assignment is read back gone."""
+    grant = opened(world)
+    session = center.sign_in()
+    center.admin.fault("DeleteAccountAssignment", kind, count=3)
+    assert revoked(world, grant).state is GrantState.CLOSING
+    after = world.until(grant, GrantState.GONE)
+    assert not center.assigned() and not center.acts(session)
+    assert after.proof == "removed"
+
+
+def test_b_accepted_removal_that_fails_later_is_believed(
+    world: CenterWorld, center: Center
+) -> None:
+    """B: accepted, IN_PROGRESS, FAILED: never removed, tried again, and in the evidence."""
+    grant = opened(world)
+    center.admin.fault("DeleteAccountAssignment", "async_failed", count=2, reason="internal")
+    after = revoked(world, grant)
+    assert (after.state, after.outcome) == (GrantState.CLOSING, Outcome.REFUSED)
+    assert center.assigned()
+    world.until(grant, GrantState.GONE)
+    assert not center.assigned()
+    assert "grant.noted" in world.names(grant.request)
+
+
+def test_c_success_is_shown_while_the_assignment_stands(world: CenterWorld, center: Center) -> None:
+    """C: a cloud that takes long is shown as closing; no event says removed before it is."""
+    grant = opened(world)
+    center.admin.options(describes=1_000, settle_seconds=3_600)
+    revoked(world, grant)
+    world.settle(60)
+    assert world.grant(grant).state is GrantState.CLOSING
+    assert "grant.removed" not in world.names(grant.request)
+    center.admin.options(describes=0, settle_seconds=0)
+    world.clock.forward(hours=1)
+    world.until(grant, GrantState.GONE)
+
+
+def test_d_session_outlives_the_grant(world: CenterWorld, center: Center) -> None:
+    """D: keys taken at T-1 s act for an hour on the cloud; here they are dead once it is gone."""
+    grant = opened(world)
+    assert grant.ends_at is not None
+    left = grant.ends_at - world.clock() - timedelta(seconds=1)
+    world.clock.forward(seconds=left.total_seconds())
+    session = center.sign_in()
+    assert center.acts(session)
+    world.clock.forward(seconds=2)
+    assert center.acts(session), "the end itself cuts nothing here, or this test proves nothing"
+    world.work()
+    assert not center.acts(session)
+    world.until(grant, GrantState.GONE)
+    world.clock.forward(minutes=59)
+    world.work()
+    assert not center.acts(session)
+
+
+def test_d_regrant_revives_the_old_session(world: CenterWorld, center: Center) -> None:
+    """D: a new grant during the deny works; what was taken before it stays dead, whatever comes."""
+    grant = opened(world)
+    session = center.sign_in()
+    revoked(world, grant)
+    world.until(grant, GrantState.GONE)
+    world.clock.forward(minutes=5)
+    world.work()
+    again = opened(world)
+    fresh = center.sign_in()
+    assert center.acts(fresh) and not center.acts(session)
+    world.settle(120)
+    assert center.acts(fresh) and not center.acts(session)
+    revoked(world, again)
+    world.until(again, GrantState.GONE)
+    assert not center.acts(fresh)
+
+
+def test_e_end_of_one_grant_takes_or_leaves_the_other(world: CenterWorld, center: Center) -> None:
+    """E: two grants of one permission set: it stands until the last ends, and then it is gone."""
+    one = opened(world)
+    world.settle(10)
+    two = opened(world, role="prod/same")
+    session = center.sign_in()
+    revoked(world, one)
+    world.settle(30)
+    assert world.grant(one).state is GrantState.REMOVED
+    assert world.grant(one).still_held_by == two.id
+    assert center.assigned() and center.acts(session)
+    revoked(world, two)
+    world.until(two, GrantState.GONE)
+    world.until(one, GrantState.GONE)
+    assert not center.assigned() and not center.acts(session)
+
+
+def test_f_other_system_makes_it_again_before_it_is_gone(
+    world: CenterWorld, center: Center
+) -> None:
+    """F: made again while we look: it is closed again instead of being called gone."""
+    center.connector = center.connect(lock_dir=world.directory)
+    grant = opened(world)
+    center.admin.fault("PutInlinePolicyToPermissionSet", "refuse", count=3)
+    revoked(world, grant)
+    assert world.grant(grant).state is GrantState.REMOVED
+    center.admin.add_assignment(center.arn, ACCOUNT, user="ana")
+    world.settle(30)
+    world.until(grant, GrantState.GONE)
+    assert not center.assigned()
+    assert "grant.contradicted" in world.names(grant.request)
+
+
+def test_h_session_made_by_chaining_is_called_dead(world: CenterWorld, center: Center) -> None:
+    """H: a chained session carries no UserId, so the cut misses it: the words do not say denied."""
+    grant = opened(world)
+    revoked(world, grant)
+    after = world.until(grant, GrantState.GONE)
+    assert after.proof == "removed"
+
+
+def test_l_assignment_made_before_its_deadline(world: CenterWorld, center: Center) -> None:
+    """L: the end is sealed and the cloud's own deadline is set before the assignment is made."""
+    center.admin.fault("CreateSchedule", "refuse", count=1)
+    request = world.vote(world.ask())
+    world.work()
+    (grant,) = world.house.store.grants(request=request.id)
+    assert (grant.state, grant.cause) == (GrantState.FAILED, Cause.CLOUD_REFUSED)
+    assert not center.assigned()
+    names = world.names(request.id)
+    assert names.index("grant.intended") < names.index("grant.failed")
+
+
+def test_l_lost_reply_to_the_assignment_leaves_it_for_ever(
+    world: CenterWorld, center: Center
+) -> None:
+    """L: made, and the reply was lost: intent and end are on record, so it ends all the same."""
+    center.admin.fault("CreateAccountAssignment", "lost_reply", count=100)
+    request = world.vote(world.ask())
+    world.work()
+    (grant,) = world.house.store.grants(request=request.id)
+    assert grant.state in (GrantState.INTENDED, GrantState.OPEN)
+    world.clock.forward(minutes=31)
+    world.work()
+    world.until(grant, GrantState.GONE)
+    assert not center.assigned()
+
+
+def test_nobody_of_ours_is_left_and_it_stays(world: CenterWorld, center: Center) -> None:
+    """With every process and the database gone, the cloud removes it within ten minutes."""
+    grant = opened(world)
+    world.down()
+    for path in world.directory.iterdir():
+        if path.is_file():
+            path.unlink()
+    assert grant.ends_at is not None
+    world.clock.forward(seconds=(grant.ends_at - world.clock()).total_seconds() - 1)
+    assert center.assigned()
+    world.clock.forward(minutes=10)
+    assert not center.assigned()
+    world._up(create=True)
+
+
+def test_group_that_gives_it_too_is_called_gone(world: CenterWorld, center: Center) -> None:
+    """Ended and still held by a group: a finding, never gone, until the group lets go."""
+    grant = opened(world)
+    group = center.ids["groups"]["ops"]
+    store = center.client("broker", "identitystore")
+    made = store.create_group_membership(
+        IdentityStoreId=center.ids["identity_store_id"],
+        GroupId=group,
+        MemberId={"UserId": center.ids["users"]["ana"]},
+    )
+    center.admin.add_assignment(center.arn, ACCOUNT, group="ops")
+    revoked(world, grant)
+    world.settle(60)
+    after = world.grant(grant)
+    assert after.state is GrantState.REMOVED
+    assert after.still_held_by == f"standing access by group {group}"
+    store.delete_group_membership(
+        IdentityStoreId=center.ids["identity_store_id"], MembershipId=made["MembershipId"]
+    )
+    world.until(grant, GrantState.GONE, seconds=600)
+
+
+def test_standing_assignment_is_removed_at_the_end(world: CenterWorld, center: Center) -> None:
+    """It stood before any intent of ours: never removed, no deadline of ours, never gone (I5)."""
+    center.admin.add_assignment(center.arn, ACCOUNT, user="ana")
+    grant = opened(world)
+    assert center.client("broker", "scheduler").list_schedules()["Schedules"] == []
+    revoked(world, grant)
+    world.settle(60)
+    assert world.grant(grant).state is GrantState.REMOVED
+    assert world.grant(grant).still_held_by == "standing access"
+    assert center.assigned()
+
+
+def test_person_deleted_while_holding_is_never_closed(world: CenterWorld, center: Center) -> None:
+    """Deleted from the identity store inside the window: the grant ends all the same."""
+    grant = opened(world)
+    center.client("broker", "identitystore").delete_user(
+        IdentityStoreId=center.ids["identity_store_id"], UserId=center.ids["users"]["ana"]
+    )
+    world.clock.forward(minutes=31)
+    world.work()
+    world.until(grant, GrantState.GONE, seconds=900)
+
+
+def test_person_nobody_knows_gets_somebody_elses_access(world: CenterWorld, center: Center) -> None:
+    """A requester the identity store does not know: failed, said so, nothing made."""
+    request = world.vote(world.ask("eve"))
+    world.work()
+    (grant,) = world.house.store.grants(request=request.id)
+    assert (grant.state, grant.cause) == (GrantState.FAILED, Cause.NO_SUCH_PERSON)
+    assert center.admin.assignments() == []
+
+
+def test_deny_somebody_removed_stays_removed(world: CenterWorld, center: Center) -> None:
+    """The deny is put back by the worker and that is sealed; the session stays dead."""
+    grant = opened(world)
+    session = center.sign_in()
+    revoked(world, grant)
+    world.until(grant, GrantState.GONE)
+    center.put_policy("")
+    assert center.acts(session)
+    world.settle(60)
+    assert not center.acts(session)
+    assert "cut.restored" in world.names("target:prod")
+
+
+def test_deny_outlives_its_need(world: CenterWorld, center: Center) -> None:
+    """An hour after the removal no session can live: the deny is pruned, our policy with it."""
+    grant = opened(world)
+    revoked(world, grant)
+    world.until(grant, GrantState.GONE)
+    assert "TidegateCut" in center.policy()
+    world.clock.forward(hours=1)
+    world.settle(180, step=30)
+    assert center.policy() == ""
+
+
+def test_new_grant_beside_a_removal_that_is_refused(world: CenterWorld, center: Center) -> None:
+    """The gate: while the removal is refused, a new request there is refused and says why."""
+    grant = opened(world)
+    center.admin.fault("DeleteAccountAssignment", "refuse")
+    revoked(world, grant)
+    refused = world.ask("ana", role="prod/same")
+    assert refused.code == "gate_shut" and grant.id in refused.why
+    center.admin.clear_faults()
+    world.until(grant, GrantState.GONE)
+
+
+def test_cut_is_restored_from_the_rows_alone(world: CenterWorld, center: Center) -> None:
+    """A new process on the same database puts the deny back, with no file of the old one's left."""
+    grant = opened(world)
+    session = center.sign_in()
+    revoked(world, grant)
+    after = world.until(grant, GrantState.GONE)
+    center.put_policy("")
+    fresh = center.connect()
+    assert after.removed_at is not None
+    key = AssignmentKey(
+        connector="aws",
+        account=ACCOUNT,
+        native_role=center.arn,
+        native_principal=center.ids["users"]["ana"],
+    )
+    cut = Cut(
+        until=after.removed_at + timedelta(hours=2),
+        native_principal=key.native_principal,
+        before=after.removed_at + timedelta(seconds=5),
+    )
+    assert fresh.mend(center.target, center.role, {grant.id: cut}, world.clock()) == (grant.id,)
+    assert not center.acts(session)
+
+
+def test_creation_that_cannot_be_looked_at_leaves_it_for_ever(
+    world: CenterWorld, center: Center
+) -> None:
+    """Accepted, and every look at what came of it refused: never failed, and it ends the same."""
+    center.admin.fault("DescribeAccountAssignmentCreationStatus", "refuse")
+    center.admin.options(describes=3, settle_seconds=1)
+    request = world.vote(world.ask())
+    world.work()
+    (grant,) = world.house.store.grants(request=request.id)
+    assert grant.state is not GrantState.FAILED
+    world.clock.forward(minutes=31)
+    world.work()
+    world.until(grant, GrantState.GONE, seconds=600)
+    assert not center.assigned()
+
+
+def test_group_from_before_makes_ours_look_like_standing(
+    world: CenterWorld, center: Center
+) -> None:
+    """A group gave it at opening already: our own assignment is removed, the group's is told."""
+    group = center.ids["groups"]["ops"]
+    store = center.client("broker", "identitystore")
+    made = store.create_group_membership(
+        IdentityStoreId=center.ids["identity_store_id"],
+        GroupId=group,
+        MemberId={"UserId": center.ids["users"]["ana"]},
+    )
+    center.admin.add_assignment(center.arn, ACCOUNT, group="ops")
+    grant = opened(world)
+    assert center.assigned()
+    revoked(world, grant)
+    world.settle(60)
+    assert not center.assigned()
+    assert world.grant(grant).still_held_by == f"standing access by group {group}"
+    store.delete_group_membership(
+        IdentityStoreId=center.ids["identity_store_id"], MembershipId=made["MembershipId"]
+    )
+    world.until(grant, GrantState.GONE, seconds=600)
+
+
+def test_standing_access_that_left_is_made_anew_without_an_end(
+    world: CenterWorld, center: Center
+) -> None:
+    """Gone between the look and the call: nothing is made that nobody would remove."""
+    center.admin.add_assignment(center.arn, ACCOUNT, user="ana")
+    request = world.vote(world.ask())
+    real = world.house.connectors["aws"].grant
+
+    def owner_is_faster(hold: object, now: object) -> object:
+        center.admin.remove_assignment(center.arn, ACCOUNT, user="ana")
+        return real(hold, now)  # type: ignore[arg-type]
+
+    world.house.connectors["aws"].grant = owner_is_faster  # type: ignore[method-assign,assignment]
+    world.work()
+    (grant,) = world.house.store.grants(request=request.id)
+    assert (grant.state, grant.cause) == (GrantState.FAILED, Cause.CLOUD_REFUSED)
+    assert not center.assigned()
+
+
+def test_standing_access_that_ends_floods_the_log(world: CenterWorld, center: Center) -> None:
+    """When its owner ends what stood before, the grant is gone after one more look."""
+    center.admin.add_assignment(center.arn, ACCOUNT, user="ana")
+    grant = opened(world)
+    revoked(world, grant)
+    world.settle(30)
+    center.admin.remove_assignment(center.arn, ACCOUNT, user="ana")
+    world.until(grant, GrantState.GONE, seconds=900)
+    assert world.names(grant.request).count("grant.contradicted") == 1
+
+
+def test_made_again_while_it_settles_is_called_gone(world: CenterWorld, center: Center) -> None:
+    """Removed and cut, and somebody makes it again before it is gone: seen at that very moment."""
+    grant = opened(world)
+    revoked(world, grant)
+    assert world.grant(grant).state is GrantState.REMOVED
+    center.admin.add_assignment(center.arn, ACCOUNT, user="ana")
+    world.until(grant, GrantState.GONE)
+    assert not center.assigned()
+    assert "grant.contradicted" in world.names(grant.request)
+
+
+def test_end_of_one_grant_takes_the_deadline_of_the_next(
+    world: CenterWorld, center: Center
+) -> None:
+    """A new grant opened while the old one waits to be gone keeps the cloud's own deadline."""
+    one = opened(world)
+    center.admin.fault("PutInlinePolicyToPermissionSet", "refuse")
+    revoked(world, one)
+    assert world.grant(one).state is GrantState.REMOVED
+    two = opened(world)
+    center.admin.clear_faults()
+    world.until(one, GrantState.GONE, seconds=600)
+    assert world.grant(two).state is GrantState.OPEN
+    assert len(center.client("broker", "scheduler").list_schedules()["Schedules"]) == 1
+
+
+def test_end_waits_for_the_opener(world: CenterWorld, center: Center) -> None:
+    """Moving a deadline back needs the opener; ending one of two grants does not wait for it."""
+    one = opened(world)
+    world.settle(10)
+    opened(world, role="prod/same", duration=timedelta(minutes=20))
+    center.admin.fault("UpdateSchedule", "refuse")
+    revoked(world, one)
+    assert world.grant(one).state is GrantState.REMOVED
+
+
+def test_being_told_to_slow_down_shuts_the_gate(world: CenterWorld, center: Center) -> None:
+    """A throttled removal is no failing one: others may go on asking."""
+    grant = opened(world)
+    center.admin.fault("DeleteAccountAssignment", "throttle", count=2)
+    after = revoked(world, grant)
+    assert (after.state, after.outcome) == (GrantState.CLOSING, Outcome.LATER)
+    assert world.ask(role="prod/same").code != "gate_shut"
