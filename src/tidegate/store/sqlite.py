@@ -152,9 +152,11 @@ class Database:
                 "put the file back, or restart to use the one that is there now",
             )
 
-    def others_may_read(self) -> bool:
-        """Whether the file's mode lets anybody but its owner in."""
-        return bool(stat.S_IMODE(os.stat(self.path).st_mode) & 0o077)
+    def doubts(self) -> list[str]:
+        """What is wrong with the file itself, in words: its mode lets anybody but its owner in."""
+        if self.path.exists() and stat.S_IMODE(os.stat(self.path).st_mode) & 0o077:
+            return [f"`{self.path}` can be read by others: chmod 600 it"]
+        return []
 
     def _prepare(self) -> None:
         mode = self._writing.execute("PRAGMA journal_mode = WAL").fetchone()[0]

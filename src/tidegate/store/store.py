@@ -27,11 +27,12 @@ from tidegate.store import head as log_head
 from tidegate.store import log, queue, reads, unsealed
 from tidegate.store.batch import Committed
 from tidegate.store.head import Head
+from tidegate.store.memory import Memory
 from tidegate.store.migrate import migrate
 from tidegate.store.queue import Share
 from tidegate.store.sqlite import PATIENCE, Database, is_there, make_file, path_of
 from tidegate.store.unsealed import Account, Token
-from tidegate.store.writer import Writer
+from tidegate.store.writer import Committer, Direct, Writer
 
 
 class Store:
@@ -41,7 +42,9 @@ class Store:
     every writing one raises EvidenceClosed when it cannot be written.
     """
 
-    def __init__(self, database: Database, writer: Writer, clock: Callable[[], Instant]) -> None:
+    def __init__(
+        self, database: Database, writer: Writer | Direct, clock: Callable[[], Instant]
+    ) -> None:
         self._database = database
         self._writer = writer
         self._clock = clock
@@ -87,7 +90,32 @@ class Store:
         except BaseException:
             database.close()
             raise
-        return cls(database, Writer(database, signer, clock, begun), clock)
+        return cls(database, Writer(Committer(database, signer, clock, begun)), clock)
+
+    @classmethod
+    def memory(
+        cls,
+        *,
+        origin: str,
+        signer: Signer,
+        clock: Callable[[], Instant],
+        again: "Store | None" = None,
+    ) -> "Store":
+        """A store that lives in memory and is gone with it: for simulation and for tests.
+
+        Everything is as in a file but the thread: a commit runs in its caller's, alone in its
+        transaction, and is over when the call returns.
+
+        Args:
+            origin: the log's name.
+            signer: the log's key.
+            clock: read once a commit.
+            again: go on with the database of this store, as a new process does after a crash. That
+                one is not used afterwards.
+        """
+        database = again._database if again else Memory()
+        begun = _begin(database, origin, signer, clock)
+        return cls(database, Direct(Committer(database, signer, clock, begun)), clock)
 
     def close(self) -> None:
         """Commit what is waiting, then let go of the file. Nothing can be called afterwards."""
@@ -103,7 +131,7 @@ class Store:
                 nobody can say: read again.
             RuntimeError: no database could take this Step: our own bug.
         """
-        return self.submit(step).result()
+        return self._writer.commit(step)
 
     def submit(self, step: Step) -> "Future[Committed]":
         """`commit` without waiting: its outcome is the future's."""
@@ -374,8 +402,7 @@ class Store:
             self._writer.run(lambda db: db.execute("UPDATE log_head SET size = size").rowcount)
         except EvidenceClosed as fault:
             found.append(fault.message)
-        if self._database.path.exists() and self._database.others_may_read():
-            found.append(f"`{self._database.path}` can be read by others: chmod 600 it")
+        found.extend(self._database.doubts())
         try:
             with self._database.reading() as db:
                 found.extend(_doubts(db))

@@ -8,7 +8,7 @@ whole, and says so to everybody in it; a stale Step fails alone.
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,8 +39,8 @@ class _Job:
     what: Step | Work
 
 
-class Writer:
-    """Owns the write connection and the log's head. Safe to call from any thread."""
+class Committer:
+    """Turns jobs into one transaction, and knows the log's head. Not safe between threads."""
 
     def __init__(
         self, database: Database, signer: Signer, clock: Callable[[], Instant], begun: head.LogHead
@@ -51,15 +51,113 @@ class Writer:
         self._head = begun
         self._codecs = codecs()
         self._sql = commit.statements(self._codecs)
+
+    def check(self, step: Step) -> None:
+        """Raise RuntimeError for a Step that no database could take."""
+        check_step(step, self._codecs)
+
+    def commit(self, jobs: Sequence[Step | Work]) -> list[Any]:
+        """One transaction. What it returns is durable; the head moves in memory only after it.
+
+        Returns:
+            For each job, in order: where its facts are, what its work returned, or the exception it
+            failed with alone.
+
+        Raises:
+            WorldFailed: it cannot be written; nothing was.
+        """
+        steps = [job for job in jobs if isinstance(job, Step)]
+        with self._database.writing() as db:
+            before = after = head.read(db, self._head, self._signer)
+            known = commit.gather(db, steps, self._codecs, self._sql)
+            at = max(from_ms(to_ms(self._clock())), before.at)
+            batch = Batch(self._codecs, known, before.tree.size, at)
+            outcomes = [self._take(db, batch, job) for job in jobs]
+            if batch.facts:
+                after = commit.store(db, batch, before, self._signer, self._sql)
+        self._head = after
+        return [
+            Committed(first_idx=outcome, size=batch.size, at=at)
+            if isinstance(job, Step) and isinstance(outcome, int)
+            else outcome
+            for job, outcome in zip(jobs, outcomes, strict=True)
+        ]
+
+    def _take(self, db: sqlite3.Connection, batch: Batch, what: Step | Work) -> Any:
+        """The Step's first index, the work's result, or why it failed alone."""
+        try:
+            if isinstance(what, Step):
+                return batch.admit(what)
+            with _savepoint(db):
+                return what(db)
+        except (Stale, RuntimeError, sqlite3.IntegrityError) as refusal:
+            return refusal
+
+
+class Direct:
+    """Writes at once, in the caller's thread, one job a transaction: for a store in memory."""
+
+    def __init__(self, committer: Committer) -> None:
+        self._committer = committer
+        self._alone = threading.RLock()
+        self._closed = False
+
+    def commit(self, step: Step) -> Committed:
+        """Store a Step; it is stored on return. Raises what its future would."""
+        self._committer.check(step)
+        done: Committed = self._do(step)
+        return done
+
+    def submit(self, step: Step) -> "Future[Committed]":
+        """`commit` as a future that has ended."""
+        self._committer.check(step)
+        future: Future[Committed] = Future()
+        try:
+            future.set_result(self._do(step))
+        except Exception as fault:  # noqa: BLE001 - the rim: whatever it is belongs to the future
+            future.set_exception(fault)
+        return future
+
+    def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` inside a transaction of its own."""
+        done: T = self._do(work)
+        return done
+
+    def close(self) -> None:
+        """Nothing is taken afterwards."""
+        self._closed = True
+
+    def _do(self, what: Step | Work) -> Any:
+        if self._closed:
+            raise _not_taken("store_closed", "the server is stopping")
+        try:
+            with self._alone:
+                (outcome,) = self._committer.commit((what,))
+        except WorldFailed as fault:
+            raise _as_closed(fault) from fault
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+class Writer:
+    """One thread that writes for everybody. Safe to call from any thread."""
+
+    def __init__(self, committer: Committer) -> None:
+        self._committer = committer
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closing = False
         self._gate = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="tidegate-writer", daemon=True)
         self._thread.start()
 
+    def commit(self, step: Step) -> Committed:
+        """`submit`, and wait for it."""
+        return self.submit(step).result()
+
     def submit(self, step: Step) -> "Future[Committed]":
         """Queue a Step. The future ends once it is durable, or with Stale or EvidenceClosed."""
-        check_step(step, self._codecs)
+        self._committer.check(step)
         return self._put(step)
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -115,7 +213,7 @@ class Writer:
     def _settle(self, jobs: list[_Job]) -> None:
         """Commit `jobs` together and tell each caller."""
         try:
-            outcomes = self._commit(jobs)
+            outcomes = self._committer.commit([job.what for job in jobs])
         except WorldFailed as fault:
             for job in jobs:
                 # One object each: a traceback belongs to the thread that raises it.
@@ -132,35 +230,6 @@ class Writer:
                     job.future.set_exception(outcome)
                 else:
                     job.future.set_result(outcome)
-
-    def _commit(self, jobs: list[_Job]) -> list[Any]:
-        """One transaction. What it returns is durable; the head moves in memory only after it."""
-        steps = [job.what for job in jobs if isinstance(job.what, Step)]
-        with self._database.writing() as db:
-            before = after = head.read(db, self._head, self._signer)
-            known = commit.gather(db, steps, self._codecs, self._sql)
-            at = max(from_ms(to_ms(self._clock())), before.at)
-            batch = Batch(self._codecs, known, before.tree.size, at)
-            outcomes = [self._take(db, batch, job.what) for job in jobs]
-            if batch.facts:
-                after = commit.store(db, batch, before, self._signer, self._sql)
-        self._head = after
-        return [
-            Committed(first_idx=outcome, size=batch.size, at=at)
-            if isinstance(job.what, Step) and isinstance(outcome, int)
-            else outcome
-            for job, outcome in zip(jobs, outcomes, strict=True)
-        ]
-
-    def _take(self, db: sqlite3.Connection, batch: Batch, what: Step | Work) -> Any:
-        """The Step's first index, the work's result, or why it failed alone."""
-        try:
-            if isinstance(what, Step):
-                return batch.admit(what)
-            with _savepoint(db):
-                return what(db)
-        except (Stale, RuntimeError, sqlite3.IntegrityError) as refusal:
-            return refusal
 
 
 @contextmanager
