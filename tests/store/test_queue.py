@@ -6,6 +6,7 @@ from datetime import timedelta
 from tidegate.expire import EndReason, ReadBack, end, removed
 from tidegate.grant import Grant, GrantState, Outcome, noted, opened
 from tidegate.request import RequestState, lapse
+from tidegate.store import Share
 
 from .making import NOW, filed, intended, lifecycle, only, readied
 
@@ -177,3 +178,24 @@ def test_unsettled_outcome_keeps_a_grant_due(store):
     step = noted(grant, "revoke", Outcome.UNREACHABLE, "timeout", 1, NOW)
     store.commit(step)
     assert store.claim_due(NOW, 10, LEASE) == [only(step, Grant)]
+
+
+def test_opener_claims_an_end(store):
+    """Who only opens is given no end, and who only closes is given nothing to open."""
+    ready = waiting(store, 1)
+    intent = waiting(store, 2, until=GrantState.INTENDED)
+    gone_soon = waiting(store, 3, until=GrantState.REMOVED)
+    closing = waiting(store, 4, until=GrantState.CLOSING)
+    opens = Share(a_target=10, closes=False)
+    closes = Share(a_target=10, opens=False)
+    assert [one.id for one in store.claim_due(NOW, 10, LEASE, opens)] == [ready.id, intent.id]
+    assert [one.id for one in store.claim_due(NOW, 10, LEASE, closes)] == [closing.id, gone_soon.id]
+
+
+def test_intent_past_its_end_is_left_to_the_opener(store):
+    """An intent whose end has come is a close: a closer takes it, an opener no longer does."""
+    intent = waiting(store, 2, until=GrantState.INTENDED)
+    at = NOW + HOUR
+    assert store.claim_due(at, 10, LEASE, Share(a_target=10, closes=False)) == []
+    due = store.claim_due(at, 10, LEASE, Share(a_target=10, opens=False))
+    assert [one.id for one in due] == [intent.id]

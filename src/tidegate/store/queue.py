@@ -37,7 +37,8 @@ UPDATE grants SET lease_until_ms = :lease WHERE id IN (
           ELSE 2
         END AS urgency
       FROM grants
-      WHERE due_at_ms <= :now AND (lease_until_ms IS NULL OR lease_until_ms <= :now)))
+      WHERE due_at_ms <= :now AND (lease_until_ms IS NULL OR lease_until_ms <= :now))
+    WHERE (:opens = 1 AND urgency = 2) OR (:closes = 1 AND urgency < 2))
   WHERE place <= :a_target - coalesce(
     (SELECT value FROM json_each(:in_hand) WHERE key = target), 0)
   ORDER BY urgency, due_at_ms, id
@@ -56,17 +57,27 @@ WHERE id = :grant AND due_at_ms IS NOT NULL AND (:version IS NULL OR version = :
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """How many grants of one target may be in hand at a time, and how many are by target id."""
+    """How many grants of one target may be in hand at a time, and how many are by target id.
+
+    `opens` and `closes`: what the asker may do. What may open is `ready`, or an intent before its
+    end; everything else is closing.
+    """
 
     a_target: int
     in_hand: Mapping[str, int] = field(default_factory=dict)
+    opens: bool = True
+    closes: bool = True
 
 
-def any_due(db: Connection, now: Instant) -> bool:
+def any_due(db: Connection, now: Instant, share: Share | None = None) -> bool:
     """Whether a claim would find something: spares an idle worker the write."""
     table = schema.grants
     free = table.c.lease_until_ms.is_(None) | (table.c.lease_until_ms <= to_ms(now))
     query = select(table.c.id).where(table.c.due_at_ms <= to_ms(now), free).limit(1)
+    if share is not None and share.opens != share.closes:
+        ends = table.c.ends_at_ms
+        opening = table.c.state.in_(("ready", "intended")) & (ends.is_(None) | (ends > to_ms(now)))
+        query = query.where(opening if share.opens else ~opening)
     return db.execute(query).first() is not None
 
 
@@ -88,6 +99,8 @@ def claim(
             "limit": limit,
             "a_target": share.a_target,
             "in_hand": json.dumps(dict(share.in_hand)),
+            "opens": int(share.opens),
+            "closes": int(share.closes),
         },
     )
     names = [column[0] for column in cursor.description]

@@ -309,11 +309,12 @@ class Store:
         """Lease what must be looked at now: ends before openings, then the longest due.
 
         Nobody else is given a leased grant until `now + lease`, or until it changes or is snoozed.
-        `share` bounds how many are of one target; without it `limit` alone does.
+        `share` bounds how many are of one target, and says whether openings, ends or both are
+        wanted; without it `limit` alone does.
         """
         self._database.check_same_file()
         with self._database.reading() as db:
-            if not queue.any_due(db, now):
+            if not queue.any_due(db, now, share):
                 return []
         return self._writer.run(lambda db: queue.claim(db, now, limit, lease, share))
 
