@@ -19,6 +19,7 @@ from tidegate.base.fact import Step
 from tidegate.base.when import to_ms
 from tidegate.evidence.note import Signer
 from tidegate.evidence.tiles import grow
+from tidegate.grant import Grant
 from tidegate.store import schema
 from tidegate.store.batch import Batch, Known
 from tidegate.store.head import LogHead, signed, write
@@ -119,6 +120,17 @@ def gather(
     for subject, size, head in db.execute(_HEADS, (names,)):
         known.heads[subject] = (size, head)
     return known
+
+
+def due_now(batch: Batch) -> bool:
+    """Whether the batch leaves a grant that a worker should look at without waiting."""
+    now = to_ms(batch.at)
+    for rows in (batch.made.get(Grant), batch.moved.get(Grant)):
+        for row in (rows or {}).values():
+            due = row["due_at_ms"]
+            if isinstance(due, int) and due <= now:
+                return True
+    return False
 
 
 def store(

@@ -12,8 +12,9 @@ from functools import cache
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import StaticPool
 
+from tidegate.store.database import KeysInHand, News
 from tidegate.store.migrate import run
-from tidegate.store.sqlite import Database, closed
+from tidegate.store.sqlite import WORDS, Database, closed
 
 _copying = threading.Lock()  # the template is one connection
 
@@ -22,6 +23,10 @@ class Memory(Database):
     """A database of this process alone. Whoever reads or writes has it for themselves."""
 
     def __init__(self) -> None:
+        self.words = WORDS
+        self.clashes = (sqlite3.IntegrityError,)
+        self.news = News()
+        self._keys = KeysInHand()
         self._alone = threading.RLock()
         self._writing = _connect()
         template = _template()

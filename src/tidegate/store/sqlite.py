@@ -9,7 +9,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from tidegate.base.errors import AskedWrongly, EvidenceClosed, WorldFailed
+from tidegate.store.database import KeysInHand, News, Words
 
 PATIENCE = timedelta(seconds=5)  # for a lock of another process: longer than any batch takes
 FILE_MODE = 0o600
@@ -33,6 +34,14 @@ CHECKPOINT_PAGES = 1_000
 WAL_KEPT_BYTES = 64 * 1024 * 1024
 CACHE_KB = 32 * 1024
 
+WORDS = Words(
+    name="sqlite",
+    among="(SELECT value FROM json_each(?))",
+    for_update="",
+    skip_locked="",
+    tables="SELECT name FROM sqlite_master WHERE type = 'table'",
+)
+
 
 class Database:
     """One SQLite file: the writer's connection, the readers' pool, and whether it is there."""
@@ -40,6 +49,10 @@ class Database:
     def __init__(self, path: Path, patience: timedelta = PATIENCE) -> None:
         """Open an existing file. Raises EvidenceClosed when it cannot be opened."""
         self.path = path
+        self.words = WORDS
+        self.clashes: tuple[type[Exception], ...] = (sqlite3.IntegrityError,)
+        self.news = News()
+        self._keys = KeysInHand()
         self._patience = patience
         try:
             self._writing = self.connect()
@@ -157,6 +170,10 @@ class Database:
         if self.path.exists() and stat.S_IMODE(os.stat(self.path).st_mode) & 0o077:
             return [f"`{self.path}` can be read by others: chmod 600 it"]
         return []
+
+    def only_one(self, key: str) -> AbstractContextManager[bool]:
+        """Have `key` in hand, unless somebody of this process has: a file has one server."""
+        return self._keys.only_one(key)
 
     def _prepare(self) -> None:
         mode = self._writing.execute("PRAGMA journal_mode = WAL").fetchone()[0]

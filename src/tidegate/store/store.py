@@ -8,7 +8,7 @@ reads, or keeps rows no event makes. The queries are in `reads.py`, `log.py`, `q
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 
 from sqlalchemy import Connection
@@ -317,6 +317,23 @@ class Store:
             if not queue.any_due(db, now, share):
                 return []
         return self._writer.run(lambda db: queue.claim(db, now, limit, lease, share))
+
+    def wait_for_news(self, timeout: timedelta) -> bool:
+        """Wait until something was committed that is due at once; whether it was.
+
+        News of before the wait, since this thread's last one, counts. It may be lost: what is due
+        is looked for after every wait, whatever this says.
+        """
+        return self._database.news.wait(timeout)
+
+    def only_one(self, key: str) -> AbstractContextManager[bool]:
+        """Have `key` in hand: True when nobody else has, in any process on this database.
+
+        False also while nobody can say. Whoever is told True has it until the context ends; on
+        PostgreSQL a lost connection ends it sooner, so what is done meanwhile must bear a second
+        hand, as everything bears one after a crash.
+        """
+        return self._database.only_one(key)
 
     def free_leases(self) -> None:
         """Forget every lease: for a process that knows that no other one is at work."""

@@ -76,6 +76,8 @@ class Committer:
             if batch.facts:
                 after = commit.store(db, batch, before, self._signer, self._sql)
         self._head = after
+        if commit.due_now(batch):
+            self._database.news.tell()
         return [
             Committed(first_idx=outcome, size=batch.size, at=at)
             if isinstance(job, Step) and isinstance(outcome, int)
