@@ -67,6 +67,13 @@ TABLE: Table[GrantState] = Table(
     },
 )
 
+# What ends first when many must end at once: a sum, so that each part outranks all below it.
+# Fixed with the intent, from what is known then.
+RISK_UNBOUNDED = 4  # nothing ends it while every Tidegate process is dead
+RISK_EMERGENCY = 2  # opened as an emergency: perhaps past a shut gate, and rarely a small role
+RISK_LONG = 1  # its end takes longer than LONG_EXPOSURE at the worst
+LONG_EXPOSURE = timedelta(minutes=5)  # above what a cloud takes to make a removal true everywhere
+
 LIVE = frozenset({S.INTENDED, S.OPEN, S.CLOSING, S.REMOVED})  # something may be in the cloud
 
 
@@ -105,7 +112,8 @@ class Grant:
     `ends_at` is the absolute end; `residual_until` the instant until which a session taken before
     the end may still act; `proof` how its end is known (empty while it is not over). `unattended`
     is the exposure with every Tidegate process dead, None without a bound; `cut` says that live
-    sessions were seen cut, `cut_before` those issued before which instant (None: by name).
+    sessions were seen cut, `cut_before` those issued before which instant (None: by name). `risk`
+    is what `risk_of` gave at the intent: the larger, the sooner its end comes in a rush.
     """
 
     id: str
@@ -137,6 +145,7 @@ class Grant:
     cut: bool
     cut_before: Instant | None
     version: int
+    risk: int = 0
 
     @property
     def wake_at(self) -> Instant | None:
@@ -160,6 +169,7 @@ class Opening:
     """What is decided and sealed before the cloud is called.
 
     `carrier`, `requirement` and `rules_digest` are those in force now, not those at filing.
+    `emergency`: it was asked for as one.
     """
 
     assignment_id: str
@@ -170,6 +180,20 @@ class Opening:
     carrier: str
     requirement: str
     rules_digest: str
+    emergency: bool = False
+
+
+def risk_of(attended: timedelta, unattended: timedelta | None, emergency: bool) -> int:
+    """0 to 7, the larger the sooner it must end when not everything can end at once.
+
+    No bound without us outranks an emergency, which outranks a long exposure.
+    """
+    longest = attended if unattended is None else max(attended, unattended)
+    return (
+        RISK_UNBOUNDED * (unattended is None)
+        + RISK_EMERGENCY * emergency
+        + RISK_LONG * (longest > LONG_EXPOSURE)
+    )
 
 
 def ready(grant_id: str, request: Request, item: Item, now: Instant) -> Step:
@@ -240,6 +264,7 @@ def intend(grant: Grant, assignment: Assignment | None, opening: Opening, now: I
             "rules_digest": opening.rules_digest,
             "carrier": opening.carrier,
             "requirement": opening.requirement,
+            "risk": risk_of(opening.exposure, opening.unattended, opening.emergency),
         },
     )
     kept = hold(assignment, fact)
@@ -312,6 +337,7 @@ def evolve(before: Grant | None, fact: Fact) -> Grant:
                 assignment=data["assignment"],
                 exposure=timedelta(seconds=data["exposure_seconds"]),
                 unattended=_unattended(data),
+                risk=_risk(data),
                 outcome="",
                 tries=0,
             )
@@ -364,6 +390,13 @@ def _unattended(data: Mapping[str, Any]) -> timedelta | None:
     """Before version 2 there were only role kinds that end by themselves: then it is the same."""
     seconds = data.get("unattended_seconds", data["exposure_seconds"])
     return None if seconds is None else timedelta(seconds=seconds)
+
+
+def _risk(data: Mapping[str, Any]) -> int:
+    """Before version 3 it was not sealed: then from the exposures alone."""
+    if "risk" in data:
+        return int(data["risk"])
+    return risk_of(timedelta(seconds=data["exposure_seconds"]), _unattended(data), False)
 
 
 def _readied(fact: Fact, at: Instant) -> Grant:

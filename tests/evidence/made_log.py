@@ -108,6 +108,7 @@ def request_facts(request: str = REQUEST, grant: str = GRANT) -> list[Fact]:
         "requirement": "1 of group:leads",
         "exposure_seconds": 0,
         "unattended_seconds": 0,
+        "risk": 0,
     }
     session = {"session": "se_1", "key_id": "KEY1", "kind": "issued"}
     removed = {"residual_until": at(46), "still_held_by": "", "read_back": {"by": "clock"}}

@@ -17,7 +17,9 @@ from tidegate.evidence.merkle import leaf_hash
 from tidegate.evidence.seal import NEW_CHAIN, read_event, seal
 
 GOLDEN = Path(__file__).parent / "golden_events.jsonl"
-EARLIER = (Path(__file__).parent / "golden_events_1.jsonl",)  # from before an event changed
+EARLIER = tuple(  # from before an event changed
+    Path(__file__).parent / f"golden_events_{number}.jsonl" for number in (1, 2)
+)
 
 values = st.recursive(
     st.none()

@@ -88,9 +88,9 @@ def readied(number: int, request: Request) -> tuple[Step, Grant]:
     return step, only(step, Grant)
 
 
-def intended(grant: Grant, held: Assignment | None = None, *, key: str = "") -> tuple[Step, Grant]:
-    """The grant with its end fixed, on an assignment of its own unless `held`."""
-    opening = Opening(
+def opening_of(grant: Grant, *, key: str = "") -> Opening:
+    """What is decided before `grant` opens, on an assignment of its own unless `key` is shared."""
+    return Opening(
         assignment_id=make_id(ASSIGNMENT, NOW, grant.id[-10:].encode()),
         key=AssignmentKey(
             connector="aws",
@@ -105,6 +105,11 @@ def intended(grant: Grant, held: Assignment | None = None, *, key: str = "") -> 
         requirement="none",
         rules_digest=DIGEST,
     )
+
+
+def intended(grant: Grant, held: Assignment | None = None, *, key: str = "") -> tuple[Step, Grant]:
+    """The grant with its end fixed, on an assignment of its own unless `held`."""
+    opening = opening_of(grant, key=key)
     step = intend(grant, held, opening, NOW)
     return step, only(step, Grant)
 

@@ -83,6 +83,7 @@ THINGS = {
         sessions=COUNT,
         still_held_by=TEXT,
         version=COUNT,
+        risk=st.integers(0, 7),
     ),
     Session: st.builds(
         Session,
@@ -165,7 +166,8 @@ def test_row_fills_its_table_exactly(kind):
     def columns(thing):
         assert list(codec.row(thing)) == [column.name for column in codec.table.columns]
         own = codec.own(thing).keys() if codec.own else set()
-        assert own == ({"due_at_ms", "lease_until_ms"} if kind is Grant else set())
+        workers = {"due_at_ms", "lease_until_ms", "target", "lane"}
+        assert own == (workers if kind is Grant else set())
 
     columns()
 

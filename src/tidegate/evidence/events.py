@@ -83,6 +83,7 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
         "rules_digest": "digest",
         "carrier": "text",
         "requirement": "text",
+        "risk": "int",
     },
     "grant.opened": {**GRANT_AT, "cloud_at": "instant", "receipt": "map"},
     "grant.failed": {**GRANT_AT, "cause": "text", "why": "text"},
@@ -203,6 +204,7 @@ _INTENDED_1 = {
     "carrier": "text",
     "requirement": "text",
 }
+_INTENDED_2 = {**_INTENDED_1, "unattended_seconds": "int?"}
 _REMOVED_1 = {
     **GRANT_AT,
     "cloud_at": "instant",
@@ -214,9 +216,10 @@ _REMOVED_1 = {
 
 
 # A name whose fields or meaning changed: its newest version here, its older ones in EARLIER.
-LATEST: Mapping[str, int] = {"grant.intended": 2, "grant.removed": 2}
+LATEST: Mapping[str, int] = {"grant.intended": 3, "grant.removed": 2}
 EARLIER: Mapping[tuple[str, int], Mapping[str, str]] = {
     ("grant.intended", 1): _INTENDED_1,
+    ("grant.intended", 2): _INTENDED_2,
     ("grant.removed", 1): _REMOVED_1,
 }
 

@@ -143,6 +143,7 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
         carrier=verdict.carrier,
         requirement=verdict.requirement.text if verdict.requirement else "",
         rules_digest=laws.rules.digest,
+        emergency=emergency,
     )
     # The window's clock starts when intent is sealed: read it once more after asking the cloud.
     later = max(now, house.opening_now())

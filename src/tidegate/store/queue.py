@@ -4,12 +4,14 @@ Due times and leases are the worker's own columns, not state: losing them costs 
 never one too few. Every commit of a grant sets when it is due again and frees its lease.
 """
 
-import json
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import NamedTuple
 
+import orjson
 import structlog
 from sqlalchemy import Connection, select
 
@@ -17,34 +19,57 @@ from tidegate.base.when import Instant, to_ms
 from tidegate.grant import Grant
 from tidegate.store import schema
 from tidegate.store.reads import bounded
-from tidegate.store.rows import UNREADABLE, codecs
+from tidegate.store.rows import ASLEEP, ENDING, OPENING, PROVING, UNREADABLE, codecs
 
 log = structlog.get_logger("tidegate.store")
 
-# What must end comes first, then what is waiting to be called gone, then what may open: a rush of
-# openings must never keep a close waiting. An intent past its end is closed, so it ranks as one.
-# No target is given more than its share, so one that does not answer cannot hold all the hands.
-_CLAIM = """
-UPDATE grants SET lease_until_ms = :lease WHERE id IN (
-  SELECT id FROM (
-    SELECT id, urgency, due_at_ms, target,
-      row_number() OVER (PARTITION BY target ORDER BY urgency, due_at_ms, id) AS place
-    FROM (
-      SELECT id, due_at_ms, substr(role, 1, instr(role, '/') - 1) AS target,
-        CASE
-          WHEN state = 'removed' THEN 1
-          WHEN state IN ('open', 'closing') OR ends_at_ms <= :now THEN 0
-          ELSE 2
-        END AS urgency
-      FROM grants
-      WHERE due_at_ms <= :now AND (lease_until_ms IS NULL OR lease_until_ms <= :now))
-    WHERE (:opens = 1 AND urgency = 2) OR (:closes = 1 AND urgency < 2))
-  WHERE place <= :a_target - coalesce(
-    (SELECT value FROM json_each(:in_hand) WHERE key = target), 0)
-  ORDER BY urgency, due_at_ms, id
-  LIMIT :limit)
-RETURNING *
+# Ends first, then what is waiting to be called gone, then what may open: a rush of openings must
+# never keep a close waiting. What sleeps is last: there only what is due before its end.
+LINES = (ENDING, PROVING, OPENING, ASLEEP)
+# Rows looked at in due order before turns are taken target by target: more than the hands of a
+# process, so that a look without a backlog ranks everything that is due.
+HEAD = 256
+MOST_TARGETS = 256  # targets one look gives a turn to; the next look goes on where it stopped
+MOST_WOKEN = 1_000  # grants past their end that one look moves into line; sealing takes the rest
+RISKS = range(8)  # all that `grant.risk_of` gives
+
+# An open grant or an intent whose end has come stands in line with the ends, whatever line it was
+# in: the worker seals its end in bulk, and what is left of that is still claimed first.
+_WAKE = f"""
+UPDATE grants SET lane = {ENDING} WHERE id IN (
+  SELECT id FROM grants
+  WHERE state IN ('open', 'intended') AND ends_at_ms <= :now AND lane <> {ENDING}
+  ORDER BY ends_at_ms LIMIT {MOST_WOKEN})
+"""  # noqa: S608 - our own numbers
+_FREE = "due_at_ms <= :now AND (lease_until_ms IS NULL OR lease_until_ms <= :now)"
+_HEAD = f"""
+SELECT id, target, risk, due_at_ms FROM grants
+WHERE lane = :lane AND due_at_ms IS NOT NULL AND {_FREE}
+ORDER BY due_at_ms, id LIMIT :most
+"""  # noqa: S608 - our own words
+# Every target that has something in this line, one step of the index each.
+_TARGETS = """
+WITH RECURSIVE one(target) AS (
+  SELECT min(target) FROM grants
+  WHERE lane = :lane AND lane < 3 AND due_at_ms IS NOT NULL AND target > :after
+  UNION ALL
+  SELECT (SELECT min(target) FROM grants
+    WHERE lane = :lane AND lane < 3 AND due_at_ms IS NOT NULL AND target > one.target)
+  FROM one WHERE one.target IS NOT NULL)
+SELECT target FROM one WHERE target IS NOT NULL LIMIT :most
 """
+# The riskiest of one target, and of those the longest due: one step of the index for each risk.
+_TURN = " UNION ALL ".join(
+    f"SELECT * FROM (SELECT id, target, risk, due_at_ms FROM grants"  # noqa: S608 - our own words
+    f" WHERE lane = :lane AND lane < 3 AND target = :target AND risk = {risk}"
+    f" AND due_at_ms IS NOT NULL AND {_FREE} ORDER BY due_at_ms LIMIT :room)"
+    for risk in reversed(RISKS)
+)
+_LEASE = f"""
+UPDATE grants SET lease_until_ms = :lease
+WHERE id IN (SELECT value FROM json_each(:ids)) AND {_FREE}
+RETURNING *
+"""  # noqa: S608 - our own words
 # An open grant is never put to sleep past its end.
 _SNOOZE = """
 UPDATE grants SET lease_until_ms = NULL, due_at_ms = CASE
@@ -53,6 +78,15 @@ UPDATE grants SET lease_until_ms = NULL, due_at_ms = CASE
   END
 WHERE id = :grant AND due_at_ms IS NOT NULL AND (:version IS NULL OR version = :version)
 """
+
+
+class Candidate(NamedTuple):
+    """A due grant, as far as its turn depends on it."""
+
+    id: str
+    target: str
+    risk: int
+    due_at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,40 +107,116 @@ def any_due(db: Connection, now: Instant, share: Share | None = None) -> bool:
     """Whether a claim would find something: spares an idle worker the write."""
     table = schema.grants
     free = table.c.lease_until_ms.is_(None) | (table.c.lease_until_ms <= to_ms(now))
-    query = select(table.c.id).where(table.c.due_at_ms <= to_ms(now), free).limit(1)
+    due = select(table.c.id).where(table.c.due_at_ms <= to_ms(now), free).limit(1)
+    query = due.where(table.c.lane.in_(_lines(share)))
     if share is not None and share.opens != share.closes:
-        ends = table.c.ends_at_ms
-        opening = table.c.state.in_(("ready", "intended")) & (ends.is_(None) | (ends > to_ms(now)))
-        query = query.where(opening if share.opens else ~opening)
+        over = table.c.state.in_(("open", "intended")) & (table.c.ends_at_ms <= to_ms(now))
+        if share.opens:
+            query = query.where(~over)
+        elif db.execute(due.where(over)).first() is not None:
+            return True
     return db.execute(query).first() is not None
 
 
+def _lines(share: Share | None) -> tuple[int, ...]:
+    """The lines that hold what the asker may do, the most urgent first."""
+    if share is None:
+        return LINES
+    return tuple(lane for lane in LINES if (share.opens if lane == OPENING else share.closes))
+
+
+class Turns:
+    """Where the last look stopped going round the targets of each line. One a process.
+
+    In memory on purpose: a new process begins at the first target, and has gone round soon.
+    """
+
+    def __init__(self) -> None:
+        self.after: dict[int, str] = {}
+
+
 def claim(
-    db: sqlite3.Connection, now: Instant, limit: int, lease: timedelta, share: Share | None
+    db: sqlite3.Connection,
+    now: Instant,
+    limit: int,
+    lease: timedelta,
+    share: Share | None,
+    turns: Turns,
 ) -> list[Grant]:
-    """Lease at most `limit` due grants until `now + lease`: ends first, then the longest due.
+    """Lease at most `limit` due grants until `now + lease`, ends first.
+
+    Within a line every target gets its first before any gets its second, counting what is in hand
+    already; within a target the riskiest come first, and of those the longest due. What it costs
+    does not grow with how many grants live, nor with how many are due.
 
     A row that cannot be read is named in the server's log, leased and left out: it must not keep
     the others from ending. Its own end is the journal's and the cloud's.
     """
     limit = bounded(limit)
     share = share or Share(a_target=limit)
+    db.execute(_WAKE, {"now": to_ms(now)})
+    ids: list[str] = []
+    taken: Counter[str] = Counter(share.in_hand)
+    for lane in _lines(share):
+        if len(ids) < limit:
+            found = _candidates(db, lane, to_ms(now), share, taken, turns)
+            ids += _by_turns(found, taken, share, limit - len(ids))
+    if not ids:
+        return []
     cursor = db.execute(
-        _CLAIM,
-        {
-            "now": to_ms(now),
-            "lease": to_ms(now + lease),
-            "limit": limit,
-            "a_target": share.a_target,
-            "in_hand": json.dumps(dict(share.in_hand)),
-            "opens": int(share.opens),
-            "closes": int(share.closes),
-        },
+        _LEASE,
+        {"now": to_ms(now), "lease": to_ms(now + lease), "ids": orjson.dumps(ids).decode()},
     )
     names = [column[0] for column in cursor.description]
-    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    rows.sort(key=lambda row: (_rank(row, to_ms(now)), row["due_at_ms"], row["id"]))
-    return [grant for row in rows if (grant := _read(row))]
+    rows = {row[0]: dict(zip(names, row, strict=True)) for row in cursor.fetchall()}
+    return [grant for id in ids if id in rows and (grant := _read(rows[id]))]
+
+
+def _candidates(
+    db: sqlite3.Connection,
+    lane: int,
+    now_ms: int,
+    share: Share,
+    taken: Counter[str],
+    turns: Turns,
+) -> list[Candidate]:
+    """What may be next in one line: all of it when that is little, else some of each target."""
+    head = db.execute(_HEAD, {"lane": lane, "now": now_ms, "most": HEAD}).fetchall()
+    if len(head) < HEAD or lane == ASLEEP:
+        return [Candidate(*row) for row in head]
+    after = turns.after.get(lane, "")
+    targets = _targets(db, lane, after)
+    if after and len(targets) < MOST_TARGETS:  # round the corner
+        first = _targets(db, lane, "")[: MOST_TARGETS - len(targets)]
+        targets += [target for target in first if target <= after]
+    turns.after[lane] = targets[-1] if len(targets) == MOST_TARGETS else ""
+    found: list[Candidate] = []
+    for target in targets:
+        room = share.a_target - taken[target]
+        if room > 0:
+            asked = {"lane": lane, "now": now_ms, "target": target, "room": room}
+            found += [Candidate(*row) for row in db.execute(_TURN, asked)]
+    return found
+
+
+def _targets(db: sqlite3.Connection, lane: int, after: str) -> list[str]:
+    asked = {"lane": lane, "after": after, "most": MOST_TARGETS}
+    return [row[0] for row in db.execute(_TARGETS, asked)]
+
+
+def _by_turns(found: list[Candidate], taken: Counter[str], share: Share, limit: int) -> list[str]:
+    """The ids to lease, in order; `taken` counts them."""
+    found.sort(key=lambda one: (-one.risk, one.due_at_ms, one.id))
+    before = Counter(taken)
+    placed: list[tuple[int, Candidate]] = []
+    for one in found:
+        if before[one.target] < share.a_target:
+            placed.append((before[one.target], one))
+            before[one.target] += 1
+    placed.sort(key=lambda pair: pair[0])  # stable: risk and time decide within a turn
+    chosen = [one for _, one in placed[:limit]]
+    taken.update(one.target for one in chosen)
+    return [one.id for one in chosen]
 
 
 def free_leases(db: sqlite3.Connection) -> None:
@@ -135,11 +245,3 @@ def _read(row: dict[str, int | str | None]) -> Grant | None:
         log.error("a grant's row cannot be read", grant=row["id"], why=type(fault).__name__)
         return None
     return found
-
-
-def _rank(row: dict[str, int | str | None], now_ms: int) -> int:
-    if row["state"] == "removed":
-        return 1
-    ends = row["ends_at_ms"]
-    ending = row["state"] in ("open", "closing") or (isinstance(ends, int) and ends <= now_ms)
-    return 0 if ending else 2

@@ -28,6 +28,19 @@ Natural = tuple[str, ...]  # the table's name and the values of its natural key
 
 T = TypeVar("T", bound=Thing)
 
+# Which line a grant waits in, the first served first: ends, then what is waiting to be called gone,
+# then openings, then what needs nothing until its end.
+ENDING, PROVING, OPENING, ASLEEP = range(4)
+LANES = {
+    GrantState.READY: OPENING,
+    GrantState.INTENDED: OPENING,
+    GrantState.OPEN: ASLEEP,
+    GrantState.CLOSING: ENDING,
+    GrantState.REMOVED: PROVING,
+    GrantState.GONE: ASLEEP,
+    GrantState.FAILED: ASLEEP,
+}
+
 # What `decode` raises for a row nobody of ours wrote.
 UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, AttributeError)
 
@@ -83,7 +96,15 @@ def codecs() -> Mapping[type, Codec[Any]]:
             table=schema.grants,
             encode=_from_grant,
             decode=_to_grant,
-            fixed=("request", "principal", "role", "role_digest", "duration_seconds", "start_ms"),
+            fixed=(
+                "request",
+                "principal",
+                "role",
+                "role_digest",
+                "duration_seconds",
+                "start_ms",
+                "target",
+            ),
             own=_due,
         ),
         Session: Codec(
@@ -206,11 +227,17 @@ def _from_grant(grant: Grant) -> dict[str, Value]:
         "cut": grant.cut,
         "cut_before_ms": _ms(grant.cut_before),
         "version": grant.version,
+        "risk": grant.risk,
     }
 
 
 def _due(grant: Grant) -> dict[str, Value]:
-    return {"due_at_ms": _ms(grant.wake_at), "lease_until_ms": None}
+    return {
+        "due_at_ms": _ms(grant.wake_at),
+        "lease_until_ms": None,
+        "target": grant.role.partition("/")[0],
+        "lane": LANES[grant.state],
+    }
 
 
 def _to_grant(row: Row) -> Grant:
@@ -248,6 +275,7 @@ def _to_grant(row: Row) -> Grant:
         cut=bool(row["cut"]),
         cut_before=_at(row["cut_before_ms"]),
         version=row["version"],
+        risk=row["risk"],
     )
 
 

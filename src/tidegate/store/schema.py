@@ -1,7 +1,7 @@
 """The tables: one chain of migrations builds them, `rows.py` fills them.
 
 Common subset of SQLite and PostgreSQL. Instants are `*_ms` (milliseconds since the epoch),
-durations `*_seconds`, lists canonical JSON text. Two columns are the worker's own and are not
+durations `*_seconds`, lists canonical JSON text. Some columns are the worker's own and are not
 rebuilt from events: they are marked, and nothing is decided by them but when to look.
 """
 
@@ -185,8 +185,11 @@ grants = Table(
     Column("cut", Boolean, nullable=False, server_default=text("false")),
     Column("cut_before_ms", BigInteger),
     Column("version", BigInteger, nullable=False),
+    Column("risk", Integer, nullable=False, server_default=text("0")),
     Column("due_at_ms", BigInteger),  # the worker's: when to look next; null once it is over
     Column("lease_until_ms", BigInteger),  # the worker's: somebody is looking until then
+    Column("target", Text, nullable=False, server_default=text("''")),  # the worker's: of its role
+    Column("lane", Integer, nullable=False, server_default=text("3")),  # the worker's: rows.LANES
     Index("grants_request", "request"),
     Index("grants_principal", "principal", "id"),
     Index("grants_role", "role", "id"),
@@ -196,9 +199,25 @@ grants = Table(
     Index("grants_assignment", "assignment"),
     Index(
         "grants_due",
+        "lane",
         "due_at_ms",
         sqlite_where=text("due_at_ms IS NOT NULL"),
         postgresql_where=text("due_at_ms IS NOT NULL"),
+    ),
+    Index(  # whose turn it is when more is due than one look can rank
+        "grants_turn",
+        "lane",
+        "target",
+        "risk",
+        "due_at_ms",
+        sqlite_where=text("due_at_ms IS NOT NULL AND lane < 3"),
+        postgresql_where=text("due_at_ms IS NOT NULL AND lane < 3"),
+    ),
+    Index(  # what has an end and no sealed one yet
+        "grants_ending",
+        "ends_at_ms",
+        sqlite_where=text("state IN ('open', 'intended')"),
+        postgresql_where=text("state IN ('open', 'intended')"),
     ),
 )
 

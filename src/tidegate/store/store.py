@@ -48,6 +48,7 @@ class Store:
         self._database = database
         self._writer = writer
         self._clock = clock
+        self._turns = queue.Turns()
 
     @classmethod
     def open(
@@ -306,7 +307,7 @@ class Store:
     def claim_due(
         self, now: Instant, limit: int, lease: timedelta, share: Share | None = None
     ) -> list[Grant]:
-        """Lease what must be looked at now: ends before openings, then the longest due.
+        """Lease what must be looked at now: ends before openings, the riskiest first.
 
         Nobody else is given a leased grant until `now + lease`, or until it changes or is snoozed.
         `share` bounds how many are of one target, and says whether openings, ends or both are
@@ -316,7 +317,7 @@ class Store:
         with self._database.reading() as db:
             if not queue.any_due(db, now, share):
                 return []
-        return self._writer.run(lambda db: queue.claim(db, now, limit, lease, share))
+        return self._writer.run(lambda db: queue.claim(db, now, limit, lease, share, self._turns))
 
     def wait_for_news(self, timeout: timedelta) -> bool:
         """Wait until something was committed that is due at once; whether it was.
