@@ -8,15 +8,17 @@ from pathlib import Path
 
 from tidegate.base.table import Table
 from tidegate.expire import EndReason, Proof
+from tidegate.finding import TABLE as FINDING
+from tidegate.finding import ClosedHow, FindingKind, Severity
 from tidegate.grant import TABLE as GRANT
-from tidegate.grant import Cause, Outcome
+from tidegate.grant import Cause, Outcome, Searched
 from tidegate.request import TABLE as REQUEST
 from tidegate.session import TABLE as SESSION
 from tidegate.session import Why
 
 INTRO = """# States
 
-Drawn from the transition tables in `request.py`, `grant.py` and `session.py` by
+Drawn from the transition tables in `request.py`, `grant.py`, `session.py` and `finding.py` by
 `docs/make_states.py`; a test fails when this page and the tables differ. A move that is not here
 cannot happen: it is absent from the table. Every move is one sealed event of that name.
 """
@@ -42,6 +44,11 @@ def page() -> str:
             listed("What a call that settled nothing came back with", Outcome),
             drawn("Session", SESSION),
             listed("How a session came to its end", Why),
+            listed("What a search for side doors came to", Searched),
+            drawn("Finding", FINDING),
+            listed("What a finding is about", FindingKind),
+            listed("How soon somebody must look", Severity),
+            listed("How a finding was closed", ClosedHow),
         )
     )
 

@@ -204,6 +204,28 @@ class Assignment:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What stood on a role when it was first looked at: only changes after it are findings.
+
+    `id` is `baseline_id`; `document` is the digest of the kept list of native principals.
+    """
+
+    id: str
+    target: str
+    role: str
+    native_role: str
+    document: str
+    count: int
+    taken_at: Instant
+    version: int
+
+
+def baseline_id(target: str, native_role: str) -> str:
+    """The primary key of a baseline: two catalogue entries of one native role share it."""
+    return f"{target}|{native_role}"
+
+
 def target_chain(target: str) -> str:
     """The chain of a target's own events. Apart from every id and from `system`."""
     return f"target:{target}"
@@ -238,6 +260,21 @@ def evolve_membership(before: Membership | None, fact: Fact) -> Membership:
         first_seen_at=before.first_seen_at if before else at,
         last_seen_at=at,
         left=fact.name == "membership.left",
+        version=(before.version if before else 0) + 1,
+    )
+
+
+def evolve_baseline(before: Baseline | None, fact: Fact) -> Baseline:
+    """The baseline after `baseline.taken`: the only event that makes or changes one."""
+    data = fact.data
+    return Baseline(
+        id=baseline_id(str(data["target"]), str(data["native_role"])),
+        target=str(data["target"]),
+        role=str(data["role"]),
+        native_role=str(data["native_role"]),
+        document=str(data["document"]),
+        count=int(data["count"]),
+        taken_at=parse_instant(str(data["at"])),
         version=(before.version if before else 0) + 1,
     )
 

@@ -13,7 +13,7 @@ from tidegate.base.fact import Change, Step
 from tidegate.base.personal import Personal
 from tidegate.base.when import Instant, wire
 from tidegate.catalogue import Assignment, let_go
-from tidegate.grant import Grant, told
+from tidegate.grant import Grant, Searched, told
 from tidegate.session import Session, SessionState, Why, ended
 
 
@@ -162,3 +162,41 @@ def gone(
 def contradicted(grant: Grant, why: str, how: Mapping[str, str], now: Instant) -> Step:
     """It was called removed and then acted: back to closing."""
     return told(grant, "grant.contradicted", now, {"why": why, "how": dict(how)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What the search for side doors came to: which sorts of object were looked through, what was
+    found (finding, sort, what, remedy), and which sorts could not be looked through, with why.
+
+    `since` and `until` bound the window in which what is found was made.
+    """
+
+    since: Instant
+    until: Instant
+    searched: tuple[str, ...]
+    found: tuple[Mapping[str, str], ...]
+    why_not: tuple[str, ...]
+    tries: int
+
+    @property
+    def outcome(self) -> Searched:
+        """The one word for it. What was found is said also when something was not looked through;
+        "none found" is said only when everything was."""
+        if self.found:
+            return Searched.FOUND
+        return Searched.NOT_SEARCHED if self.why_not else Searched.NONE_FOUND
+
+
+def searched(grant: Grant, search: Search, now: Instant) -> Step:
+    """Say what the search for side doors came to. It changes nothing about the end."""
+    data = {
+        "outcome": search.outcome.value,
+        "since": wire(search.since),
+        "until": wire(search.until),
+        "searched": list(search.searched),
+        "found": [dict(one) for one in search.found],
+        "why_not": list(search.why_not),
+        "tries": search.tries,
+    }
+    return told(grant, "grant.searched", now, data)

@@ -51,6 +51,8 @@ TABLE: Table[GrantState] = Table(
         (S.REMOVED, "grant.cut"): S.REMOVED,
         (S.REMOVED, "grant.contradicted"): S.CLOSING,
         (S.REMOVED, "grant.gone"): S.GONE,
+        (S.REMOVED, "grant.searched"): S.REMOVED,
+        (S.GONE, "grant.searched"): S.GONE,
     },
     {
         "grant.readied": "make it ready",
@@ -64,6 +66,7 @@ TABLE: Table[GrantState] = Table(
         "grant.cut": "call its sessions cut",
         "grant.contradicted": "call it back",
         "grant.gone": "call it gone",
+        "grant.searched": "tell what a search for side doors found of it",
     },
 )
 
@@ -105,6 +108,14 @@ class Outcome(StrEnum):
     STILL_CLOSING = "still_closing"  # waits: an earlier grant of the same access is not removed yet
 
 
+class Searched(StrEnum):
+    """What the search for side doors came to, when a grant had ended."""
+
+    NONE_FOUND = "none_found"
+    FOUND = "found"
+    NOT_SEARCHED = "not_searched"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """A grant as it is now. Instants are None until they are known.
@@ -144,6 +155,7 @@ class Grant:
     still_held_by: str
     cut: bool
     cut_before: Instant | None
+    searched: str
     version: int
     risk: int = 0
 
@@ -379,6 +391,8 @@ def evolve(before: Grant | None, fact: Fact) -> Grant:
             )
         case "grant.gone":
             return replace(after, gone_at=at, proof=data["proof"], outcome="")
+        case "grant.searched":
+            return replace(after, searched=data["outcome"])
     raise RuntimeError(f"{fact.name} is in the table and has no meaning")
 
 
@@ -430,5 +444,6 @@ def _readied(fact: Fact, at: Instant) -> Grant:
         still_held_by="",
         cut=False,
         cut_before=None,
+        searched="",
         version=1,
     )

@@ -16,6 +16,7 @@ from tidegate.shell.cli.local import Account, AwsAsked, Plain
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 RQ = "rq_01j00000000000000000000001"
 GR = "gr_01j00000000000000000000001"
+FI = "fi_01j00000000000000000000001"
 DIGEST = "sha256:" + "9f" * 32
 ESCAPE = "\x1b[31m"  # turns a terminal red
 TOKEN = "tdg_" + "t" * 43

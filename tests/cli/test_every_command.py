@@ -10,7 +10,7 @@ import click
 import pytest
 
 from tests.cli.conftest import Shell
-from tests.cli.fake import ESCAPE, GR, RQ, FakeLocal, FakeServer, a_request, problem
+from tests.cli.fake import ESCAPE, FI, GR, RQ, FakeLocal, FakeServer, a_request, problem
 from tidegate.shell.cli.commands import make_program
 
 ASKING = [  # every command that asks a server, as somebody would type it
@@ -38,6 +38,10 @@ ASKING = [  # every command that asks a server, as somebody would type it
     ("verify", "--here", GR, "--", "true"),
     ("paths", "ana", "aws-prod"),
     ("doctor",),
+    ("findings", "list"),
+    ("findings", "show", FI),
+    ("findings", "assign", FI, "bo"),
+    ("findings", "close", FI, "--reason", "r"),
     ("whoami",),
     ("evidence", "list", GR),
     ("evidence", "key"),
@@ -103,7 +107,7 @@ def test_unreachable_server_is_a_json_problem(tidegate: Shell, words: tuple[str,
     tidegate.environment["TIDEGATE_SERVER"] = "http://127.0.0.1:9"
     ran = (
         tidegate(words[0], *words[1:2], "--json", *words[2:])
-        if words[0] == "evidence"
+        if words[0] in ("evidence", "findings")
         else (tidegate(words[0], "--json", *words[1:]))
     )
     told = json.loads(ran.err)

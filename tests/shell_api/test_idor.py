@@ -4,11 +4,14 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.flow.test_finding import a_sighting
 from tests.shell_api.conftest import Api, an_ask
 from tests.support import START
 from tidegate.base.ids import make_id
+from tidegate.flow.finding import see
 
 UNKNOWN_REQUEST = make_id("rq", START, b"0" * 10)
+UNKNOWN_FINDING = make_id("fi", START, b"0" * 10)
 UNKNOWN_GRANT = make_id("gr", START, b"0" * 10)
 A_VOTE = {"choice": "approve", "digest": "sha256:" + "0" * 64}
 
@@ -26,6 +29,11 @@ ROUTES = [
     ("GET", "/api/trace/{id}", None),
     ("POST", "/api/verify/{id}", None),
     ("GET", "/api/evidence/pack/{id}", None),
+]
+FINDING_ROUTES = [
+    ("GET", "/api/findings/{id}", None),
+    ("POST", "/api/findings/{id}/assign", {"to": "eve"}),
+    ("POST", "/api/findings/{id}/close", {"reason": "nothing to see"}),
 ]
 
 
@@ -54,7 +62,20 @@ def test_every_route_with_an_id_is_in_the_matrix(api: Api) -> None:
         for method in methods
         if "{" in path
     }
-    assert with_id == {(method, path) for method, path, _ in ROUTES}
+    assert with_id == {(method, path) for method, path, _ in (*ROUTES, *FINDING_ROUTES)}
+
+
+def test_finding_of_somebody_elses_target(api: Api) -> None:
+    """A finding one may not see is 404 to the byte as an unknown one, and nothing changes."""
+    found = see(api.world.house, a_sighting(), api.world.clock())
+    assert found is not None
+    for method, path, body in FINDING_ROUTES:
+        refused = api.call("eve", method, path.replace("{id}", found.id), body)
+        absent = api.call("eve", method, path.replace("{id}", UNKNOWN_FINDING), body)
+        assert refused.status_code == absent.status_code == 404, (path, refused.text)
+        assert refused.content == absent.content
+    assert api.world.house.store.finding(found.id) == found
+    assert api.get("eve", "/api/findings").json() == {"findings": [], "next_before": None}
 
 
 @pytest.mark.parametrize("kind", ["request", "pending", "grant"])

@@ -8,18 +8,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tidegate.base.fact import Change, Fact, Step
-from tidegate.base.ids import ASSIGNMENT, GRANT, PRINCIPAL, REQUEST, SESSION, make_id
+from tidegate.base.ids import ASSIGNMENT, FINDING, GRANT, PRINCIPAL, REQUEST, SESSION, make_id
 from tidegate.base.personal import Personal
 from tidegate.base.when import Instant, wire
 from tidegate.catalogue import (
     Assignment,
     AssignmentKey,
     Membership,
+    evolve_baseline,
     evolve_membership,
     evolve_principal,
+    target_chain,
 )
 from tidegate.evidence.note import FileSigner
 from tidegate.expire import EndReason, Proof, ReadBack, end, gone, removed
+from tidegate.finding import ClosedHow, Finding, FindingKind, Sighting, closed
+from tidegate.finding import opened as found_first
 from tidegate.grant import Grant, Opening, intend, opened, ready
 from tidegate.request import Item, Request, Terms, file
 from tidegate.session import Session, issued
@@ -180,6 +184,47 @@ def joined(
     )
     after = evolve_membership(before, fact)
     return Step((Change(before.version if before else 0, after),), (fact,))
+
+
+def finding(number: int = 1) -> tuple[Step, Finding]:
+    """Somebody's standing access, found."""
+    seen = Sighting(
+        kind=FindingKind.STANDING,
+        target="aws-prod",
+        what=f"arn:aws:iam::111122223333:user/eve-{number}",
+        sort="assignment",
+        says="access nobody asked for",
+        role="aws-prod/admin",
+        owner="group:cloud",
+    )
+    step = found_first(name(FINDING, number), seen, NOW)
+    return step, only(step, Finding)
+
+
+def accepted(found: Finding) -> Step:
+    """Its owner signs it off for a while."""
+    until = NOW + timedelta(days=30)
+    return closed(found, ClosedHow.ACCEPTED, name(PRINCIPAL, 1), NOW, REASON, until)
+
+
+def baseline() -> Step:
+    """What stood on a role at the first look."""
+    fact = Fact(
+        name="baseline.taken",
+        subject=target_chain("aws-prod"),
+        actor="system",
+        data={
+            "target": "aws-prod",
+            "role": "aws-prod/admin",
+            "native_role": "arn:aws:iam::111122223333:role/admin",
+            "count": 2,
+            "document": DIGEST,
+            "before": None,
+            "reason": None,
+            "at": wire(NOW),
+        },
+    )
+    return Step((Change(0, evolve_baseline(None, fact)),), (fact,))
 
 
 def said(text: str = "policy.cedar") -> Step:

@@ -14,7 +14,20 @@ from tidegate.request import withdraw
 from tidegate.session import SessionState
 from tidegate.store import compare, rebuild
 
-from .making import NOW, filed, intended, joined, lifecycle, only, person, readied, said
+from .making import (
+    NOW,
+    accepted,
+    baseline,
+    filed,
+    finding,
+    intended,
+    joined,
+    lifecycle,
+    only,
+    person,
+    readied,
+    said,
+)
 
 
 @pytest.fixture
@@ -29,6 +42,10 @@ def lived(store):
     store.commit(step)
     store.commit(withdraw(request, NOW))
     store.commit(said())
+    step, found = finding(1)
+    store.commit(step)
+    store.commit(accepted(found))
+    store.commit(baseline())
     return store
 
 
@@ -43,6 +60,8 @@ def test_rebuilt_state_is_the_rows(lived):
         "Assignment": 1,
         "Principal": 1,
         "Membership": 1,
+        "Finding": 1,
+        "Baseline": 1,
     }
     (grant,) = rebuilt.things[Grant].values()
     assert grant == lived.grant(grant.id)
@@ -151,4 +170,4 @@ def test_missing_event_row_is_told(lived, path):
         db.execute("DELETE FROM events WHERE idx = 3")
     db.close()
     (found,) = lived.integrity()
-    assert "the log's head says 15 events, the table holds 14" in found
+    assert "the log's head says 18 events, the table holds 17" in found

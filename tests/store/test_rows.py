@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.base.when import from_ms
-from tidegate.catalogue import Assignment, Membership, Principal, PrincipalKind
+from tidegate.catalogue import Assignment, Baseline, Membership, Principal, PrincipalKind
+from tidegate.finding import Finding, FindingKind, FindingState, Severity
 from tidegate.grant import Grant, GrantState
 from tidegate.request import Item, Request, RequestState, Terms, Vote
 from tidegate.session import Session, SessionKind, SessionState
@@ -82,6 +83,7 @@ THINGS = {
         tries=COUNT,
         sessions=COUNT,
         still_held_by=TEXT,
+        searched=TEXT,
         version=COUNT,
         risk=st.integers(0, 7),
     ),
@@ -135,7 +137,46 @@ THINGS = {
         left=st.booleans(),
         version=COUNT,
     ),
+    Finding: st.builds(
+        Finding,
+        id=TEXT,
+        kind=st.sampled_from(FindingKind),
+        target=TEXT,
+        what=TEXT,
+        sort=TEXT,
+        says=TEXT,
+        remedy=TEXT,
+        owner=TEXT,
+        role=TEXT,
+        principal=TEXT,
+        grant=TEXT,
+        by=TEXT,
+        severity=st.sampled_from(Severity),
+        state=st.sampled_from(FindingState),
+        assigned_to=TEXT,
+        times=COUNT,
+        first_seen_at=INSTANT,
+        last_seen_at=INSTANT,
+        closed_at=MAYBE,
+        closed_how=TEXT,
+        closed_by=TEXT,
+        reason=TEXT,
+        accepted_until=MAYBE,
+        version=COUNT,
+    ),
+    Baseline: st.builds(
+        Baseline,
+        id=TEXT,
+        target=TEXT,
+        role=TEXT,
+        native_role=TEXT,
+        document=TEXT,
+        count=COUNT,
+        taken_at=INSTANT,
+        version=COUNT,
+    ),
 }
+OWN = {Grant: {"due_at_ms", "lease_until_ms", "target", "lane"}, Finding: {"last_seen_ms"}}
 
 
 def test_every_kind_of_thing_is_tried_here():
@@ -166,8 +207,7 @@ def test_row_fills_its_table_exactly(kind):
     def columns(thing):
         assert list(codec.row(thing)) == [column.name for column in codec.table.columns]
         own = codec.own(thing).keys() if codec.own else set()
-        workers = {"due_at_ms", "lease_until_ms", "target", "lane"}
-        assert own == (workers if kind is Grant else set())
+        assert own == OWN.get(kind, set())
 
     columns()
 

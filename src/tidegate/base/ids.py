@@ -11,7 +11,8 @@ from tidegate.base.when import Instant, from_ms, to_ms
 
 REQUEST, GRANT, SESSION, ASSIGNMENT, PRINCIPAL, VOTE = "rq", "gr", "se", "as", "pr", "vt"
 TOKEN = "tk"  # noqa: S105 - a prefix of ids, no secret
-KINDS = frozenset({REQUEST, GRANT, SESSION, ASSIGNMENT, PRINCIPAL, VOTE, TOKEN})
+FINDING = "fi"
+KINDS = frozenset({REQUEST, GRANT, SESSION, ASSIGNMENT, PRINCIPAL, VOTE, TOKEN, FINDING})
 RANDOM_BYTES = 10
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

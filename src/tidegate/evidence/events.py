@@ -38,6 +38,8 @@ REQUEST_TERMS = {
     "at": "instant",
 }
 GRANT_AT = {"grant": "text", "request": "text", "at": "instant"}
+FINDING_AT = {"finding": "text", "target": "text", "at": "instant"}
+FINDING_SAYS = {"says": "text", "remedy": "text", "by": "text", "grant": "text"}
 
 EVENTS: Mapping[str, Mapping[str, str]] = {
     # Request → Approve. The chain is the request's.
@@ -186,6 +188,57 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
         "exit_code": "int?",
         "call": "personal",
         "tried_at": "instant",
+    },
+    # Findings: the chain is the target's.
+    "finding.opened": {
+        **FINDING_AT,
+        "kind": "text",
+        "what": "text",
+        "sort": "text",
+        "says": "text",
+        "remedy": "text",
+        "owner": "text",
+        "role": "text",
+        "principal": "text",
+        "grant": "text",
+        "by": "text",
+        "severity": "text",
+    },
+    "finding.seen": {**FINDING_AT, **FINDING_SAYS},
+    "finding.assigned": {**FINDING_AT, "to": "text"},
+    "finding.closed": {**FINDING_AT, "how": "text", "reason": "personal?", "until": "instant?"},
+    "finding.reopened": {**FINDING_AT, **FINDING_SAYS, "why": "text"},
+    # What stood on a role when it was first looked at, or when an operator said so again.
+    "baseline.taken": {
+        "target": "text",
+        "role": "text",
+        "native_role": "text",
+        "count": "int",
+        "document": "digest",
+        "before": "digest?",
+        "reason": "personal?",
+        "at": "instant",
+    },
+    # A grant's: access that came back after its end, closed again; the search for side doors.
+    "leftover.closed": {
+        **GRANT_AT,
+        "finding": "text",
+        "native_role": "text",
+        "native_principal": "text",
+        "by": "text",
+        "acted_at": "instant",
+        "cloud_at": "instant",
+        "read_back": "map",
+    },
+    "grant.searched": {
+        **GRANT_AT,
+        "outcome": "text",
+        "since": "instant",
+        "until": "instant",
+        "searched": "list",
+        "found": "list",
+        "why_not": "list",
+        "tries": "int",
     },
 }
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from tidegate.approve import Approver, named_groups
 from tidegate.base.errors import NotAllowed, NotFound
+from tidegate.finding import Finding, FindingKind
 from tidegate.flow.house import Actor, House
 from tidegate.grant import Grant
 from tidegate.request import Request
@@ -24,8 +25,11 @@ class Verb(StrEnum):
     REVOKE = "revoke"
     LOOK_AFTER = "look_after"  # health, findings, reloading the rules
     AUDIT = "audit"  # read everything
+    ASSIGN = "assign"  # hand a finding to somebody
+    CLOSE = "close"  # sign a finding off
 
 
+_TOLD_TO_HOLDER = frozenset({FindingKind.GONE_EARLY, FindingKind.DEADLINE})
 _OWNER_ONLY = frozenset({Verb.EDIT, Verb.WITHDRAW, Verb.USE, Verb.DONE})
 _NOT_YOURS = {  # what is refused, and who may
     Verb.EDIT: ("change", "only its owner can change it; ask for your own: `tidegate request`"),
@@ -80,6 +84,65 @@ def allow(
         return
     deed, who = _NOT_YOURS.get(verb, (verb.replace("_", " "), "ask its owner"))
     raise NotAllowed(f"not_yours_to_{verb}", f"`{thing}` is not yours to {deed}", who)
+
+
+def allow_finding(house: House, actor: Actor, verb: Verb, finding: Finding) -> None:
+    """Refuse unless the actor may do `verb` to this finding.
+
+    Its owner and operators may do everything, whoever it was handed to may hand it on; whom it is
+    about may not sign it off, whatever else they are.
+
+    Raises:
+        NotFound: the actor may not even see it.
+        NotAllowed: it may be seen, and no more.
+    """
+    if not may_see_finding(house, actor, finding):
+        raise NotFound("unknown_id", f"nothing of yours is called `{finding.id}`", "list yours")
+    owner = is_operator(house, actor) or _in(actor, finding.owner)
+    if verb is Verb.SEE or (verb is Verb.ASSIGN and (owner or _in(actor, finding.assigned_to))):
+        return
+    if verb is Verb.CLOSE and owner:
+        if finding.principal and finding.principal == actor.id:
+            raise NotAllowed(
+                "own_finding",
+                f"`{finding.id}` is about you, so somebody else has to sign it off",
+                "ask another owner of the target or an operator",
+            )
+        return
+    raise NotAllowed(
+        f"not_yours_to_{verb}",
+        f"`{finding.id}` is not yours to {verb.value}",
+        "the target's owner or an operator can",
+    )
+
+
+def may_see_finding(house: House, actor: Actor, finding: Finding) -> bool:
+    """Whether the actor may see it: auditors, its owner, who works on it, and whose access left.
+
+    Not the holder of a grant whose side doors it names: they would be told what was found.
+    """
+    theirs = finding.kind in _TOLD_TO_HOLDER and finding.principal == actor.id
+    return (
+        theirs
+        or is_auditor(house, actor)
+        or _in(actor, finding.owner)
+        or _in(actor, finding.assigned_to)
+    )
+
+
+def allow_target(house: House, actor: Actor, target: str) -> None:
+    """Refuse unless the actor owns the target or is an operator. Raises NotAllowed."""
+    if not (is_operator(house, actor) or _owns_target(house, actor, target)):
+        raise NotAllowed(
+            "not_your_target",
+            f"expected an owner of `{target[:80]}` or an operator, got neither",
+            "ask the target's owner or an operator",
+        )
+
+
+def _in(actor: Actor, named: str) -> bool:
+    """Whether `named` (`group:NAME`, a bare group name, or a principal id) means the actor."""
+    return bool(named) and (named == actor.id or named.removeprefix("group:") in actor.groups)
 
 
 def may_vote(request: Request, approver: Approver) -> bool:

@@ -1,6 +1,7 @@
 """What is kept: tables, migrations, the commit writer and named reads. SQLite today."""
 
 from tidegate.store.batch import Committed
+from tidegate.store.findings import Turn, Wanted
 from tidegate.store.head import Head
 from tidegate.store.queue import Share
 from tidegate.store.rebuild import Difference, Rebuilt, compare, rebuild
@@ -16,6 +17,8 @@ __all__ = [
     "Share",
     "Store",
     "Token",
+    "Turn",
+    "Wanted",
     "compare",
     "rebuild",
 ]

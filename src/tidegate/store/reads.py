@@ -46,7 +46,7 @@ def one(db: Connection, kind: type[T], name: str) -> T:
 def maybe(db: Connection, kind: type[T], name: str) -> T | None:
     """The thing of that kind called `name`, if there is one."""
     codec = _codec(kind)
-    return _first(db, kind, select(codec.table).where(codec.table.c.id == name))
+    return first_of(db, kind, select(codec.table).where(codec.table.c.id == name))
 
 
 def requests(
@@ -91,14 +91,14 @@ def grants(
 def sessions(db: Connection, grant: str) -> list[Session]:
     """Every session of a grant, oldest first."""
     table = schema.sessions
-    return _all(db, Session, select(table).where(table.c.grant_id == grant).order_by(table.c.id))
+    return all_of(db, Session, select(table).where(table.c.grant_id == grant).order_by(table.c.id))
 
 
 def session_by_key(db: Connection, key_id: str) -> Session | None:
     """The newest session of a credential's public key id: joins the cloud's trail to us."""
     table = schema.sessions
     query = select(table).where(table.c.key_id == key_id).order_by(table.c.id.desc()).limit(1)
-    return _first(db, Session, query)
+    return first_of(db, Session, query)
 
 
 def assignment_by_key(db: Connection, key: AssignmentKey) -> Assignment | None:
@@ -110,13 +110,13 @@ def assignment_by_key(db: Connection, key: AssignmentKey) -> Assignment | None:
         table.c.native_role == key.native_role,
         table.c.native_principal == key.native_principal,
     )
-    return _first(db, Assignment, query)
+    return first_of(db, Assignment, query)
 
 
 def principal_by(db: Connection, issuer: str, subject: str) -> Principal | None:
     """The principal of an identity provider's immutable pair."""
     table = schema.principals
-    return _first(
+    return first_of(
         db, Principal, select(table).where(table.c.issuer == issuer, table.c.subject == subject)
     )
 
@@ -129,7 +129,7 @@ def memberships(db: Connection, principal: str | None, with_left: bool) -> list[
         query = query.where(table.c.principal == principal)
     if not with_left:
         query = query.where(not_(table.c.has_left))
-    return _all(db, Membership, query)
+    return all_of(db, Membership, query)
 
 
 def lapsed(db: Connection, now: Instant, limit: int) -> list[Request]:
@@ -159,7 +159,7 @@ def approved_without_grants(db: Connection, limit: int) -> list[Request]:
         .order_by(table.c.id)
         .limit(bounded(limit))
     )
-    return _all(db, Request, query)
+    return all_of(db, Request, query)
 
 
 def cuts_in_force(db: Connection, since: Instant) -> list[Grant]:
@@ -180,7 +180,7 @@ def closing_on(db: Connection, assignment: str) -> list[Grant]:
     """Grants of an assignment whose removal is not read back yet."""
     table = schema.grants
     query = select(table).where(table.c.assignment == assignment, table.c.state == "closing")
-    return _all(db, Grant, query.order_by(table.c.id))
+    return all_of(db, Grant, query.order_by(table.c.id))
 
 
 def asleep_for_ever(db: Connection) -> int:
@@ -236,10 +236,11 @@ def _page(
 ) -> list[T]:
     if before is not None:
         query = query.where(table.c.id < before)
-    return _all(db, kind, query.order_by(table.c.id.desc()).limit(bounded(limit)))
+    return all_of(db, kind, query.order_by(table.c.id.desc()).limit(bounded(limit)))
 
 
-def _all(db: Connection, kind: type[T], query: Select[Any]) -> list[T]:
+def all_of(db: Connection, kind: type[T], query: Select[Any]) -> list[T]:
+    """Every thing of that kind the query finds."""
     return [_decoded(kind, row) for row in db.execute(query).mappings()]
 
 
@@ -254,7 +255,8 @@ def _readable(db: Connection, kind: type[T], query: Select[Any]) -> list[T]:
     return found
 
 
-def _first(db: Connection, kind: type[T], query: Select[Any]) -> T | None:
+def first_of(db: Connection, kind: type[T], query: Select[Any]) -> T | None:
+    """The first thing of that kind the query finds."""
     row = db.execute(query).mappings().first()
     return None if row is None else _decoded(kind, row)
 

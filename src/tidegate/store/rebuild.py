@@ -14,8 +14,11 @@ from tidegate.base.errors import EvidenceBroken, Stale
 from tidegate.base.fact import Fact, Thing
 from tidegate.catalogue import (
     Assignment,
+    Baseline,
     Membership,
     Principal,
+    baseline_id,
+    evolve_baseline,
     evolve_membership,
     evolve_principal,
     hold,
@@ -24,6 +27,8 @@ from tidegate.catalogue import (
 )
 from tidegate.evidence.events import Event
 from tidegate.evidence.seal import read_event
+from tidegate.finding import Finding
+from tidegate.finding import evolve as evolve_finding
 from tidegate.grant import Grant
 from tidegate.grant import evolve as evolve_grant
 from tidegate.request import Request
@@ -109,6 +114,11 @@ def fold(rebuilt: Rebuilt, fact: Fact) -> None:
         case "membership":
             name = membership_id(data["principal"], data["group"], data["source"])
             rebuilt.put(evolve_membership(rebuilt.get(Membership, name), fact))
+        case "finding":
+            rebuilt.put(evolve_finding(rebuilt.get(Finding, data["finding"]), fact))
+        case "baseline":
+            name = baseline_id(data["target"], data["native_role"])
+            rebuilt.put(evolve_baseline(rebuilt.get(Baseline, name), fact))
 
 
 def compare(store: Readable) -> list[Difference]:

@@ -184,6 +184,7 @@ grants = Table(
     Column("unattended_seconds", BigInteger),  # null: no bound
     Column("cut", Boolean, nullable=False, server_default=text("false")),
     Column("cut_before_ms", BigInteger),
+    Column("searched", Text, nullable=False, server_default=text("''")),
     Column("version", BigInteger, nullable=False),
     Column("risk", Integer, nullable=False, server_default=text("0")),
     Column("due_at_ms", BigInteger),  # the worker's: when to look next; null once it is over
@@ -255,6 +256,70 @@ sessions = Table(
     Column("version", BigInteger, nullable=False),
     Index("sessions_grant", "grant_id"),
     Index("sessions_key", "key_id"),
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("sort", Text, nullable=False),
+    Column("says", Text, nullable=False),
+    Column("remedy", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("grant_id", Text, nullable=False),
+    Column("made_by", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("assigned_to", Text, nullable=False),
+    Column("times", BigInteger, nullable=False),
+    Column("first_seen_ms", BigInteger, nullable=False),
+    Column("closed_at_ms", BigInteger),
+    Column("closed_how", Text, nullable=False),
+    Column("closed_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("accepted_until_ms", BigInteger),
+    Column("version", BigInteger, nullable=False),
+    Column("last_seen_ms", BigInteger, nullable=False),  # the worker's: the last look that saw it
+    UniqueConstraint("kind", "target", "what", name="findings_natural"),
+    Index("findings_target", "target", "id"),
+    Index("findings_grant", "grant_id"),
+    Index("findings_state", "state", "id"),
+    Index(
+        "findings_accepted",
+        "accepted_until_ms",
+        sqlite_where=text("accepted_until_ms IS NOT NULL"),
+        postgresql_where=text("accepted_until_ms IS NOT NULL"),
+    ),
+)
+
+baselines = Table(
+    "baselines",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("target", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("native_role", Text, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("taken_at_ms", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+)
+
+# Whose turn something is, and how far it came: the worker's own, never rebuilt.
+turns = Table(
+    "turns",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("due_at_ms", BigInteger, nullable=False),
+    Column("lease_until_ms", BigInteger),
+    Column("place", Text, nullable=False),
+    Column("tries", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 accounts = Table(

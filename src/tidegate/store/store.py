@@ -26,6 +26,7 @@ from tidegate.session import Session
 from tidegate.store import head as log_head
 from tidegate.store import log, queue, reads, unsealed
 from tidegate.store.batch import Committed
+from tidegate.store.finding_store import FindingStore
 from tidegate.store.head import Head
 from tidegate.store.memory import Memory
 from tidegate.store.migrate import migrate
@@ -35,7 +36,7 @@ from tidegate.store.unsealed import Account, Token
 from tidegate.store.writer import Committer, Direct, Writer
 
 
-class Store:
+class Store(FindingStore):
     """One open database with its log. Made by `open`, ended by `close`.
 
     Every reading method raises WorldFailed when the database, or a row asked for, cannot be read;
@@ -45,8 +46,7 @@ class Store:
     def __init__(
         self, database: Database, writer: Writer | Direct, clock: Callable[[], Instant]
     ) -> None:
-        self._database = database
-        self._writer = writer
+        super().__init__(database, writer)
         self._clock = clock
         self._turns = queue.Turns()
 

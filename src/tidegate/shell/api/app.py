@@ -15,6 +15,7 @@ from tidegate.flow.house import Actor, House
 from tidegate.flow.refusing import Refusals
 from tidegate.shell.api import (
     routes_evidence,
+    routes_findings,
     routes_grants,
     routes_people,
     routes_requests,
@@ -51,6 +52,7 @@ def make_app(
             *routes_people.ROUTES,
             *routes_requests.ROUTES,
             *routes_grants.ROUTES,
+            *routes_findings.ROUTES,
             *routes_evidence.ROUTES,
         ],
         dependencies={

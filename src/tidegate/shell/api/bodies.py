@@ -11,6 +11,7 @@ from tidegate.approve import Choice
 from tidegate.base.errors import AskedWrongly
 from tidegate.base.when import LONGEST_DURATION, parse_instant, whole_seconds
 from tidegate.connectors.port import Answer
+from tidegate.finding import LONGEST_ACCEPTED
 from tidegate.flow.asking import Asked
 from tidegate.flow.trying import Trial
 
@@ -79,6 +80,25 @@ class End(_Strict, frozen=True):
     """Why a grant ends early, for the evidence."""
 
     comment: Text = ""
+
+
+class Assign(_Strict, frozen=True):
+    """Who works on a finding from now on: a login, a principal id or `group:NAME`."""
+
+    to: Id
+
+
+class SignOff(_Strict, frozen=True):
+    """Why a finding is closed. With `accept_seconds` it stays closed that long though it stands."""
+
+    reason: Text
+    accept_seconds: Annotated[int, Meta(ge=1, le=whole_seconds(LONGEST_ACCEPTED))] | None = None
+
+
+class Why(_Strict, frozen=True):
+    """Why, for the evidence."""
+
+    reason: Text
 
 
 class Tell(_Strict, frozen=True):

@@ -244,3 +244,65 @@ class GrantsView:
 
     grants: list[GrantView]
     next_before: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingView:
+    """A finding. `remedy` is the command that mends it; empty when Tidegate does so by itself.
+
+    `owner` is a group; `assigned_to` a group or person, empty: the owner's. `times` counts how
+    often it came. `reason` is null when there is none or it was erased.
+    """
+
+    id: str
+    kind: str
+    severity: str
+    state: str
+    target: str
+    role: str
+    sort: str
+    what: str
+    says: str
+    remedy: str
+    by: str
+    owner: str
+    assigned_to: str
+    assigned_name: str
+    principal: Person | None
+    grant: str
+    times: int
+    first_seen_at: str
+    last_seen_at: str
+    closed_at: str | None
+    closed_how: str
+    closed_by: Person | None
+    reason: str | None
+    accepted_until: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepView:
+    """One event of a finding's history. `reason` is null when there is none or it was erased."""
+
+    idx: int
+    at: str
+    name: str
+    by: Person | None
+    says: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingStory:
+    """A finding with its history, oldest first."""
+
+    finding: FindingView
+    history: list[StepView]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingsView:
+    """A page of findings, newest first. `next_before` asks for the next one; null: no more."""
+
+    findings: list[FindingView]
+    next_before: str | None

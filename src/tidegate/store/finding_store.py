@@ -1,0 +1,89 @@
+"""The part of the store that keeps findings, baselines and turns; `Store` is made of it."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from tidegate.base.when import Instant
+from tidegate.catalogue import Assignment, Baseline
+from tidegate.finding import Finding, FindingKind
+from tidegate.grant import Grant
+from tidegate.store import findings, reads
+from tidegate.store.findings import Turn, Wanted
+from tidegate.store.sqlite import Database
+from tidegate.store.writer import Direct, Writer
+
+
+class FindingStore:
+    """Raises as `Store` does."""
+
+    def __init__(self, database: Database, writer: Writer | Direct) -> None:
+        self._database = database
+        self._writer = writer
+
+    def finding(self, id: str) -> Finding:
+        """The finding of that id. Raises NotFound."""
+        with self._database.reading() as db:
+            return reads.one(db, Finding, id)
+
+    def finding_of(self, kind: FindingKind, target: str, what: str) -> Finding | None:
+        """The finding of a natural key."""
+        with self._database.reading() as db:
+            return findings.finding_of(db, kind, target, what)
+
+    def findings(
+        self, wanted: Wanted | None = None, limit: int = 100, before: str | None = None
+    ) -> list[Finding]:
+        """Findings, newest first; `before` as in `requests`."""
+        with self._database.reading() as db:
+            return findings.findings(db, wanted or Wanted(), limit, before)
+
+    def live_of_role(self, target: str, role: str) -> list[Finding]:
+        """Findings of a role that are not closed."""
+        with self._database.reading() as db:
+            return findings.live_of_role(db, target, role)
+
+    def acceptances_over(self, now: Instant, limit: int) -> list[Finding]:
+        """Accepted findings whose acceptance has run out."""
+        with self._database.reading() as db:
+            return findings.acceptances_over(db, now, limit)
+
+    def findings_seen(self, names: Iterable[str], now: Instant) -> None:
+        """A look saw these findings unchanged."""
+        seen = tuple(names)
+        if seen:
+            self._writer.run(lambda db: findings.seen_at(db, seen, now))
+
+    def assignments_on(self, connector: str, account: str, native_role: str) -> list[Assignment]:
+        """Every assignment of one native role, held or not."""
+        with self._database.reading() as db:
+            return findings.assignments_on(db, connector, account, native_role)
+
+    def last_grant_on(self, assignment: str) -> Grant | None:
+        """The grant that held an assignment last."""
+        with self._database.reading() as db:
+            return findings.last_grant_on(db, assignment)
+
+    def unsearched(self, since: Instant, limit: int) -> list[Grant]:
+        """Grants removed after `since` whose side doors were not looked for."""
+        with self._database.reading() as db:
+            return findings.unsearched(db, since, limit)
+
+    def baselines(self, target: str) -> list[Baseline]:
+        """What stood on each role of a target when it was first looked at."""
+        with self._database.reading() as db:
+            return findings.baselines(db, target)
+
+    def take_turn(self, name: str, now: Instant, lease: timedelta) -> Turn | None:
+        """Take the turn `name` until `now + lease`; None: it is not due, or another has it."""
+        with self._database.reading() as db:
+            if not findings.may_take_turn(db, name, now):
+                return None
+        return self._writer.run(lambda db: findings.take_turn(db, name, now, lease))
+
+    def end_turn(self, turn: Turn, due_at: Instant) -> None:
+        """Give a turn back, due again at `due_at`."""
+        self._writer.run(lambda db: findings.end_turn(db, turn, due_at))
+
+    def drop_turn(self, name: str) -> None:
+        """Forget a turn that is over."""
+        self._writer.run(lambda db: findings.drop_turn(db, name))

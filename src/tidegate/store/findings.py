@@ -1,0 +1,173 @@
+"""Findings, baselines and turns: named reads, and the small writes no event makes."""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Connection, or_, select
+
+from tidegate.base.when import Instant, to_ms
+from tidegate.catalogue import Assignment, Baseline
+from tidegate.finding import Finding, FindingKind, FindingState
+from tidegate.grant import Grant
+from tidegate.store import schema
+from tidegate.store.reads import all_of, bounded, first_of
+
+# One role of one account: more people than that hold no role by hand.
+MOST_ON_A_ROLE = 100_000
+
+# A turn is taken when it is due and nobody else has it; a new one is due at once.
+_TAKE = """
+INSERT INTO turns (name, due_at_ms, lease_until_ms, place, tries) VALUES (?, ?, ?, '', 0)
+ON CONFLICT (name) DO UPDATE SET lease_until_ms = excluded.lease_until_ms
+WHERE turns.due_at_ms <= ? AND (turns.lease_until_ms IS NULL OR turns.lease_until_ms <= ?)
+RETURNING place, tries
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Something one process at a time does: how far it came, and how often it was tried."""
+
+    name: str
+    place: str
+    tries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which findings a list asks for; None: any."""
+
+    states: frozenset[FindingState] | None = None
+    kind: FindingKind | None = None
+    target: str | None = None
+    grant: str | None = None
+    principal: str | None = None
+
+
+def finding_of(db: Connection, kind: FindingKind, target: str, what: str) -> Finding | None:
+    """The finding of a natural key."""
+    table = schema.findings
+    query = select(table).where(
+        table.c.kind == kind.value, table.c.target == target, table.c.what == what
+    )
+    return first_of(db, Finding, query)
+
+
+def findings(db: Connection, wanted: Wanted, limit: int, before: str | None) -> list[Finding]:
+    """Findings that fit everything asked for, newest first."""
+    table = schema.findings
+    query = select(table)
+    if wanted.states is not None:
+        query = query.where(table.c.state.in_(sorted(wanted.states)))
+    named = {
+        "kind": wanted.kind.value if wanted.kind else None,
+        "target": wanted.target,
+        "grant_id": wanted.grant,
+        "principal": wanted.principal,
+    }
+    for column, value in named.items():
+        if value is not None:
+            query = query.where(table.c[column] == value)
+    if before is not None:
+        query = query.where(table.c.id < before)
+    return all_of(db, Finding, query.order_by(table.c.id.desc()).limit(bounded(limit)))
+
+
+def live_of_role(db: Connection, target: str, role: str) -> list[Finding]:
+    """Findings of a role that are not closed: what a look must see again, or they are mended."""
+    table = schema.findings
+    query = select(table).where(
+        table.c.target == target, table.c.role == role, table.c.state != FindingState.CLOSED.value
+    )
+    return all_of(db, Finding, query.order_by(table.c.id).limit(MOST_ON_A_ROLE))
+
+
+def acceptances_over(db: Connection, now: Instant, limit: int) -> list[Finding]:
+    """Accepted findings whose acceptance has run out, longest over first."""
+    table = schema.findings
+    query = select(table).where(
+        table.c.accepted_until_ms <= to_ms(now), table.c.state == FindingState.CLOSED.value
+    )
+    return all_of(
+        db, Finding, query.order_by(table.c.accepted_until_ms, table.c.id).limit(bounded(limit))
+    )
+
+
+def seen_at(db: sqlite3.Connection, names: Iterable[str], now: Instant) -> None:
+    """A look saw these findings unchanged."""
+    for name in names:
+        db.execute("UPDATE findings SET last_seen_ms = ? WHERE id = ?", (to_ms(now), name))
+
+
+def assignments_on(
+    db: Connection, connector: str, account: str, native_role: str
+) -> list[Assignment]:
+    """Every assignment of one native role, held or not."""
+    table = schema.assignments
+    query = select(table).where(
+        table.c.connector == connector,
+        table.c.account == account,
+        table.c.native_role == native_role,
+    )
+    return all_of(db, Assignment, query.order_by(table.c.native_principal).limit(MOST_ON_A_ROLE))
+
+
+def last_grant_on(db: Connection, assignment: str) -> Grant | None:
+    """The grant that held an assignment last."""
+    table = schema.grants
+    query = select(table).where(table.c.assignment == assignment)
+    return first_of(db, Grant, query.order_by(table.c.id.desc()).limit(1))
+
+
+def unsearched(db: Connection, since: Instant, limit: int) -> list[Grant]:
+    """Grants removed after `since` whose side doors were not looked for, longest waiting first."""
+    table = schema.grants
+    query = select(table).where(
+        table.c.removed_at_ms > to_ms(since),
+        table.c.searched == "",
+        or_(table.c.state == "removed", table.c.state == "gone"),
+    )
+    return all_of(
+        db, Grant, query.order_by(table.c.removed_at_ms, table.c.id).limit(bounded(limit))
+    )
+
+
+def may_take_turn(db: Connection, name: str, now: Instant) -> bool:
+    """Whether a turn could be had: spares a look that is not due the write."""
+    table = schema.turns
+    row = db.execute(select(table).where(table.c.name == name)).first()
+    if row is None:
+        return True
+    return row.due_at_ms <= to_ms(now) and (
+        row.lease_until_ms is None or row.lease_until_ms <= to_ms(now)
+    )
+
+
+def take_turn(db: sqlite3.Connection, name: str, now: Instant, lease: timedelta) -> Turn | None:
+    """Take the turn `name` until `now + lease`; None: it is not due, or another has it."""
+    at = to_ms(now)
+    row = db.execute(_TAKE, (name, at, to_ms(now + lease), at, at)).fetchone()
+    return None if row is None else Turn(name=name, place=str(row[0]), tries=int(row[1]))
+
+
+def end_turn(db: sqlite3.Connection, turn: Turn, due_at: Instant) -> None:
+    """Give a turn back: where it is to go on, how often it was tried, and when it is due again."""
+    db.execute(
+        "UPDATE turns SET lease_until_ms = NULL, due_at_ms = ?, place = ?, tries = ?"
+        " WHERE name = ?",
+        (to_ms(due_at), turn.place, turn.tries, turn.name),
+    )
+
+
+def drop_turn(db: sqlite3.Connection, name: str) -> None:
+    """Forget a turn that is over."""
+    db.execute("DELETE FROM turns WHERE name = ?", (name,))
+
+
+def baselines(db: Connection, target: str) -> list[Baseline]:
+    """Every baseline of a target."""
+    table = schema.baselines
+    query = select(table).where(table.c.target == target).order_by(table.c.id)
+    return all_of(db, Baseline, query)

@@ -1,0 +1,65 @@
+"""Findings over the API: lists, history, hand-off, sign-off."""
+
+from tests.flow.test_finding import a_sighting
+from tests.shell_api.conftest import Api
+from tidegate.finding import FindingKind
+from tidegate.flow.finding import see
+
+
+def found(api: Api, **more: object) -> str:
+    """The id of an open finding."""
+    made = see(api.world.house, a_sighting(**more), api.world.clock())
+    assert made is not None
+    return made.id
+
+
+def test_life_of_a_finding(api: Api) -> None:
+    """It is listed, handed on, signed off with a reason, and its history names everybody."""
+    name = found(api)
+    listed = api.get("op", "/api/findings").json()["findings"]
+    assert [one["id"] for one in listed] == [name]
+    given = api.call("op", "POST", f"/api/findings/{name}/assign", {"to": "cy"}).json()
+    assert (given["state"], given["assigned_name"]) == ("assigned", "cy")
+    body = {"reason": "break-glass", "accept_seconds": 3600}
+    shut = api.call("cy", "POST", f"/api/findings/{name}/close", body).json()
+    assert (shut["closed_how"], shut["closed_by"]["login"]) == ("accepted", "cy")
+    assert shut["reason"] == "break-glass"
+    assert api.get("op", "/api/findings").json()["findings"] == []
+    assert len(api.get("op", "/api/findings?state=all").json()["findings"]) == 1
+    story = api.get("audit", f"/api/findings/{name}").json()
+    assert [(one["name"], one["by"] and one["by"]["login"]) for one in story["history"]] == [
+        ("finding.opened", None),
+        ("finding.assigned", "op"),
+        ("finding.closed", "cy"),
+    ]
+
+
+def test_lists_are_narrowed_and_paged(api: Api) -> None:
+    """Each filter leaves only what fits, and a page says where the next begins."""
+    for number in range(3):
+        found(api, what=f"one-{number}", kind=list(FindingKind)[number])
+    assert len(api.get("op", "/api/findings?target=prod").json()["findings"]) == 3
+    assert api.get("op", "/api/findings?target=vault").json()["findings"] == []
+    kind = list(FindingKind)[1].value
+    assert len(api.get("op", f"/api/findings?kind={kind}").json()["findings"]) == 1
+    page = api.get("op", "/api/findings?limit=2").json()
+    assert len(page["findings"]) == 2
+    rest = api.get("op", f"/api/findings?limit=2&before={page['next_before']}").json()
+    assert len(rest["findings"]) == 1
+
+
+def test_sign_off_without_words_or_for_ever(api: Api) -> None:
+    """A reason is needed, and nothing is accepted longer than a year."""
+    name = found(api)
+    for body in ({}, {"reason": " "}, {"reason": "x", "accept_seconds": 40_000_000}):
+        assert api.call("op", "POST", f"/api/findings/{name}/close", body).status_code == 400
+    assert api.get("op", f"/api/findings/{name}").json()["finding"]["state"] == "open"
+
+
+def test_auditor_changes_nothing(api: Api) -> None:
+    """Who may read everything may neither hand on nor sign off, and the try is sealed."""
+    name = found(api)
+    for path, body in (("assign", {"to": "cy"}), ("close", {"reason": "x"})):
+        refused = api.call("audit", "POST", f"/api/findings/{name}/{path}", body)
+        assert refused.status_code == 403
+    assert "command.refused" in api.world.names(api.world.who("audit").id)
