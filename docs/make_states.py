@@ -12,13 +12,15 @@ from tidegate.finding import TABLE as FINDING
 from tidegate.finding import ClosedHow, FindingKind, Severity
 from tidegate.grant import TABLE as GRANT
 from tidegate.grant import Cause, Outcome, Searched
+from tidegate.panic import TABLE as PANIC
 from tidegate.request import TABLE as REQUEST
 from tidegate.session import TABLE as SESSION
 from tidegate.session import Why
 
 INTRO = """# States
 
-Drawn from the transition tables in `request.py`, `grant.py`, `session.py` and `finding.py` by
+Drawn from the transition tables in `request.py`, `grant.py`, `session.py`, `finding.py` and
+`panic.py` by
 `docs/make_states.py`; a test fails when this page and the tables differ. A move that is not here
 cannot happen: it is absent from the table. Every move is one sealed event of that name.
 """
@@ -49,6 +51,7 @@ def page() -> str:
             listed("What a finding is about", FindingKind),
             listed("How soon somebody must look", Severity),
             listed("How a finding was closed", ClosedHow),
+            drawn("Panic", PANIC),
         )
     )
 

@@ -105,6 +105,7 @@ class Outcome(StrEnum):
     NOT_CUT = "not_cut"  # removed, and live sessions are not seen cut yet
     LATER = "later"  # told to slow down: certainly nothing changed, and it is tried again
     GATE_SHUT = "gate_shut"  # waits: a check of the health gate says no
+    FROZEN = "frozen"  # waits: a panic keeps shut what it is in
     STILL_CLOSING = "still_closing"  # waits: an earlier grant of the same access is not removed yet
 
 

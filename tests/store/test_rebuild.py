@@ -62,6 +62,7 @@ def test_rebuilt_state_is_the_rows(lived):
         "Membership": 1,
         "Finding": 1,
         "Baseline": 1,
+        "Panic": 0,
     }
     (grant,) = rebuilt.things[Grant].values()
     assert grant == lived.grant(grant.id)

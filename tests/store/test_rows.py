@@ -10,6 +10,7 @@ from tidegate.base.when import from_ms
 from tidegate.catalogue import Assignment, Baseline, Membership, Principal, PrincipalKind
 from tidegate.finding import Finding, FindingKind, FindingState, Severity
 from tidegate.grant import Grant, GrantState
+from tidegate.panic import Panic, PanicState, ScopeKind
 from tidegate.request import Item, Request, RequestState, Terms, Vote
 from tidegate.session import Session, SessionKind, SessionState
 from tidegate.store.rows import codecs
@@ -173,6 +174,22 @@ THINGS = {
         document=TEXT,
         count=COUNT,
         taken_at=INSTANT,
+        version=COUNT,
+    ),
+    Panic: st.builds(
+        Panic,
+        id=TEXT,
+        state=st.sampled_from(PanicState),
+        kind=st.sampled_from(ScopeKind),
+        name=TEXT,
+        actor=TEXT,
+        via=TEXT,
+        reason=TEXT,
+        called_at=INSTANT,
+        frozen_until=MAYBE,
+        lifted_at=MAYBE,
+        grants=COUNT,
+        requests=COUNT,
         version=COUNT,
     ),
 }

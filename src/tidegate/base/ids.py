@@ -12,7 +12,8 @@ from tidegate.base.when import Instant, from_ms, to_ms
 REQUEST, GRANT, SESSION, ASSIGNMENT, PRINCIPAL, VOTE = "rq", "gr", "se", "as", "pr", "vt"
 TOKEN = "tk"  # noqa: S105 - a prefix of ids, no secret
 FINDING = "fi"
-KINDS = frozenset({REQUEST, GRANT, SESSION, ASSIGNMENT, PRINCIPAL, VOTE, TOKEN, FINDING})
+PANIC = "pn"
+KINDS = frozenset({REQUEST, GRANT, SESSION, ASSIGNMENT, PRINCIPAL, VOTE, TOKEN, FINDING, PANIC})
 RANDOM_BYTES = 10
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

@@ -240,6 +240,22 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
         "why_not": "list",
         "tries": "int",
     },
+    # A panic's chain is its own. `panic.listed` names what it ends, `panic.swept` says that the end
+    # of all of it is sealed; `panic.lifted` ends its freeze.
+    "panic.called": {
+        "panic": "text",
+        "scope": "text",
+        "name": "text",
+        "via": "text",
+        "reason": "personal?",
+        "frozen_until": "instant?",
+        "at": "instant",
+    },
+    "panic.listed": {"panic": "text", "grants": "list", "at": "instant"},
+    "panic.swept": {"panic": "text", "grants": "int", "requests": "int", "at": "instant"},
+    "panic.lifted": {"panic": "text", "at": "instant"},
+    # A grant's again: its end took more than one call, and the first was sent at `sent_at`.
+    "end.sent": {**GRANT_AT, "sent_at": "instant", "calls": "int"},
 }
 
 # Fields as they were, where an event has changed since.

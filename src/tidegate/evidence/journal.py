@@ -97,13 +97,25 @@ class ClosingJournal:
                 are never refused for room.
             RuntimeError: an unknown kind, or a line longer than LONGEST_LINE: our own bug.
         """
-        data = _write_line(line)
+        self.append_all((line,))
+
+    def append_all(self, lines: Iterable[JournalLine]) -> None:
+        """`append` several together: one wait for the disk, and after a crash a part of them.
+
+        Raises:
+            OSError, EvidenceClosed, RuntimeError: as `append`; then any of them may be there.
+        """
+        these = list(lines)
+        data = b"".join(_write_line(line) for line in these)
+        if not data:
+            return
         with self._alone(), closing(_Appending(self._path)) as file:
             if self._left != file.state():
                 file.mend()  # another process may have died in the middle of a line
                 self._left = file.state()
             size = self._left.size
-            if line.kind == "intended" and size > LARGEST_JOURNAL:
+            opens = any(line.kind == "intended" for line in these)
+            if opens and size > LARGEST_JOURNAL:
                 raise EvidenceClosed(
                     "journal_full",
                     f"closing journal: expected at most {LARGEST_JOURNAL} bytes, got {size}",

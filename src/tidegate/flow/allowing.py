@@ -11,6 +11,7 @@ from tidegate.base.errors import NotAllowed, NotFound
 from tidegate.finding import Finding, FindingKind
 from tidegate.flow.house import Actor, House
 from tidegate.grant import Grant
+from tidegate.panic import Panic, Scope, ScopeKind
 from tidegate.request import Request
 
 
@@ -143,6 +144,35 @@ def allow_target(house: House, actor: Actor, target: str) -> None:
 def _in(actor: Actor, named: str) -> bool:
     """Whether `named` (`group:NAME`, a bare group name, or a principal id) means the actor."""
     return bool(named) and (named == actor.id or named.removeprefix("group:") in actor.groups)
+
+
+def allow_panic(house: House, actor: Actor, scope: Scope, *, lifting: bool = False) -> None:
+    """Refuse unless the actor may end everything in `scope`, or (`lifting`) open it again.
+
+    Operators may anything, a target's owner what is on the target. Everybody may end what they
+    hold themselves, and may not lift that again: whoever has their token could.
+
+    Raises:
+        NotAllowed: it is not theirs to call, or to lift.
+    """
+    own = scope.kind is ScopeKind.PRINCIPAL and scope.name == actor.id and not lifting
+    on_target = scope.kind in (ScopeKind.TARGET, ScopeKind.ROLE)
+    if is_operator(house, actor) or own or (on_target and _owns_target(house, actor, scope.name)):
+        return
+    deed = "open again" if lifting else "end"
+    owner = "the target's owner or an operator" if on_target else "an operator"
+    raise NotAllowed(
+        f"not_yours_to_{'lift' if lifting else 'panic'}",
+        f"`{scope.text}` is not yours to {deed} all at once",
+        f"ask {owner} of this installation",
+    )
+
+
+def may_see_panic(house: House, actor: Actor, panic: Panic) -> bool:
+    """Whether the actor may watch it: whoever called it, auditors, the target's owners."""
+    on_target = panic.kind in (ScopeKind.TARGET, ScopeKind.ROLE)
+    owns = on_target and _owns_target(house, actor, panic.name)
+    return panic.actor == actor.id or is_auditor(house, actor) or owns
 
 
 def may_vote(request: Request, approver: Approver) -> bool:

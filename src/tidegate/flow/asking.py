@@ -20,6 +20,7 @@ from tidegate.connectors.port import Exposure
 from tidegate.flow import gating
 from tidegate.flow.allowing import Verb, allow
 from tidegate.flow.house import Actor, House, Laws
+from tidegate.flow.stopping import stop_says, stopped
 from tidegate.grant import ready
 from tidegate.policy.decide import Ask, Verdict, decide
 from tidegate.request import (
@@ -105,7 +106,11 @@ def weigh(house: House, actor: Actor, asked: Asked, now: Instant) -> Weighed:
         reason=sealed_reason,
         verdicts=tuple(verdicts),
         exposures=tuple(exposures),
-        refusal=_refusal(asked.roles, verdicts) or _shut(house, asked, now),
+        refusal=(
+            _refusal(asked.roles, verdicts)
+            or _frozen(house, actor, asked, now)
+            or _shut(house, asked, now)
+        ),
     )
 
 
@@ -247,6 +252,15 @@ def _refusal(roles: tuple[str, ...], verdicts: list[Verdict]) -> tuple[str, str]
     for role, verdict in zip(roles, verdicts, strict=True):
         if not verdict.allowed:
             return verdict.code, f"`{role}`: {verdict.why}"
+    return None
+
+
+def _frozen(house: House, actor: Actor, asked: Asked, now: Instant) -> tuple[str, str] | None:
+    """A panic's no: no emergency passes it, for whoever panics may fear just that."""
+    at = max(now, asked.start) if asked.start else now
+    for role in asked.roles:
+        if panic := stopped(house, actor.id, role, at):
+            return "frozen", stop_says(panic, at)
     return None
 
 

@@ -8,6 +8,7 @@ from tidegate.flow.allowing import Verb
 from tidegate.flow.holding import hold_of
 from tidegate.flow.house import Actor, House
 from tidegate.flow.reading import find_grant
+from tidegate.flow.stopping import stop_says, stopped
 from tidegate.grant import Grant
 from tidegate.session import issued, may_issue
 
@@ -27,6 +28,8 @@ def issue(house: House, actor: Actor, some_id: str) -> tuple[Grant, str, Credent
     grant = find_grant(house, actor, some_id, Verb.USE)
     now = house.opening_now()
     may_issue(grant, actor.id, now)
+    if panic := stopped(house, grant.principal, grant.role, now):
+        raise NotAllowed("frozen", stop_says(panic, now), f"see `tidegate trace {grant.id}`")
     hold = hold_of(house, grant)
     connector = house.connector(hold.target.connector)
     if not connector.powers(hold.role.kind).issues:

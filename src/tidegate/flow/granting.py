@@ -27,6 +27,7 @@ from tidegate.flow.house import House, Laws
 from tidegate.flow.pace import SHORTEST_PAUSE, SLOWER, pause, worth_noting
 from tidegate.flow.people import approvers, groups_of, person_key
 from tidegate.flow.reading import entry_of
+from tidegate.flow.stopping import stopped
 from tidegate.grant import (
     Cause,
     Grant,
@@ -107,6 +108,8 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
     verdict = _judge(house, laws, grant, now)
     if isinstance(verdict, Refusal):
         return _fail(house, grant, verdict.cause, verdict.why, now)
+    if stopped(house, grant.principal, grant.role, now):
+        return note(house, grant, "panic", Outcome.FROZEN, "frozen")
     target, role = role_of_entry(entry_of(house, grant.role_digest))
     connector = house.connector(target.connector)
     shut = shut_at_opening(house, target, now)
@@ -149,6 +152,8 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
     later = max(now, house.opening_now())
     if house.laws is not laws:
         return _decide(house, grant, key, later)  # they changed while the cloud was asked
+    if stopped(house, grant.principal, grant.role, later):
+        return note(house, grant, "panic", Outcome.FROZEN, "frozen")
     step = intend(grant, assignment, opening, later)
     if shut:
         step = step.then(Step((), (_passed(grant, shut, opening, later),)))

@@ -17,6 +17,7 @@ from tidegate.connectors.port import Connector, Trouble
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.flow.looks import Looks
 from tidegate.flow.pace import InHand, JournalPace, Tries
+from tidegate.panic import Scope
 from tidegate.policy.rules import RuleSet
 from tidegate.store import Store
 
@@ -72,6 +73,17 @@ class Actor:
         return self.principal.id
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A panic as it was asked for: by whom, from where, why, and what stays shut how long."""
+
+    scope: Scope
+    by: str
+    via: str
+    reason: str = ""
+    freeze: timedelta | None = None
+
+
 class House:
     """The ports and the laws in force. Safe to share between threads.
 
@@ -102,6 +114,8 @@ class House:
         self.outside = outside
         self.strange: set[str] = set()  # grants of the journal that were told of as unknown once
         self.unsealed: list[Fact] = []  # of the worker's chores: sealed as soon as that is possible
+        self.sweeping: set[str] = set()  # panics some thread of this process works at
+        self.wanted: list[Wanted] = []  # panics that could not be sealed yet
         self._clock = clock
 
     def now(self) -> Instant:

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 
 import structlog
 
-from tidegate.base.errors import EvidenceBroken, NotFound, TidegateError, WorldFailed
+from tidegate.base.errors import (
+    EvidenceBroken,
+    EvidenceClosed,
+    NotFound,
+    TidegateError,
+    WorldFailed,
+)
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Hold
@@ -40,6 +46,8 @@ def close_forgotten(house: House) -> list[str]:
         try:
             begin(house, grant, reason, actor, house.now())
             begun.append(name)
+        except EvidenceClosed:
+            raise  # nor can any other be sealed now: closing goes on from the journal
         except TidegateError as fault:  # one grant's trouble must not keep the others open
             log.warning("an end of the journal is not sealed", grant=name, code=fault.code)
     return begun

@@ -13,13 +13,14 @@ from datetime import timedelta
 
 import structlog
 
-from tidegate.base.errors import Stale, TidegateError
+from tidegate.base.errors import EvidenceClosed, Stale, TidegateError
 from tidegate.base.when import Instant
 from tidegate.flow.asking import lapse_due
 from tidegate.flow.expiring import close_once
 from tidegate.flow.granting import open_once
 from tidegate.flow.house import House
 from tidegate.flow.mending import mend_cuts
+from tidegate.flow.panicking import resume
 from tidegate.flow.recovering import (
     close_forgotten,
     close_unknown,
@@ -39,6 +40,7 @@ HANDS_A_TARGET = 16  # cloud calls at a time: below the rate limits of one accou
 HANDS = 4 * HANDS_A_TARGET  # three targets may be silent and the others still end in time
 STRAGGLERS = timedelta(seconds=2)  # how long a look waits for the hands it sent out
 JOURNAL_EVERY = timedelta(seconds=10)
+PANIC_EVERY = timedelta(seconds=2)
 MEND_EVERY = timedelta(seconds=30)
 GOVERN_EVERY = timedelta(seconds=2)
 WITNESS_EVERY = timedelta(seconds=10)  # one small file each: bounds what is lost and what is kept
@@ -72,6 +74,7 @@ class Worker:
             Chore("beat", BEAT_EVERY, self._beat),
             Chore("lapse", LAPSE_EVERY, lambda: lapse_due(house, LAPSE_AT_ONCE)),
             Chore("journal", JOURNAL_EVERY, self._look_at_journal),
+            Chore("panic", PANIC_EVERY, lambda: resume(house)),
             Chore("mend", MEND_EVERY, lambda: mend_cuts(house)),
             Chore("flush", FLUSH_EVERY, lambda: refusals.flush(house)),
             *chores,
@@ -120,9 +123,14 @@ class Worker:
         return self.house.store.claim_due(self.house.now(), free, LEASE, share)
 
     def _look_at_journal(self) -> None:
-        seal_journal(self.house)
-        close_forgotten(self.house)
-        close_unknown(self.house)
+        try:
+            seal_journal(self.house)
+            close_forgotten(self.house)
+            close_unknown(self.house)
+        except EvidenceClosed:
+            # Nothing may be due by the rows, and ends begun in the journal must go on all the same.
+            self._close_from_journal()
+            raise
 
     def _close_from_journal(self) -> None:
         try:

@@ -15,6 +15,7 @@ from tidegate.base.personal import Personal
 from tidegate.base.when import Instant, to_ms
 from tidegate.catalogue import Assignment, AssignmentKey, Membership, Principal
 from tidegate.grant import Grant, GrantState
+from tidegate.panic import Panic, PanicState
 from tidegate.request import Request, RequestState
 from tidegate.session import Session
 from tidegate.store import schema
@@ -181,6 +182,27 @@ def closing_on(db: Connection, assignment: str) -> list[Grant]:
     table = schema.grants
     query = select(table).where(table.c.assignment == assignment, table.c.state == "closing")
     return all_of(db, Grant, query.order_by(table.c.id))
+
+
+def named(db: Connection, kind: type[T], names: Iterable[str]) -> dict[str, T]:
+    """The things of that kind by id; those not there, or that cannot be read, are left out."""
+    table, wanted = _codec(kind).table, sorted(set(names))
+    found: dict[str, T] = {}
+    for start in range(0, len(wanted), AT_ONCE):
+        some = wanted[start : start + AT_ONCE]
+        for thing in _readable(db, kind, select(table).where(table.c.id.in_(some))):
+            found[thing.id] = thing  # type: ignore[attr-defined]  # every thing has one
+    return found
+
+
+def panics(db: Connection, stopping_at: Instant | None, limit: int) -> list[Panic]:
+    """Panics, newest first; with `stopping_at` those by which something may not open then."""
+    table = schema.panics
+    query = select(table)
+    if stopping_at is not None:
+        frozen = and_(table.c.frozen_until_ms > to_ms(stopping_at), table.c.lifted_at_ms.is_(None))
+        query = query.where(or_(table.c.state == PanicState.CALLED.value, frozen))
+    return _page(db, Panic, query, table, limit, None)
 
 
 def asleep_for_ever(db: Connection) -> int:

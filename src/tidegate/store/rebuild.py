@@ -31,6 +31,8 @@ from tidegate.finding import Finding
 from tidegate.finding import evolve as evolve_finding
 from tidegate.grant import Grant
 from tidegate.grant import evolve as evolve_grant
+from tidegate.panic import Panic
+from tidegate.panic import evolve as evolve_panic
 from tidegate.request import Request
 from tidegate.request import evolve as evolve_request
 from tidegate.session import Session
@@ -119,6 +121,8 @@ def fold(rebuilt: Rebuilt, fact: Fact) -> None:
         case "baseline":
             name = baseline_id(data["target"], data["native_role"])
             rebuilt.put(evolve_baseline(rebuilt.get(Baseline, name), fact))
+        case "panic":
+            rebuilt.put(evolve_panic(rebuilt.get(Panic, data["panic"]), fact))
 
 
 def compare(store: Readable) -> list[Difference]:

@@ -20,6 +20,7 @@ from tidegate.base.when import Instant, from_ms, parse_instant, to_ms, whole_sec
 from tidegate.catalogue import Assignment, Baseline, Membership, Principal, PrincipalKind
 from tidegate.finding import Finding, FindingKind, FindingState, Severity
 from tidegate.grant import Grant, GrantState
+from tidegate.panic import Panic, PanicState, ScopeKind
 from tidegate.request import Request, RequestState, Terms, Vote, item_of
 from tidegate.session import Session, SessionKind, SessionState
 from tidegate.store import schema
@@ -146,6 +147,7 @@ def codecs() -> Mapping[type, Codec[Any]]:
             encode=_from_baseline,
             decode=_to_baseline,
         ),
+        Panic: Codec(word="panic", table=schema.panics, encode=_from_panic, decode=_to_panic),
     }
 
 
@@ -492,6 +494,42 @@ def _to_baseline(row: Row) -> Baseline:
         document=row["document"],
         count=row["count"],
         taken_at=from_ms(row["taken_at_ms"]),
+        version=row["version"],
+    )
+
+
+def _from_panic(panic: Panic) -> dict[str, Value]:
+    return {
+        "id": panic.id,
+        "state": panic.state.value,
+        "scope": panic.kind.value,
+        "name": panic.name,
+        "actor": panic.actor,
+        "via": panic.via,
+        "reason": panic.reason,
+        "called_at_ms": to_ms(panic.called_at),
+        "frozen_until_ms": _ms(panic.frozen_until),
+        "lifted_at_ms": _ms(panic.lifted_at),
+        "grants": panic.grants,
+        "requests": panic.requests,
+        "version": panic.version,
+    }
+
+
+def _to_panic(row: Row) -> Panic:
+    return Panic(
+        id=row["id"],
+        state=PanicState(row["state"]),
+        kind=ScopeKind(row["scope"]),
+        name=row["name"],
+        actor=row["actor"],
+        via=row["via"],
+        reason=row["reason"],
+        called_at=from_ms(row["called_at_ms"]),
+        frozen_until=_at(row["frozen_until_ms"]),
+        lifted_at=_at(row["lifted_at_ms"]),
+        grants=row["grants"],
+        requests=row["requests"],
         version=row["version"],
     )
 

@@ -322,6 +322,26 @@ turns = Table(
     sqlite_with_rowid=False,
 )
 
+panics = Table(
+    "panics",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("via", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("called_at_ms", BigInteger, nullable=False),
+    Column("frozen_until_ms", BigInteger),
+    Column("lifted_at_ms", BigInteger),
+    Column("grants", BigInteger, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Index("panics_state", "state"),
+    Index("panics_frozen", "frozen_until_ms"),
+)
+
 accounts = Table(
     "accounts",
     metadata,

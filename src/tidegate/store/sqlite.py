@@ -27,7 +27,7 @@ from tidegate.store.database import KeysInHand, News, Words
 PATIENCE = timedelta(seconds=5)  # for a lock of another process: longer than any batch takes
 FILE_MODE = 0o600
 READERS = 8  # connections kept; a request holds one for well under a millisecond
-MOST_READERS = 64  # as many as the API has threads
+MOST_READERS = 80  # as many as the API has threads, and its lane for panics
 # Pages in the write-ahead log before a commit copies them back: 4 MB. With more, throughput stays
 # the same and the slowest commit becomes slower.
 CHECKPOINT_PAGES = 1_000

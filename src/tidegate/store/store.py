@@ -21,6 +21,7 @@ from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.catalogue import Assignment, AssignmentKey, Membership, Principal
 from tidegate.evidence.note import Signer
 from tidegate.grant import Grant, GrantState
+from tidegate.panic import Panic
 from tidegate.request import Request, RequestState
 from tidegate.session import Session
 from tidegate.store import head as log_head
@@ -134,9 +135,13 @@ class Store(FindingStore):
         """
         return self._writer.commit(step)
 
-    def submit(self, step: Step) -> "Future[Committed]":
-        """`commit` without waiting: its outcome is the future's."""
-        return self._writer.submit(step)
+    def submit(self, step: Step, *, urgent: bool = False) -> "Future[Committed]":
+        """`commit` without waiting: its outcome is the future's.
+
+        An `urgent` one goes before everything that waits, and is never refused for the queue's
+        length: for panic alone.
+        """
+        return self._writer.submit(step, urgent=urgent)
 
     # What is kept beside the state.
 
@@ -201,6 +206,26 @@ class Store(FindingStore):
         columns = {"request": request, "principal": principal, "role": role}
         with self._database.reading() as db:
             return reads.grants(db, columns, target, states, limit, before)
+
+    def grants_named(self, ids: Iterable[str]) -> dict[str, Grant]:
+        """Grants by id; those not there, or whose row cannot be read, are left out."""
+        with self._database.reading() as db:
+            return reads.named(db, Grant, ids)
+
+    def assignments_named(self, ids: Iterable[str]) -> dict[str, Assignment]:
+        """Assignments by id, as `grants_named`."""
+        with self._database.reading() as db:
+            return reads.named(db, Assignment, ids)
+
+    def panic(self, id: str) -> Panic:
+        """The panic of that id. Raises NotFound."""
+        with self._database.reading() as db:
+            return reads.one(db, Panic, id)
+
+    def panics(self, *, stopping_at: Instant | None = None, limit: int = 100) -> list[Panic]:
+        """Panics, newest first; with `stopping_at` those by which something may not open then."""
+        with self._database.reading() as db:
+            return reads.panics(db, stopping_at, limit)
 
     def cuts_in_force(self, since: Instant) -> list[Grant]:
         """Grants whose cut may have to stand after `since`."""

@@ -8,6 +8,7 @@ whole, and says so to everybody in it; a stale Step fails alone.
 import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -37,6 +38,13 @@ class _Job:
 
     future: Future[Any]
     what: Step | Work
+
+
+class _Wake:
+    """Put in the queue for each urgent job: whoever waits there looks at those first."""
+
+
+WAKE = _Wake()
 
 
 class Committer:
@@ -110,8 +118,8 @@ class Direct:
         done: Committed = self._do(step)
         return done
 
-    def submit(self, step: Step) -> "Future[Committed]":
-        """`commit` as a future that has ended."""
+    def submit(self, step: Step, *, urgent: bool = False) -> "Future[Committed]":
+        """`commit` as a future that has ended; nothing ever waits here, so all are urgent."""
         self._committer.check(step)
         future: Future[Committed] = Future()
         try:
@@ -147,7 +155,8 @@ class Writer:
 
     def __init__(self, committer: Committer) -> None:
         self._committer = committer
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | _Wake | None] = queue.SimpleQueue()
+        self._urgent: deque[_Job] = deque()
         self._closing = False
         self._gate = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="tidegate-writer", daemon=True)
@@ -157,10 +166,13 @@ class Writer:
         """`submit`, and wait for it."""
         return self.submit(step).result()
 
-    def submit(self, step: Step) -> "Future[Committed]":
-        """Queue a Step. The future ends once it is durable, or with Stale or EvidenceClosed."""
+    def submit(self, step: Step, *, urgent: bool = False) -> "Future[Committed]":
+        """Queue a Step. The future ends once it is durable, or with Stale or EvidenceClosed.
+
+        Urgent Steps are taken before all others, in their own order, however many wait.
+        """
         self._committer.check(step)
-        return self._put(step)
+        return self._put(step, urgent)
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work` inside the next batch's transaction; wait until it is durable.
@@ -180,11 +192,15 @@ class Writer:
             self._jobs.put(None)
         self._thread.join()
 
-    def _put(self, what: Step | Work) -> "Future[Any]":
+    def _put(self, what: Step | Work, urgent: bool = False) -> "Future[Any]":
         future: Future[Any] = Future()
         with self._gate:
             if self._closing:
                 raise _not_taken("store_closed", "the server is stopping")
+            if urgent:
+                self._urgent.append(_Job(future, what))
+                self._jobs.put(WAKE)
+                return future
             if self._jobs.qsize() >= MOST_WAITING:
                 raise _not_taken("writer_busy", f"{MOST_WAITING} writes are waiting already")
             self._jobs.put(_Job(future, what))
@@ -202,8 +218,9 @@ class Writer:
         jobs: list[_Job] = []
         job = self._jobs.get()
         while job is not None:
-            if job.future.set_running_or_notify_cancel():
-                jobs.append(job)
+            for one in self._next(job, MOST_IN_BATCH - len(jobs)):
+                if one.future.set_running_or_notify_cancel():
+                    jobs.append(one)
             if len(jobs) >= MOST_IN_BATCH:
                 return jobs, True
             try:
@@ -211,6 +228,17 @@ class Writer:
             except queue.Empty:
                 return jobs, True
         return jobs, False
+
+    def _next(self, job: _Job | _Wake, room: int) -> Iterator[_Job]:
+        """`job`, after what is urgent, as far as there is `room` for that.
+
+        A wake whose job was taken before it stands for none.
+        """
+        while self._urgent and room > 0:
+            yield self._urgent.popleft()
+            room -= 1
+        if isinstance(job, _Job):
+            yield job
 
     def _settle(self, jobs: list[_Job]) -> None:
         """Commit `jobs` together and tell each caller."""

@@ -17,6 +17,7 @@ from tidegate.shell.api import (
     routes_evidence,
     routes_findings,
     routes_grants,
+    routes_panics,
     routes_people,
     routes_requests,
 )
@@ -24,6 +25,7 @@ from tidegate.shell.api.bodies import parse_json
 from tidegate.shell.api.door import OPENAPI_PATH, Door
 from tidegate.shell.api.faults import fault_handlers
 from tidegate.shell.api.insight import Insight
+from tidegate.shell.api.lane import Lane
 from tidegate.shell.identity import Tries
 
 LARGEST_BODY = 64 * 1024  # bytes: the longest reason and comment, twenty roles, and room
@@ -47,24 +49,28 @@ def make_app(
     `behind_proxy`: a proxy on this machine says in X-Forwarded-For where calls come from.
     """
     tries = Tries()
+    lane = Lane()
     return Litestar(
         route_handlers=[
             *routes_people.ROUTES,
             *routes_requests.ROUTES,
             *routes_grants.ROUTES,
             *routes_findings.ROUTES,
+            *routes_panics.ROUTES,
             *routes_evidence.ROUTES,
         ],
         dependencies={
             "house": Provide(lambda: house, sync_to_thread=False),
             "refusals": Provide(lambda: refusals, sync_to_thread=False),
             "insight": Provide(lambda: insight, sync_to_thread=False),
+            "lane": Provide(lambda: lane, sync_to_thread=False),
             "tries": Provide(lambda: tries, sync_to_thread=False),
             "actor": Provide(_actor, sync_to_thread=False),
         },
-        middleware=[Door(house, refusals, behind_proxy=behind_proxy)],
+        middleware=[Door(house, refusals, lane, behind_proxy=behind_proxy)],
         exception_handlers=fault_handlers(house.randomness),
         before_send=[_harden],
+        on_shutdown=[lane.close],
         request_class=StrictRequest,
         request_max_body_size=LARGEST_BODY,
         openapi_config=OpenAPIConfig(

@@ -14,6 +14,7 @@ from tidegate.connectors.port import Answer
 from tidegate.finding import LONGEST_ACCEPTED
 from tidegate.flow.asking import Asked
 from tidegate.flow.trying import Trial
+from tidegate.panic import LONGEST_FREEZE
 
 # Bounds of the wire, a little above those of the house: the house's own refusals say more.
 LONGEST_TEXT = 8_000
@@ -99,6 +100,23 @@ class Why(_Strict, frozen=True):
     """Why, for the evidence."""
 
     reason: Text
+
+
+class CallPanic(_Strict, frozen=True):
+    """What ends all at once: everything of a principal, target or role, or everything there is.
+
+    `name` is a principal's login, mail address or id, or a target's or role's id; empty for `all`.
+    """
+
+    scope: Literal["principal", "target", "role", "all"]
+    name: Id = ""
+    reason: Text = ""
+    freeze_seconds: Annotated[int, Meta(ge=1, le=whole_seconds(LONGEST_FREEZE))] | None = None
+
+    @property
+    def freeze(self) -> timedelta | None:
+        """For how long nothing opens there, if anything was said."""
+        return None if self.freeze_seconds is None else timedelta(seconds=self.freeze_seconds)
 
 
 class Tell(_Strict, frozen=True):

@@ -27,6 +27,7 @@ from tidegate.base.errors import (
 from tidegate.base.ids import id_kind
 from tidegate.flow.house import Actor, House
 from tidegate.flow.refusing import Refusals
+from tidegate.shell.api.lane import Lane, in_lane
 from tidegate.shell.identity import who
 
 log = structlog.get_logger("tidegate.api")
@@ -49,7 +50,10 @@ class Door(ASGIMiddleware):
 
     scopes = (ScopeType.HTTP,)
 
-    def __init__(self, house: House, refusals: Refusals, *, behind_proxy: bool = False) -> None:
+    def __init__(
+        self, house: House, refusals: Refusals, lane: Lane, *, behind_proxy: bool = False
+    ) -> None:
+        self._lane = lane
         self._house = house
         self._refusals = refusals
         self._behind_proxy = behind_proxy
@@ -59,22 +63,23 @@ class Door(ASGIMiddleware):
         if scope["path"].startswith(f"{OPENAPI_PATH}/"):
             raise NotFoundException  # the framework would answer with a page of its own
         actor = None
+        in_thread = self._lane.run if in_lane(scope["path"]) else sync_to_thread
         state: dict[str, Any] = scope["state"]
         state["source"] = source_of(scope, behind_proxy=self._behind_proxy)
         if not _is_public(scope):
             text = bearer_of(scope)
-            actor = await sync_to_thread(self._enter, text, state["source"])
+            actor = await in_thread(self._enter, text, state["source"])
             scope["user"], scope["auth"] = actor, text
         wrong = _wrong_media_type(scope)
         if wrong is not None:
             if actor is not None:
-                await sync_to_thread(self._seal, actor, scope, wrong)
+                await in_thread(self._seal, actor, scope, wrong)
             raise wrong
 
         async def sealed_first(message: Message) -> None:
             fault = state.get("fault")
             if message["type"] == "http.response.start" and actor is not None and fault is not None:
-                await sync_to_thread(self._seal, actor, scope, fault)
+                await in_thread(self._seal, actor, scope, fault)
             await send(message)
 
         await next_app(scope, receive, sealed_first)

@@ -220,6 +220,55 @@ class GrantView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StillView:
+    """A grant of a panic that is not gone or removed, and why."""
+
+    id: str
+    role: str
+    says: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PanicView:
+    """A panic and how it stands, in four counts: `gone`, `removed`, `closing`, `unverified`.
+
+    `gone` includes what never opened; a session of what is `removed` may act until
+    `residual_until` (null: no longer than now). `swept`: the end of everything in scope is sealed,
+    so the counts are of all there is. `safe`: swept, and everything is gone or removed.
+    `sealed` is false while the evidence cannot be written: then `id` is empty, ends go on from the
+    closing journal, and the panic is sealed later. `still` names the riskiest that are closing or
+    unverified, at most twenty.
+    """
+
+    id: str
+    scope: str
+    name: str
+    says: str
+    sealed: bool
+    swept: bool
+    safe: bool
+    called_by: Person | None
+    called_at: str
+    frozen_until: str | None
+    frozen: bool
+    grants: int
+    requests: int
+    gone: int
+    removed: int
+    residual_until: str | None
+    closing: int
+    unverified: int
+    still: list[StillView]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PanicsView:
+    """Panics, newest first."""
+
+    panics: list[PanicView]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialView:
     """A trial as sealed: somebody's word, no proof. `expected` is what it should be in its phase.
 

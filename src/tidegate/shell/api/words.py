@@ -7,6 +7,7 @@ from tidegate.base.when import Instant, show_duration
 from tidegate.connectors.port import Exposure
 from tidegate.expire import EndReason, Proof
 from tidegate.grant import Cause, Grant, GrantState, Outcome
+from tidegate.panic import Panic, PanicState, Standing
 from tidegate.request import Request, RequestState
 
 HOW_KNOWN = {
@@ -40,6 +41,7 @@ WHAT_CAME_BACK = {
     Outcome.NOT_PROVEN: "the stronger proof was not reached yet",
     Outcome.LATER: "the cloud asked us to slow down",
     Outcome.NOT_CUT: "live sessions are not seen cut yet",
+    Outcome.FROZEN: "a panic keeps this shut: see `tidegate doctor`",
     Outcome.GATE_SHUT: "the health gate is shut: see `tidegate doctor`",
     Outcome.STILL_CLOSING: "an earlier grant of the same access is not removed yet",
 }
@@ -136,6 +138,24 @@ def _removed_says(grant: Grant, now: Instant) -> str:
     if grant.residual_until is not None and now < grant.residual_until:
         return f"removed; a session taken before may act until {at(grant.residual_until)}"
     return f"removed and read back{_lately(grant)}; proof that nobody can act is being sought"
+
+
+def panic_says(panic: Panic, standing: Standing, now: Instant) -> str:
+    """How a panic stands, in nothing but counts; a word for all only when it is true of all."""
+    told = [f"{standing.gone} gone"]
+    if standing.removed:
+        until = standing.residual_until
+        more = f" (a session taken before may act until {at(until)})" if until else ""
+        told.append(f"{standing.removed} removed{more}")
+    if standing.closing:
+        told.append(f"{len(standing.closing)} still closing")
+    if unverified := len(standing.unverified) + standing.unread:
+        told.append(f"{unverified} unverified")
+    counts = ", ".join(told)
+    going = "" if panic.state is PanicState.SWEPT else "; ends are still being sealed"
+    frozen = panic.frozen_until if panic.frozen(now) else None
+    shut = f"; nothing opens there until {at(frozen)}" if frozen else ""
+    return f"everything in {panic.scope.text}: {counts}{going}{shut}"
 
 
 def _ended(grant: Grant) -> str:

@@ -1,0 +1,425 @@
+"""Panic: ending everything in a scope at once, in a lane of its own, and saying how it stands.
+
+The panic itself is sealed first; from then on nothing opens in its scope. Then every grant there is
+named and its end sealed, the riskiest first, in batches that go before everything else that waits
+to be written. Taking access away is the worker's, as for every end. Each pass looks again, until
+one finds nothing: an opening that was faster than us is met by the next.
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from tidegate.base.errors import (
+    AskedWrongly,
+    EvidenceClosed,
+    NotFound,
+    Stale,
+    TidegateError,
+    WorldFailed,
+)
+from tidegate.base.fact import Step
+from tidegate.base.ids import PANIC, PRINCIPAL, id_kind, id_made_at
+from tidegate.base.personal import Personal
+from tidegate.base.text import LONGEST_REASON, clean_text, mail_key
+from tidegate.base.when import Instant
+from tidegate.catalogue import Assignment
+from tidegate.evidence.journal import JournalLine, open_grants
+from tidegate.evidence.seal import read_event
+from tidegate.expire import EndReason, end
+from tidegate.flow.allowing import allow_panic, may_see_panic
+from tidegate.flow.house import Actor, House, Wanted
+from tidegate.flow.recovering import ACTED, close_without_store
+from tidegate.grant import LIVE, Cause, Grant, GrantState, failed
+from tidegate.panic import (
+    MOST_LISTED,
+    Panic,
+    PanicState,
+    Scope,
+    ScopeKind,
+    Standing,
+    by_risk,
+    call,
+    lift,
+    listed,
+    standing,
+    swept,
+)
+from tidegate.request import Request, RequestState, refuse
+from tidegate.store.batch import Committed
+
+log = structlog.get_logger("tidegate.panicking")
+
+BEFORE = frozenset({GrantState.READY, GrantState.INTENDED, GrantState.OPEN})  # not ending yet
+CONCERNED = LIVE | BEFORE
+PAGE = 1_000
+AT_ONCE = 5_000  # Steps waited for together: some seconds of the writer's work
+MOST_PASSES = 50  # each finds only what raced with the one before
+LEFT_ALONE = timedelta(seconds=15)  # a sweep no process works at is taken up after this
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsealed:
+    """How far a panic came that could not be sealed: by grant id, from the journal alone."""
+
+    named: tuple[str, ...]
+    removed: tuple[str, ...]
+
+    @property
+    def closing(self) -> tuple[str, ...]:
+        """Those not read back as removed yet."""
+        return tuple(name for name in self.named if name not in set(self.removed))
+
+
+def scope_meant(house: House, actor: Actor | None, kind: ScopeKind, name: str) -> Scope:
+    """The scope somebody means; a principal by login, mail address or any id of theirs.
+
+    Raises:
+        AskedWrongly: no such target or role was ever in the catalogue in force or in a grant, or
+            `all` with a name.
+        NotFound: no such person.
+    """
+    named = name.strip()[:200]
+    if kind is ScopeKind.ALL:
+        if named:
+            raise AskedWrongly("bad_scope", f"expected no name with `all`, got `{named}`", "")
+        return Scope(kind)
+    if kind is ScopeKind.PRINCIPAL:
+        if actor is not None and named in ("me", actor.id, house.store.login_of(actor.id)):
+            return Scope(kind, actor.id)
+        if actor is not None:  # before it is looked for: names of others are not tried out
+            allow_panic(house, actor, Scope(kind, named))
+        return Scope(kind, _principal(house, named))
+    catalogue = house.laws.catalogue
+    known = catalogue.targets if kind is ScopeKind.TARGET else catalogue.roles
+    if named not in known and not house.store.grants(
+        target=named if kind is ScopeKind.TARGET else None,
+        role=named if kind is ScopeKind.ROLE else None,
+        limit=1,
+    ):
+        raise AskedWrongly(
+            "unknown_scope",
+            f"expected a {kind} of the catalogue or of a grant, got `{named[:40]}`",
+            "see `tidegate targets`",
+        )
+    return Scope(kind, named)
+
+
+def call_panic(
+    house: House, actor: Actor, scope: Scope, reason: str, freeze: timedelta | None
+) -> Panic:
+    """Seal that everything in `scope` ends. The ends follow by `sweep`.
+
+    Raises:
+        NotAllowed: not the actor's to call. AskedWrongly: an odd freeze or reason.
+        EvidenceClosed: it cannot be sealed: `panic_unsealed` is the other way.
+    """
+    allow_panic(house, actor, scope)
+    return begin_panic(
+        house, Wanted(scope=scope, by=actor.id, via="api", reason=reason, freeze=freeze)
+    )
+
+
+def begin_panic(house: House, wanted: Wanted) -> Panic:
+    """`call_panic` once it is known that it may be."""
+    now = house.now()
+    words = clean_text("reason", wanted.reason, LONGEST_REASON) if wanted.reason.strip() else ""
+    step = call(
+        house.new_id(PANIC, now),
+        wanted.scope,
+        wanted.by,
+        wanted.via,
+        wanted.freeze,
+        now,
+        house.personal(words) if words else None,
+    )
+    house.store.submit(step, urgent=True).result()
+    panic = step.changes[0].after
+    assert isinstance(panic, Panic)
+    return panic
+
+
+def sweep(house: House, panic: Panic) -> Panic:
+    """Name and end everything in scope that was approved before the panic. Safe to repeat.
+
+    Raises:
+        EvidenceClosed: it cannot be sealed now; `resume` takes it up again.
+    """
+    house.sweeping.add(panic.id)
+    try:
+        return _sweep(house, panic)
+    finally:
+        house.sweeping.discard(panic.id)
+
+
+def _sweep(house: House, panic: Panic) -> Panic:
+    panic = house.store.panic(panic.id)
+    if panic.state is not PanicState.CALLED:
+        return panic
+    seen = set(named_by(house, panic.id))
+    refused = 0
+    comment = house.store.disclosures((panic.reason,)).get(panic.reason) if panic.reason else None
+    for _ in range(MOST_PASSES):
+        found = [g for g in _grants(house, panic.scope) if _came_before(g.request, panic)]
+        panic = _name(house, panic, [grant for grant in by_risk(found) if grant.id not in seen])
+        seen.update(grant.id for grant in found)
+        still = [grant for grant in found if grant.state in BEFORE]
+        _end(house, panic, by_risk(still), comment)
+        pending = _pending(house, panic)
+        refused += _refuse(house, panic, pending)
+        if not still and not pending:
+            break
+    _commit(house, swept(panic, refused, house.now()))
+    return house.store.panic(panic.id)
+
+
+def resume(house: House) -> None:
+    """Take up what nobody works at: sweeps of a process that died, and panics not sealed yet."""
+    while house.wanted:
+        panic = begin_panic(house, house.wanted[0])  # raises EvidenceClosed: it stays wanted
+        house.wanted.pop(0)
+        sweep(house, panic)
+    now = house.now()
+    for panic in house.store.panics(stopping_at=now):
+        left = panic.id not in house.sweeping and now - panic.called_at > LEFT_ALONE
+        if panic.state is PanicState.CALLED and left:
+            sweep(house, panic)
+
+
+def panic_unsealed(house: House, wanted: Wanted) -> tuple[str, ...]:
+    """Begin the same ends in the closing journal, because the evidence cannot be written (I6).
+
+    Returns the grants named, the riskiest first as far as that can be read. The caller closes them
+    by `close_named`, and the panic is sealed by `resume` as soon as that can be.
+
+    Raises:
+        EvidenceClosed: the journal cannot be written either.
+    """
+    lines = house.journal.read()
+    gone = {line.grant for line in lines if line.kind == "gone"}
+    begun = {line.grant for line in lines if line.kind == "closing"}
+    named = [
+        name for name in _named_without_evidence(house, wanted.scope, lines) if name not in gone
+    ]
+    data = {"reason": EndReason.PANIC.value, "actor": wanted.by}
+    now = house.now()
+    try:
+        house.journal.append_all(
+            JournalLine(kind="closing", grant=name, at=now, data=data)
+            for name in named
+            if name not in begun
+        )
+    except OSError as fault:
+        raise EvidenceClosed(
+            "nothing_writable",
+            f"neither the evidence nor the closing journal can be written: {fault.strerror}",
+            "end this access in the cloud by hand, and make room or mend the disk",
+        ) from None
+    if wanted not in house.wanted:
+        house.wanted.append(wanted)
+    return tuple(named)
+
+
+def close_named(house: House, named: Iterable[str]) -> Unsealed:
+    """One look at each of `named` from the journal; how far that came."""
+    names = tuple(named)
+    close_without_store(house, frozenset(names))
+    return seen_removed(house, names)
+
+
+def seen_removed(house: House, names: tuple[str, ...]) -> Unsealed:
+    """How far `names` came, by the journal."""
+    acted = {line.grant for line in house.journal.read() if line.kind in ACTED}
+    return Unsealed(named=names, removed=tuple(name for name in names if name in acted))
+
+
+def find_panic(house: House, actor: Actor, panic_id: str) -> Panic:
+    """A panic the actor may watch. Raises NotFound."""
+    panic = house.store.panic(panic_id)
+    if not may_see_panic(house, actor, panic):
+        raise NotFound("unknown_id", f"nothing of yours is called `{panic_id}`", "list them")
+    return panic
+
+
+def stand(house: House, panic_id: str, now: Instant) -> Standing:
+    """How everything the panic named stands now."""
+    names = named_by(house, panic_id)
+    found = house.store.grants_named(names)
+    return standing(found.values(), len(names) - len(found), now)
+
+
+def unfreeze(house: House, actor: Actor, panic_id: str) -> Panic:
+    """Lift the freeze of a panic before its time.
+
+    Raises:
+        NotFound: nothing the actor may see. NotAllowed: not theirs. AskedWrongly: nothing to lift.
+    """
+    panic = find_panic(house, actor, panic_id)
+    allow_panic(house, actor, panic.scope, lifting=True)
+    house.store.commit(lift(panic, actor.id, house.now()))
+    return house.store.panic(panic.id)
+
+
+def named_by(house: House, panic_id: str) -> list[str]:
+    """The grants a panic has named, from its own chain of events."""
+    names: dict[str, None] = {}
+    for _, leaf in house.store.events(panic_id):
+        event = read_event(leaf)
+        grants = event.data.get("grants")
+        if event.name == "panic.listed" and isinstance(grants, list):
+            names.update((str(name), None) for name in grants)
+    return list(names)
+
+
+def _name(house: House, panic: Panic, grants: list[Grant]) -> Panic:
+    for start in range(0, len(grants), MOST_LISTED):
+        some = tuple(grant.id for grant in grants[start : start + MOST_LISTED])
+        _commit(house, listed(panic, some, house.now()))
+        panic = house.store.panic(panic.id)
+    return panic
+
+
+def _end(house: House, panic: Panic, grants: list[Grant], comment: Personal | None) -> None:
+    """Seal the end of each, waiting for AT_ONCE of them together. One that lost a race stays."""
+    for start in range(0, len(grants), AT_ONCE):
+        some = grants[start : start + AT_ONCE]
+        held = house.store.assignments_named(g.assignment for g in some if g.assignment)
+        now = house.now()
+        waiting: list[Future[Committed]] = []
+        for grant in some:
+            step = _ending(panic, grant, held.get(grant.assignment), comment, now)
+            # Steps of one batch see each other: the next holder lets go of what this one left.
+            held.update(
+                (c.after.id, c.after) for c in step.changes if isinstance(c.after, Assignment)
+            )
+            waiting.append(house.store.submit(step, urgent=True))
+        _settle(waiting)
+
+
+def _ending(
+    panic: Panic,
+    grant: Grant,
+    assignment: Assignment | None,
+    comment: Personal | None,
+    now: Instant,
+) -> Step:
+    if grant.state is GrantState.READY:
+        why = f"ended before it opened, with everything in `{panic.scope.text}`"
+        return failed(grant, None, Cause.ENDED_BEFORE, why, now, panic.actor)
+    step = end(grant, assignment, EndReason.PANIC, panic.actor, now, comment)
+    return Step(step.changes, step.facts)  # the text is kept once, with the panic
+
+
+def _refuse(house: House, panic: Panic, requests: list[Request]) -> int:
+    """Nothing opens from an approval of what was asked before: it is refused."""
+    why = f"everything in `{panic.scope.text}` was ended; ask again if the need is still there"
+    now = house.now()
+    return _settle(
+        [
+            house.store.submit(refuse(one, "panic", why, now, panic.actor), urgent=True)
+            for one in requests
+        ]
+    )
+
+
+def _settle(waiting: Iterable["Future[Committed]"]) -> int:
+    """Wait for all; returns how many went through. Raises EvidenceClosed after all have ended."""
+    closed: WorldFailed | None = None
+    done = 0
+    for future in waiting:
+        try:
+            future.result()
+            done += 1
+        except Stale:
+            continue  # somebody was faster: the next pass sees how it is now
+        except WorldFailed as fault:
+            closed = fault
+    if closed is not None:
+        raise closed
+    return done
+
+
+def _commit(house: House, step: Step) -> None:
+    house.store.submit(step, urgent=True).result()
+
+
+def _came_before(request: str, panic: Panic) -> bool:
+    made_at = id_made_at(request)
+    return made_at is None or made_at <= panic.called_at
+
+
+def _grants(house: House, scope: Scope) -> list[Grant]:
+    """Every grant in scope that is not over, in pages."""
+    found: list[Grant] = []
+    before: str | None = None
+    while True:
+        page = house.store.grants(
+            principal=scope.name if scope.kind is ScopeKind.PRINCIPAL else None,
+            role=scope.name if scope.kind is ScopeKind.ROLE else None,
+            target=scope.name if scope.kind is ScopeKind.TARGET else None,
+            states=CONCERNED,
+            limit=PAGE,
+            before=before,
+        )
+        found += page
+        if len(page) < PAGE:
+            return found
+        before = page[-1].id
+
+
+def _pending(house: House, panic: Panic) -> list[Request]:
+    """Undecided requests in scope that were filed before the panic."""
+    scope, found, before = panic.scope, [], None
+    while True:
+        page = house.store.requests(
+            states=frozenset({RequestState.PENDING}),
+            principal=scope.name if scope.kind is ScopeKind.PRINCIPAL else None,
+            limit=PAGE,
+            before=before,
+        )
+        found += [r for r in page if _came_before(r.id, panic) and scope.covers_request(r)]
+        if len(page) < PAGE:
+            return found
+        before = page[-1].id
+
+
+def _named_without_evidence(
+    house: House, scope: Scope, lines: Iterable[JournalLine]
+) -> dict[str, None]:
+    """Grants in scope by the database, if it can be read, and by the journal."""
+    names: dict[str, None] = {}
+    try:
+        live = [grant for grant in _grants(house, scope) if grant.state in LIVE]
+        names.update((grant.id, None) for grant in by_risk(live))
+    except TidegateError as fault:
+        log.warning("panic goes by the journal alone", code=fault.code)
+    for line in open_grants(lines):
+        if scope.covers(str(line.data.get("principal")), str(line.data.get("role"))):
+            names.setdefault(line.grant)
+    return names
+
+
+def _principal(house: House, named: str) -> str:
+    store = house.store
+    kind = id_kind(named)
+    if kind == PRINCIPAL:
+        return store.principal(named).id
+    if account := store.account(named):
+        return account.principal
+    key = mail_key(named) if "@" in named else ""
+    fitting = set()
+    for account in store.accounts() if key else ():
+        one = store.principal(account.principal)
+        mail = store.text(one.mail) if one.mail else None
+        if mail and mail_key(mail) == key:
+            fitting.add(one.id)
+    if len(fitting) == 1:
+        return fitting.pop()
+    raise NotFound(
+        "unknown_id" if not fitting else "ambiguous_person",
+        f"expected a login, e-mail or principal id of one person, got `{named[:40]}`",
+        "list people with `tidegate account list`",
+    )

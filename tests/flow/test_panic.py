@@ -1,0 +1,333 @@
+"""Panic: everything in a scope ends, and nothing is called done before it is."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tests.support import World
+from tidegate.base.errors import EvidenceClosed, NotAllowed, Refused
+from tidegate.base.fact import Fact, Step
+from tidegate.base.when import Instant
+from tidegate.connectors.port import Answer, Hold, Receipt
+from tidegate.evidence.seal import read_event
+from tidegate.flow.house import Wanted
+from tidegate.flow.panicking import (
+    call_panic,
+    close_named,
+    panic_unsealed,
+    resume,
+    scope_meant,
+    stand,
+    sweep,
+    unfreeze,
+)
+from tidegate.grant import GrantState, Outcome
+from tidegate.panic import Panic, PanicState, Scope, ScopeKind, by_risk, standing
+from tidegate.request import RequestState
+from tidegate.store import compare
+from tidegate.store.writer import MOST_WAITING
+
+ALL = Scope(ScopeKind.ALL)
+
+
+def panic(world: World, scope: Scope = ALL, login: str = "op", **more: object) -> Panic:
+    """A panic, swept."""
+    freeze = more.get("freeze")
+    assert freeze is None or isinstance(freeze, timedelta)
+    called = call_panic(world.house, world.who(login), scope, "laptop stolen", freeze)
+    return sweep(world.house, called)
+
+
+@contextmanager
+def locked(world: World) -> Iterator[None]:
+    """Another process keeps the database from being written."""
+    blocker = sqlite3.connect(world.directory / "tidegate.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        blocker.execute("ROLLBACK")
+        blocker.close()
+
+
+def test_panic_says_done_while_one_is_still_closing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cloud that refuses one removal: counted as still closing, and nothing calls it safe."""
+    grant, other = world.granted(), world.granted("eve")
+    revoke = world.connector.revoke
+
+    def refuse(hold: Hold, now: Instant) -> Receipt:
+        if hold.grant == grant.id:
+            raise Refused("access_denied", "not allowed", "allow it")
+        return revoke(hold, now)
+
+    monkeypatch.setattr(world.connector, "revoke", refuse)
+    called = panic(world)
+    world.clock.forward(seconds=30)
+    world.work()
+    told = stand(world.house, called.id, world.clock())
+    assert [one.id for one in told.closing] == [grant.id]
+    assert not told.safe and not told.settled
+    assert world.grant(other).state in (GrantState.REMOVED, GrantState.GONE)
+
+
+def test_keys_work_after_a_panic(world: World) -> None:
+    """Every holder's keys are refused, each end says panic, and who called it."""
+    grants = [world.granted(), world.granted("eve")]
+    keys = [world.keys(grants[0]), world.keys(grants[1], "eve")]
+    called = panic(world)
+    world.clock.forward(seconds=30)
+    world.work()
+    assert [world.use(one) for one in keys] == [Answer.DENIED, Answer.DENIED]
+    assert {world.grant(one).end_reason for one in grants} == {"panic"}
+    told = stand(world.house, called.id, world.clock())
+    assert told.safe and told.gone + told.removed == 2
+    assert not compare(world.house.store)
+
+
+def test_scope_takes_what_is_not_in_it(world: World) -> None:
+    """A principal's panic leaves everybody else's access alone."""
+    mine, other = world.granted(), world.granted("eve")
+    panic(world, Scope(ScopeKind.PRINCIPAL, mine.principal))
+    assert world.grant(mine).state is GrantState.CLOSING
+    assert world.grant(other).state is GrantState.OPEN
+
+
+def test_access_opens_from_an_approval_before_the_panic(world: World) -> None:
+    """What waits for votes is refused, what is ready never opens, whatever the worker does."""
+    pending = world.ask()
+    later = world.vote(world.ask("eve", start=world.clock() + timedelta(minutes=5)))
+    called = panic(world)
+    world.clock.forward(minutes=6)
+    world.work()
+    (ready,) = world.house.store.grants(request=later.id)
+    assert (ready.state, ready.cause) == (GrantState.FAILED, "ended_before")
+    asked = world.house.store.request(pending.id)
+    assert (asked.state, asked.code) == (RequestState.REFUSED, "panic")
+    assert called.requests == 1
+
+
+def test_grant_opens_between_panic_and_sweep(world: World) -> None:
+    """The panic is sealed and not swept yet: nothing in its scope opens, nor gives keys."""
+    held = world.granted("eve")
+    approved = world.vote(world.ask())
+    called = call_panic(world.house, world.who("op"), ALL, "", None)
+    world.work()
+    (grant,) = world.house.store.grants(request=approved.id)
+    assert (grant.state, grant.outcome) == (GrantState.READY, Outcome.FROZEN)
+    with pytest.raises(NotAllowed, match="under way"):
+        world.keys(held, "eve")
+    sweep(world.house, called)
+    assert world.grant(grant).state is GrantState.FAILED
+
+
+def test_opening_that_was_faster_than_the_sweep_stays_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grant that opens while the sweep reads: its Step is stale, and the next pass ends it."""
+    approved = world.vote(world.ask())
+    called = call_panic(world.house, world.who("op"), ALL, "", None)
+    submit = world.house.store.submit
+    raced: list[str] = []
+
+    def slow(step: Step, *, urgent: bool = False) -> "Future[object]":
+        if step.facts[0].name == "grant.failed" and not raced:
+            raced.append("once")
+            with monkeypatch.context() as patched:
+                patched.setattr("tidegate.flow.granting.stopped", lambda *_: None)
+                world.work()
+        return submit(step, urgent=urgent)  # type: ignore[return-value]
+
+    monkeypatch.setattr(world.house.store, "submit", slow)
+    sweep(world.house, called)
+    (grant,) = world.house.store.grants(request=approved.id)
+    assert raced and grant.state is GrantState.CLOSING
+    assert grant.id in {one.id for one in stand(world.house, called.id, world.clock()).closing}
+
+
+def test_freeze_lets_something_open(world: World) -> None:
+    """Until it is over or lifted nothing is filed or opened there, no emergency either."""
+    called = panic(world, freeze=timedelta(hours=1))
+    asked = world.ask(emergency=True)
+    assert asked.state is RequestState.REFUSED and asked.code in ("frozen", "no_rule")
+    plain = world.ask("eve")
+    assert (plain.state, plain.code) == (RequestState.REFUSED, "frozen")
+    assert called.id in plain.why
+    unfreeze(world.house, world.who("op"), called.id)
+    assert world.ask("eve").state is RequestState.PENDING
+
+
+def test_freeze_outlives_its_end(world: World) -> None:
+    """A freeze that is over keeps nothing shut."""
+    panic(world, freeze=timedelta(hours=1))
+    world.clock.forward(hours=1)
+    assert world.granted().state is GrantState.OPEN
+
+
+def test_panic_without_freeze_keeps_everything_shut(world: World) -> None:
+    """Once swept, a new need is asked for and opened as ever."""
+    panic(world)
+    assert world.granted().state is GrantState.OPEN
+
+
+@pytest.mark.parametrize("login", ["ana", "bo", "audit"])
+@pytest.mark.parametrize("scope", [ALL, Scope(ScopeKind.TARGET, "prod")], ids=lambda s: s.text)
+def test_anybody_can_panic_for_everybody(world: World, login: str, scope: Scope) -> None:
+    """Only operators, and a target's owners for their target, end what others hold."""
+    with pytest.raises(NotAllowed):
+        call_panic(world.house, world.who(login), scope, "", None)
+
+
+def test_owner_cannot_panic_for_the_target(world: World) -> None:
+    """A target's owners end everything on it, and nothing on another."""
+    found = world.house.laws.catalogue
+    owned = replace(found.targets["prod"], owner="group:leads")
+    world.house.laws = replace(
+        world.house.laws, catalogue=replace(found, targets={**found.targets, "prod": owned})
+    )
+    grant = world.granted()
+    panic(world, Scope(ScopeKind.TARGET, "prod"), "bo")
+    assert world.grant(grant).state is GrantState.CLOSING
+    with pytest.raises(NotAllowed):
+        panic(world, Scope(ScopeKind.TARGET, "dev"), "bo")
+
+
+def test_thief_of_a_token_lifts_the_freeze(world: World) -> None:
+    """Everybody may end what they hold and keep it shut; only an operator opens it again."""
+    grant = world.granted()
+    scope = scope_meant(world.house, world.who("ana"), ScopeKind.PRINCIPAL, "me")
+    called = panic(world, scope, "ana", freeze=timedelta(hours=2))
+    assert world.grant(grant).state is GrantState.CLOSING
+    with pytest.raises(NotAllowed, match="not yours to open again"):
+        unfreeze(world.house, world.who("ana"), called.id)
+
+
+def test_names_can_be_tried_out_by_a_panic(world: World) -> None:
+    """Who may not end others' access learns nothing of whether a login exists."""
+    told = []
+    for name in ("bo", "nosuch"):
+        with pytest.raises(NotAllowed) as caught:
+            scope_meant(world.house, world.who("ana"), ScopeKind.PRINCIPAL, name)
+        told.append(caught.value.message.replace(name, "X"))
+    assert told[0] == told[1]
+
+
+def test_panic_waits_for_a_database_that_cannot_be_written(world: World) -> None:
+    """Ends go on from the journal at once, and the panic and its ends are sealed afterwards."""
+    grant = world.granted()
+    keys = world.keys(grant)
+    wanted = Wanted(scope=ALL, by=world.who("op").id, via="api", reason="now")
+    with locked(world):
+        with pytest.raises(EvidenceClosed):
+            call_panic(world.house, world.who("op"), ALL, "now", None)
+        told = close_named(world.house, panic_unsealed(world.house, wanted))
+        assert told.named == told.removed == (grant.id,)
+        assert world.use(keys) is Answer.DENIED
+    for _ in range(12):
+        world.clock.forward(seconds=5)
+        world.work()
+    assert (world.grant(grant).state, world.grant(grant).end_reason) == (GrantState.GONE, "panic")
+    (sealed,) = world.house.store.panics()
+    assert sealed.state is PanicState.SWEPT and not world.house.wanted
+
+
+def test_sweep_dies_with_its_process(world: World) -> None:
+    """A panic of a process that died is taken up by the next one."""
+    grant = world.granted()
+    called = call_panic(world.house, world.who("op"), ALL, "", None)
+    world.restart()
+    world.clock.forward(seconds=20)
+    resume(world.house)
+    assert world.grant(grant).state is GrantState.CLOSING
+    assert world.house.store.panic(called.id).state is PanicState.SWEPT
+
+
+def test_two_holders_of_one_assignment_stop_each_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ends of one batch let go of the same assignment one after another, in one pass."""
+    key = world.connector.key
+
+    def shared(target: object, role: object, grant: str, person: object) -> object:
+        return replace(key(target, role, grant, person), native_principal="shared")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(world.connector, "key", shared)
+    grants = [world.granted(), world.granted("eve")]
+    panic(world)
+    assert {world.grant(one).state for one in grants} == {GrantState.CLOSING}
+    held = world.house.store.assignment(world.grant(grants[0]).assignment)
+    assert held is not None and held.holders == ()
+
+
+def test_panic_waits_behind_everything_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the queue of the writer full, others are refused and the panic is sealed next."""
+    store, going, order = world.house.store, threading.Event(), list[str]()
+    started = threading.Event()
+
+    def hold(_: object) -> None:
+        started.set()
+        going.wait(10)
+
+    monkeypatch.setattr("tidegate.store.writer.MOST_WAITING", 3)
+    threading.Thread(target=lambda: store._writer.run(hold), daemon=True).start()
+    assert started.wait(10)
+    fact = Fact(
+        name="token.ended",
+        subject="pr_x",
+        actor="system",
+        data={"principal": "pr_x", "token": "t", "at": "2026-11-23T09:00:00.000Z"},
+    )
+    waiting = [store.submit(Step((), (fact,))) for _ in range(3)]
+    with pytest.raises(EvidenceClosed, match="waiting already"):
+        store.submit(Step((), (fact,)))
+    urgent = store.submit(Step((), (replace(fact, subject="pr_y"),)), urgent=True)
+    going.set()
+    first = urgent.result(10).first_idx
+    assert all(one.result(10).first_idx > first for one in waiting)
+    assert MOST_WAITING > 3 and order == []
+
+
+def test_riskiest_comes_last(world: World) -> None:
+    """What never ends by itself comes first, then the longest exposure."""
+    grant = world.granted()
+    never = replace(grant, id="gr_never", unattended=None)
+    long = replace(grant, id="gr_long", unattended=timedelta(hours=12))
+    assert [one.id for one in by_risk([grant, long, never])] == ["gr_never", "gr_long", grant.id]
+
+
+def test_standing_access_is_called_removed(world: World) -> None:
+    """Ended and still held by something not ours: unverified, never a success."""
+    grant = replace(world.granted(), state=GrantState.REMOVED, still_held_by="standing access")
+    told = standing([grant], 0, world.clock())
+    assert (told.removed, len(told.unverified), told.safe) == (0, 1, False)
+
+
+def test_grant_whose_row_cannot_be_read_is_left_out_of_the_counts(world: World) -> None:
+    """It was named and cannot be read: counted as unverified."""
+    world.granted()
+    called = panic(world)
+    world.clock.forward(seconds=30)
+    world.work()
+    with sqlite3.connect(world.directory / "tidegate.db") as db:
+        db.execute("UPDATE grants SET state = 'opne'")
+    told = stand(world.house, called.id, world.clock())
+    assert told.unread == 1 and not told.safe
+
+
+def test_reason_of_a_panic_is_kept_in_the_clear(world: World) -> None:
+    """Only a commitment is sealed; the text can be read, and every end names the same one."""
+    grant = world.granted()
+    called = panic(world)
+    leaves = [leaf for _, leaf in world.house.store.events(called.id)]
+    assert b"laptop" not in b"".join(leaves)
+    assert world.house.store.text(called.reason) == "laptop stolen"
+    ends = [read_event(leaf) for _, leaf in world.house.store.events(grant.request)]
+    (closing,) = [event for event in ends if event.name == "grant.closing"]
+    assert closing.data["comment"] == called.reason
