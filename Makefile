@@ -17,8 +17,8 @@ test: $(READY)           ## every test
 	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(READY)          ## format, lint, types, imports
-	$(BIN)/ruff format --check src tests bench
-	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench chaos
+	$(BIN)/ruff check src tests bench chaos
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
@@ -26,8 +26,8 @@ bench: $(READY)          ## measured beside a control, as a table and in bench/o
 	$(BIN)/python -m bench.run
 
 format: $(READY)
-	$(BIN)/ruff format src tests bench
-	$(BIN)/ruff check --fix src tests bench
+	$(BIN)/ruff format src tests bench chaos
+	$(BIN)/ruff check --fix src tests bench chaos
 
 clean:
 	rm -rf .venv build dist bench/out

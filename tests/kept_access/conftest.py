@@ -1,0 +1,5 @@
+"""The emulator these tests share."""
+
+from tests.connectors.conftest import aws, sandbox
+
+__all__ = ["aws", "sandbox"]

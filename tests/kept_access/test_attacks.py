@@ -1,0 +1,144 @@
+"""Attacks on grants that others fell to, where no other room's tests have them by name.
+
+The whole list with the test of each: docs/kept-access.md.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.kept_access.simulated import KindWorld, laws_of
+from tests.support import ARN, RULES
+from tidegate.base.errors import AskedWrongly, NotAllowed, NotFound, TidegateError
+from tidegate.connectors.simulated import ASSIGNMENT, IAM_ROLE, Fault, FaultKind
+from tidegate.flow.brokering import issue
+from tidegate.flow.governing import put_in_force
+from tidegate.flow.revoking import end_early
+from tidegate.grant import GrantState
+
+BOTH = pytest.mark.parametrize("kind", [IAM_ROLE, ASSIGNMENT])
+
+
+@pytest.fixture
+def world(kind: str, tmp_path: Path) -> Iterator[KindWorld]:
+    """An installation whose roles are of that kind."""
+    made = KindWorld(tmp_path, laws=laws_of(kind), kind=kind)
+    yield made
+    made.down()
+
+
+@BOTH
+def test_b10_grant_on_one_target_acts_on_another(world: KindWorld) -> None:
+    """B10: what is taken on dev is bound to dev's native role; ending it leaves prod's alone."""
+    asked = world.ask("ana", role="dev/admin")
+    world.work()
+    (dev,) = world.house.store.grants(request=asked.id)
+    prod = world.granted()
+    kept, other = world.take(prod), world.take(dev)
+    names = {world.cloud._sessions[one.key_id].key.native_role for one in (kept, other)}
+    assert names == {f"{ARN}-prod", f"{ARN}-dev"}
+    world.settle(1)
+    world.ended(dev, "ana")
+    world.until(dev, GrantState.GONE)
+    assert world.acts(kept) and not world.acts(other)
+
+
+@BOTH
+def test_b10_end_goes_where_the_role_points_now(world: KindWorld) -> None:
+    """B10: the role is mapped to another native role while open: its end strikes the old one."""
+    grant = world.granted()
+    taken = world.take(grant)
+    moved = laws_of(world.kind)
+    roles = dict(moved.catalogue.roles)
+    roles["prod/admin"] = replace(roles["prod/admin"], native={"arn": "arn:aws:iam::1:role/other"})
+    put_in_force(world.house, replace(moved, catalogue=replace(moved.catalogue, roles=roles)))
+    world.settle(1)
+    world.ended(grant)
+    world.until(grant, GrantState.GONE)
+    world.nothing_left(taken)
+
+
+@pytest.mark.parametrize("kind", [IAM_ROLE])
+@pytest.mark.parametrize(
+    "role",
+    ["prod/*", "*", "*/admin", "prod/../vault/admin", "prod%2Fadmin", "prod//admin", "PROD/admin",
+     "prod/admin ", "prod/ad\u200bmin", "prod", "", "/admin", "prod/admin/more"],
+)  # fmt: skip
+def test_b11_role_by_pattern_or_path(world: KindWorld, role: str) -> None:
+    """B11, B12: a role is named by its exact id; nothing that only resembles one is filed."""
+    with pytest.raises(AskedWrongly):
+        world.ask(role=role)
+    assert world.house.store.grants() == []
+
+
+@BOTH
+def test_b15_lost_reply_leaves_an_orphan(world: KindWorld) -> None:
+    """B15: made, answer lost, and every later call refused: on record, so it ends all the same."""
+    request = world.vote(world.ask())
+    world.connector.script(
+        Fault(kind=FaultKind.LOSE_REPLY, verb="grant"),
+        Fault(kind=FaultKind.REFUSE, verb="grant", count=10_000),
+    )
+    world.work()
+    (grant,) = world.house.store.grants(request=request.id)
+    assert grant.state is GrantState.INTENDED
+    world.settle(31, step=30)
+    world.until(grant, GrantState.GONE)
+    world.nothing_left()
+
+
+@BOTH
+def test_b16_opening_retried_after_the_revocation(world: KindWorld) -> None:
+    """B16: an opening whose answer was lost is revoked: no late retry makes it again."""
+    request = world.vote(world.ask())
+    world.connector.script(Fault(kind=FaultKind.LOSE_REPLY, verb="grant", count=2))
+    world.work()
+    (grant,) = world.house.store.grants(request=request.id)
+    assert grant.state is GrantState.INTENDED
+    world.ended(grant)
+    calls = world.connector.calls["grant"]
+    world.settle(45, step=15)
+    assert world.connector.calls["grant"] == calls
+    assert world.grant(grant).state is GrantState.GONE
+    world.nothing_left()
+
+
+@BOTH
+def test_b17_outage_keeps_the_broker_issuing(world: KindWorld) -> None:
+    """B17: the cloud is away as the grant ends: nothing more is issued, and that is on record."""
+    grant = world.granted()
+    world.connector.script(Fault(kind=FaultKind.DOWN, until=world.clock() + timedelta(hours=2)))
+    end_early(world.house, world.who("bo"), grant.id)
+    world.settle(2)
+    with pytest.raises(NotAllowed):
+        issue(world.house, world.who("ana"), grant.id)
+    overdue = world.house.store.grants(states=frozenset({GrantState.CLOSING}))
+    assert [one.id for one in overdue] == [grant.id]
+    assert "grant.noted" in world.names(grant.request)
+    world.settle(130, step=60)
+    world.until(grant, GrantState.GONE)
+
+
+@BOTH
+def test_b17_somebody_elses_keys_after_the_end(world: KindWorld) -> None:
+    """B17: past the end nobody gets a credential, whoever asks, though no worker has run."""
+    grant = world.granted()
+    world.clock.forward(minutes=30)
+    for login in ("ana", "bo", "op", "eve"):
+        with pytest.raises((NotAllowed, NotFound)):
+            issue(world.house, world.who(login), grant.id)
+
+
+@pytest.mark.parametrize("kind", [IAM_ROLE])
+def test_restored_rules_widen_what_was_asked(world: KindWorld) -> None:
+    """B11: a wider rule that comes later does not stretch a window that was approved before."""
+    grant = world.granted()
+    wider = RULES.replace('@max("2h")', '@max("8h")')
+    put_in_force(world.house, laws_of(world.kind, rules=wider))
+    assert world.grant(grant).ends_at == grant.ends_at
+    world.clock.forward(minutes=30)
+    with pytest.raises(TidegateError):
+        world.keys(grant)

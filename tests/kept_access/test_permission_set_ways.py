@@ -1,0 +1,239 @@
+"""The other ways somebody keeps access, on role kind `permission-set`: state that is lost, things
+deleted first, window arithmetic, many ends at once, eligibility that goes, a cloud that lies.
+"""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+
+import tidegate_standin
+from chaos.proxy import FaultProxy, Rule
+from tests.connectors.identity_center_world import ACCOUNT, Center, running
+from tests.kept_access.permission_set import TARGET, CenterWorld, CloudClock, laws_of
+from tests.support import GROUPS
+from tidegate.flow.expiring import close_now
+from tidegate.flow.governing import put_in_force
+from tidegate.flow.recovering import close_forgotten
+from tidegate.flow.revoking import end_early
+from tidegate.grant import Cause, Grant, GrantState, Outcome
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[tidegate_standin.Running]:
+    """One process for this module."""
+    with running() as started:
+        yield started
+
+
+@pytest.fixture
+def center(cloud: tidegate_standin.Running) -> Center:
+    """A fresh organisation."""
+    return Center(cloud)
+
+
+@pytest.fixture
+def world(center: Center, tmp_path: Path) -> Iterator[CenterWorld]:
+    """An installation on it."""
+    clock = CloudClock(center)
+    made = CenterWorld(tmp_path, clock=clock, laws=laws_of(center), center=center)  # type: ignore[arg-type]
+    yield made
+    made.down()
+
+
+def opened(world: CenterWorld, login: str = "ana", **more: object) -> Grant:
+    """An open grant of the permission set."""
+    request = world.vote(world.ask(login, **more))
+    world.work()
+    (grant,) = world.house.store.grants(request=request.id)
+    return world.until(grant, GrantState.OPEN)
+
+
+def revoked(world: CenterWorld, grant: Grant) -> Grant:
+    """Its early end, and the first look at it."""
+    return close_now(world.house, end_early(world.house, world.who("bo"), grant.id))
+
+
+def test_c_answers_yes_and_does_nothing(world: CenterWorld, center: Center) -> None:
+    """C: the removal is answered with SUCCEEDED and nothing was done: read back, and seen."""
+    grant = opened(world)
+    session = center.sign_in()
+    done = {"Status": "SUCCEEDED", "RequestId": "00000000-0000-0000-0000-000000000000"}
+    body = json.dumps({"AccountAssignmentDeletionStatus": done}).encode()
+    with FaultProxy(int(center.cloud.url.rpartition(":")[2])) as proxy:
+        found = center.settings.targets[center.target.id]
+        closer = replace(center.keys("closer"), endpoint_url=proxy.url)
+        lied_to = center.made_settings(targets={TARGET.id: found}, closer=closer)
+        world.house.connectors = {"aws": center.connect(lied_to, lock_dir=world.directory)}
+        proxy.add(Rule(act="answer", containing=b"DeleteAccountAssignment", count=3, body=body))
+        after = revoked(world, grant)
+        assert (after.state, after.outcome) == (GrantState.CLOSING, Outcome.STILL_USABLE)
+        assert center.assigned()
+        world.until(grant, GrantState.GONE)
+        assert proxy.struck["answer"] == 3
+    assert not center.assigned() and not center.acts(session)
+
+
+def test_g_lost_database_leaves_it_for_ever(world: CenterWorld, center: Center) -> None:
+    """G: without any database the worker removes and cuts what is due from the journal."""
+    grant = opened(world)
+    session = center.sign_in()
+    for end in ("", "-wal", "-shm"):
+        (world.directory / f"tidegate.db{end}").unlink(missing_ok=True)
+    assert grant.ends_at is not None
+    world.clock.forward(minutes=31)
+    for _ in range(6):
+        world.worker.tick()
+        world.clock.forward(seconds=10)
+    assert not center.assigned() and not center.acts(session)
+
+
+@pytest.mark.parametrize("before", ["opening", "end"])
+def test_g_restored_database_reopens_or_forgets(
+    world: CenterWorld, center: Center, before: str
+) -> None:
+    """G: an older database is put back: nothing opens again, and the end comes all the same."""
+    request = world.vote(world.ask())
+    kept = _backup(world) if before == "opening" else None
+    world.work()
+    (grant,) = world.house.store.grants(request=request.id)
+    world.until(grant, GrantState.OPEN)
+    session = center.sign_in()
+    world.settle(10)
+    kept = kept or _backup(world)
+    revoked(world, grant)
+    world.settle(30)
+    _put_back(world, kept)
+    close_forgotten(world.house)
+    world.settle(60)
+    assert not center.assigned() and not center.acts(session)
+    names = [one.state for one in world.house.store.grants(request=request.id)]
+    assert names[0] in (GrantState.FAILED, GrantState.GONE, GrantState.REMOVED)
+
+
+def test_i_assignment_removed_by_hand_is_never_closed(world: CenterWorld, center: Center) -> None:
+    """I: somebody was faster: the session is cut all the same and the grant ends."""
+    grant = opened(world)
+    session = center.sign_in()
+    center.admin.remove_assignment(center.arn, ACCOUNT, user="ana")
+    revoked(world, grant)
+    world.until(grant, GrantState.GONE)
+    assert not center.acts(session)
+
+
+def test_i_permission_set_deleted_first_is_never_closed(world: CenterWorld, center: Center) -> None:
+    """I: assignment and permission set are deleted inside the window: the grant still ends."""
+    grant = opened(world)
+    center.admin.remove_assignment(center.arn, ACCOUNT, user="ana")
+    sso = center.client("broker", "sso-admin")
+    sso.delete_permission_set(InstanceArn=center.ids["instance_arn"], PermissionSetArn=center.arn)
+    revoked(world, grant)
+    world.until(grant, GrantState.REMOVED)
+    world.clock.forward(hours=1)  # nothing is there that could carry a deny: its sessions die out
+    world.until(grant, GrantState.GONE)
+
+
+def test_j_window_starts_at_its_first_sign_in(world: CenterWorld, center: Center) -> None:
+    """J: signing in at minute 29 gives one minute: the clock runs from the opening."""
+    grant = opened(world)
+    assert grant.ends_at is not None and grant.opened_at is not None
+    assert grant.ends_at - grant.opened_at <= timedelta(minutes=30)
+    world.clock.forward(minutes=29)
+    session = center.sign_in()
+    world.clock.forward(seconds=61)
+    world.work()
+    world.until(grant, GrantState.GONE)
+    assert not center.acts(session) and not center.may_sign_in()
+
+
+def test_k_mass_expiry_loses_some(world: CenterWorld, center: Center) -> None:
+    """K: many ends at one instant, a cloud that throttles half of it: all assignments go."""
+    users = [f"u{number}" for number in range(6)]
+    center.ids["users"].update(
+        center.admin.seed(users=[{"user_name": name} for name in users])["users"]
+    )
+    members = {**GROUPS.members, "sre": (*GROUPS.members["sre"], *users)}
+    _accounts(world, users)
+    put_in_force(world.house, replace(laws_of(center), groups=replace(GROUPS, members=members)))
+    grants = [opened(world, name) for name in users]
+    for operation in ("DeleteAccountAssignment", "ListAccountAssignments*"):
+        center.admin.fault(operation, "throttle", count=6)
+    for one in grants:
+        end_early(world.house, world.who("bo"), one.id)
+    world.work()
+    for one in grants:
+        world.until(one, GrantState.GONE, seconds=900)
+    assert not any(center.assigned(name) for name in users)
+
+
+def test_m_leaver_gets_what_was_approved(world: CenterWorld, center: Center) -> None:
+    """M: out of the group between the approval and a start in the future: nothing is assigned."""
+    request = world.vote(world.ask(start=world.clock() + timedelta(hours=1)))
+    left = {**GROUPS.members, "sre": ("eve", "late")}
+    put_in_force(world.house, replace(laws_of(center), groups=replace(GROUPS, members=left)))
+    world.clock.forward(minutes=61)
+    world.work()
+    (grant,) = world.house.store.grants(request=request.id)
+    assert (grant.state, grant.cause) == (GrantState.FAILED, Cause.NOT_PERMITTED)
+    assert center.admin.assignments() == []
+    with pytest.raises(ClientError):
+        center.sign_in()
+
+
+def test_l_killed_around_the_assignment(world: CenterWorld, center: Center) -> None:
+    """L: the process dies right after the assignment was made: the end is known, and it comes."""
+
+    class Killed(BaseException):
+        pass
+
+    real = world.house.connectors["aws"].grant
+
+    def last(hold: object, now: object) -> object:
+        real(hold, now)  # type: ignore[arg-type]
+        raise Killed
+
+    world.house.connectors["aws"].grant = last  # type: ignore[method-assign,assignment]
+    request = world.vote(world.ask())
+    with pytest.raises(Killed):
+        world.work()
+    assert center.assigned()
+    world.restart()
+    world.clock.forward(minutes=31)
+    (grant,) = world.house.store.grants(request=request.id)
+    world.until(grant, GrantState.GONE)
+    assert not center.assigned()
+
+
+def _accounts(world: CenterWorld, logins: list[str]) -> None:
+    from tidegate.flow.people import LOCAL, record
+    from tidegate.store import Account
+
+    for login in logins:
+        made = record(world.house, LOCAL, login, world.clock(), name=login, mail="")
+        account = Account(login=login, principal=made.id, password_hash="none fits")
+        world.house.store.put_account(account)
+
+
+def _backup(world: CenterWorld) -> Path:
+    kept = world.directory / "backup.db"
+    with (
+        closing(sqlite3.connect(world.directory / "tidegate.db")) as db,
+        closing(sqlite3.connect(kept)) as copy,
+    ):
+        db.backup(copy)
+    return kept
+
+
+def _put_back(world: CenterWorld, kept: Path) -> None:
+    world.down()
+    for end in ("-wal", "-shm"):
+        (world.directory / f"tidegate.db{end}").unlink(missing_ok=True)
+    shutil.copy(kept, world.directory / "tidegate.db")
+    world.up()
