@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from chaos.proxy import FaultProxy, Rule
+
 from tests.connectors.conftest import AwsWorld
 from tests.kept_access.iam_role import AwsKept, RealClock, laws_of
 from tidegate.flow.expiring import close_now

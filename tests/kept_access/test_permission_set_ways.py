@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
+from chaos.proxy import FaultProxy, Rule
 
 import tidegate_standin
-from chaos.proxy import FaultProxy, Rule
 from tests.connectors.identity_center_world import ACCOUNT, Center, running
 from tests.kept_access.permission_set import TARGET, CenterWorld, CloudClock, laws_of
 from tests.support import GROUPS
