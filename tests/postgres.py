@@ -10,9 +10,10 @@ from functools import cache
 import psycopg
 
 from tidegate.main.postgres import PostgresServer, postgres_server
+from tidegate.store.engines import open_database
+from tidegate.store.migrate import migrate
 
 _numbers = itertools.count(1)
-TEMPLATE = "tidegate_template"
 
 
 @cache
@@ -29,6 +30,16 @@ def fresh(template: str = "template0") -> str:
     with psycopg.connect(server().url(), autocommit=True) as db:
         db.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY".encode())
     return server().url(name)
+
+
+@cache
+def migrated() -> str:
+    """The name of a template that has the newest schema and nothing in it."""
+    url = fresh()
+    database = open_database(url)
+    migrate(database, create=True)
+    database.close()
+    return url.rpartition("/")[2]
 
 
 def drop(url: str) -> None:

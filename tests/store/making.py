@@ -53,16 +53,23 @@ class Clock:
         return self.now
 
 
-def open_store(path: Path, *, create: bool = True, patience: float = 5.0, clock=None) -> Store:
-    """A store in `path`'s folder, with the tests' key."""
+def open_store(
+    place: Path | str, *, create: bool = True, patience: float = 5.0, clock=None
+) -> Store:
+    """A store in a file, or at a URL, with the tests' key."""
     return Store.open(
-        f"sqlite:///{path}",
+        url_of(place),
         origin=ORIGIN,
         signer=SIGNER,
         clock=clock or Clock(),
         create=create,
         patience=timedelta(seconds=patience),
     )
+
+
+def url_of(place: Path | str) -> str:
+    """The URL of a file; any other place is one."""
+    return f"sqlite:///{place}" if isinstance(place, Path) else place
 
 
 def name(kind: str, number: int) -> str:

@@ -22,6 +22,7 @@ from .making import NOW, SIGNER, filed, one_batch, open_store, said
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.only("sqlite")
 def test_full_disk_fails_the_whole_batch_and_heals(store):
     """On a full disk every Step of the batch is refused, none is stored; later it goes on."""
     store.commit(filed(1)[0])
@@ -70,6 +71,7 @@ def test_lock_of_another_process_is_waited_for_then_told(path):
     store.close()
 
 
+@pytest.mark.only("sqlite")
 def test_read_only_connection_refuses_and_heals(store):
     """What turns read-only underneath refuses commits, and takes them again afterwards."""
     # As when a file system is mounted read-only again: the open file stops taking writes.

@@ -13,7 +13,7 @@ from tidegate.evidence.note import FileSigner
 from tidegate.store import Store
 from tidegate.store.migrate import REVISIONS, SCRIPTS
 from tidegate.store.schema import metadata
-from tidegate.store.sqlite import Database
+from tidegate.store.sqlite import SqliteFile
 
 from .making import ORIGIN, SIGNER, Clock, filed, open_store, said
 
@@ -21,7 +21,7 @@ from .making import ORIGIN, SIGNER, Clock, filed, open_store, said
 def test_migrations_from_nothing_are_the_schema(path):
     """What the chain of migrations builds is what the code speaks."""
     open_store(path).close()
-    database = Database(path)
+    database = SqliteFile(path)
     with database.reading() as db:
         context = MigrationContext.configure(db, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
@@ -146,10 +146,18 @@ def test_other_key_is_refused(path):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "sqlite://", "sqlite:///:memory:", "postgresql://ana:hush@db/x", "tidegate.db"]
+    "url",
+    [
+        "",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "postgresql://ana:hush@db/x",
+        "mysql://a:hush@db/x",
+        "x.db",
+    ],
 )
 def test_url_of_another_engine_is_refused_without_its_password(url):
-    """Only a SQLite file is taken; a password in the URL is not repeated."""
-    with pytest.raises(AskedWrongly, match="expected a database like") as caught:
+    """Only engines we speak are taken; a password in the URL is refused and not repeated."""
+    with pytest.raises(AskedWrongly, match="expected a database") as caught:
         Store.open(url, origin=ORIGIN, signer=SIGNER, clock=Clock(), create=True)
     assert "hush" not in caught.value.message

@@ -1,10 +1,9 @@
-"""One batch in one transaction, in SQLite's own words: the hot path.
+"""One batch in one transaction, in the driver's own words: the hot path.
 
 Reads what the Steps touch with one query a table, lets `batch.py` decide, writes the survivors in
 bulk, and moves the log's head last.
 """
 
-import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +21,10 @@ from tidegate.evidence.tiles import grow
 from tidegate.grant import Grant
 from tidegate.store import schema
 from tidegate.store.batch import Batch, Known
+from tidegate.store.database import Raw, Words
 from tidegate.store.head import LogHead, signed, write
 from tidegate.store.rows import Codec, Value
 
-_HEADS = (
-    "SELECT subject, size, head FROM chain_heads WHERE subject IN (SELECT value FROM json_each(?))"
-)
 _TILE = "INSERT INTO tiles (level, idx, hashes) VALUES (?, ?, ?)"
 # A text that was erased stays erased, also when a later Step brings it along once more.
 _TEXT = (
@@ -46,8 +43,10 @@ class Bulk:
     single: str
     many: str
 
-    def run(self, db: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
+    def run(self, db: Raw, rows: Sequence[tuple[Any, ...]]) -> int:
         """Run it for every row; returns how many rows it touched."""
+        if len(rows) == 1:
+            return db.execute(self.single, rows[0]).rowcount
         whole = len(rows) - len(rows) % AT_ONCE
         touched = 0
         for start in range(0, whole, AT_ONCE):
@@ -78,15 +77,19 @@ class Statements:
     """All SQL of the commit path, written out from the schema once."""
 
     things: Mapping[type, ThingSql]
+    words: Words
+    heads: str
     events: Bulk
     leaves: Bulk
     chains: Bulk
 
 
-def statements(codecs: Mapping[type, Codec[Any]]) -> Statements:
+def statements(codecs: Mapping[type, Codec[Any]], words: Words) -> Statements:
     """The SQL for every kind of thing and for the log."""
     return Statements(
-        things={kind: _thing_sql(codec) for kind, codec in codecs.items()},
+        things={kind: _thing_sql(codec, words) for kind, codec in codecs.items()},
+        words=words,
+        heads=f"SELECT subject, size, head FROM chain_heads WHERE subject IN {words.among}",  # noqa: S608
         events=_insert(schema.events),
         leaves=_insert(schema.event_bytes),
         chains=_insert(
@@ -97,7 +100,7 @@ def statements(codecs: Mapping[type, Codec[Any]]) -> Statements:
 
 
 def gather(
-    db: sqlite3.Connection,
+    db: Raw,
     steps: Iterable[Step],
     codecs: Mapping[type, Codec[Any]],
     sql: Statements,
@@ -117,7 +120,7 @@ def gather(
         if codecs[kind].natural:
             _gather_owners(db, codecs[kind], sql.things[kind], things, known)
     names = orjson.dumps(list(subjects)).decode()
-    for subject, size, head in db.execute(_HEADS, (names,)):
+    for subject, size, head in db.execute(sql.heads, (names,)):
         known.heads[subject] = (size, head)
     return known
 
@@ -134,7 +137,7 @@ def due_now(batch: Batch) -> bool:
 
 
 def store(
-    db: sqlite3.Connection,
+    db: Raw,
     batch: Batch,
     before: LogHead,
     signer: Signer,
@@ -173,11 +176,13 @@ def store(
         db.executemany(_TILE, [(tile.level, tile.index, tile.hashes) for tile in tiles])
     after = signed(before.origin, tree, signer, batch.at)
     write(db, before, after)
+    if sql.words.notify and due_now(batch):
+        db.execute(sql.words.notify)
     return after
 
 
 def _gather_owners(
-    db: sqlite3.Connection, codec: Codec[Any], sql: ThingSql, things: Sequence[Any], known: Known
+    db: Raw, codec: Codec[Any], sql: ThingSql, things: Sequence[Any], known: Known
 ) -> None:
     keys = {key for thing in things if (key := codec.natural_of(codec.encode(thing)))}
     wanted = orjson.dumps([key[1:] for key in keys]).decode()
@@ -185,18 +190,18 @@ def _gather_owners(
         known.owners[(codec.table.name, *values)] = name
 
 
-def _thing_sql(codec: Codec[Any]) -> ThingSql:
+def _thing_sql(codec: Codec[Any], words: Words) -> ThingSql:
     table = codec.table
     columns = [column.name for column in table.columns]
     moving = ["id", *(name for name in columns if name != "id" and name not in codec.fixed)]
     return ThingSql(
         versions=(
             f"SELECT id, version FROM {table.name}"  # noqa: S608 - our own table's name
-            " WHERE id IN (SELECT value FROM json_each(?))"
+            f" WHERE id IN {words.among}"
         ),
-        owner=_owner(table, codec.natural) if codec.natural else "",
+        owner=_owner(table, codec.natural, words) if codec.natural else "",
         insert=_insert(table),
-        update=_update(table, moving),
+        update=_update(table, moving, words),
         made=itemgetter(*columns),
         moved=itemgetter(*moving),
     )
@@ -209,15 +214,17 @@ def _insert(table: Table, conflict: str = "") -> Bulk:
     return Bulk(start + row + conflict, start + ", ".join([row] * AT_ONCE) + conflict)
 
 
-def _update(table: Table, columns: Sequence[str]) -> Bulk:
+def _update(table: Table, columns: Sequence[str], words: Words) -> Bulk:
     """`columns` begins with the id."""
     row = _marks(len(columns))
     changes = ", ".join(
         f"{name} = new.column{place}" for place, name in enumerate(columns, 1) if name != "id"
     )
 
+    typed = f"({', '.join(words.typed(table.c[name]) for name in columns)})"
+
     def write(rows: int) -> str:
-        values = ", ".join([row] * rows)
+        values = ", ".join([typed, *[row] * (rows - 1)])
         return (
             f"UPDATE {table.name} SET {changes} FROM (VALUES {values}) AS new"  # noqa: S608
             f" WHERE {table.name}.id = new.column1"
@@ -230,10 +237,10 @@ def _marks(count: int) -> str:
     return f"({', '.join('?' * count)})"
 
 
-def _owner(table: Table, natural: Sequence[str]) -> str:
+def _owner(table: Table, natural: Sequence[str], words: Words) -> str:
     matches = " AND ".join(
-        f"{table.name}.{column} = json_extract(wanted.value, '$[{place}]')"
+        f"{table.name}.{column} = {words.item.format(place=place)}"
         for place, column in enumerate(natural)
     )
     columns = ", ".join(f"{table.name}.{column}" for column in ("id", *natural))
-    return f"SELECT {columns} FROM json_each(?) wanted JOIN {table.name} ON {matches}"  # noqa: S608
+    return f"SELECT {columns} FROM {words.listed} AS wanted JOIN {table.name} ON {matches}"  # noqa: S608

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Column, Connection, Dialect, Engine
+
+from tidegate.base.errors import EvidenceClosed
 
 Params = Sequence[Any] | Mapping[str, Any]
-Rows = list[dict[str, Any]]
 
 
 class Cursor(Protocol):
@@ -46,6 +48,11 @@ class Cursor(Protocol):
 class Raw(Protocol):
     """The driver's own connection, inside the one write transaction."""
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        ...
+
     def execute(self, sql: str, params: Any = ..., /) -> Cursor:
         """Run one statement."""
         ...
@@ -59,23 +66,61 @@ class Raw(Protocol):
 class Words:
     """What engines spell differently.
 
-    `among`: a subquery of the texts in a JSON list that is one parameter. `for_update`: locks the
-    rows a query finds. `skip_locked`: the same, passing over rows others hold. `names`: the names
-    of our own tables in the database.
+    `among` is a subquery of the texts in a JSON list that is one parameter; `listed` the list's
+    members as a table, to be called `wanted`, and `item` one part of such a member. `for_update`
+    locks the rows a query finds; `skip_locked` passes over those others hold. `tables` asks for the
+    names of all tables, `notify` wakes other processes (empty: there are none). `container` is what
+    people call the place: a file, a database.
     """
 
     name: str
     among: str
+    listed: str
+    item: str
     for_update: str
     skip_locked: str
     tables: str
+    notify: str
+    container: str
+
+    def typed(self, column: Column[Any]) -> str:
+        """A placeholder that says its type, where the engine would not find out by itself."""
+        if self.name == "sqlite":
+            return "?"
+        return f"CAST(? AS {column.type.compile(dialect=_postgres())})"
+
+
+@cache
+def _postgres() -> Dialect:
+    from sqlalchemy.dialects.postgresql import dialect  # another engine's users do not load it
+
+    found: Dialect = dialect()  # type: ignore[no-untyped-call]
+    return found
+
+
+class CommitUnknown(EvidenceClosed):
+    """The connection went while a commit was on its way: it may be durable, or not."""
+
+
+def closed_because(why: str) -> EvidenceClosed:
+    """The refusal every failure to write ends in."""
+    return EvidenceClosed(
+        "evidence_closed",
+        f"evidence cannot be written: {why}",
+        "nothing opens until it can; run `tidegate doctor` on the server",
+    )
 
 
 class Database(Protocol):
-    """One open database. Every method may be called from any thread but `writing`."""
+    """One open database. Every method may be called from any thread but `writing`.
 
+    `shown` is where it is, as people may see it; `clashes` what the driver raises for a broken
+    constraint.
+    """
+
+    shown: str
     words: Words
-    clashes: tuple[type[Exception], ...]  # what the driver raises for a broken constraint
+    clashes: tuple[type[Exception], ...]
     news: "News"
 
     def close(self) -> None:
@@ -108,6 +153,10 @@ class Database(Protocol):
 
     def doubts(self) -> list[str]:
         """What is wrong with how it is kept, in words."""
+        ...
+
+    def closed(self, error: BaseException) -> EvidenceClosed:
+        """A failure of the driver, as callers may be told it."""
         ...
 
     def only_one(self, key: str) -> AbstractContextManager[bool]:

@@ -8,8 +8,8 @@ from tidegate.catalogue import Assignment, Baseline
 from tidegate.finding import Finding, FindingKind
 from tidegate.grant import Grant
 from tidegate.store import findings, reads
+from tidegate.store.database import Database
 from tidegate.store.findings import Turn, Wanted
-from tidegate.store.sqlite import Database
 from tidegate.store.writer import Direct, Writer
 
 

@@ -1,6 +1,5 @@
 """Findings, baselines and turns: named reads, and the small writes no event makes."""
 
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +11,7 @@ from tidegate.catalogue import Assignment, Baseline
 from tidegate.finding import Finding, FindingKind, FindingState
 from tidegate.grant import Grant
 from tidegate.store import schema
+from tidegate.store.database import Raw
 from tidegate.store.reads import all_of, bounded, first_of
 
 # One role of one account: more people than that hold no role by hand.
@@ -95,7 +95,7 @@ def acceptances_over(db: Connection, now: Instant, limit: int) -> list[Finding]:
     )
 
 
-def seen_at(db: sqlite3.Connection, names: Iterable[str], now: Instant) -> None:
+def seen_at(db: Raw, names: Iterable[str], now: Instant) -> None:
     """A look saw these findings unchanged."""
     for name in names:
         db.execute("UPDATE findings SET last_seen_ms = ? WHERE id = ?", (to_ms(now), name))
@@ -145,14 +145,14 @@ def may_take_turn(db: Connection, name: str, now: Instant) -> bool:
     )
 
 
-def take_turn(db: sqlite3.Connection, name: str, now: Instant, lease: timedelta) -> Turn | None:
+def take_turn(db: Raw, name: str, now: Instant, lease: timedelta) -> Turn | None:
     """Take the turn `name` until `now + lease`; None: it is not due, or another has it."""
     at = to_ms(now)
     row = db.execute(_TAKE, (name, at, to_ms(now + lease), at, at)).fetchone()
     return None if row is None else Turn(name=name, place=str(row[0]), tries=int(row[1]))
 
 
-def end_turn(db: sqlite3.Connection, turn: Turn, due_at: Instant) -> None:
+def end_turn(db: Raw, turn: Turn, due_at: Instant) -> None:
     """Give a turn back: where it is to go on, how often it was tried, and when it is due again."""
     db.execute(
         "UPDATE turns SET lease_until_ms = NULL, due_at_ms = ?, place = ?, tries = ?"
@@ -161,7 +161,7 @@ def end_turn(db: sqlite3.Connection, turn: Turn, due_at: Instant) -> None:
     )
 
 
-def drop_turn(db: sqlite3.Connection, name: str) -> None:
+def drop_turn(db: Raw, name: str) -> None:
     """Forget a turn that is over."""
     db.execute("DELETE FROM turns WHERE name = ?", (name,))
 

@@ -3,7 +3,6 @@
 Read and written by the commit writer inside its transaction; made once, when a log begins.
 """
 
-import sqlite3
 from dataclasses import dataclass
 
 from tidegate.base.errors import AskedWrongly, EvidenceBroken, EvidenceClosed
@@ -17,8 +16,14 @@ from tidegate.evidence.checkpoint import (
 )
 from tidegate.evidence.note import Signer, VerifierKey
 from tidegate.evidence.tiles import Tree
+from tidegate.store.database import Raw, Words
+from tidegate.store.migrate import REVISIONS
 
-_READ = "SELECT origin, size, root, tree, checkpoint, at_ms FROM log_head WHERE id = 1"
+# The schema's version comes along: a newer release may have migrated the database meanwhile.
+_READ = (
+    "SELECT origin, size, root, tree, checkpoint, at_ms,"
+    " (SELECT version_num FROM alembic_version) FROM log_head WHERE id = 1"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +59,13 @@ class LogHead:
         )
 
 
-def begin(db: sqlite3.Connection, origin: str, signer: Signer, now: Instant) -> None:
+def begin(db: Raw, origin: str, signer: Signer, now: Instant) -> None:
     """Make the head of an empty log unless there is one. Runs inside the caller's transaction."""
     if db.execute(_READ).fetchone() is None:
         made = signed(origin, Tree(), signer, now)
         db.execute(
             "INSERT INTO log_head (id, origin, size, root, tree, checkpoint, at_ms)"
-            " VALUES (1, ?, 0, ?, ?, ?, ?)",
+            " VALUES (1, ?, 0, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
             (origin, made.root, made.tree.to_bytes(), made.checkpoint, to_ms(now)),
         )
 
@@ -72,8 +77,8 @@ def signed(origin: str, tree: Tree, signer: Signer, at: Instant) -> LogHead:
     return LogHead(origin=origin, tree=tree, root=root, checkpoint=note, at=at)
 
 
-def read(db: sqlite3.Connection, known: LogHead | None, signer: Signer | None = None) -> LogHead:
-    """The head as stored, checked against itself and against the `known` one.
+def read(db: Raw, words: Words, known: LogHead | None, signer: Signer | None = None) -> LogHead:
+    """The head as stored, locked, checked against itself and against the `known` one.
 
     Another process may have taken the log further; that is fine as long as it signed with the key
     of `signer`. A log that became shorter or is another than ours was restored from a copy: going
@@ -82,12 +87,13 @@ def read(db: sqlite3.Connection, known: LogHead | None, signer: Signer | None = 
 
     Raises:
         EvidenceClosed: no head, one that contradicts itself, a log that went back, or one that
-            another key than `signer`'s signed.
+            another key than `signer`'s signed; or a newer release migrated the database.
     """
-    row = db.execute(_READ).fetchone()
+    row = db.execute(_READ + words.for_update).fetchone()
     if row is None:
         raise _closed("the log has no head")
-    origin, size, root, tree_bytes, checkpoint, at_ms = row
+    origin, size, root, tree_bytes, checkpoint, at_ms, schema = row
+    _check_schema(schema)
     if known is not None and (size, root) == (known.tree.size, known.root):
         return known
     if known is not None and size <= known.tree.size:
@@ -108,7 +114,22 @@ def read(db: sqlite3.Connection, known: LogHead | None, signer: Signer | None = 
     return LogHead(origin=origin, tree=tree, root=root, checkpoint=checkpoint, at=from_ms(at_ms))
 
 
-def write(db: sqlite3.Connection, before: LogHead, after: LogHead) -> None:
+def check_schema(db: Raw) -> None:
+    """Raise EvidenceClosed when another release has migrated the database meanwhile."""
+    row = db.execute("SELECT version_num FROM alembic_version").fetchone()
+    _check_schema(row and row[0])
+
+
+def _check_schema(found: str | None) -> None:
+    if found != REVISIONS[-1]:
+        raise EvidenceClosed(
+            "schema_moved",
+            f"evidence cannot be written: expected schema `{REVISIONS[-1]}`, got `{found}`",
+            "another release has migrated this database: run that release here too",
+        )
+
+
+def write(db: Raw, before: LogHead, after: LogHead) -> None:
     """Move the head on. Raises EvidenceClosed if it is not where the writer left it."""
     moved = db.execute(
         "UPDATE log_head SET size = ?, root = ?, tree = ?, checkpoint = ?, at_ms = ?"

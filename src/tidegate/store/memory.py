@@ -8,21 +8,23 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import StaticPool
 
-from tidegate.store.database import KeysInHand, News
+from tidegate.store.database import KeysInHand, News, Params
 from tidegate.store.migrate import run
-from tidegate.store.sqlite import WORDS, Database, closed
+from tidegate.store.sqlite import WORDS, SqliteFile, closed
 
 _copying = threading.Lock()  # the template is one connection
 
 
-class Memory(Database):
+class Memory(SqliteFile):
     """A database of this process alone. Whoever reads or writes has it for themselves."""
 
     def __init__(self) -> None:
+        self.shown = "memory"
         self.words = WORDS
         self.clashes = (sqlite3.IntegrityError,)
         self.news = News()
@@ -46,6 +48,11 @@ class Memory(Database):
                 self._view = self._readers.connect()
             yield self._view
 
+    def look(self, sql: str, params: Params) -> list[Any]:
+        """The rows of one query."""
+        with self._alone:
+            return self._writing.execute(sql, params).fetchall()
+
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction, undone when it does not end well. Raises EvidenceClosed."""
@@ -62,7 +69,7 @@ class Memory(Database):
                 self._undo()
                 raise
 
-    def check_same_file(self) -> None:
+    def check(self) -> None:
         """There is no file."""
 
     def doubts(self) -> list[str]:

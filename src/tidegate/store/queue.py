@@ -4,7 +4,6 @@ Due times and leases are the worker's own columns, not state: losing them costs 
 never one too few. Every commit of a grant sets when it is due again and frees its lease.
 """
 
-import sqlite3
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from sqlalchemy import Connection, select
 from tidegate.base.when import Instant, to_ms
 from tidegate.grant import Grant
 from tidegate.store import schema
+from tidegate.store.database import Raw, Words
 from tidegate.store.reads import bounded
 from tidegate.store.rows import ASLEEP, ENDING, OPENING, PROVING, UNREADABLE, codecs
 
@@ -39,7 +39,7 @@ _WAKE = f"""
 UPDATE grants SET lane = {ENDING} WHERE id IN (
   SELECT id FROM grants
   WHERE state IN ('open', 'intended') AND ends_at_ms <= :now AND lane <> {ENDING}
-  ORDER BY ends_at_ms LIMIT {MOST_WOKEN})
+  ORDER BY ends_at_ms LIMIT {MOST_WOKEN}{{skip_locked}})
 """  # noqa: S608 - our own numbers
 _FREE = "due_at_ms <= :now AND (lease_until_ms IS NULL OR lease_until_ms <= :now)"
 _HEAD = f"""
@@ -62,21 +62,22 @@ SELECT target FROM one WHERE target IS NOT NULL LIMIT :most
 _TURN = " UNION ALL ".join(
     f"SELECT * FROM (SELECT id, target, risk, due_at_ms FROM grants"  # noqa: S608 - our own words
     f" WHERE lane = :lane AND lane < 3 AND target = :target AND risk = {risk}"
-    f" AND due_at_ms IS NOT NULL AND {_FREE} ORDER BY due_at_ms LIMIT :room)"
+    f" AND due_at_ms IS NOT NULL AND {_FREE} ORDER BY due_at_ms LIMIT :room) AS line{risk}"
     for risk in reversed(RISKS)
 )
 _LEASE = f"""
-UPDATE grants SET lease_until_ms = :lease
-WHERE id IN (SELECT value FROM json_each(:ids)) AND {_FREE}
+UPDATE grants SET lease_until_ms = :lease WHERE id IN (
+  SELECT id FROM grants WHERE id IN {{among}} AND {_FREE}{{skip_locked}})
 RETURNING *
 """  # noqa: S608 - our own words
 # An open grant is never put to sleep past its end.
 _SNOOZE = """
 UPDATE grants SET lease_until_ms = NULL, due_at_ms = CASE
-    WHEN state IN ('intended', 'open') AND ends_at_ms > :now THEN min(:until, ends_at_ms)
+    WHEN state IN ('intended', 'open') AND ends_at_ms > :now AND ends_at_ms < :until
+      THEN ends_at_ms
     ELSE :until
   END
-WHERE id = :grant AND due_at_ms IS NOT NULL AND (:version IS NULL OR version = :version)
+WHERE id = :grant AND due_at_ms IS NOT NULL AND version = coalesce(:version, version)
 """
 
 
@@ -136,7 +137,8 @@ class Turns:
 
 
 def claim(
-    db: sqlite3.Connection,
+    db: Raw,
+    words: Words,
     now: Instant,
     limit: int,
     lease: timedelta,
@@ -154,7 +156,7 @@ def claim(
     """
     limit = bounded(limit)
     share = share or Share(a_target=limit)
-    db.execute(_WAKE, {"now": to_ms(now)})
+    db.execute(_WAKE.format(skip_locked=words.skip_locked), {"now": to_ms(now)})
     ids: list[str] = []
     taken: Counter[str] = Counter(share.in_hand)
     for lane in _lines(share):
@@ -164,7 +166,7 @@ def claim(
     if not ids:
         return []
     cursor = db.execute(
-        _LEASE,
+        _LEASE.format(among=words.among.replace("?", ":ids"), skip_locked=words.skip_locked),
         {"now": to_ms(now), "lease": to_ms(now + lease), "ids": orjson.dumps(ids).decode()},
     )
     names = [column[0] for column in cursor.description]
@@ -173,7 +175,7 @@ def claim(
 
 
 def _candidates(
-    db: sqlite3.Connection,
+    db: Raw,
     lane: int,
     now_ms: int,
     share: Share,
@@ -199,7 +201,7 @@ def _candidates(
     return found
 
 
-def _targets(db: sqlite3.Connection, lane: int, after: str) -> list[str]:
+def _targets(db: Raw, lane: int, after: str) -> list[str]:
     asked = {"lane": lane, "after": after, "most": MOST_TARGETS}
     return [row[0] for row in db.execute(_TARGETS, asked)]
 
@@ -219,14 +221,12 @@ def _by_turns(found: list[Candidate], taken: Counter[str], share: Share, limit: 
     return [one.id for one in chosen]
 
 
-def free_leases(db: sqlite3.Connection) -> None:
+def free_leases(db: Raw) -> None:
     """Whoever held a lease is gone."""
     db.execute("UPDATE grants SET lease_until_ms = NULL WHERE lease_until_ms IS NOT NULL")
 
 
-def snooze(
-    db: sqlite3.Connection, grant: str, until: Instant, version: int | None, now: Instant
-) -> None:
+def snooze(db: Raw, grant: str, until: Instant, version: int | None, now: Instant) -> None:
     """Look at `grant` again at `until`, and free its lease.
 
     Nothing happens to a grant that is over, or that is no longer at `version` (None: any): a change

@@ -13,12 +13,18 @@ from tidegate.evidence.keychange import EVENT, KeyChange, sign_change
 from tidegate.evidence.note import Signer
 from tidegate.store import commit, head
 from tidegate.store.batch import Batch
+from tidegate.store.engines import open_database
 from tidegate.store.rows import codecs
-from tidegate.store.sqlite import PATIENCE, Database, path_of
 
 
 def change_key(
-    url: str, *, origin: str, before: Signer, after: Signer, clock: Callable[[], Instant]
+    url: str,
+    *,
+    origin: str,
+    before: Signer,
+    after: Signer,
+    clock: Callable[[], Instant],
+    password: str | None = None,
 ) -> KeyChange:
     """Seal the change from `before` to `after` in the database at `url`; durable on return.
 
@@ -28,16 +34,16 @@ def change_key(
         AskedWrongly: the log is another one, or not `before`'s; nothing was written.
         EvidenceClosed: it cannot be written; nothing was.
     """
-    database = Database(path_of(url), PATIENCE)
+    database = open_database(url, password=password)
     try:
         with database.writing() as db:
-            begun = head.read(db, None)
+            begun = head.read(db, database.words, None)
             head.check_ours(begun, origin, before)
             at = max(from_ms(to_ms(clock())), begun.at)
             change = sign_change(begun.tree.size, before, after)
             fact = Fact(name=EVENT, subject=SYSTEM, actor=SYSTEM, data=change.data(at))
             step, kinds = Step((), (fact,)), codecs()
-            sql = commit.statements(kinds)
+            sql = commit.statements(kinds, database.words)
             batch = Batch(kinds, commit.gather(db, (step,), kinds, sql), begun.tree.size, at)
             batch.admit(step)
             commit.store(db, batch, begun, after, sql)

@@ -22,7 +22,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from tidegate.base.errors import AskedWrongly, EvidenceClosed, WorldFailed
-from tidegate.store.database import KeysInHand, News, Words
+from tidegate.store.database import KeysInHand, News, Params, Words, closed_because
+from tidegate.store.spare import Spare
 
 PATIENCE = timedelta(seconds=5)  # for a lock of another process: longer than any batch takes
 FILE_MODE = 0o600
@@ -39,16 +40,21 @@ WORDS = Words(
     among="(SELECT value FROM json_each(?))",
     for_update="",
     skip_locked="",
+    listed="json_each(?)",
+    item="json_extract(wanted.value, '$[{place}]')",
     tables="SELECT name FROM sqlite_master WHERE type = 'table'",
+    notify="",
+    container="file",
 )
 
 
-class Database:
+class SqliteFile:
     """One SQLite file: the writer's connection, the readers' pool, and whether it is there."""
 
     def __init__(self, path: Path, patience: timedelta = PATIENCE) -> None:
         """Open an existing file. Raises EvidenceClosed when it cannot be opened."""
         self.path = path
+        self.shown = str(path)
         self.words = WORDS
         self.clashes: tuple[type[Exception], ...] = (sqlite3.IntegrityError,)
         self.news = News()
@@ -61,10 +67,12 @@ class Database:
         except (sqlite3.Error, OSError) as error:
             raise closed(error) from error
         self._readers = self.engine(read_only=True)
+        self._looks = Spare(self._reader, MOST_READERS, patience)
 
     def close(self) -> None:
         """Let go of the file. SQLite then folds the write-ahead log back into it."""
         self._readers.dispose()
+        self._looks.clear()
         self._writing.close()
 
     def connect(self) -> sqlite3.Connection:
@@ -92,15 +100,9 @@ class Database:
     def engine(self, *, read_only: bool) -> Engine:
         """SQLAlchemy over this file. Without `read_only` each transaction takes the write lock."""
 
-        def connect() -> sqlite3.Connection:
-            db = self.connect()
-            if read_only:
-                db.execute("PRAGMA query_only = ON")
-            return db
-
         engine = create_engine(
             "sqlite+pysqlite://",
-            creator=connect,
+            creator=self._reader if read_only else self.connect,
             poolclass=QueuePool,
             pool_size=READERS,
             max_overflow=MOST_READERS - READERS,
@@ -114,6 +116,11 @@ class Database:
 
         return engine
 
+    def _reader(self) -> sqlite3.Connection:
+        db = self.connect()
+        db.execute("PRAGMA query_only = ON")
+        return db
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One consistent view of the database. Raises WorldFailed when it cannot be read."""
@@ -121,12 +128,21 @@ class Database:
             with self._readers.connect() as db:
                 yield db
         except (DBAPIError, PoolTimeout) as error:
-            cause = getattr(error, "orig", None) or error
-            raise WorldFailed(
-                "database_unreadable",
-                f"the database cannot be read: {_why(cause)}",
-                "run `tidegate doctor` on the server",
-            ) from error
+            raise _unreadable(getattr(error, "orig", None) or error) from error
+
+    def look(self, sql: str, params: Params) -> list[Any]:
+        """The rows of one query, on the driver itself. Raises WorldFailed."""
+        try:
+            db = self._looks.take()
+            try:
+                rows = db.execute(sql, params).fetchall()
+            except sqlite3.Error:
+                self._looks.drop(db)
+                raise
+            self._looks.give(db)
+        except (sqlite3.Error, TimeoutError) as error:
+            raise _unreadable(error) from error
+        return rows
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -139,7 +155,7 @@ class Database:
                 a loss seen only behind COMMIT the outcome is unknown: callers read again.
         """
         db = self._writing
-        self.check_same_file()
+        self.check()
         try:
             db.execute("BEGIN IMMEDIATE")
             yield db
@@ -150,9 +166,9 @@ class Database:
         except BaseException:
             self._undo()
             raise
-        self.check_same_file()
+        self.check()
 
-    def check_same_file(self) -> None:
+    def check(self) -> None:
         """Raise EvidenceClosed unless the path still names the file that was opened."""
         try:
             same = self._look() == self._identity
@@ -174,6 +190,14 @@ class Database:
     def only_one(self, key: str) -> AbstractContextManager[bool]:
         """Have `key` in hand, unless somebody of this process has: a file has one server."""
         return self._keys.only_one(key)
+
+    def closed(self, error: BaseException) -> EvidenceClosed:
+        """A failure of the driver, as callers may be told it."""
+        return closed(error)
+
+    def now_ms(self) -> int | None:
+        """A file has no clock."""
+        return None
 
     def _prepare(self) -> None:
         mode = self._writing.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -238,10 +262,14 @@ def make_file(path: Path) -> None:
 
 def closed(error: BaseException) -> EvidenceClosed:
     """A failure of the file, the disk or the lock, as callers may be told it."""
-    return EvidenceClosed(
-        "evidence_closed",
-        f"evidence cannot be written: {_why(error)}",
-        "nothing opens until it can; run `tidegate doctor` on the server",
+    return closed_because(_why(error))
+
+
+def _unreadable(error: BaseException) -> WorldFailed:
+    return WorldFailed(
+        "database_unreadable",
+        f"the database cannot be read: {_why(error)}",
+        "run `tidegate doctor` on the server",
     )
 
 

@@ -5,7 +5,6 @@ reads, or keeps rows no event makes. The queries are in `reads.py`, `log.py`, `q
 `unsealed.py`; this file only opens views and hands them out.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
@@ -14,7 +13,7 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from tidegate.base.canonical import digest_bytes
-from tidegate.base.errors import AskedWrongly, EvidenceClosed, WorldFailed
+from tidegate.base.errors import EvidenceClosed, WorldFailed
 from tidegate.base.fact import Step
 from tidegate.base.personal import Personal
 from tidegate.base.when import Instant, from_ms, to_ms
@@ -27,14 +26,16 @@ from tidegate.session import Session
 from tidegate.store import head as log_head
 from tidegate.store import log, queue, reads, unsealed
 from tidegate.store.batch import Committed
+from tidegate.store.database import Database
+from tidegate.store.engines import open_database
 from tidegate.store.finding_store import FindingStore
 from tidegate.store.head import Head
 from tidegate.store.memory import Memory
 from tidegate.store.migrate import migrate
 from tidegate.store.queue import Share
-from tidegate.store.sqlite import PATIENCE, Database, is_there, make_file, path_of
+from tidegate.store.sqlite import PATIENCE
 from tidegate.store.unsealed import Account, Token
-from tidegate.store.writer import Committer, Direct, Writer
+from tidegate.store.writer import Committer, Direct, Free, Writer
 
 
 class Store(FindingStore):
@@ -61,31 +62,24 @@ class Store(FindingStore):
         clock: Callable[[], Instant],
         create: bool = False,
         patience: timedelta = PATIENCE,
+        password: str | None = None,
     ) -> "Store":
-        """Open the database at `url` (`sqlite:///FILE`), bringing its schema up to date.
+        """Open the database at `url`, bringing its schema up to date.
 
         Args:
-            url: where it is.
+            url: `sqlite:///FILE`, or `postgresql://USER@HOST:PORT/DB` with libpq's options.
             origin: the log's name; it must be the one the log began with.
             signer: the log's key.
             clock: read once a batch; on SQLite it is also the database's clock.
-            create: make the file and an empty log if they are not there.
-            patience: how long to wait for another process's lock.
+            create: make the file (of SQLite) and an empty log if they are not there.
+            patience: how long to wait for another process's lock, and for a server to be back.
+            password: PostgreSQL's.
 
         Raises:
             AskedWrongly: no database there, not ours, a newer schema, another origin or key.
             EvidenceClosed: the file cannot be used.
         """
-        path = path_of(url)
-        if create:
-            make_file(path)
-        elif not is_there(path):
-            raise AskedWrongly(
-                "no_database",
-                f"expected a database at `{path}`, got no such file",
-                "make one with `tidegate init`",
-            )
-        database = Database(path, patience)
+        database = open_database(url, password=password, create=create, patience=patience)
         try:
             migrate(database, create=create)
             begun = _begin(database, origin, signer, clock)
@@ -309,7 +303,7 @@ class Store(FindingStore):
             if verified is not None:
                 return self._writer.run(lambda db: unsealed.put_token_of(db, token, verified))
             self._writer.run(lambda db: unsealed.put_token(db, token))
-        except sqlite3.IntegrityError as error:
+        except self._database.clashes as error:
             raise RuntimeError(f"token {token.id} is there already") from error
         return True
 
@@ -338,11 +332,14 @@ class Store(FindingStore):
         `share` bounds how many are of one target, and says whether openings, ends or both are
         wanted; without it `limit` alone does.
         """
-        self._database.check_same_file()
+        self._database.check()
         with self._database.reading() as db:
             if not queue.any_due(db, now, share):
                 return []
-        return self._writer.run(lambda db: queue.claim(db, now, limit, lease, share, self._turns))
+        words, turns = self._database.words, self._turns
+        return self._writer.run(
+            Free(lambda db: queue.claim(db, words, now, limit, lease, share, turns))
+        )
 
     def wait_for_news(self, timeout: timedelta) -> bool:
         """Wait until something was committed that is due at once; whether it was.
@@ -370,7 +367,7 @@ class Store(FindingStore):
 
         With `version`, only if it is still at that version: a change since has its own due time.
         """
-        now = self.now()
+        now = from_ms(to_ms(self._clock()))
         self._writer.run(lambda db: queue.snooze(db, grant_id, until, version, now))
 
     def lapsed(self, now: Instant, limit: int) -> list[Request]:
@@ -385,7 +382,7 @@ class Store(FindingStore):
 
     def beat(self, name: str, now: Instant, detail: str) -> None:
         """Say that `name` is alive."""
-        self._writer.run(lambda db: unsealed.beat(db, name, now, detail))
+        self._writer.run(Free(lambda db: unsealed.beat(db, name, now, detail)))
 
     def beats(self) -> dict[str, tuple[Instant, str]]:
         """When each part of the house was last alive, and what it said."""
@@ -455,8 +452,13 @@ class Store(FindingStore):
         return tuple(found)
 
     def now(self) -> Instant:
-        """The database's clock. SQLite has none of its own: it is this process's."""
-        return from_ms(to_ms(self._clock()))
+        """The database's clock. SQLite has none of its own: it is this process's.
+
+        Raises:
+            WorldFailed: the database cannot be asked.
+        """
+        now = self._database.now_ms()
+        return from_ms(to_ms(self._clock()) if now is None else now)
 
 
 def _begin(
@@ -465,7 +467,7 @@ def _begin(
     """The head of the log, made if there is none, once it is known to be ours."""
     with database.writing() as db:
         log_head.begin(db, origin, signer, from_ms(to_ms(clock())))
-        begun = log_head.read(db, None)
+        begun = log_head.read(db, database.words, None)
     log_head.check_ours(begun, origin, signer)
     return begun
 

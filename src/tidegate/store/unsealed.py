@@ -4,13 +4,13 @@ Nothing here decides about access by itself: who may sign in is sealed as `princ
 `token.made`, and a document is named by its own digest.
 """
 
-import sqlite3
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, Row, select
 
 from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.store import schema
+from tidegate.store.database import Raw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Token:
     ended_at: Instant | None = None
 
 
-def keep_document(db: sqlite3.Connection, digest: str, kind: str, data: bytes) -> None:
+def keep_document(db: Raw, digest: str, kind: str, data: bytes) -> None:
     """Keep `data` under its digest; keeping it again changes nothing."""
     db.execute(
         "INSERT INTO documents (digest, kind, bytes) VALUES (?, ?, ?)"
@@ -70,7 +70,7 @@ def login_of(db: Connection, principal: str) -> str:
     return str(row.login) if row else ""
 
 
-def put_account(db: sqlite3.Connection, made: Account) -> None:
+def put_account(db: Raw, made: Account) -> None:
     """Make an account, or give it another password or principal."""
     db.execute(
         "INSERT INTO accounts (login, principal, password_hash) VALUES (?, ?, ?)"
@@ -80,7 +80,7 @@ def put_account(db: sqlite3.Connection, made: Account) -> None:
     )
 
 
-def change_password(db: sqlite3.Connection, before: Account, password_hash: str) -> bool:
+def change_password(db: Raw, before: Account, password_hash: str) -> bool:
     """Give an account another password, only while it is still as in `before`; whether it was."""
     changed = db.execute(
         "UPDATE accounts SET password_hash = ?"
@@ -90,7 +90,7 @@ def change_password(db: sqlite3.Connection, before: Account, password_hash: str)
     return changed.rowcount == 1
 
 
-def put_token_of(db: sqlite3.Connection, made: Token, verified: Account) -> bool:
+def put_token_of(db: Raw, made: Token, verified: Account) -> bool:
     """`put_token`, only while `verified` is still the account and its principal enabled.
 
     One transaction looks and writes: a sign-in that began before a password was changed, or an
@@ -108,8 +108,8 @@ def put_token_of(db: sqlite3.Connection, made: Token, verified: Account) -> bool
     return True
 
 
-def put_token(db: sqlite3.Connection, made: Token) -> None:
-    """Keep a new token. Raises sqlite3.IntegrityError when id or hash is there already."""
+def put_token(db: Raw, made: Token) -> None:
+    """Keep a new token. Raises the driver's clash when id or hash is there already."""
     db.execute(
         "INSERT INTO tokens (id, hash, principal, label, made_at_ms, until_ms, ended_at_ms)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -125,7 +125,7 @@ def put_token(db: sqlite3.Connection, made: Token) -> None:
     )
 
 
-def end_token(db: sqlite3.Connection, name: str, at: Instant) -> None:
+def end_token(db: Raw, name: str, at: Instant) -> None:
     """End a token. One that ended already keeps its first end."""
     db.execute(
         "UPDATE tokens SET ended_at_ms = ? WHERE id = ? AND ended_at_ms IS NULL", (to_ms(at), name)
@@ -146,7 +146,7 @@ def tokens(db: Connection, principal: str) -> list[Token]:
     return [_to_token(row) for row in rows]
 
 
-def beat(db: sqlite3.Connection, name: str, at: Instant, detail: str) -> None:
+def beat(db: Raw, name: str, at: Instant, detail: str) -> None:
     """Say that `name` is alive."""
     db.execute(
         "INSERT INTO heartbeats (name, at_ms, detail) VALUES (?, ?, ?)"

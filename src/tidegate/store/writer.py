@@ -6,7 +6,6 @@ whole, and says so to everybody in it; a stale Step fails alone.
 """
 
 import queue
-import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,15 +20,29 @@ from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.evidence.note import Signer
 from tidegate.store import commit, head
 from tidegate.store.batch import Batch, Committed, check_step
+from tidegate.store.database import CommitUnknown, Database, Raw, closed_because
 from tidegate.store.rows import codecs
-from tidegate.store.sqlite import Database
 
 MOST_IN_BATCH = 500  # Steps: larger ones gain nothing and hold the lock longer
 # Jobs waiting: about a second's work. Beyond it callers are told, instead of waiting for minutes.
 MOST_WAITING = 20_000
 
 T = TypeVar("T")
-Work = Callable[[sqlite3.Connection], Any]
+Work = Callable[[Raw], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """Work that no commit decides by, and that waits for no row: it needs not have the log's head.
+
+    So that claims of one process do not wait for the commits of another.
+    """
+
+    work: Work
+
+    def __call__(self, db: Raw) -> Any:
+        """Do it."""
+        return self.work(db)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +71,7 @@ class Committer:
         self._clock = clock
         self._head = begun
         self._codecs = codecs()
-        self._sql = commit.statements(self._codecs)
+        self._sql = commit.statements(self._codecs, database.words)
 
     def check(self, step: Step) -> None:
         """Raise RuntimeError for a Step that no database could take."""
@@ -74,34 +87,73 @@ class Committer:
         Raises:
             WorldFailed: it cannot be written; nothing was.
         """
-        steps = [job for job in jobs if isinstance(job, Step)]
-        with self._database.writing() as db:
-            before = after = head.read(db, self._head, self._signer)
-            known = commit.gather(db, steps, self._codecs, self._sql)
-            at = max(from_ms(to_ms(self._clock())), before.at)
-            batch = Batch(self._codecs, known, before.tree.size, at)
-            outcomes = [self._take(db, batch, job) for job in jobs]
-            if batch.facts:
-                after = commit.store(db, batch, before, self._signer, self._sql)
+        if all(isinstance(job, Free) for job in jobs):
+            return self._do_freely(jobs)
+        batch: Batch | None = None
+        try:
+            with self._database.writing() as db:
+                before = after = head.read(db, self._database.words, self._head, self._signer)
+                batch = self._begin(db, jobs, before)
+                outcomes = [self._take(db, batch, job) for job in jobs]
+                if batch.facts:
+                    after = commit.store(db, batch, before, self._signer, self._sql)
+        except CommitUnknown as unknown:
+            if batch is None or not batch.facts or not self._is_there(batch, unknown):
+                raise
         self._head = after
         if commit.due_now(batch):
             self._database.news.tell()
         return [
-            Committed(first_idx=outcome, size=batch.size, at=at)
+            Committed(first_idx=outcome, size=batch.size, at=batch.at)
             if isinstance(job, Step) and isinstance(outcome, int)
             else outcome
             for job, outcome in zip(jobs, outcomes, strict=True)
         ]
 
-    def _take(self, db: sqlite3.Connection, batch: Batch, what: Step | Work) -> Any:
+    def _begin(self, db: Raw, jobs: Sequence[Step | Work], before: head.LogHead) -> Batch:
+        steps = [job for job in jobs if isinstance(job, Step)]
+        known = commit.gather(db, steps, self._codecs, self._sql)
+        at = max(from_ms(to_ms(self._clock())), before.at)
+        return Batch(self._codecs, known, before.tree.size, at)
+
+    def _do_freely(self, jobs: Sequence[Step | Work]) -> list[Any]:
+        """Work alone, without the log's head."""
+        with self._database.writing() as db:
+            head.check_schema(db)
+            return [self._take(db, None, job) for job in jobs]
+
+    def _is_there(self, batch: Batch, unknown: CommitUnknown) -> bool:
+        """Whether a batch whose commit was never answered is durable: its own first event tells.
+
+        The log's head is locked for the look: a commit still on its way has ended by then.
+
+        Raises:
+            EvidenceClosed: it is not: nothing was stored.
+            CommitUnknown: the database cannot be asked.
+        """
+        first = batch.seal()[0]
+        try:
+            with self._database.writing() as db:
+                head.read(db, self._database.words, None)
+                row = db.execute("SELECT hash FROM events WHERE idx = ?", (first.idx,)).fetchone()
+        except EvidenceClosed as fault:
+            raise unknown from fault
+        if row is None or bytes(row[0]) != first.hash:
+            raise closed_because("the connection was lost while committing; nothing was stored")
+        return True
+
+    def _take(self, db: Raw, batch: Batch | None, what: Step | Work) -> Any:
         """The Step's first index, the work's result, or why it failed alone."""
         try:
             if isinstance(what, Step):
+                assert batch is not None
                 return batch.admit(what)
             with _savepoint(db):
                 return what(db)
-        except (Stale, RuntimeError, sqlite3.IntegrityError) as refusal:
+        except (Stale, RuntimeError) as refusal:
             return refusal
+        except self._database.clashes as clash:
+            return clash
 
 
 class Direct:
@@ -128,7 +180,7 @@ class Direct:
             future.set_exception(fault)
         return future
 
-    def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def run(self, work: Callable[[Raw], T]) -> T:
         """Do `work` inside a transaction of its own."""
         done: T = self._do(work)
         return done
@@ -174,7 +226,7 @@ class Writer:
         self._committer.check(step)
         return self._put(step, urgent)
 
-    def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def run(self, work: Callable[[Raw], T]) -> T:
         """Do `work` inside the next batch's transaction; wait until it is durable.
 
         For small writes no event makes. Whatever it raises undoes it; a constraint it breaks, and a
@@ -263,7 +315,7 @@ class Writer:
 
 
 @contextmanager
-def _savepoint(db: sqlite3.Connection) -> Iterator[None]:
+def _savepoint(db: Raw) -> Iterator[None]:
     db.execute("SAVEPOINT work")
     try:
         yield
