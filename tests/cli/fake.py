@@ -17,6 +17,7 @@ NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 RQ = "rq_01j00000000000000000000001"
 GR = "gr_01j00000000000000000000001"
 FI = "fi_01j00000000000000000000001"
+PN = "pn_01j00000000000000000000001"
 DIGEST = "sha256:" + "9f" * 32
 ESCAPE = "\x1b[31m"  # turns a terminal red
 TOKEN = "tdg_" + "t" * 43
@@ -141,6 +142,28 @@ def a_grant(**changed: Any) -> dict[str, Any]:
     return plain | changed
 
 
+def a_panic(**changed: Any) -> dict[str, Any]:
+    """A panic as the API answers it."""
+    plain = {
+        "id": PN,
+        "scope": "all",
+        "name": "",
+        "says": "everything in all: 0 gone, 2 still closing",
+        "sealed": True,
+        "swept": True,
+        "safe": False,
+        "grants": 2,
+        "requests": 0,
+        "gone": 0,
+        "removed": 0,
+        "residual_until": None,
+        "closing": 2,
+        "unverified": 0,
+        "still": [{"id": GR, "role": "aws-prod/admin", "says": "the cloud refused the last call"}],
+    }
+    return plain | changed
+
+
 def some_credentials(**changed: Any) -> dict[str, Any]:
     """One credential as the API answers it."""
     plain = {
@@ -177,6 +200,8 @@ class FakeLocal:
     findings: Sequence[Plain] = ()
     differing: Sequence[Plain] = ()
     report: FakeReport = field(default_factory=lambda: FakeReport(True))
+    panicked: Plain = field(default_factory=lambda: a_panic(safe=True))
+    recovered: Plain = field(default_factory=lambda: {"ok": True, "grants": [], "counts": {}})
     code: int = 0
     interrupt_after: int = 1_000
     pauses: int = 0
@@ -263,6 +288,17 @@ class FakeLocal:
         self.asked.append(("key_rotate", config))
         found = {"before": "log+0a0b0c0d+AA", "after": "log+01020304+BB", "event": 42}
         return {"origin": "log", "public": "keys/log.vkey", "kept": "keys/old", **found}
+
+    def panic(self, *asked: Any) -> Plain:
+        """Remember all but the way to tell; what the test wants to have come of it."""
+        self.asked.append(("panic", *asked[:-1]))
+        asked[-1]("sealed")
+        return self.panicked
+
+    def recover(self, *asked: Any) -> Plain:
+        """Remember all but the way to tell; what the test wants to have come of it."""
+        self.asked.append(("recover", *asked[:-1]))
+        return self.recovered
 
     def rebuild_check(self, config: Path) -> Sequence[Plain]:
         """What the test wants to differ."""

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from tests.cli.conftest import Shell
-from tests.cli.fake import ESCAPE, FI, GR, RQ, FakeLocal, FakeServer, a_request, problem
+from tests.cli.fake import ESCAPE, FI, GR, PN, RQ, FakeLocal, FakeServer, a_request, problem
 from tidegate.shell.cli.commands import make_program
 
 ASKING = [  # every command that asks a server, as somebody would type it
@@ -33,6 +33,9 @@ ASKING = [  # every command that asks a server, as somebody would type it
     ("profiles",),
     ("done", GR),
     ("revoke", GR, "--comment", "c"),
+    ("revoke", "--all", "--yes"),
+    ("revoke", "--status", PN),
+    ("unfreeze", PN),
     ("trace", GR),
     ("verify", GR),
     ("verify", "--here", GR, "--", "true"),

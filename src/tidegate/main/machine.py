@@ -4,8 +4,8 @@ whatever opens an installation is imported by the method that does.
 
 import os
 import time
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +107,34 @@ class ThisMachine:
         from tidegate.main import local
 
         return local.key_rotate(config)
+
+    def panic(
+        self,
+        config: Path,
+        kind: str,
+        name: str,
+        reason: str,
+        freeze: timedelta | None,
+        patience: timedelta,
+        tell: Callable[[str], None],
+    ) -> Plain:
+        """End everything in a scope without a server."""
+        from tidegate.main.emergency import panic_here
+
+        return panic_here(config, kind, name, reason, freeze, patience=patience, tell=tell)
+
+    def recover(
+        self,
+        config: Path,
+        sources: Mapping[str, Sequence[str]],
+        dry: bool,
+        patience: timedelta,
+        tell: Callable[[str], None],
+    ) -> Plain:
+        """Close what is overdue without the database."""
+        from tidegate.main.emergency import recover
+
+        return recover(config, sources, dry=dry, patience=patience, tell=tell)
 
     def rebuild_check(self, config: Path) -> Sequence[Plain]:
         """Rebuild the state from events; every row that differs (I7)."""

@@ -2,12 +2,28 @@
 public key that came another way. Nothing is written, migrated, or gone on with.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 
-from tidegate.store import log
+from sqlalchemy import select
+
+from tidegate.evidence.seal import read_event
+from tidegate.store import log, schema
 from tidegate.store.engines import open_database
 from tidegate.store.head import Head
+from tidegate.store.rebuild import Rebuilt, rebuild
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedState:
+    """What a copy of the log says: its head, everything as the events leave it, and the kept
+    catalogue entries by digest.
+    """
+
+    head: Head
+    state: Rebuilt
+    entries: Mapping[str, bytes]
 
 
 @contextmanager
@@ -20,9 +36,20 @@ def sealed_log(
         AskedWrongly: no database there.
         WorldFailed: it cannot be read.
     """
-    database = open_database(url, password=password)
-    try:
-        with database.reading() as db:
-            yield log.head(db), (leaf for _, leaf in log.pages(db)), log.hashes(db)
-    finally:
-        database.close()
+    with closing(open_database(url, password=password)) as database, database.reading() as db:
+        yield log.head(db), (leaf for _, leaf in log.pages(db)), log.hashes(db)
+
+
+def sealed_state(url: str, password: str | None = None) -> SealedState:
+    """The state of the database at `url` by its events alone, whatever version wrote its rows.
+
+    Raises:
+        AskedWrongly: no database there. WorldFailed: it cannot be read.
+        EvidenceBroken: an event cannot be read, or cannot follow those before it.
+    """
+    with closing(open_database(url, password=password)) as database, database.reading() as db:
+        table = schema.documents
+        rows = db.execute(select(table.c.digest, table.c.bytes).where(table.c.kind == "entry"))
+        entries = {digest: bytes(data) for digest, data in rows}
+        state = rebuild(read_event(leaf) for _, leaf in log.pages(db))
+        return SealedState(head=log.head(db), entries=entries, state=state)

@@ -4,8 +4,9 @@ Everything else the commands do goes through the API of a server. Nothing here i
 commands but the shapes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -144,6 +145,30 @@ class Local(Protocol):
 
         Raises AskedWrongly while a server runs.
         """
+        ...
+
+    def panic(
+        self,
+        config: Path,
+        kind: str,
+        name: str,
+        reason: str,
+        freeze: timedelta | None,
+        patience: timedelta,
+        tell: Callable[[str], None],
+    ) -> Plain:
+        """End everything in a scope without a server: as the API answers of a panic."""
+        ...
+
+    def recover(
+        self,
+        config: Path,
+        sources: Mapping[str, Sequence[str]],
+        dry: bool,
+        patience: timedelta,
+        tell: Callable[[str], None],
+    ) -> Plain:
+        """Close what is overdue without the database: `{ok, grants, counts, unknown, next}`."""
         ...
 
     def rebuild_check(self, config: Path) -> Sequence[Plain]:

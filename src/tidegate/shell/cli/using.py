@@ -1,4 +1,4 @@
-"""grants, exec, shell, credentials, profiles, done, revoke: using access, and giving it back."""
+"""grants, exec, shell, credentials, profiles, done: using access, and giving it back."""
 
 import shlex
 from typing import TYPE_CHECKING
@@ -209,21 +209,11 @@ def profiles(desk: Desk, write: bool, region: str, expiration: str) -> None:
 @click.option("--comment", metavar="TEXT", default="", help="Kept in the evidence.")
 def done(desk: Desk, grant: str, comment: str) -> None:
     """End your own access early, as soon as you are finished."""
-    _end(desk, grant, comment)
+    end_grant(desk, grant, comment)
 
 
-@tool(
-    "revoke",
-    ('tidegate revoke gr_01j… --comment "wrong account"', "ends somebody's access at once"),
-)
-@_GRANT
-@click.option("--comment", metavar="TEXT", required=True, help="Why, for the evidence.")
-def revoke(desk: Desk, grant: str, comment: str) -> None:
-    """End somebody's access at once."""
-    _end(desk, grant, comment)
-
-
-def _end(desk: Desk, grant: str, comment: str) -> None:
+def end_grant(desk: Desk, grant: str, comment: str) -> None:
+    """End one grant early, and drop what is cached of it here."""
     server = desk.server()
     body = {"comment": comment} if comment else {}
     ended = server.post("api", "grants", grant, "end", body=body)

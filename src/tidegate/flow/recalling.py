@@ -1,0 +1,306 @@
+"""Closing with no store at all: from journals, and from whatever copy of the log there is.
+
+For the night on which the database is gone. Several machines' journals are read as one; what is
+owed is closed and read back, and what was done is written to this installation's own journal, so
+that a later server seals it. Nothing is opened or crossed out: doing it twice is as once.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from enum import StrEnum
+
+from tidegate.base.errors import EvidenceBroken, TidegateError
+from tidegate.base.when import Instant, wire
+from tidegate.connectors.port import Connector, Hold, Seen
+from tidegate.evidence.journal import ClosingJournal, JournalLine
+from tidegate.expire import EndReason
+from tidegate.flow.expiring import take_away
+from tidegate.flow.granting import intended_line
+from tidegate.flow.holding import hold_of_line, lines_by_grant
+from tidegate.flow.pace import pause
+from tidegate.grant import Grant
+from tidegate.panic import Scope
+
+HANDS = 16  # cloud calls at a time: below the rate limits of one account
+DONE = ("removed", "gone")
+
+
+class Fate(StrEnum):
+    """What became of one grant."""
+
+    REMOVED = "removed"  # read back now
+    BEFORE = "removed before"  # a line says that it was read back as removed
+    HELD = "still held"  # by another grant, or by access that is not ours to take
+    CLOSING = "still closing"  # asked for, and not read back as removed
+    LATER = "not due"  # its end lies ahead
+    DUE = "due"  # with a dry run: it would be closed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owed:
+    """One grant something is known of. `source` says where from, `begun` that its end was begun.
+
+    `ours`: this installation's own journal knows it. `reason` is the end's, as its line says.
+    """
+
+    hold: Hold
+    source: str
+    made_at: Instant
+    lingers: timedelta = timedelta(0)
+    begun: bool = False
+    done: bool = False
+    ours: bool = False
+    shared: bool = False
+    reason: str = EndReason.EXPIRED.value
+    actor: str = "system"
+
+    def due(self, now: Instant) -> bool:
+        """Whether its end has come: by the clock, or because it was begun before."""
+        return self.begun or now >= self.hold.ends_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recalled:
+    """How one grant stands. `why` explains a fate that is not an end."""
+
+    owed: Owed
+    fate: Fate
+    why: str = ""
+    at: Instant | None = None
+    residual_until: Instant | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was read back as removed."""
+        return self.fate in (Fate.REMOVED, Fate.BEFORE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """What is owed, from every journal together; `unusable` names lines that say too little."""
+
+    owed: tuple[Owed, ...]
+    unusable: tuple[str, ...]
+    known: frozenset[str]  # every grant any journal mentions
+
+
+@dataclass(slots=True, kw_only=True)
+class Ground:
+    """What recalling stands on: no store among it."""
+
+    journal: ClosingJournal
+    connectors: Mapping[str, Connector]
+    clock: Callable[[], Instant]
+    randomness: Callable[[int], bytes]
+    rest: Callable[[float], None]
+    tell: Callable[[str], None] = field(default=lambda line: None)
+
+
+def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant) -> Gathered:
+    """Everything the journals say was opened and is not gone; `own` names this installation's.
+
+    A line of any journal counts for the grant it names, whichever machine wrote it: what was
+    opened on one may have been ended on another.
+    """
+    where: dict[str, str] = {}
+    for source, lines in journals.items():
+        for line in lines:
+            if line.kind == "intended":
+                where.setdefault(line.grant, source)
+    merged = sorted((line for lines in journals.values() for line in lines), key=lambda one: one.at)
+    ours = {line.grant for line in journals.get(own, ()) if line.kind == "intended"}
+    owed: list[Owed] = []
+    unusable: list[str] = []
+    for name, lines in lines_by_grant(merged).items():
+        made = [line for line in lines if line.kind == "intended"]
+        if not made:
+            continue
+        after = [line for line in lines if line.at >= made[-1].at]
+        kinds = {line.kind for line in after}
+        if "gone" in kinds:
+            continue
+        try:
+            hold = hold_of_line(made[-1])
+        except EvidenceBroken:
+            unusable.append(name)
+            continue
+        begun = [line for line in after if line.kind in ("closing", *DONE)]
+        data = begun[0].data if begun else {}
+        lingers = made[-1].data.get("lingers_seconds")
+        owed.append(
+            Owed(
+                hold=hold,
+                source=where[name],
+                made_at=made[-1].at,
+                lingers=timedelta(seconds=lingers if isinstance(lingers, int) else 0),
+                begun=bool(begun),
+                done="removed" in kinds,
+                ours=name in ours,
+                reason=str(data.get("reason") or EndReason.EXPIRED.value),
+                actor=str(data.get("actor") or "system"),
+            )
+        )
+    known = frozenset(line.grant for line in merged)
+    return Gathered(owed=_shared(owed, now), unusable=tuple(unusable), known=known)
+
+
+def _shared(owed: Sequence[Owed], now: Instant) -> tuple[Owed, ...]:
+    """With those marked whose assignment another grant may still hold: they are only read (I5)."""
+    holding = {one.hold.key for one in owed if not one.due(now) and not one.done}
+    return tuple(replace(one, shared=one.due(now) and one.hold.key in holding) for one in owed)
+
+
+def with_copy(gathered: Gathered, more: Sequence[Owed], now: Instant) -> Gathered:
+    """`gathered` with grants that only a copy of the log knows."""
+    new = [one for one in more if one.hold.grant not in gathered.known]
+    return replace(gathered, owed=_shared((*gathered.owed, *new), now))
+
+
+def begin_all(gathered: Gathered, scope: Scope, actor: str, now: Instant) -> Gathered:
+    """As after a panic: the end of everything in `scope` has come, whatever was fixed."""
+    owed = [
+        replace(one, begun=True, reason=EndReason.PANIC.value, actor=actor)
+        if scope.covers(one.hold.principal, one.hold.role.id) and not one.begun
+        else one
+        for one in gathered.owed
+    ]
+    return replace(gathered, owed=_shared(owed, now))
+
+
+def recall(
+    ground: Ground, gathered: Gathered, patience: timedelta, *, dry: bool = False
+) -> list[Recalled]:
+    """Close everything that is due, again and again until it is removed or `patience` is over.
+
+    Returns how each grant stands, in the order given. With `dry` nothing is called or written.
+    """
+    now = ground.clock()
+    found = {one.hold.grant: _as_it_is(one, now) for one in gathered.owed}
+    waiting = [one for one in gathered.owed if found[one.hold.grant].fate is Fate.DUE]
+    if dry or not waiting:
+        return list(found.values())
+    ground.tell(f"{len(waiting)} grants are due and not known to be removed; closing them")
+    _write_begun(ground, waiting)
+    until, tries, told = now + patience, 0, dict[str, str]()
+    while waiting:
+        tries += 1
+        with ThreadPoolExecutor(HANDS, thread_name_prefix="tidegate-recall") as pool:
+            for back in pool.map(lambda one: _close(ground, one), waiting):
+                name = back.owed.hold.grant
+                found[name] = back
+                said = f"{name} {back.owed.hold.role.id}: {_say(back)}"
+                if told.get(name) != said:
+                    told[name] = said
+                    ground.tell(said)
+        waiting = [one for one in waiting if found[one.hold.grant].fate is Fate.CLOSING]
+        if not waiting or ground.clock() >= until:
+            break
+        ground.rest(pause(tries, ground.randomness(2)).total_seconds())
+    return list(found.values())
+
+
+def owed_of(grant: Grant, hold: Hold, source: str) -> Owed:
+    """What a copy of the log says of a grant that is not over."""
+    return Owed(
+        hold=hold,
+        source=source,
+        made_at=grant.opened_at or grant.opens_at,
+        begun=grant.closing_at is not None,
+        done=grant.removed_at is not None,
+        reason=grant.end_reason or EndReason.EXPIRED.value,
+    )
+
+
+def _as_it_is(owed: Owed, now: Instant) -> Recalled:
+    if owed.done:
+        return Recalled(owed=owed, fate=Fate.BEFORE)
+    return Recalled(owed=owed, fate=Fate.DUE if owed.due(now) else Fate.LATER)
+
+
+def _write_begun(ground: Ground, owed: Sequence[Owed]) -> None:
+    """Lines of what is about to be closed, in our own journal, with the intent it may lack."""
+    now = ground.clock()
+    lines: list[JournalLine] = []
+    for one in owed:
+        if not one.ours:
+            hold = one.hold
+            lines.append(intended_line(hold, hold.stood_before, one.lingers, one.made_at))
+        if not one.begun or not one.ours:
+            data = {"reason": one.reason, "actor": one.actor}
+            lines.append(JournalLine(kind="closing", grant=one.hold.grant, at=now, data=data))
+    try:
+        ground.journal.append_all(lines)
+    except (OSError, TidegateError) as fault:  # closing never waits for what is written about it
+        ground.tell(f"the journal cannot be written, closing goes on without it: {fault}")
+
+
+def _close(ground: Ground, owed: Owed) -> Recalled:
+    """One try. Never raises: one grant's trouble must not keep the others open."""
+    hold, now = owed.hold, ground.clock()
+    connector = ground.connectors.get(hold.target.connector)
+    if connector is None:
+        why = f"no connector `{hold.target.connector}` in the settings"
+        return Recalled(owed=owed, fate=Fate.CLOSING, why=why)
+    try:
+        seen = take_away(connector, hold, owed.shared or hold.stood_before, now)
+        powers = connector.powers(hold.role.kind)
+        if powers.cuts_apart and now < owed.made_at + powers.stale_window:
+            why = "what the cloud lists may be older than the grant"
+            return Recalled(owed=owed, fate=Fate.CLOSING, why=why)
+        if seen.usable:
+            return _still_usable(owed, seen)
+        until = _residual(connector, owed, seen, now, ground.clock())
+    except TidegateError as fault:
+        return Recalled(owed=owed, fate=Fate.CLOSING, why=fault.message)
+    except Exception as bug:  # noqa: BLE001 - a rim: a bug with one grant is told, the rest go on
+        return Recalled(
+            owed=owed, fate=Fate.CLOSING, why=f"a mistake of ours: {type(bug).__name__}"
+        )
+    why = _write_removed(ground, owed, seen, now)
+    return Recalled(owed=owed, fate=Fate.REMOVED, why=why, at=now, residual_until=until)
+
+
+def _still_usable(owed: Owed, seen: Seen) -> Recalled:
+    if owed.shared:
+        why = "another grant holds the same access until its own end"
+        return Recalled(owed=owed, fate=Fate.HELD, why=why)
+    if owed.hold.stood_before or seen.inherited:
+        by = f" by {seen.inherited}" if seen.inherited else ""
+        why = f"standing access{by}, which is not ours to take"
+        return Recalled(owed=owed, fate=Fate.HELD, why=why)
+    return Recalled(owed=owed, fate=Fate.CLOSING, why="read back, it is still usable")
+
+
+def _residual(
+    connector: Connector, owed: Owed, seen: Seen, acted_at: Instant, changed_by: Instant
+) -> Instant:
+    """Until when a session taken before may act; the rule is `expire.residual_until`'s."""
+    hold = owed.hold
+    powers = connector.powers(hold.role.kind)
+    derived = connector.residual(hold.target, hold.role, seen.cut)
+    if powers.native_deadline and acted_at >= hold.ends_at:
+        return hold.ends_at + derived
+    return max(acted_at, changed_by) + max(derived, powers.propagation)
+
+
+def _write_removed(ground: Ground, owed: Owed, seen: Seen, now: Instant) -> str:
+    data = {"cloud_at": wire(seen.cloud_at)}
+    if seen.cut_before:
+        data["cut_before"] = wire(seen.cut_before)
+    line = JournalLine(kind="removed", grant=owed.hold.grant, at=now, data=data)
+    try:
+        ground.journal.append(line)
+    except (OSError, TidegateError):
+        return "the journal could not be written: a later server will look at it again"
+    return ""
+
+
+def _say(back: Recalled) -> str:
+    until = back.residual_until
+    if back.fate is Fate.REMOVED and until is not None and back.at is not None and until > back.at:
+        return f"removed, read back; a session taken before may act until {wire(until)}"
+    if back.fate is Fate.REMOVED:
+        return "removed, read back"
+    return f"{back.fate}: {back.why}" if back.why else back.fate.value

@@ -1,0 +1,110 @@
+"""revoke of a scope, unfreeze, recover: what is said, and which code a script sees."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Shell
+from tests.cli.fake import GR, PN, FakeLocal, FakeServer, a_panic
+
+GONE = a_panic(safe=True, closing=0, gone=2, still=[], says="everything in all: 2 gone")
+
+
+def test_panic_succeeds_while_one_is_still_closing(tidegate: Shell, server: FakeServer) -> None:
+    """Watched until the time is over; it exits 4, names what is open and why."""
+    server.on("POST", "/api/panics", (202, a_panic()))
+    server.on("GET", f"/api/panics/{PN}", a_panic())
+    ran = tidegate("revoke", "--all", "--yes", "--timeout", "1s")
+    assert ran.code == 4
+    assert "still closing  2" in ran.out and GR in ran.out and "refused" in ran.out
+    assert f"revoke --status {PN}" in ran.out
+
+
+def test_panic_ends_before_everything_is_swept(tidegate: Shell, server: FakeServer) -> None:
+    """Nothing is closing yet because nothing is named yet: that is not the end."""
+    early = a_panic(swept=False, closing=0, grants=0, still=[], says="0 gone; being sealed")
+    server.on("POST", "/api/panics", (202, early))
+    server.on("GET", f"/api/panics/{PN}", early, a_panic(), GONE)
+    ran = tidegate("revoke", "--target", "aws-prod", "--yes", "--reason", "r", "--freeze", "1h")
+    assert ran.code == 0 and "gone           2" in ran.out
+    (sent,) = server.sent("POST")
+    assert sent == {"scope": "target", "name": "aws-prod", "reason": "r", "freeze_seconds": 3600}
+    assert len([call for call in server.calls if call[0] == "GET"]) == 3
+
+
+def test_removed_is_told_as_gone(tidegate: Shell, server: FakeServer) -> None:
+    """What is only removed is told with the instant until which a session may act."""
+    told = a_panic(
+        safe=True, closing=0, removed=1, gone=1, still=[], residual_until="2026-11-23T10:00:00.000Z"
+    )
+    server.on("GET", f"/api/panics/{PN}", told)
+    ran = tidegate("revoke", "--status", PN)
+    assert ran.code == 0
+    assert "removed        1; a session taken before may act until 2026-11-23T10:00:00Z" in ran.out
+
+
+def test_panic_left_alone_looks_done(tidegate: Shell, server: FakeServer) -> None:
+    """--no-wait gives the id, and 4 while anything is open."""
+    server.on("POST", "/api/panics", (202, a_panic()))
+    ran = tidegate("revoke", "--all", "--yes", "--no-wait", "--json")
+    assert ran.code == 4 and ran.json["id"] == PN
+
+
+def test_unsealed_panic_looks_done(tidegate: Shell, server: FakeServer) -> None:
+    """From the journal: it says so and exits 4, though all was read back as removed."""
+    told = a_panic(id="", sealed=False, closing=0, removed=2, still=[], says="not sealed")
+    server.on("POST", "/api/panics", (202, told))
+    ran = tidegate("revoke", "--all", "--yes")
+    assert ran.code == 4 and "not sealed" in ran.out and "tidegate doctor" in ran.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--all",),
+        ("--all", "--target", "x", "--yes"),
+        (),
+        (GR, "--all", "--yes"),
+        (GR, "--freeze", "1h", "--reason", "r"),
+        ("--status", PN, "--all"),
+        ("--all", "--yes", "--freeze", "soon"),
+    ],
+)
+def test_wrong_scope_ends_something(
+    tidegate: Shell, server: FakeServer, words: tuple[str, ...]
+) -> None:
+    """Unconfirmed, several or no scope: nothing is sent."""
+    assert tidegate("revoke", *words).code == 2
+    assert not server.calls
+
+
+def test_local_panic_needs_a_server(tidegate: Shell, local: FakeLocal, tmp_path: Path) -> None:
+    """On the machine itself no server is asked, and the exit code says the same."""
+    config = tmp_path / "tidegate.toml"
+    config.write_text("")
+    ran = tidegate("revoke", "--all", "--yes", "--local", "--config", str(config))
+    assert ran.code == 0 and local.asked[0][:3] == ("panic", config, "all")
+    local.panicked = a_panic()
+    assert tidegate("revoke", "--all", "--yes", "--local", "--config", str(config)).code == 4
+
+
+def test_recover_says_done_with_something_open(
+    tidegate: Shell, local: FakeLocal, tmp_path: Path
+) -> None:
+    """Exit 4 while a grant is not removed; what cannot be known is printed whatever the outcome."""
+    config = tmp_path / "tidegate.toml"
+    config.write_text("")
+    grant = {"grant": GR, "role": "aws-prod/admin", "fate": "still closing", "why": "no answer"}
+    local.recovered = {
+        "ok": False,
+        "grants": [grant],
+        "counts": {"still closing": 1, "removed": 0},
+        "unknown": ["7 events are missing"],
+        "next": ["type it again"],
+    }
+    ran = tidegate("recover", "--config", str(config), "--from", "journal=/a", "--dry-run")
+    assert ran.code == 4 and "still closing: no answer" in ran.out
+    assert "7 events are missing" in ran.out and "next: type it again" in ran.out
+    asked = local.asked[0]
+    assert asked[1:4] == (config, {"journal": ["/a"], "witness": [], "database": []}, True)
+    assert tidegate("recover", "--config", str(config), "--from", "tape=/a").code == 2
