@@ -139,8 +139,10 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server(settings: Mapping[str, str] | None = None) -> Iterator[PostgresServer]:
-    """A running server in a folder of its own; both are gone afterwards.
+def postgres_server(
+    settings: Mapping[str, str] | None = None, port: int = 0
+) -> Iterator[PostgresServer]:
+    """A running server in a folder of its own, at `port` (0: a free one); both go afterwards.
 
     The folder is in memory where the system has such a place: nothing in it is worth a disk.
     """
@@ -148,6 +150,7 @@ def postgres_server(settings: Mapping[str, str] | None = None) -> Iterator[Postg
     place = fast if fast.is_dir() and os.access(fast, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="tidegate-pg-", dir=place) as name:
         server = PostgresServer(Path(name), settings)
+        server.port = port
         try:
             server.start()
             yield server

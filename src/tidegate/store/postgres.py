@@ -232,7 +232,7 @@ class Postgres:
             self._undo(db)
             raise
         try:
-            ended = db.execute("COMMIT").statusmessage
+            ended = db.execute("COMMIT", prepare=False).statusmessage
         except psycopg.Error as error:
             self._undo(db)
             if db.closed or _is_lost(error):
@@ -319,7 +319,7 @@ class Postgres:
                 if db.info.transaction_status != TransactionStatus.IDLE:
                     self._undo(db)
                     continue
-                db.execute("BEGIN")
+                db.execute("BEGIN", prepare=False)
                 return db
             except psycopg.Error as error:
                 if self._writing is not None:
@@ -425,6 +425,7 @@ def _why(error: BaseException) -> str:
     told = str(error)
     for part, words in (
         ("too many clients", "the database has too many connections"),
+        ("too many connections", "the database has too many connections"),
         ("starting up", "the database is starting up or shutting down"),
         ("shutting down", "the database is starting up or shutting down"),
         ("authentication failed", "the database refused the login"),

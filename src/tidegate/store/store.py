@@ -443,8 +443,8 @@ class Store(FindingStore):
             self._writer.run(lambda db: db.execute("UPDATE log_head SET size = size").rowcount)
         except EvidenceClosed as fault:
             found.append(fault.message)
-        found.extend(self._database.doubts())
         try:
+            found.extend(self._database.doubts())
             with self._database.reading() as db:
                 found.extend(_doubts(db))
         except WorldFailed as fault:
