@@ -317,9 +317,14 @@ def let_go(before: Assignment, fact: Fact) -> Assignment:
     grant = str(fact.data["grant"])
     return replace(
         before,
-        holders=tuple(name for name in before.holders if name != grant),
+        holders=without(before.holders, grant),
         version=before.version + 1,
     )
+
+
+def without(holders: tuple[str, ...], grant: str) -> tuple[str, ...]:
+    """Who holds it once `grant` does not."""
+    return tuple(name for name in holders if name != grant)
 
 
 def role_of_entry(entry: Mapping[str, Any]) -> tuple[Target, Role]:

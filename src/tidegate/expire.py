@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from tidegate.base.fact import Change, Step
+from tidegate.base.fact import Change, Fact, Step, moved
 from tidegate.base.personal import Personal
 from tidegate.base.when import Instant, wire
 from tidegate.catalogue import Assignment, let_go
-from tidegate.grant import Grant, Searched, told
+from tidegate.grant import Grant, Searched, evolve, told
 from tidegate.session import Session, SessionState, Why, ended
 
 
@@ -75,16 +75,37 @@ def end(
     """Begin to close, and stop holding the assignment. Raises Stale unless intended or open."""
     if grant.ends_at is None:
         raise RuntimeError(f"closing {grant.id} without an end")
-    data = {
-        "reason": reason.value,
-        "ends_at": wire(grant.ends_at),
-        "comment": comment.commitment if comment else None,
-    }
-    step = told(grant, "grant.closing", now, data, actor)
+    fact = closing(grant.id, grant.request, wire(grant.ends_at), reason, actor, wire(now), comment)
+    step = moved(grant, evolve(grant, fact), fact)
     changes = step.changes
     if assignment is not None and grant.id in assignment.holders:
         changes = (*changes, Change(assignment.version, let_go(assignment, step.facts[0])))
     return Step(changes, step.facts, (comment,) if comment else ())
+
+
+def closing(
+    grant: str,
+    request: str,
+    ends_at: str,
+    reason: EndReason,
+    actor: str,
+    at: str,
+    comment: Personal | None = None,
+) -> Fact:
+    """That a grant began to close. Instants on the wire: many ends at once make many of these."""
+    return Fact(
+        name="grant.closing",
+        subject=request,
+        actor=actor,
+        data={
+            "grant": grant,
+            "request": request,
+            "at": at,
+            "reason": reason.value,
+            "ends_at": ends_at,
+            "comment": comment.commitment if comment else None,
+        },
+    )
 
 
 def removed(grant: Grant, seen: ReadBack, now: Instant) -> Step:

@@ -35,6 +35,7 @@ class Bomb:
     def __init__(self, world: World, at: int, before: bool) -> None:
         self.left, self.before, self.off = at, before, False
         self._arm(world.house.store, "commit")
+        self._arm(world.house.store, "end_due")
         self._arm(world.house.journal, "append")
         for verb in VERBS:
             self._arm(world.connector, verb)

@@ -29,7 +29,7 @@ from tidegate.flow.recovering import (
 )
 from tidegate.flow.refusing import Refusals
 from tidegate.grant import Grant, GrantState
-from tidegate.store import Share
+from tidegate.store import AT_ONCE, Share
 
 log = structlog.get_logger("tidegate.worker")
 
@@ -47,6 +47,7 @@ WITNESS_EVERY = timedelta(seconds=10)  # one small file each: bounds what is los
 FLUSH_EVERY = timedelta(seconds=20)
 BEAT_EVERY = timedelta(seconds=2)
 LAPSE_EVERY = timedelta(seconds=1)
+BULK_AGAIN = timedelta(seconds=30)  # after ends could not be sealed in bulk: one by one until then
 
 OPENING = frozenset({GrantState.READY, GrantState.INTENDED})
 
@@ -69,6 +70,7 @@ class Worker:
         self._stopping = threading.Event()
         self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="tidegate-hand")
         self._in_hand: dict[Future[None], str] = {}  # the target of each grant handed out
+        self._bulk_from: Instant | None = None  # not before then: a row kept it from working
         self._thread = threading.Thread(target=self._run, name="tidegate-worker", daemon=True)
         self._chores = (
             Chore("beat", BEAT_EVERY, self._beat),
@@ -99,6 +101,7 @@ class Worker:
         runs out while its grant waits for a hand would put the grant in line twice.
         """
         self._do_chores()
+        more = self._seal_ends()
         try:
             due = self._claim()
         except TidegateError as fault:
@@ -111,9 +114,27 @@ class Worker:
             return 0
         sent = {self._hands.submit(self._handle, grant): _target(grant) for grant in due}
         self._in_hand.update(sent)
-        for done in wait(sent, STRAGGLERS.total_seconds()).done:
+        patience = 0.0 if more else STRAGGLERS.total_seconds()
+        for done in wait(sent, patience).done:
             done.result()  # only what must end the process gets here: `_handle` keeps the rest
-        return len(due)
+        return len(due) or int(more)
+
+    def _seal_ends(self) -> bool:
+        """Seal the ends that have come, many at a time; whether more may be waiting.
+
+        What cannot be sealed in bulk ends one by one, as it is claimed.
+        """
+        now = self.house.now()
+        if self._bulk_from is not None and now < self._bulk_from:
+            return False
+        try:
+            return self.house.store.end_due(now) >= AT_ONCE
+        except TidegateError as fault:
+            log.warning("ends are not sealed in bulk", code=fault.code, why=fault.message)
+        except Exception:  # the rim: one bad row must not keep the others open
+            log.exception("ends are not sealed in bulk")
+            self._bulk_from = now + BULK_AGAIN
+        return False
 
     def _claim(self) -> list[Grant]:
         """What is due, as far as there are hands for it, and for its target."""

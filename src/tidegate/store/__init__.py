@@ -3,12 +3,14 @@
 from tidegate.store.batch import Committed
 from tidegate.store.findings import Turn, Wanted
 from tidegate.store.head import Head
+from tidegate.store.mass import AT_ONCE
 from tidegate.store.queue import Share
 from tidegate.store.rebuild import Difference, Rebuilt, compare, rebuild
 from tidegate.store.store import Store
 from tidegate.store.unsealed import Account, Token
 
 __all__ = [
+    "AT_ONCE",
     "Account",
     "Committed",
     "Difference",

@@ -15,8 +15,9 @@ import orjson
 from sqlalchemy import Table
 
 from tidegate.base.fact import Step
-from tidegate.base.when import to_ms
+from tidegate.base.when import Instant, to_ms
 from tidegate.evidence.note import Signer
+from tidegate.evidence.seal import Head, Sealed
 from tidegate.evidence.tiles import grow
 from tidegate.grant import Grant
 from tidegate.store import schema
@@ -82,6 +83,7 @@ class Statements:
     events: Bulk
     leaves: Bulk
     chains: Bulk
+    holders: Bulk  # of assignments: id, holders, version
 
 
 def statements(codecs: Mapping[type, Codec[Any]], words: Words) -> Statements:
@@ -96,6 +98,7 @@ def statements(codecs: Mapping[type, Codec[Any]], words: Words) -> Statements:
             schema.chain_heads,
             " ON CONFLICT (subject) DO UPDATE SET size = excluded.size, head = excluded.head",
         ),
+        holders=_update(schema.assignments, ("id", "holders", "version"), words),
     )
 
 
@@ -119,10 +122,14 @@ def gather(
         known.versions[kind] = dict(db.execute(sql.things[kind].versions, (ids,)).fetchall())
         if codecs[kind].natural:
             _gather_owners(db, codecs[kind], sql.things[kind], things, known)
-    names = orjson.dumps(list(subjects)).decode()
-    for subject, size, head in db.execute(sql.heads, (names,)):
-        known.heads[subject] = (size, head)
+    known.heads.update(chain_heads(db, sql, subjects))
     return known
+
+
+def chain_heads(db: Raw, sql: Statements, subjects: Iterable[str]) -> dict[str, Head]:
+    """Where each subject's chain stands; one that has none yet is left out."""
+    names = orjson.dumps(list(subjects)).decode()
+    return {subject: (size, head) for subject, size, head in db.execute(sql.heads, (names,))}
 
 
 def due_now(batch: Batch) -> bool:
@@ -159,24 +166,41 @@ def store(
         touched = thing.update.run(db, [thing.moved(row) for _, row in sorted(moved.items())])
         if touched != len(moved):
             raise RuntimeError(f"{touched} of {len(moved)} rows of {kind.__name__} moved on")
-    at_ms = to_ms(batch.at)
+    if batch.texts:
+        db.executemany(
+            _TEXT,
+            [(text.commitment, subject, text.salt, text.text) for subject, text in batch.texts],
+        )
+    return write_log(db, sealed, before, batch.at, signer, sql, tell=due_now(batch))
+
+
+def write_log(
+    db: Raw,
+    sealed: Sequence[Sealed],
+    before: LogHead,
+    at: Instant,
+    signer: Signer,
+    sql: Statements,
+    *,
+    tell: bool,
+) -> LogHead:
+    """Write events sealed `at` and move the head on; returns the new one. Raises as `store`.
+
+    `tell`: other processes should look what is due.
+    """
+    at_ms = to_ms(at)
     sql.events.run(
         db, [(one.idx, one.subject, one.seq, one.name, at_ms, one.hash) for one in sealed]
     )
     sql.leaves.run(db, [(one.idx, one.data) for one in sealed])
     heads = {one.subject: one.head for one in sealed}
     sql.chains.run(db, [(subject, *head) for subject, head in sorted(heads.items())])
-    if batch.texts:
-        db.executemany(
-            _TEXT,
-            [(text.commitment, subject, text.salt, text.text) for subject, text in batch.texts],
-        )
     tree, tiles = grow(before.tree, [one.hash for one in sealed])
     if tiles:
         db.executemany(_TILE, [(tile.level, tile.index, tile.hashes) for tile in tiles])
-    after = signed(before.origin, tree, signer, batch.at)
+    after = signed(before.origin, tree, signer, at)
     write(db, before, after)
-    if sql.words.notify and due_now(batch):
+    if sql.words.notify and tell:
         db.execute(sql.words.notify)
     return after
 

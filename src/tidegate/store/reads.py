@@ -20,6 +20,7 @@ from sqlalchemy import (
     or_,
     select,
 )
+from sqlalchemy import text as words
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -234,6 +235,15 @@ def panics(db: Connection, stopping_at: Instant | None, limit: int) -> list[Pani
         frozen = and_(table.c.frozen_until_ms > to_ms(stopping_at), table.c.lifted_at_ms.is_(None))
         query = query.where(or_(table.c.state == PanicState.CALLED.value, frozen))
     return _page(db, Panic, query, table, limit, None)
+
+
+def any_ending(db: Connection, now: Instant) -> bool:
+    """Whether an end has come that nobody has sealed."""
+    table = schema.grants
+    # Written out: a bound parameter would keep PostgreSQL from the partial index.
+    waiting = words("state IN ('open', 'intended')")
+    query = select(table.c.id).where(waiting, table.c.ends_at_ms <= to_ms(now)).limit(1)
+    return db.execute(query).first() is not None
 
 
 def asleep_for_ever(db: Connection) -> int:

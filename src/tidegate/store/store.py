@@ -30,6 +30,7 @@ from tidegate.store.database import Database
 from tidegate.store.engines import open_database
 from tidegate.store.finding_store import FindingStore
 from tidegate.store.head import Head
+from tidegate.store.mass import AT_ONCE, Mass
 from tidegate.store.memory import Memory
 from tidegate.store.migrate import migrate
 from tidegate.store.queue import Share
@@ -357,6 +358,22 @@ class Store(FindingStore):
         hand, as everything bears one after a crash.
         """
         return self._database.only_one(key)
+
+    def end_due(self, now: Instant, limit: int = AT_ONCE) -> int:
+        """End grants whose end has come at `now`, in bulk; returns how many.
+
+        Their rows, assignments and events are as if each had been ended by itself, by `system`
+        with the reason `expired`. At most `limit` (and AT_ONCE) a call, the earliest end first.
+
+        Raises:
+            EvidenceClosed: it cannot be written.
+            RuntimeError, ValueError, TypeError, OverflowError: a row cannot be read; nothing was
+                stored, and each grant must be ended by itself.
+        """
+        with self._database.reading() as db:
+            if not reads.any_ending(db, now):
+                return 0
+        return self._writer.end(Mass(now, limit))
 
     def free_leases(self) -> None:
         """Forget every lease: for a process that knows that no other one is at work."""

@@ -18,9 +18,11 @@ from tidegate.base.errors import EvidenceClosed, Stale, TidegateError, WorldFail
 from tidegate.base.fact import Step
 from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.evidence.note import Signer
-from tidegate.store import commit, head
+from tidegate.evidence.seal import seal
+from tidegate.store import commit, head, mass
 from tidegate.store.batch import Batch, Committed, check_step
 from tidegate.store.database import CommitUnknown, Database, Raw, closed_because
+from tidegate.store.mass import Mass
 from tidegate.store.rows import codecs
 
 MOST_IN_BATCH = 500  # Steps: larger ones gain nothing and hold the lock longer
@@ -45,12 +47,15 @@ class Free:
         return self.work(db)
 
 
+Job = Step | Work | Mass
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
     """A Step to commit, or a piece of work inside the same transaction."""
 
     future: Future[Any]
-    what: Step | Work
+    what: Job
 
 
 class _Wake:
@@ -77,7 +82,7 @@ class Committer:
         """Raise RuntimeError for a Step that no database could take."""
         check_step(step, self._codecs)
 
-    def commit(self, jobs: Sequence[Step | Work]) -> list[Any]:
+    def commit(self, jobs: Sequence[Job]) -> list[Any]:
         """One transaction. What it returns is durable; the head moves in memory only after it.
 
         Returns:
@@ -87,6 +92,8 @@ class Committer:
         Raises:
             WorldFailed: it cannot be written; nothing was.
         """
+        if any(isinstance(job, Mass) for job in jobs):
+            return self._end_many(jobs)
         if all(isinstance(job, Free) for job in jobs):
             return self._do_freely(jobs)
         batch: Batch | None = None
@@ -110,13 +117,13 @@ class Committer:
             for job, outcome in zip(jobs, outcomes, strict=True)
         ]
 
-    def _begin(self, db: Raw, jobs: Sequence[Step | Work], before: head.LogHead) -> Batch:
+    def _begin(self, db: Raw, jobs: Sequence[Job], before: head.LogHead) -> Batch:
         steps = [job for job in jobs if isinstance(job, Step)]
         known = commit.gather(db, steps, self._codecs, self._sql)
         at = max(from_ms(to_ms(self._clock())), before.at)
         return Batch(self._codecs, known, before.tree.size, at)
 
-    def _do_freely(self, jobs: Sequence[Step | Work]) -> list[Any]:
+    def _do_freely(self, jobs: Sequence[Job]) -> list[Any]:
         """Work alone, without the log's head."""
         with self._database.writing() as db:
             head.check_schema(db)
@@ -142,12 +149,37 @@ class Committer:
             raise closed_because("the connection was lost while committing; nothing was stored")
         return True
 
-    def _take(self, db: Raw, batch: Batch | None, what: Step | Work) -> Any:
+    def _end_many(self, jobs: Sequence[Job]) -> list[Any]:
+        """Ends in bulk have a transaction of their own: no Step beside them may touch their rows.
+
+        Raises:
+            RuntimeError: there is something beside them. The writer then tries each alone.
+        """
+        if len(jobs) > 1:
+            raise RuntimeError("ends in bulk beside other work")
+        (job,) = jobs
+        assert isinstance(job, Mass)
+        with self._database.writing() as db:
+            before = after = head.read(db, self._database.words, self._head, self._signer)
+            at = max(from_ms(to_ms(self._clock())), before.at)
+            facts = mass.end(db, job, self._sql)
+            if facts:
+                heads = commit.chain_heads(db, self._sql, {fact.subject for fact in facts})
+                sealed = seal(facts, first_idx=before.tree.size, at=at, heads=heads)
+                after = commit.write_log(db, sealed, before, at, self._signer, self._sql, tell=True)
+        self._head = after
+        if facts:
+            self._database.news.tell()
+        return [len(facts)]
+
+    def _take(self, db: Raw, batch: Batch | None, what: Job) -> Any:
         """The Step's first index, the work's result, or why it failed alone."""
         try:
             if isinstance(what, Step):
                 assert batch is not None
                 return batch.admit(what)
+            if isinstance(what, Mass):
+                raise RuntimeError("ends in bulk beside other work")
             with _savepoint(db):
                 return what(db)
         except (Stale, RuntimeError) as refusal:
@@ -189,7 +221,12 @@ class Direct:
         """Nothing is taken afterwards."""
         self._closed = True
 
-    def _do(self, what: Step | Work) -> Any:
+    def end(self, many: Mass) -> int:
+        """End in bulk; returns how many."""
+        done: int = self._do(many)
+        return done
+
+    def _do(self, what: Job) -> Any:
         if self._closed:
             raise _not_taken("store_closed", "the server is stopping")
         try:
@@ -235,6 +272,11 @@ class Writer:
         done: Future[T] = self._put(work)
         return done.result()
 
+    def end(self, many: Mass) -> int:
+        """End in bulk, in a transaction of its own; returns how many once that is durable."""
+        done: int = self._put(many).result()
+        return done
+
     def close(self) -> None:
         """Commit what is waiting, then stop."""
         with self._gate:
@@ -244,7 +286,7 @@ class Writer:
             self._jobs.put(None)
         self._thread.join()
 
-    def _put(self, what: Step | Work, urgent: bool = False) -> "Future[Any]":
+    def _put(self, what: Job, urgent: bool = False) -> "Future[Any]":
         future: Future[Any] = Future()
         with self._gate:
             if self._closing:
@@ -293,7 +335,12 @@ class Writer:
             yield job
 
     def _settle(self, jobs: list[_Job]) -> None:
-        """Commit `jobs` together and tell each caller."""
+        """Commit `jobs` together and tell each caller; ends in bulk after the others, alone."""
+        if len(jobs) > 1 and (bulk := [job for job in jobs if isinstance(job.what, Mass)]):
+            others = [job for job in jobs if not isinstance(job.what, Mass)]
+            for some in ([others] if others else []) + [[job] for job in bulk]:
+                self._settle(some)
+            return
         try:
             outcomes = self._committer.commit([job.what for job in jobs])
         except WorldFailed as fault:
