@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check bench chaos format clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -24,6 +24,9 @@ check: $(READY)          ## format, lint, types, imports
 
 bench: $(READY)          ## measured beside a control, as a table and in bench/out/bench.json
 	$(BIN)/python -m bench.run
+
+chaos: $(READY)          ## kills at every named point, on real processes: about an hour
+	$(BIN)/python -m chaos.run
 
 format: $(READY)
 	$(BIN)/ruff format src tests bench chaos

@@ -1,0 +1,254 @@
+"""One life under chaos, and the oracle that judges it by its own books.
+
+Two grants: one is ended early by its holder, one runs out. The oracle knows what it approved
+through the API and when it first held keys. From that it works out by itself when they must be dead
+(first held + duration, or the answer to ending it) and asks the cloud, with those very keys,
+whether they are. It never reads a row or an end that Tidegate told.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from botocore.exceptions import BotoCoreError
+
+from chaos.town import Down, Json, Problem, Town
+
+WINDOW = 5  # seconds of the grant that runs out: as long as a life needs to take and use keys
+LONG = 600  # of the one that is ended early
+PATIENCE = 75.0  # seconds for a whole life with a restart in it
+LOOK = 0.25  # between looks at the cloud
+# How long access may act beyond its end, in seconds. For what the cloud itself ends: its clock has
+# whole seconds and a look takes time. For what must be taken away: from the end, or from when a
+# killed process is up again, a look of the worker or of the journal (10 s) and the cloud's own time
+# to make it true (2 s at the stand-in), with a machine that runs other things beside this.
+NATIVE = 1.5
+TAKEN = 20.0
+
+Got = TypeVar("Got")
+
+
+@dataclass(slots=True)
+class Held:
+    """One grant in the oracle's books. Instants are seconds of the machine's clock.
+
+    `must_end_at` is worked out here; `asked_early_at` is when its early end was first asked for,
+    `early_at` when the server answered that; `last_allowed_at` the last time the keys acted.
+    """
+
+    person: str
+    role: str
+    seconds: int
+    early: bool
+    ticket: str
+    request: str = ""
+    grant: str = ""
+    approved: bool = False
+    keys: Any = None
+    first_held_at: float = 0.0
+    early_at: float = 0.0
+    last_allowed_at: float = 0.0
+    denied: int = 0
+    state: str = ""
+    over: bool = False
+
+    @property
+    def must_end_at(self) -> float | None:
+        """When its keys must be dead; None while nobody holds any."""
+        ends = [self.first_held_at + self.seconds] if self.first_held_at else []
+        ends += [self.early_at] if self.early_at else []
+        return min(ends) if ends else None
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What one case came to. Empty lists are what must be."""
+
+    case: str
+    killed: int = 0
+    seconds: float = 0.0
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    orphaned: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
+    latest: float = 0.0  # seconds past an end at which keys still acted
+    latest_up: float = 0.0  # the same, of the time in which Tidegate was up
+    requests: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was lost, doubled, orphaned or late."""
+        return not (self.lost or self.doubled or self.orphaned or self.late)
+
+
+class Life:
+    """Lives one life in a town whose server may be killed at any moment, and judges it."""
+
+    def __init__(self, town: Town, case: str, number: int) -> None:
+        self.town, self.verdict = town, Verdict(case)
+        early, late = town.roles
+        self.grants = [
+            Held("ana", early, LONG, True, f"INC-{number}1"),
+            Held("cy", late, WINDOW, False, f"INC-{number}2"),
+        ]
+        self._until = time.time() + PATIENCE
+
+    def live(self, trouble: Callable[[], None] = lambda: None) -> Verdict:
+        """From asking to both gone. `trouble` is made once both are held."""
+        began = time.time()
+        for one in self.grants:
+            self._ask(one)
+            self._approve(one)
+        for one in self.grants:
+            self._hold(one)
+        trouble()
+        for one in self.grants:
+            if one.early:
+                self._end(one)
+        while time.time() < self._until and not all(self._done(one) for one in self.grants):
+            self.town.revive()
+            for one in self.grants:
+                self._look(one)
+            time.sleep(LOOK)
+        for one in self.grants:
+            self._judge(one)
+        self.verdict.killed = self.town.kills
+        self.verdict.seconds = time.time() - began
+        self.verdict.requests = [one.request for one in self.grants]
+        return self.verdict
+
+    def _ask(self, one: Held) -> None:
+        """File it once: a lost answer is looked up by its ticket before it is filed again."""
+        body = {
+            "roles": [one.role],
+            "duration_seconds": one.seconds,
+            "reason": f"{one.ticket} chaos",
+            "ticket": one.ticket,
+        }
+
+        def once() -> str:
+            found = self.town.call(one.person, "GET", "requests?view=mine&limit=50")
+            mine = [str(r["id"]) for r in _listed(found) if r.get("ticket") == one.ticket]
+            if mine:
+                return mine[0]
+            return str(self.town.call(one.person, "POST", "requests", body)["id"])
+
+        one.request = self._surely(once)
+
+    def _approve(self, one: Held) -> None:
+        def once() -> bool:
+            shown = self.town.call("bo", "GET", f"requests/{one.request}")
+            if shown["state"] == "pending":
+                vote = {"choice": "approve", "digest": shown["digest"]}
+                shown = self.town.call("bo", "POST", f"requests/{one.request}/votes", vote)
+            return bool(shown["state"] == "approved")
+
+        one.approved = self._surely(once)
+
+    def _hold(self, one: Held) -> None:
+        """Keys, as soon as they can be had; a grant that never opens, or is over, gives none."""
+        while time.time() < self._until:
+            found = self._surely(lambda: self._grant(one))
+            if found.get("state") in ("closing", "removed", "gone", "failed"):
+                return
+            if found.get("state") == "open":
+                keys = self._taken(one)
+                if keys is not None:
+                    one.keys, one.first_held_at = keys, one.first_held_at or time.time()
+                    if self.town.acts(keys):
+                        one.last_allowed_at = time.time()
+                    return
+            time.sleep(LOOK)
+
+    def _taken(self, one: Held) -> Any:
+        try:
+            return self.town.take(one.person, one.grant, one.role)
+        except Down:
+            self.town.revive()
+        except Problem:
+            pass
+        return None
+
+    def _end(self, one: Held) -> None:
+        def once() -> bool:
+            self.town.call(one.person, "POST", f"grants/{one.grant}/end")
+            return True
+
+        if one.grant:
+            self._surely(once)
+            one.early_at = time.time()
+
+    def _look(self, one: Held) -> None:
+        """Whether the keys act now, and how Tidegate says it is."""
+        if one.keys is not None:
+            try:
+                allowed = self.town.acts(one.keys)
+            except BotoCoreError:  # the cloud itself is away: nobody can act
+                allowed = False
+            one.last_allowed_at = time.time() if allowed else one.last_allowed_at
+            one.denied = 0 if allowed else one.denied + 1
+        try:
+            one.state = str(self._grant(one).get("state", ""))
+        except (Down, Problem):
+            return
+        one.over = one.state in ("gone", "failed")
+
+    def _done(self, one: Held) -> bool:
+        return one.over and (one.keys is None or one.denied >= 2)
+
+    def _grant(self, one: Held) -> Json:
+        """The request's grant: the one there must be, and no second."""
+        found = _listed(
+            self.town.call(one.person, "GET", f"grants?view=mine&request={one.request}")
+        )
+        if len(found) > 1:
+            self.verdict.doubled.append(f"{one.request} has {len(found)} grants")
+        if found:
+            one.grant = str(found[0]["id"])
+            return dict(found[0])
+        return {}
+
+    def _judge(self, one: Held) -> None:
+        told = self.verdict
+        if not one.approved or not one.grant:
+            told.lost.append(f"{one.ticket}: approved and never a grant")
+        elif not one.over:
+            told.lost.append(f"{one.grant} is `{one.state}`, expected gone")
+        end = one.must_end_at
+        if end is not None and one.last_allowed_at > end:
+            late = one.last_allowed_at - end
+            told.latest = max(told.latest, late)
+            told.latest_up = max(told.latest_up, one.last_allowed_at - max(end, self.town.up_again))
+            if late > self._bound(one, end):
+                told.late.append(f"{one.grant} acted {late:.1f} s past its end")
+        if self.town.may_sign_in(one.person, one.role):
+            told.orphaned.append(f"{one.person} may still sign in as {one.role}")
+        if one.keys is not None and self.town.acts(one.keys):
+            told.orphaned.append(f"keys of {one.grant} still act")
+
+    def _bound(self, one: Held, end: float) -> float:
+        """How late its keys may act: what the cloud ends itself waits for nobody."""
+        if self.town.kind == "iam-role" and not one.early:
+            return NATIVE
+        return max(0.0, self.town.up_again - end) + TAKEN
+
+    def _surely(self, once: Callable[[], Got]) -> Got:
+        """`once`, again and again over kills and what passes by itself."""
+        while True:
+            try:
+                return once()
+            except Down:
+                if time.time() > self._until:
+                    raise
+                self.town.revive()
+                time.sleep(LOOK)
+            except Problem:
+                if time.time() > self._until:
+                    raise
+                time.sleep(LOOK)
+
+
+def _listed(found: Json) -> list[Json]:
+    lists = [value for value in found.values() if isinstance(value, list)]
+    return lists[0] if lists else []

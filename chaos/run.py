@@ -1,0 +1,219 @@
+"""`make chaos`: a kill at every named point, and networks that misbehave, on real processes.
+
+    python -m chaos.run                              everything
+    python -m chaos.run --kind iam-role --sample 6   six cases drawn by --seed
+    python -m chaos.run --case iam-role:cloud.revoke.after:1
+
+Each case is one life of two grants. The table counts what must be zero: lost (approved and not
+brought to its end), doubled (opened, ended or granted twice), orphaned (acts or stands with no
+grant behind it), late (acted beyond the stated bound). Exits with 1 on any.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from chaos.life import Life, Verdict
+from chaos.proxy import Rule
+from chaos.town import Town
+from tidegate.evidence.seal import read_event
+from tidegate.main import local
+from tidegate.main.config import load_config
+from tidegate.main.first import CONFIG_NAME
+from tidegate.main.wiring import open_store
+
+KINDS = ("iam-role", "permission-set")
+NETWORK = {
+    # what is done to the way to the cloud once both grants are held; it heals by itself
+    "net.slow": Rule(act="slow", seconds=1.0, count=8),
+    "net.reset": Rule(act="reset", count=4),
+    "net.lose_reply": Rule(act="lose_reply", count=4),
+    "net.reset_mid": Rule(act="reset_mid", count=4),
+    "net.half_open": Rule(act="half_open", count=1),
+    "net.twice": Rule(act="twice", count=8),
+}
+FREEZES = {"net.cut": 4.0, "net.freeze": 4.0}  # seconds
+MOST_OF_A_POINT = 3  # kills at the first, second, third passing: later ones repeat a phase
+ONCE = ("grant.intended", "grant.opened", "grant.gone")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case: a point with which passing of it, or what is done to the network."""
+
+    kind: str
+    point: str
+    nth: int = 1
+
+    def __str__(self) -> str:
+        """As `--case` takes it."""
+        return f"{self.kind}:{self.point}:{self.nth}"
+
+
+def parse_case(text: str) -> Case:
+    """`kind:point:nth`. Raises ValueError."""
+    kind, point, nth = text.split(":")
+    return Case(kind, point, int(nth))
+
+
+class Batch:
+    """Cases of one kind on one installation, and the evidence held against them at the end."""
+
+    def __init__(self, kind: str, directory: Path, say: Say) -> None:
+        self.kind, self._say = kind, say
+        self.town = Town(kind, directory)
+        self.verdicts: list[Verdict] = []
+        self._number = 0
+
+    def run(
+        self,
+        choose: Callable[[Sequence[Case]], Sequence[Case]] = lambda found: found,
+        cases: Sequence[Case] = (),
+    ) -> None:
+        """Live `cases`; without any, what `choose` takes of all there are."""
+        with self.town as town:
+            for case in cases or choose(self._found()):
+                if case.point.startswith("net."):
+                    town.restart(("", 0))
+                    self._live(case, lambda case=case: self._trouble(case.point))
+                else:
+                    town.restart((case.point, case.nth))
+                    self._live(case, lambda: None)
+            left = town.standing()
+            if left:
+                self.verdicts[-1].orphaned.append(f"still in the cloud: {', '.join(left)}")
+        self._hold_against_the_evidence()
+
+    def _found(self) -> list[Case]:
+        """A life without any kill finds the points there are and how often each is passed."""
+        self.town.restart(("", 0))
+        self._live(Case(self.kind, "none"), lambda: None)
+        hits = Counter(self.town.stage.hits.read_text().split())
+        found = [
+            Case(self.kind, point, nth)
+            for point in sorted(hits)
+            for nth in range(1, min(hits[point], MOST_OF_A_POINT) + 1)
+        ]
+        return found + [Case(self.kind, name) for name in (*NETWORK, *FREEZES)]
+
+    def _live(self, case: Case, trouble: Callable[[], None]) -> None:
+        self._number += 1
+        self.town.stage.armed.touch()
+        verdict = Life(self.town, str(case), 1000 + self._number).live(trouble)
+        self.town.stage.armed.unlink(missing_ok=True)
+        self.town.stage.proxy.clear()
+        self.verdicts.append(verdict)
+        words = "ok" if verdict.ok else "FAILED"
+        self._say(f"{verdict.case:48} {words:6} kills {verdict.killed} {verdict.seconds:5.1f} s")
+
+    def _trouble(self, name: str) -> None:
+        proxy = self.town.stage.proxy
+        if name in NETWORK:
+            proxy.add(NETWORK[name])
+            return
+        import threading
+
+        proxy.cut() if name == "net.cut" else proxy.freeze()
+        timer = threading.Timer(FREEZES[name], proxy.clear)
+        timer.daemon = True
+        timer.start()
+
+    def _hold_against_the_evidence(self) -> None:
+        """With every process down: each life once in the log, the log whole, rows as it says."""
+        config = self.town.stage.home / CONFIG_NAME
+        store = open_store(load_config(config))
+        try:
+            events = [read_event(leaf) for _, leaf in store.all_events()]
+        finally:
+            store.close()
+        seen = Counter((str(one.data.get("request", "")), one.name) for one in events)
+        for verdict in self.verdicts:
+            for request in verdict.requests:
+                for name in ONCE:
+                    if seen[request, name] > 1:
+                        verdict.doubled.append(f"{request}: {seen[request, name]} × {name}")
+                ended = seen[request, "grant.gone"] + seen[request, "grant.failed"]
+                if not ended:
+                    verdict.lost.append(f"{request}: no end in the evidence")
+        last = self.verdicts[-1]
+        if different := local.rebuild_check(config):
+            last.lost.append(f"{len(different)} rows differ from the evidence: {different[0]}")
+        if not local.verify_log(config, ()).ok:
+            last.lost.append("the log does not verify")
+
+
+def chosen(cases: Sequence[Case], asked: argparse.Namespace) -> Sequence[Case]:
+    """What of `cases` was asked for."""
+    found = [one for one in cases if asked.points in one.point]
+    if asked.sample:
+        found = random.Random(asked.seed).sample(found, min(asked.sample, len(found)))
+    return found
+
+
+def table(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """The result, for people."""
+    yield f"{'':24}{'cases':>7}{'kills':>7}{'lost':>7}{'doubled':>9}{'orphaned':>10}{'late':>6}"
+    for kind in KINDS:
+        mine = [one for one in verdicts if one.case.startswith(f"{kind}:")]
+        if mine:
+            sums = [sum(len(getattr(v, w)) for v in mine) for w in COUNTED]
+            kills = sum(one.killed for one in mine)
+            yield (
+                f"{kind:24}{len(mine):7}{kills:7}{sums[0]:7}{sums[1]:9}{sums[2]:10}{sums[3]:6}"
+                f"   latest {max(one.latest for one in mine):.1f} s past an end, "
+                f"{max(one.latest_up for one in mine):.1f} s with Tidegate up"
+            )
+    for one in verdicts:
+        if not one.ok:
+            yield f"\n{one.case}"
+            for word in COUNTED:
+                yield from (f"  {word}: {what}" for what in getattr(one, word))
+            yield f"  again: python -m chaos.run --case {one.case}"
+
+
+COUNTED = ("lost", "doubled", "orphaned", "late")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is asked. 0 when nothing was lost, doubled, orphaned or late."""
+    parser = argparse.ArgumentParser(prog="python -m chaos.run", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--kind", choices=KINDS, action="append", help="only this role kind")
+    parser.add_argument("--points", default="", help="only points with this in their name")
+    parser.add_argument("--case", action="append", default=[], help="this case; may be given again")
+    parser.add_argument("--sample", type=int, default=0, help="so many cases a kind, drawn by seed")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="one object at the end, nothing else")
+    asked = parser.parse_args(arguments)
+    kinds = asked.kind or list(KINDS)
+    if asked.case:
+        kinds = sorted({parse_case(one).kind for one in asked.case})
+    say: Say = (lambda _: None) if asked.json else (lambda words: print(words, flush=True))
+    began, verdicts = time.time(), list[Verdict]()
+    with tempfile.TemporaryDirectory(prefix="tidegate-chaos-") as directory:
+        for kind in kinds:
+            batch = Batch(kind, Path(directory) / kind, say)
+            mine = [one for one in map(parse_case, asked.case) if one.kind == kind]
+            batch.run(lambda found: chosen(found, asked), mine)
+            verdicts += batch.verdicts
+    ok = all(one.ok for one in verdicts)
+    if asked.json:
+        told: dict[str, Any] = {"ok": ok, "seed": asked.seed, "seconds": time.time() - began}
+        print(json.dumps({**told, "cases": [asdict(one) | {"ok": one.ok} for one in verdicts]}))
+    else:
+        print("\n".join(["", *table(verdicts), "", "nothing kept" if ok else "ACCESS WAS KEPT"]))
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+"""Real processes around one installation: a cloud, a server with a bomb in it, three people.
+
+The server reaches the cloud through a fault proxy; people, and the oracle, reach it directly.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from chaos.proxy import FaultProxy
+from tidegate.base.errors import WorldFailed
+from tidegate.connectors.sandbox import REGION
+from tidegate.main.first import CONFIG_NAME
+from tidegate.main.sandbox_stage import Stage
+from tidegate.main.stage import PASSWORD, PEOPLE, StageOf
+from tidegate.main.standin_stage import ACCOUNTS, SCHEDULED, SET, CenterStage
+
+ROOT = Path(__file__).parents[1]
+LAUNCH = (sys.executable, "-m", "chaos.launch", "serve")
+UP_SECONDS = 40.0
+CALL_SECONDS = 20.0
+
+Json = dict[str, Any]
+
+
+class Down(Exception):
+    """The server did not answer: it is dead, or it died while it was asked."""
+
+
+class Problem(Exception):
+    """The server said no: its problem document."""
+
+    def __init__(self, told: Json) -> None:
+        super().__init__(f"{told.get('code')}: {told.get('detail')}")
+        self.code = str(told.get("code", ""))
+
+
+class _Bombed(StageOf):
+    """A stage whose server is started by `chaos.launch`, and whose cloud is behind a proxy."""
+
+    proxy: FaultProxy
+    bomb: tuple[str, int] = ("", 0)
+
+    def start_server(self) -> None:
+        """`tidegate serve` with `bomb`, leading its own process group, until it answers."""
+        point, nth = self.bomb
+        with (self.directory / "server.log").open("ab") as log:
+            self.server = subprocess.Popen(
+                [*LAUNCH, "--config", str(self.home / CONFIG_NAME)],
+                env={
+                    **self.server_environment(),
+                    "PYTHONPATH": str(ROOT),
+                    "TIDEGATE_CHAOS_POINT": point,
+                    "TIDEGATE_CHAOS_NTH": str(nth),
+                    "TIDEGATE_CHAOS_ARMED": str(self.armed),
+                    "TIDEGATE_CHAOS_HITS": str(self.hits),
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        until = time.monotonic() + UP_SECONDS
+        while time.monotonic() < until and self.server.poll() is None:
+            if self.answers():
+                return
+            time.sleep(0.05)
+        if self.server.poll() == -signal.SIGKILL:
+            return  # its bomb was in starting: whoever needs it starts it again
+        tail = (self.directory / "server.log").read_text(errors="replace")[-800:]
+        raise WorldFailed("chaos_server", f"the server did not come up: {tail}", "see its log")
+
+    @property
+    def armed(self) -> Path:
+        """The bomb counts while this file exists."""
+        return self.directory / "armed"
+
+    @property
+    def hits(self) -> Path:
+        """Every point that was passed."""
+        return self.directory / "hits"
+
+    def cloud_up(self) -> None:
+        """The cloud, and the proxy in front of it."""
+        super().cloud_up()  # type: ignore[safe-super]
+        self.proxy = FaultProxy(int(self.cloud_url.rpartition(":")[2])).__enter__()
+
+    def cloud_down(self) -> None:
+        """Both are gone."""
+        if hasattr(self, "proxy"):
+            self.proxy.__exit__()
+        super().cloud_down()  # type: ignore[safe-super]
+
+    def settings(self) -> str:
+        """What they say of the cloud, by way of the proxy."""
+        found: str = super().settings()  # type: ignore[safe-super]
+        return found.replace(self.cloud_url, self.proxy.url)
+
+
+class _Roles(_Bombed, Stage):
+    pass
+
+
+class _Center(_Bombed, CenterStage):
+    pass
+
+
+class Town:
+    """One installation of a role kind. `call` is the API as a person; `take` and `acts` the cloud.
+
+    A context manager: no process is left behind.
+    """
+
+    def __init__(self, kind: str, directory: Path) -> None:
+        self.kind = kind
+        directory.mkdir(parents=True, exist_ok=True)
+        self.stage: _Bombed = (_Roles if kind == "iam-role" else _Center)(directory)
+        self._tokens: dict[str, str] = {}
+        self.up_again = time.time()
+        self.kills = 0
+
+    def __enter__(self) -> "Town":
+        """Everything is up and everybody signed in."""
+        self.stage.__enter__()
+        for login in PEOPLE:
+            body = {"login": login, "password": PASSWORD, "label": "chaos"}
+            self._tokens[login] = self.call("", "POST", "signin", body)["token"]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Everything is down."""
+        self.stage.__exit__()
+
+    @property
+    def roles(self) -> tuple[str, str]:
+        """The role that is ended early and the one that runs out."""
+        if self.kind == "iam-role":
+            return "aws-demo/admin", "aws-demo/admin"
+        return "aws-prod/admin", f"{SCHEDULED}/admin"
+
+    def call(self, person: str, method: str, path: str, body: Json | None = None) -> Json:
+        """One call of the API. Raises Down, Problem."""
+        request = urllib.request.Request(
+            f"{self.stage.url}/api/{path}",
+            method=method,
+            data=json.dumps(body or {}).encode() if method != "GET" else None,
+            headers={"Content-Type": "application/json"},
+        )
+        if person:
+            request.add_header("Authorization", f"Bearer {self._tokens[person]}")
+        try:
+            with urllib.request.urlopen(request, timeout=CALL_SECONDS) as answer:
+                found: Json = json.loads(answer.read())
+                return found
+        except urllib.error.HTTPError as error:
+            try:
+                told = json.loads(error.read())
+            except (OSError, ValueError):
+                raise Down from error
+            raise Problem(told) from error
+        except (OSError, ValueError) as error:
+            raise Down(str(error)) from error
+
+    def alive(self) -> bool:
+        """Whether the server's process runs."""
+        return self.stage.server is not None and self.stage.server.poll() is None
+
+    def revive(self) -> bool:
+        """Start the server again when it is dead, with no bomb. Whether it was dead."""
+        if self.alive():
+            return False
+        self.kills += 1
+        self.stage.stop_server(signal.SIGKILL)
+        self.stage.bomb = ("", 0)
+        self.stage.start_server()
+        self.up_again = time.time()
+        return True
+
+    def restart(self, bomb: tuple[str, int]) -> None:
+        """Stop the server well and start it with a bomb."""
+        self.stage.armed.unlink(missing_ok=True)
+        self.stage.hits.unlink(missing_ok=True)
+        self.stage.stop_server(signal.SIGTERM)
+        self.stage.bomb = bomb
+        self.stage.start_server()
+        self.up_again = time.time()
+        self.kills = 0
+
+    def take(self, person: str, grant: str, role: str) -> Any:
+        """A client that acts as the grant, with keys as its holder gets them. Raises Down, Problem.
+
+        None: the cloud gives none now.
+        """
+        if isinstance(self.stage, _Roles):
+            got = self.call(person, "POST", f"grants/{grant}/credentials")
+            keys = (got["access_key_id"], got["secret_access_key"], got["session_token"])
+            return self.stage.sandbox.client("iam", *keys)
+        return self._sign_in(person, role.partition("/")[0])
+
+    def acts(self, client: Any) -> bool:
+        """Whether the cloud lets it act now."""
+        try:
+            client.list_users(MaxItems=1)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 403:
+                raise
+            return False
+        return True
+
+    def may_sign_in(self, person: str, role: str) -> bool:
+        """Whether a new session could be taken at the cloud itself now."""
+        if isinstance(self.stage, _Roles):
+            return False
+        return self._sign_in(person, role.partition("/")[0]) is not None
+
+    def standing(self) -> list[str]:
+        """What stands in the cloud that a grant would have to answer for."""
+        if not isinstance(self.stage, _Center):
+            return []
+        state = self.stage.cloud.ask("GET", "state")
+        found = [f"{one['principal']}@{one['account']}" for one in state["assignments"]]
+        found += [str(one.get("name", one)) for one in state.get("schedules", [])]
+        return found
+
+    def _sign_in(self, person: str, target: str) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        stage = self.stage
+        assert isinstance(stage, _Center)
+        config = Config(retries={"total_max_attempts": 1, "mode": "standard"})
+        portal = boto3.client(
+            "sso", endpoint_url=stage.cloud_url, region_name=REGION, config=config
+        )
+        try:
+            got = portal.get_role_credentials(
+                accessToken=stage._ids["portal_tokens"][person],
+                accountId=ACCOUNTS[target],
+                roleName=SET,
+            )["roleCredentials"]
+        except ClientError:
+            return None
+        return boto3.client(
+            "iam",
+            endpoint_url=stage.cloud_url,
+            region_name=REGION,
+            aws_access_key_id=got["accessKeyId"],
+            aws_secret_access_key=got["secretAccessKey"],
+            aws_session_token=got["sessionToken"],
+            config=config,
+        )

@@ -1,0 +1,89 @@
+"""The oracle calls what it must: access that is kept, forgotten, made twice or left behind."""
+
+import pytest
+from chaos.life import Life, Verdict
+from chaos.town import Json
+
+from chaos import life
+
+
+class FakeTown:
+    """A town in memory that can misbehave in one way. Ends come at once when nothing is wrong."""
+
+    kind = "permission-set"
+    roles = ("prod/admin", "prod/other")
+
+    def __init__(self, wrong: str) -> None:
+        self.wrong, self.kills, self.up_again = wrong, 0, 0.0
+        self.tickets: dict[str, str] = {}
+        self.ended: set[str] = set()
+
+    def call(self, person: str, method: str, path: str, body: Json | None = None) -> Json:
+        """The API."""
+        name = path.rpartition("=")[2]
+        if path.startswith("requests?"):
+            return {"requests": []}
+        if path == "requests":
+            assert body is not None
+            self.tickets[f"rq_{person}"] = body["ticket"]
+            return {"id": f"rq_{person}"}
+        if path.startswith("requests/"):
+            return {"state": "approved", "digest": ""}
+        if path.endswith("/end"):
+            self.ended.add(path.split("/")[1].replace("gr", "rq"))
+            return {}
+        state = "gone" if name in self.ended else "open"
+        if self.wrong == "closing" and state == "gone":
+            state = "closing"
+        if self.wrong == "failed_unseen":
+            return {"grants": []}
+        grants = [{"id": name.replace("rq", "gr"), "state": state}]
+        return {"grants": grants * (2 if self.wrong == "twice" else 1)}
+
+    def revive(self) -> bool:
+        """Nothing dies here; what runs out ends."""
+        self.ended.add("rq_cy")
+        return False
+
+    def take(self, person: str, grant: str, role: str) -> str:
+        """Keys."""
+        return grant.replace("gr", "rq")
+
+    def acts(self, keys: str) -> bool:
+        """Until it ended, or for ever."""
+        return keys not in self.ended or self.wrong == "kept"
+
+    def may_sign_in(self, person: str, role: str) -> bool:
+        """Not any more, or still."""
+        return self.wrong == "standing"
+
+
+def lived(wrong: str, monkeypatch: pytest.MonkeyPatch) -> Verdict:
+    """A life in a town that is wrong in that way, with little patience."""
+    monkeypatch.setattr(life, "PATIENCE", 0.6)
+    monkeypatch.setattr(life, "LOOK", 0.01)
+    monkeypatch.setattr(life, "TAKEN", 0.1)
+    return Life(FakeTown(wrong), wrong, 1).live()  # type: ignore[arg-type]
+
+
+def test_sound_life_is_called_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing wrong, nothing told."""
+    assert lived("", monkeypatch).ok
+
+
+@pytest.mark.parametrize(
+    ("wrong", "counted"),
+    [
+        ("kept", "late"),
+        ("kept", "orphaned"),
+        ("standing", "orphaned"),
+        ("closing", "lost"),
+        ("failed_unseen", "lost"),
+        ("twice", "doubled"),
+    ],
+)
+def test_kept_access_passes(wrong: str, counted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way of being wrong is counted under its word."""
+    found = lived(wrong, monkeypatch)
+    assert not found.ok
+    assert getattr(found, counted)
