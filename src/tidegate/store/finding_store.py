@@ -22,8 +22,7 @@ class FindingStore:
 
     def finding(self, id: str) -> Finding:
         """The finding of that id. Raises NotFound."""
-        with self._database.reading() as db:
-            return reads.one(db, Finding, id)
+        return reads.one(self._database, Finding, id)
 
     def finding_of(self, kind: FindingKind, target: str, what: str) -> Finding | None:
         """The finding of a natural key."""

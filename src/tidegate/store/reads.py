@@ -5,6 +5,7 @@ Every function takes an open view (`Database.reading`) and bounds what it return
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from functools import cache
 from typing import Any, TypeVar
 
 import structlog
@@ -15,6 +16,8 @@ from sqlalchemy import (
     Select,
     Table,
     and_,
+    bindparam,
+    false,
     func,
     not_,
     or_,
@@ -34,6 +37,7 @@ from tidegate.panic import Panic, PanicState
 from tidegate.request import Request, RequestState
 from tidegate.session import Session
 from tidegate.store import schema
+from tidegate.store.look import Look, Looking
 from tidegate.store.rows import UNREADABLE, Codec, Row, codecs
 
 log = structlog.get_logger("tidegate.store")
@@ -41,6 +45,7 @@ log = structlog.get_logger("tidegate.store")
 MOST_ROWS = 1_000  # of one list: what a screen, an API page or a worker's look can use
 # A role session of any cloud lives 12 hours at most (AWS: MaxSessionDuration, SessionDuration).
 LONGEST_LINGERING = timedelta(hours=12)
+_KEY = ("connector", "account", "native_role", "native_principal")
 AT_ONCE = 500  # names in one query: below every engine's bound on parameters
 
 T = TypeVar("T")
@@ -63,7 +68,7 @@ def _items_as_json(element: items_of, compiler: SQLCompiler, **more: Any) -> str
     return f"json_array_length(CAST({compiler.process(element.clauses, **more)} AS json))"
 
 
-def one(db: Connection, kind: type[T], name: str) -> T:
+def one(db: Looking, kind: type[T], name: str) -> T:
     """The thing of that kind called `name`. Raises NotFound."""
     found = maybe(db, kind, name)
     if found is None:
@@ -76,14 +81,13 @@ def one(db: Connection, kind: type[T], name: str) -> T:
     return found
 
 
-def maybe(db: Connection, kind: type[T], name: str) -> T | None:
+def maybe(db: Looking, kind: type[T], name: str) -> T | None:
     """The thing of that kind called `name`, if there is one."""
-    codec = _codec(kind)
-    return first_of(db, kind, select(codec.table).where(codec.table.c.id == name))
+    return _first_seen(kind, _by_id(_codec(kind).table).rows(db, wanted=name))
 
 
 def requests(
-    db: Connection,
+    db: Looking,
     states: frozenset[RequestState] | None,
     principal: str | None,
     limit: int,
@@ -91,16 +95,12 @@ def requests(
 ) -> list[Request]:
     """Requests, newest first; `before` is the last id of the page before."""
     table = schema.requests
-    query = select(table)
-    if states is not None:
-        query = query.where(table.c.state.in_(sorted(states)))
-    if principal is not None:
-        query = query.where(table.c.principal == principal)
-    return _page(db, Request, query, table, limit, before)
+    wanted = {"principal": principal}
+    return _looked_page(db, Request, table, wanted, None, states, limit, before)
 
 
 def grants(
-    db: Connection,
+    db: Looking,
     columns: Mapping[str, str | None],
     target: str | None,
     states: frozenset[GrantState] | None,
@@ -108,23 +108,12 @@ def grants(
     before: str | None,
 ) -> list[Grant]:
     """Grants whose `columns` have these values (None: any), newest first."""
-    table = schema.grants
-    query = select(table)
-    for column, value in columns.items():
-        if value is not None:
-            query = query.where(table.c[column] == value)
-    if target is not None:
-        # `0` follows `/`: the range of every role id that starts with `target/`.
-        query = query.where(and_(table.c.role > f"{target}/", table.c.role < f"{target}0"))
-    if states is not None:
-        query = query.where(table.c.state.in_(sorted(states)))
-    return _page(db, Grant, query, table, limit, before)
+    return _looked_page(db, Grant, schema.grants, columns, target, states, limit, before)
 
 
-def sessions(db: Connection, grant: str) -> list[Session]:
+def sessions(db: Looking, grant: str) -> list[Session]:
     """Every session of a grant, oldest first."""
-    table = schema.sessions
-    return all_of(db, Session, select(table).where(table.c.grant_id == grant).order_by(table.c.id))
+    return _seen(Session, _sessions().rows(db, wanted=grant))
 
 
 def session_by_key(db: Connection, key_id: str) -> Session | None:
@@ -134,35 +123,27 @@ def session_by_key(db: Connection, key_id: str) -> Session | None:
     return first_of(db, Session, query)
 
 
-def assignment_by_key(db: Connection, key: AssignmentKey) -> Assignment | None:
+def assignment_by_key(db: Looking, key: AssignmentKey) -> Assignment | None:
     """The assignment of a natural key."""
-    table = schema.assignments
-    query = select(table).where(
-        table.c.connector == key.connector,
-        table.c.account == key.account,
-        table.c.native_role == key.native_role,
-        table.c.native_principal == key.native_principal,
-    )
-    return first_of(db, Assignment, query)
+    wanted = {
+        "w_connector": key.connector,
+        "w_account": key.account,
+        "w_native_role": key.native_role,
+        "w_native_principal": key.native_principal,
+    }
+    return _first_seen(Assignment, _by(schema.assignments, *_KEY).rows(db, **wanted))
 
 
-def principal_by(db: Connection, issuer: str, subject: str) -> Principal | None:
+def principal_by(db: Looking, issuer: str, subject: str) -> Principal | None:
     """The principal of an identity provider's immutable pair."""
-    table = schema.principals
-    return first_of(
-        db, Principal, select(table).where(table.c.issuer == issuer, table.c.subject == subject)
-    )
+    look = _by(schema.principals, "issuer", "subject")
+    return _first_seen(Principal, look.rows(db, w_issuer=issuer, w_subject=subject))
 
 
-def memberships(db: Connection, principal: str | None, with_left: bool) -> list[Membership]:
+def memberships(db: Looking, principal: str | None, with_left: bool) -> list[Membership]:
     """Who was seen in which group; without those over unless `with_left`."""
-    table = schema.memberships
-    query = select(table).order_by(table.c.id)
-    if principal is not None:
-        query = query.where(table.c.principal == principal)
-    if not with_left:
-        query = query.where(not_(table.c.has_left))
-    return all_of(db, Membership, query)
+    wanted = {} if principal is None else {"wanted": principal}
+    return _seen(Membership, _memberships(principal is not None, with_left).rows(db, **wanted))
 
 
 def lapsed(db: Connection, now: Instant, limit: int) -> list[Request]:
@@ -209,11 +190,9 @@ def cuts_in_force(db: Connection, since: Instant) -> list[Grant]:
     return _readable(db, Grant, query)
 
 
-def closing_on(db: Connection, assignment: str) -> list[Grant]:
+def closing_on(db: Looking, assignment: str) -> list[Grant]:
     """Grants of an assignment whose removal is not read back yet."""
-    table = schema.grants
-    query = select(table).where(table.c.assignment == assignment, table.c.state == "closing")
-    return all_of(db, Grant, query.order_by(table.c.id))
+    return _seen(Grant, _closing_on().rows(db, wanted=assignment))
 
 
 def named(db: Connection, kind: type[T], names: Iterable[str]) -> dict[str, T]:
@@ -227,14 +206,11 @@ def named(db: Connection, kind: type[T], names: Iterable[str]) -> dict[str, T]:
     return found
 
 
-def panics(db: Connection, stopping_at: Instant | None, limit: int) -> list[Panic]:
+def panics(db: Looking, stopping_at: Instant | None, limit: int) -> list[Panic]:
     """Panics, newest first; with `stopping_at` those by which something may not open then."""
-    table = schema.panics
-    query = select(table)
-    if stopping_at is not None:
-        frozen = and_(table.c.frozen_until_ms > to_ms(stopping_at), table.c.lifted_at_ms.is_(None))
-        query = query.where(or_(table.c.state == PanicState.CALLED.value, frozen))
-    return _page(db, Panic, query, table, limit, None)
+    stopping = {} if stopping_at is None else {"at": to_ms(stopping_at)}
+    rows = _panics(stopping_at is not None).rows(db, most=bounded(limit), **stopping)
+    return _seen(Panic, rows)
 
 
 def any_ending(db: Connection, now: Instant) -> bool:
@@ -254,24 +230,140 @@ def asleep_for_ever(db: Connection) -> int:
     return int(db.execute(query).scalar_one())
 
 
-def document(db: Connection, digest: str) -> bytes | None:
+def document(db: Looking, digest: str) -> bytes | None:
     """A kept document by its digest."""
-    table = schema.documents
-    return db.execute(select(table.c.bytes).where(table.c.digest == digest)).scalar()
+    rows = _by(schema.documents, "digest").rows(db, w_digest=digest)
+    return rows[0]["bytes"] if rows else None
 
 
-def disclosures(db: Connection, commitments: Iterable[str]) -> dict[str, Personal]:
+def disclosures(db: Looking, commitments: Iterable[str]) -> dict[str, Personal]:
     """The texts behind commitments; erased and unknown ones are left out."""
-    table, wanted = schema.disclosures, sorted(set(commitments))
+    wanted = sorted(set(commitments))
     found: dict[str, Personal] = {}
     for start in range(0, len(wanted), AT_ONCE):
         some = wanted[start : start + AT_ONCE]
-        query = select(table.c.commitment, table.c.salt, table.c.text).where(
-            table.c.commitment.in_(some), table.c.text.is_not(None)
-        )
-        for commitment, salt, text in db.execute(query):
-            found[commitment] = Personal(salt, text)
+        # A few widths, so that a few texts serve them all; the last name fills up.
+        width = next(width for width in (1, 4, 20, AT_ONCE) if width >= len(some))
+        names = some + some[-1:] * (width - len(some))
+        rows = _disclosures(width).rows(db, **{f"w_{n}": one for n, one in enumerate(names)})
+        for row in rows:
+            found[row["commitment"]] = Personal(row["salt"], row["text"])
     return found
+
+
+@cache
+def _by_id(table: Table) -> Look:
+    return Look(select(table).where(table.c.id == bindparam("wanted")))
+
+
+@cache
+def _by(table: Table, *columns: str) -> Look:
+    """Rows by the values of columns, `w_COLUMN` each."""
+    wheres = [table.c[column] == bindparam(f"w_{column}") for column in columns]
+    return Look(select(table).where(*wheres))
+
+
+@cache
+def _sessions() -> Look:
+    table = schema.sessions
+    return Look(select(table).where(table.c.grant_id == bindparam("wanted")).order_by(table.c.id))
+
+
+@cache
+def _closing_on() -> Look:
+    table = schema.grants
+    query = select(table).where(
+        table.c.assignment == bindparam("wanted"), table.c.state == "closing"
+    )
+    return Look(query.order_by(table.c.id))
+
+
+@cache
+def _memberships(of_one: bool, with_left: bool) -> Look:
+    table = schema.memberships
+    query = select(table).order_by(table.c.id)
+    if of_one:
+        query = query.where(table.c.principal == bindparam("wanted"))
+    return Look(query if with_left else query.where(not_(table.c.has_left)))
+
+
+@cache
+def _panics(stopping: bool) -> Look:
+    table = schema.panics
+    query = select(table)
+    if stopping:
+        frozen = and_(table.c.frozen_until_ms > bindparam("at"), table.c.lifted_at_ms.is_(None))
+        query = query.where(or_(table.c.state == PanicState.CALLED.value, frozen))
+    return Look(query.order_by(table.c.id.desc()).limit(bindparam("most", type_=Integer)))
+
+
+@cache
+def _disclosures(width: int) -> Look:
+    table = schema.disclosures
+    names: list[Any] = [bindparam(f"w_{number}") for number in range(width)]
+    return Look(
+        select(table.c.commitment, table.c.salt, table.c.text).where(
+            or_(*(table.c.commitment == name for name in names))
+            if width == 1
+            else table.c.commitment.in_(names),
+            table.c.text.is_not(None),
+        )
+    )
+
+
+@cache
+def _list(
+    table: Table, columns: tuple[str, ...], in_target: bool, states: int, after: bool
+) -> Look:
+    """One page of a table, newest first."""
+    query = select(table).where(*(table.c[name] == bindparam(f"w_{name}") for name in columns))
+    if in_target:
+        role = table.c.role
+        query = query.where(role > bindparam("over"), role < bindparam("under"))
+    if states >= 0:
+        names: list[Any] = [bindparam(f"s_{number}") for number in range(states)]
+        query = query.where(table.c.state.in_(names) if names else false())
+    if after:
+        query = query.where(table.c.id < bindparam("before"))
+    return Look(query.order_by(table.c.id.desc()).limit(bindparam("most", type_=Integer)))
+
+
+def _looked_page(
+    db: Looking,
+    kind: type[T],
+    table: Table,
+    columns: Mapping[str, str | None],
+    target: str | None,
+    states: frozenset[Any] | None,
+    limit: int,
+    before: str | None,
+) -> list[T]:
+    wanted = {name: value for name, value in columns.items() if value is not None}
+    asked: dict[str, Any] = {f"w_{name}": value for name, value in wanted.items()}
+    asked["most"] = bounded(limit)
+    if target is not None:
+        # `0` follows `/`: the range of every role id that starts with `target/`.
+        asked.update(over=f"{target}/", under=f"{target}0")
+    if before is not None:
+        asked["before"] = before
+    for number, state in enumerate(sorted(states or ())):
+        asked[f"s_{number}"] = state.value
+    look = _list(
+        table,
+        tuple(wanted),
+        target is not None,
+        -1 if states is None else len(states),
+        before is not None,
+    )
+    return _seen(kind, look.rows(db, **asked))
+
+
+def _seen(kind: type[T], rows: list[dict[str, Any]]) -> list[T]:
+    return [_decoded(kind, row) for row in rows]
+
+
+def _first_seen(kind: type[T], rows: list[dict[str, Any]]) -> T | None:
+    return _decoded(kind, rows[0]) if rows else None
 
 
 def stored_rows(db: Connection, table: Table) -> Iterator[Row]:
@@ -324,7 +416,7 @@ def first_of(db: Connection, kind: type[T], query: Select[Any]) -> T | None:
     return None if row is None else _decoded(kind, row)
 
 
-def _decoded(kind: type[T], row: RowMapping) -> T:
+def _decoded(kind: type[T], row: Row | RowMapping) -> T:
     codec = _codec(kind)
     try:
         thing: T = codec.decode(row)

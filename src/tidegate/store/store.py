@@ -149,8 +149,7 @@ class Store(FindingStore):
 
     def document(self, digest: str) -> bytes | None:
         """The document of that digest."""
-        with self._database.reading() as db:
-            return reads.document(db, digest)
+        return reads.document(self._database, digest)
 
     def text(self, commitment: str) -> str | None:
         """The personal text behind a commitment; None when erased or never kept."""
@@ -159,15 +158,13 @@ class Store(FindingStore):
 
     def disclosures(self, commitments: Iterable[str]) -> dict[str, Personal]:
         """Texts with their salts, by commitment; erased and unknown ones are left out."""
-        with self._database.reading() as db:
-            return reads.disclosures(db, commitments)
+        return reads.disclosures(self._database, commitments)
 
     # Requests, grants, sessions, assignments.
 
     def request(self, id: str) -> Request:
         """The request of that id. Raises NotFound."""
-        with self._database.reading() as db:
-            return reads.one(db, Request, id)
+        return reads.one(self._database, Request, id)
 
     def requests(
         self,
@@ -178,13 +175,11 @@ class Store(FindingStore):
         before: str | None = None,
     ) -> list[Request]:
         """Requests, newest first; `before` is the last id of the page before."""
-        with self._database.reading() as db:
-            return reads.requests(db, states, principal, limit, before)
+        return reads.requests(self._database, states, principal, limit, before)
 
     def grant(self, id: str) -> Grant:
         """The grant of that id. Raises NotFound."""
-        with self._database.reading() as db:
-            return reads.one(db, Grant, id)
+        return reads.one(self._database, Grant, id)
 
     def grants(
         self,
@@ -199,8 +194,7 @@ class Store(FindingStore):
     ) -> list[Grant]:
         """Grants that fit everything asked for, newest first; `before` as in `requests`."""
         columns = {"request": request, "principal": principal, "role": role}
-        with self._database.reading() as db:
-            return reads.grants(db, columns, target, states, limit, before)
+        return reads.grants(self._database, columns, target, states, limit, before)
 
     def grants_named(self, ids: Iterable[str]) -> dict[str, Grant]:
         """Grants by id; those not there, or whose row cannot be read, are left out."""
@@ -214,13 +208,11 @@ class Store(FindingStore):
 
     def panic(self, id: str) -> Panic:
         """The panic of that id. Raises NotFound."""
-        with self._database.reading() as db:
-            return reads.one(db, Panic, id)
+        return reads.one(self._database, Panic, id)
 
     def panics(self, *, stopping_at: Instant | None = None, limit: int = 100) -> list[Panic]:
         """Panics, newest first; with `stopping_at` those by which something may not open then."""
-        with self._database.reading() as db:
-            return reads.panics(db, stopping_at, limit)
+        return reads.panics(self._database, stopping_at, limit)
 
     def cuts_in_force(self, since: Instant) -> list[Grant]:
         """Grants whose cut may have to stand after `since`."""
@@ -229,13 +221,11 @@ class Store(FindingStore):
 
     def closing_on(self, assignment: str) -> list[Grant]:
         """Grants of an assignment whose removal is not read back yet."""
-        with self._database.reading() as db:
-            return reads.closing_on(db, assignment)
+        return reads.closing_on(self._database, assignment)
 
     def sessions(self, grant: str) -> list[Session]:
         """Every session of a grant, oldest first."""
-        with self._database.reading() as db:
-            return reads.sessions(db, grant)
+        return reads.sessions(self._database, grant)
 
     def session_by_key(self, key_id: str) -> Session | None:
         """The newest session of a credential's public key id."""
@@ -244,37 +234,31 @@ class Store(FindingStore):
 
     def assignment(self, id: str) -> Assignment | None:
         """The assignment of that id."""
-        with self._database.reading() as db:
-            return reads.maybe(db, Assignment, id)
+        return reads.maybe(self._database, Assignment, id)
 
     def assignment_by_key(self, key: AssignmentKey) -> Assignment | None:
         """The assignment of a natural key."""
-        with self._database.reading() as db:
-            return reads.assignment_by_key(db, key)
+        return reads.assignment_by_key(self._database, key)
 
     # People.
 
     def principal(self, id: str) -> Principal:
         """The principal of that id. Raises NotFound."""
-        with self._database.reading() as db:
-            return reads.one(db, Principal, id)
+        return reads.one(self._database, Principal, id)
 
     def principal_by(self, issuer: str, subject: str) -> Principal | None:
         """The principal of an identity provider's immutable pair."""
-        with self._database.reading() as db:
-            return reads.principal_by(db, issuer, subject)
+        return reads.principal_by(self._database, issuer, subject)
 
     def memberships(
         self, *, principal: str | None = None, with_left: bool = False
     ) -> list[Membership]:
         """Who was seen in which group; those over only when asked for."""
-        with self._database.reading() as db:
-            return reads.memberships(db, principal, with_left)
+        return reads.memberships(self._database, principal, with_left)
 
     def account(self, login: str) -> Account | None:
         """The local account of a login."""
-        with self._database.reading() as db:
-            return unsealed.account(db, login)
+        return unsealed.account(self._database, login)
 
     def accounts(self) -> list[Account]:
         """Every local account, by login."""
@@ -283,8 +267,7 @@ class Store(FindingStore):
 
     def login_of(self, principal: str) -> str:
         """The login of a principal; empty when it has no local account."""
-        with self._database.reading() as db:
-            return unsealed.login_of(db, principal)
+        return unsealed.login_of(self._database, principal)
 
     def put_account(self, account: Account) -> None:
         """Make a local account, or change its password or principal."""
@@ -403,8 +386,7 @@ class Store(FindingStore):
 
     def beats(self) -> dict[str, tuple[Instant, str]]:
         """When each part of the house was last alive, and what it said."""
-        with self._database.reading() as db:
-            return unsealed.beats(db)
+        return unsealed.beats(self._database)
 
     # The log.
 

@@ -5,12 +5,14 @@ Nothing here decides about access by itself: who may sign in is sealed as `princ
 """
 
 from dataclasses import dataclass, field
+from functools import cache
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.store import schema
 from tidegate.store.database import Raw
+from tidegate.store.look import Look, Looking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,13 +46,10 @@ def keep_document(db: Raw, digest: str, kind: str, data: bytes) -> None:
     )
 
 
-def account(db: Connection, login: str) -> Account | None:
+def account(db: Looking, login: str) -> Account | None:
     """The account of a login."""
-    table = schema.accounts
-    row = db.execute(select(table).where(table.c.login == login)).first()
-    if row is None:
-        return None
-    return Account(login=row.login, principal=row.principal, password_hash=row.password_hash)
+    rows = _account().rows(db, wanted=login)
+    return Account(**rows[0]) if rows else None
 
 
 def accounts(db: Connection) -> list[Account]:
@@ -63,11 +62,10 @@ def accounts(db: Connection) -> list[Account]:
     ]
 
 
-def login_of(db: Connection, principal: str) -> str:
+def login_of(db: Looking, principal: str) -> str:
     """The login of a principal; empty when it has no local account."""
-    table = schema.accounts
-    row = db.execute(select(table.c.login).where(table.c.principal == principal)).first()
-    return str(row.login) if row else ""
+    rows = _login_of().rows(db, wanted=principal)
+    return str(rows[0]["login"]) if rows else ""
 
 
 def put_account(db: Raw, made: Account) -> None:
@@ -155,10 +153,26 @@ def beat(db: Raw, name: str, at: Instant, detail: str) -> None:
     )
 
 
-def beats(db: Connection) -> dict[str, tuple[Instant, str]]:
+def beats(db: Looking) -> dict[str, tuple[Instant, str]]:
     """When each part of the house was last alive, and what it said."""
-    rows = db.execute(select(schema.heartbeats).order_by(schema.heartbeats.c.name))
-    return {row.name: (from_ms(row.at_ms), row.detail) for row in rows}
+    rows = _beats().rows(db)
+    return {row["name"]: (from_ms(row["at_ms"]), row["detail"]) for row in rows}
+
+
+@cache
+def _account() -> Look:
+    return Look(select(schema.accounts).where(schema.accounts.c.login == bindparam("wanted")))
+
+
+@cache
+def _login_of() -> Look:
+    table = schema.accounts
+    return Look(select(table.c.login).where(table.c.principal == bindparam("wanted")))
+
+
+@cache
+def _beats() -> Look:
+    return Look(select(schema.heartbeats).order_by(schema.heartbeats.c.name))
 
 
 def _to_token(row: Row[tuple[object, ...]]) -> Token:

@@ -1,0 +1,63 @@
+"""Queries that are asked thousands of times a second: written by SQLAlchemy once for each engine,
+then run on the driver itself.
+
+Building and adapting a query costs SQLAlchemy several times what SQLite takes to answer it. Each
+look is one statement, so it needs no transaction to be consistent.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Protocol
+
+from sqlalchemy import Dialect, Select
+
+from tidegate.store.database import Words
+
+
+class Looking(Protocol):
+    """What a look is run on."""
+
+    words: Words
+
+    def look(self, sql: str, params: Mapping[str, Any]) -> list[Any]:
+        """The rows of one query. Raises WorldFailed."""
+        ...
+
+
+class Look:
+    """One query. Its parameters are the `bindparam`s in it; lists cannot be one."""
+
+    def __init__(self, query: Select[Any]) -> None:
+        self._query = query
+        self._columns = [str(column.key) for column in query.selected_columns]
+        self._texts: dict[str, tuple[str, dict[str, Any]]] = {}
+
+    def rows(self, db: Looking, **params: Any) -> list[dict[str, Any]]:
+        """Every row it finds, by column name. Booleans may come as numbers. Raises WorldFailed."""
+        found = self._texts.get(db.words.name)
+        text, fixed = found if found is not None else self._write(db.words.name)
+        columns = self._columns
+        rows = db.look(text, {**fixed, **params})
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    def _write(self, engine: str) -> tuple[str, dict[str, Any]]:
+        compiled = self._query.compile(
+            dialect=_dialect(engine), compile_kwargs={"render_postcompile": True}
+        )
+        fixed = {name: value for name, value in compiled.params.items() if value is not None}
+        self._texts[engine] = (str(compiled), fixed)
+        return self._texts[engine]
+
+
+@cache
+def _dialect(engine: str) -> Dialect:
+    found: Dialect
+    if engine == "sqlite":
+        from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+
+        found = SQLiteDialect_pysqlite(paramstyle="named")
+    else:
+        from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+        found = PGDialect_psycopg()  # type: ignore[no-untyped-call]
+    return found
