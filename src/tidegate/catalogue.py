@@ -208,7 +208,8 @@ class Assignment:
 class Baseline:
     """What stood on a role when it was first looked at: only changes after it are findings.
 
-    `id` is `baseline_id`; `document` is the digest of the kept list of native principals.
+    `id` is the role's; `native_role` what the role was in the cloud then, in one line; `document`
+    the digest of the kept list of native principals.
     """
 
     id: str
@@ -219,11 +220,6 @@ class Baseline:
     count: int
     taken_at: Instant
     version: int
-
-
-def baseline_id(target: str, native_role: str) -> str:
-    """The primary key of a baseline: two catalogue entries of one native role share it."""
-    return f"{target}|{native_role}"
 
 
 def target_chain(target: str) -> str:
@@ -268,7 +264,7 @@ def evolve_baseline(before: Baseline | None, fact: Fact) -> Baseline:
     """The baseline after `baseline.taken`: the only event that makes or changes one."""
     data = fact.data
     return Baseline(
-        id=baseline_id(str(data["target"]), str(data["native_role"])),
+        id=str(data["role"]),
         target=str(data["target"]),
         role=str(data["role"]),
         native_role=str(data["native_role"]),

@@ -49,6 +49,7 @@ from tidegate.connectors.port import (
     Receipt,
     Scope,
     Seen,
+    SideDoors,
     Trouble,
     ends_by_itself,
 )
@@ -208,6 +209,16 @@ class AwsConnector:
                     native_principal=grant,
                 )
                 yield Seen(key=key, usable=False, cut=True, cloud_at=read.cloud_at)
+
+    def drift(self, target: Target, role: Role, now: Instant) -> tuple[str, ...]:
+        """Nothing is looked at here yet."""
+        return ()
+
+    def side_doors(
+        self, hold: Hold, keys: tuple[str, ...], since: Instant, until: Instant, now: Instant
+    ) -> SideDoors:
+        """Not looked for here yet, and that is said."""
+        return SideDoors(why_not=("this connector cannot look for side doors",))
 
     def grant(self, hold: Hold, now: Instant) -> Receipt:
         """Read the role; nothing is made. The receipt names the role's own id.

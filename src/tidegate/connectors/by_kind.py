@@ -24,6 +24,7 @@ from tidegate.connectors.port import (
     Receipt,
     Scope,
     Seen,
+    SideDoors,
 )
 
 
@@ -98,6 +99,16 @@ class ByKind:
             return
         for connector in self._on(scope.target):
             yield from connector.observe(scope, now)
+
+    def drift(self, target: Target, role: Role, now: Instant) -> tuple[str, ...]:
+        """By the role's kind."""
+        return self._verb(role.kind).drift(target, role, now)
+
+    def side_doors(
+        self, hold: Hold, keys: tuple[str, ...], since: Instant, until: Instant, now: Instant
+    ) -> SideDoors:
+        """By the role's kind."""
+        return self._verb(hold.role.kind).side_doors(hold, keys, since, until, now)
 
     def grant(self, hold: Hold, now: Instant) -> Receipt:
         """By the role's kind."""

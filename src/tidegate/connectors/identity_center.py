@@ -50,6 +50,7 @@ from tidegate.connectors.port import (
     Receipt,
     Scope,
     Seen,
+    SideDoors,
 )
 
 __all__ = ["CenterSettings", "IdentityCenterConnector"]
@@ -198,6 +199,16 @@ class IdentityCenterConnector:
             handed = self._set_up(scope.target).account(scope.target).handed
             arns = [self._arn(scope.role)] if scope.role else [one.arn for one in handed]
             yield from looking.at_target(closer, scope.target, sorted(set(arns)))
+
+    def drift(self, target: Target, role: Role, now: Instant) -> tuple[str, ...]:
+        """Nothing is looked at here yet."""
+        return ()
+
+    def side_doors(
+        self, hold: Hold, keys: tuple[str, ...], since: Instant, until: Instant, now: Instant
+    ) -> SideDoors:
+        """Not looked for here yet, and that is said."""
+        return SideDoors(why_not=("this connector cannot look for side doors",))
 
     def grant(self, hold: Hold, now: Instant) -> Receipt:
         """Make the assignment.

@@ -251,6 +251,30 @@ class Found:
     title: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideDoor:
+    """An object by which somebody could come back: `sort` (`access_key`, `role`…), the cloud's own
+    id, when it was made or changed, by whom if the cloud says so, the command that removes it."""
+
+    sort: str
+    what: str
+    at: Instant | None
+    says: str
+    remedy: str
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideDoors:
+    """What a search came to: which sorts were looked through, what was found, and for which sorts
+    it could not be told, with why. With `again` it may be worth asking once more."""
+
+    searched: tuple[str, ...] = ()
+    found: tuple[SideDoor, ...] = ()
+    why_not: tuple[str, ...] = ()
+    again: bool = False
+
+
 class Connector(Protocol):
     """The verbs. `now` is ours; connectors hold no clock of their own."""
 
@@ -297,6 +321,23 @@ class Connector(Protocol):
         """What is there, by scope, never one big set. With a hold: exactly one Seen for it."""
         ...
 
+    def drift(self, target: Target, role: Role, now: Instant) -> tuple[str, ...]:
+        """What is not as it should be of the role itself: gone, or trusting others. One sentence
+        each, the same every time. Empty: nothing, or it cannot be looked at here."""
+        ...
+
+    def side_doors(
+        self, hold: Hold, keys: tuple[str, ...], since: Instant, until: Instant, now: Instant
+    ) -> SideDoors:
+        """What was made on the hold's target between `since` and `until` by which its holder could
+        come back after the end.
+
+        `keys` are the public key ids of its sessions. Made inside the window is not made by the
+        holder: an object says `by` only where the cloud itself says who made it. What cannot be
+        looked through is told in `why_not`, never left out. Changes nothing.
+        """
+        ...
+
     def grant(self, hold: Hold, now: Instant) -> Receipt:
         """Make the hold usable until its end, the end carried in it wherever the cloud can."""
         ...
@@ -308,7 +349,8 @@ class Connector(Protocol):
     def arm(self, hold: Hold, until: Instant, now: Instant) -> Receipt | None:
         """Have the cloud itself remove the assignment at `until`, whoever is alive then.
 
-        One deadline a natural key: an earlier or later one is moved. None: no such thing here.
+        One deadline a natural key: an earlier or later one is moved. None: no such thing here. The
+        receipt's `deadline` says what it took: `there` (nothing), `made` or `moved`.
         """
         ...
 

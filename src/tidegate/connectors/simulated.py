@@ -40,6 +40,8 @@ from tidegate.connectors.port import (
     Receipt,
     Scope,
     Seen,
+    SideDoor,
+    SideDoors,
     Trouble,
     ends_by_itself,
     may_prune,
@@ -50,6 +52,7 @@ from tidegate.connectors.simulated_cloud import (
     IAM_ROLE,
     SESSION_LIFE,
     SHORTEST_SESSION,
+    SIDE_DOOR_SORTS,
     LiveSession,
     SimulatedCloud,
 )
@@ -243,6 +246,39 @@ class SimulatedConnector:
                 )
         yield from seen
 
+    def drift(self, target: Target, role: Role, now: Instant) -> tuple[str, ...]:
+        """That the role is gone, or whom it was made to trust."""
+
+        def act(at: Instant) -> tuple[str, ...]:
+            name = role.native.get("arn", "")
+            if not self.cloud.has_role(target.account, name):
+                return ("the role is gone",)
+            return tuple(f"it trusts {who}" for who in self.cloud.trusted(target.account, name))
+
+        return self._reach("drift", now, act)
+
+    def side_doors(
+        self, hold: Hold, keys: tuple[str, ...], since: Instant, until: Instant, now: Instant
+    ) -> SideDoors:
+        """What holders made in the window; `by` names the grant whose session made it."""
+
+        def act(at: Instant) -> SideDoors:
+            made = self.cloud.made_between(hold.key.account, since, until)
+            found = tuple(
+                SideDoor(
+                    sort=one.sort,
+                    what=one.what,
+                    at=one.at,
+                    says=f"{one.sort} made inside the window",
+                    remedy=f"cloud delete {one.sort} {one.what}",
+                    by=hold.grant if one.key_id in keys else "",
+                )
+                for one in made
+            )
+            return SideDoors(searched=SIDE_DOOR_SORTS, found=found)
+
+        return self._reach("side_doors", now, act)
+
     def grant(self, hold: Hold, now: Instant) -> Receipt:
         """`iam-role`: look the role up. `assignment`: make it, unless it is there."""
 
@@ -276,8 +312,11 @@ class SimulatedConnector:
             return None
 
         def act(at: Instant) -> Receipt:
+            before = self.cloud.deadline(hold.key)
+            how = "there" if before == until else ("made" if before is None else "moved")
             self.cloud.arm(hold.key, until)
-            return Receipt(cloud_at=self._at(now), detail={"deadline": wire(until)})
+            detail = {"deadline": how, "deadline_at": wire(until)}
+            return Receipt(cloud_at=self._at(now), detail=detail)
 
         return self._reach("arm", now, act)
 
@@ -400,6 +439,7 @@ class SimulatedConnector:
             deadline_at=deadline,
             foreign=foreign,
             inherited=inherited and f"group {inherited}",
+            detail={"by": cloud.maker_of(key)} if foreign else {},
         )
 
     def _see_all(self, scope: Scope, at: Instant, cloud_at: Instant) -> list[Seen]:
@@ -424,7 +464,15 @@ class SimulatedConnector:
             if key.account == account and (arn is None or key.native_role == arn):
                 foreign = self.cloud.is_foreign(key)
                 seen.append(
-                    Seen(key=key, usable=True, cut=False, cloud_at=cloud_at, foreign=foreign)
+                    Seen(
+                        key=key,
+                        usable=True,
+                        cut=False,
+                        cloud_at=cloud_at,
+                        foreign=foreign,
+                        deadline_at=self.cloud.deadline(key),
+                        detail={"by": self.cloud.maker_of(key)} if foreign else {},
+                    )
                 )
         return seen
 

@@ -19,6 +19,20 @@ SESSION_LIFE = timedelta(hours=1)  # of a session at most, whatever the grant; A
 SHORTEST_SESSION = timedelta(minutes=15)  # as on AWS: a shorter grant ends by its policy
 
 
+SIDE_DOOR_SORTS = ("access_key", "user", "role", "trust_edit", "policy_attachment")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """Something a session made: a way back in for whoever has it."""
+
+    sort: str
+    what: str
+    account: str
+    at: Instant
+    key_id: str
+
+
 @dataclass(slots=True)
 class _Span:
     """When something is so: from `since` until `until` (None: still)."""
@@ -56,7 +70,50 @@ class SimulatedCloud:
         self._groups: dict[AssignmentKey, str] = {}
         self._sessions: dict[str, LiveSession] = {}
         self._missing: set[tuple[str, str]] = set()
+        self._makers: dict[AssignmentKey, str] = {}
+        self._trusted: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._made: list[Made] = []
         self._keys = 0
+
+    def make(self, credential: Credential, sort: str, what: str, now: Instant) -> Made:
+        """A session makes a side door: a key, a user, a role. Raises Refused when it may not act.
+
+        The object stays when the session ends.
+        """
+        with self.lock:
+            if self.use(credential, now) is not Answer.ALLOWED:
+                raise Refused("access_denied", "expected a session that may act, got one that not")
+            session = self._sessions[credential.key_id]
+            made = Made(
+                sort=sort, what=what, account=session.key.account, at=now, key_id=session.key_id
+            )
+            self._made.append(made)
+            return made
+
+    def unmake(self, what: str) -> None:
+        """Somebody removes it."""
+        with self.lock:
+            self._made = [one for one in self._made if one.what != what]
+
+    def made_between(self, account: str, since: Instant, until: Instant) -> tuple[Made, ...]:
+        """What was made in the account from `since` to `until` and is still there."""
+        with self.lock:
+            return tuple(
+                one for one in self._made if one.account == account and since <= one.at <= until
+            )
+
+    def trust(self, account: str, native_role: str, *who: str) -> None:
+        """Somebody makes the role trust others as well; nobody: as it should be."""
+        with self.lock:
+            self._trusted[(account, native_role)] = who
+
+    def trusted(self, account: str, native_role: str) -> tuple[str, ...]:
+        """Whom the role trusts beside us."""
+        return self._trusted.get((account, native_role), ())
+
+    def maker_of(self, key: AssignmentKey) -> str:
+        """Who made the assignment, where somebody else did and said so."""
+        return self._makers.get(key, "")
 
     def sign_in(self, key: AssignmentKey, now: Instant, grant: str = "") -> Credential:
         """A person takes a session through an assignment. Raises Refused when there is none."""
@@ -84,11 +141,12 @@ class SimulatedCloud:
         with self.lock:
             return tuple(key for key in self._assigned if self.assigned(key, now))
 
-    def place(self, key: AssignmentKey, now: Instant) -> None:
+    def place(self, key: AssignmentKey, now: Instant, by: str = "") -> None:
         """Somebody else makes an assignment: access that stood before, or was added by hand."""
         with self.lock:
             self._assigned[key] = _Span(now)
             self._foreign.add(key)
+            self._makers[key] = by
 
     def give_by_group(self, key: AssignmentKey, group: str) -> None:
         """The same access comes by a group; the empty group ends that."""

@@ -16,8 +16,10 @@ from tidegate.evidence.note import FileSigner, parse_signer
 from tidegate.evidence.witnesses import Witnesses
 from tidegate.flow.governing import put_in_force, start_log
 from tidegate.flow.house import House, Laws
+from tidegate.flow.reconciling import reconcile_step
 from tidegate.flow.recovering import close_forgotten
 from tidegate.flow.refusing import Refusals
+from tidegate.flow.searching import search_some
 from tidegate.main.clouds import Clouds
 from tidegate.main.config import (
     AwsPart,
@@ -32,7 +34,14 @@ from tidegate.main.groups import load_groups
 from tidegate.main.keys import coming_signer, finish
 from tidegate.main.places import Place
 from tidegate.policy.rules import load_rules
-from tidegate.shell.worker import GOVERN_EVERY, WITNESS_EVERY, Chore, Worker
+from tidegate.shell.worker import (
+    GOVERN_EVERY,
+    RECONCILE_EVERY,
+    SEARCH_EVERY,
+    WITNESS_EVERY,
+    Chore,
+    Worker,
+)
 from tidegate.store import Store
 
 Stamp = tuple[tuple[str, int, int], ...]  # (file, time of change, size): enough to see a change
@@ -189,6 +198,8 @@ def start(config_path: Path) -> Running:
         Chore("govern", GOVERN_EVERY, lambda: watch.look(house)),
         Chore("witness", WITNESS_EVERY, lambda: publish(house, witness)),
         Chore("compact", COMPACT_EVERY, lambda: house.journal.compact(house.now())),
+        Chore("reconcile", RECONCILE_EVERY, lambda: reconcile_step(house), aside=True),
+        Chore("search", SEARCH_EVERY, lambda: search_some(house), aside=True),
     )
     worker = Worker(house, refusals, chores)
     worker.start()

@@ -38,6 +38,9 @@ LAPSE_AT_ONCE = 64  # requests a look; the rest lapse at the next one
 LEASE = timedelta(minutes=2)  # longer than every cloud call's time-out together
 HANDS_A_TARGET = 16  # cloud calls at a time: below the rate limits of one account
 HANDS = 4 * HANDS_A_TARGET  # three targets may be silent and the others still end in time
+ASIDES = 4  # chores that may wait for a cloud at a time; ends never wait for them
+RECONCILE_EVERY = timedelta(milliseconds=250)  # one look at one role; see `flow/reconciling.py`
+SEARCH_EVERY = timedelta(seconds=2)
 STRAGGLERS = timedelta(seconds=2)  # how long a look waits for the hands it sent out
 JOURNAL_EVERY = timedelta(seconds=10)
 PANIC_EVERY = timedelta(seconds=2)
@@ -54,11 +57,16 @@ OPENING = frozenset({GrantState.READY, GrantState.INTENDED})
 
 @dataclass(slots=True)
 class Chore:
-    """Something done now and then. `every` is the least time between two starts."""
+    """Something done now and then. `every` is the least time between two starts.
+
+    With `aside` it may wait for a cloud: it runs on a thread of its own, and a start that falls in
+    a run that still goes on is left out.
+    """
 
     name: str
     every: timedelta
     run: Callable[[], object]
+    aside: bool = False
     next_at: Instant | None = field(default=None)
 
 
@@ -71,6 +79,8 @@ class Worker:
         self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="tidegate-hand")
         self._in_hand: dict[Future[None], str] = {}  # the target of each grant handed out
         self._bulk_from: Instant | None = None  # not before then: a row kept it from working
+        self._asides = ThreadPoolExecutor(ASIDES, thread_name_prefix="tidegate-aside")
+        self._beside: dict[str, Future[None]] = {}  # by chore: its run that may still go on
         self._thread = threading.Thread(target=self._run, name="tidegate-worker", daemon=True)
         self._chores = (
             Chore("beat", BEAT_EVERY, self._beat),
@@ -91,6 +101,7 @@ class Worker:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(patience.total_seconds())
+        self._asides.shutdown(wait=True, cancel_futures=True)
         self._hands.shutdown(wait=True, cancel_futures=True)
 
     def tick(self) -> int:
@@ -179,14 +190,10 @@ class Worker:
         for chore in self._chores:
             if chore.next_at is None or now >= chore.next_at:
                 chore.next_at = now + chore.every
-                try:
-                    chore.run()
-                except TidegateError as fault:
-                    log.warning(
-                        "chore failed", chore=chore.name, code=fault.code, why=fault.message
-                    )
-                except Exception:  # the rim: see _handle
-                    log.exception("chore failed", chore=chore.name)
+                if not chore.aside:
+                    _do(chore)
+                elif chore.name not in self._beside or self._beside[chore.name].done():
+                    self._beside[chore.name] = self._asides.submit(_do, chore)
 
     def _beat(self) -> None:
         self.house.store.beat("worker", self.house.now(), "")
@@ -200,6 +207,15 @@ class Worker:
                 handled = 0
             if not handled:
                 self._stopping.wait(TICK.total_seconds())
+
+
+def _do(chore: Chore) -> None:
+    try:
+        chore.run()
+    except TidegateError as fault:
+        log.warning("chore failed", chore=chore.name, code=fault.code, why=fault.message)
+    except Exception:  # the rim: see _handle
+        log.exception("chore failed", chore=chore.name)
 
 
 def _target(grant: Grant) -> str:

@@ -17,7 +17,6 @@ from tidegate.catalogue import (
     Baseline,
     Membership,
     Principal,
-    baseline_id,
     evolve_baseline,
     evolve_membership,
     evolve_principal,
@@ -119,8 +118,7 @@ def fold(rebuilt: Rebuilt, fact: Fact) -> None:
         case "finding":
             rebuilt.put(evolve_finding(rebuilt.get(Finding, data["finding"]), fact))
         case "baseline":
-            name = baseline_id(data["target"], data["native_role"])
-            rebuilt.put(evolve_baseline(rebuilt.get(Baseline, name), fact))
+            rebuilt.put(evolve_baseline(rebuilt.get(Baseline, data["role"]), fact))
         case "panic":
             rebuilt.put(evolve_panic(rebuilt.get(Panic, data["panic"]), fact))
 

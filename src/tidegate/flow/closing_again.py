@@ -1,0 +1,91 @@
+"""Closing again what came back after its end.
+
+`gone` is an end, so the grant's row does not move: the journal names the access as if it had just
+been opened, closing goes the way every closing goes, and `leftover.closed` is sealed in the grant's
+own chain. A grant that was only `removed` goes back to closing as it always could.
+"""
+
+import structlog
+
+from tidegate.base.errors import Refused, Unknown, Unreachable
+from tidegate.base.fact import SYSTEM, Fact, Step
+from tidegate.base.when import Instant, wire
+from tidegate.connectors.port import Connector, Hold, Seen
+from tidegate.evidence.journal import JournalLine
+from tidegate.expire import contradicted
+from tidegate.finding import ClosedHow, Finding, closed
+from tidegate.flow.expiring import take_away
+from tidegate.flow.granting import intended_line
+from tidegate.flow.house import House
+from tidegate.grant import Grant, GrantState
+
+log = structlog.get_logger("tidegate.closing_again")
+
+
+def close_again(
+    house: House, connector: Connector, grant: Grant, hold: Hold, finding: Finding
+) -> Finding:
+    """Take the access of `hold` away, read it back, seal it and close the finding.
+
+    For a caller that has the hold's natural key in hand and saw it usable a moment ago. What does
+    not succeed leaves the finding open, and the next look tries again.
+    """
+    now = house.now()
+    if grant.state is GrantState.REMOVED:
+        how = {"read_back": "usable", "finding": finding.id}
+        house.store.commit(contradicted(grant, "it is usable again", how, now))
+        return finding
+    lingers = connector.lingers(hold.target, hold.role)
+    _journal(house, intended_line(hold, stood_before=False, lingers=lingers, now=now))
+    _journal(house, _line("closing", grant.id, now, reason="leftover"))
+    try:
+        seen = take_away(connector, hold, still_wanted=False, now=now)
+    except (Refused, Unreachable, Unknown) as fault:
+        log.warning("what came back is not closed yet", grant=grant.id, code=fault.code)
+        return finding
+    if seen.usable:
+        return finding
+    done = house.now()
+    more = {"cloud_at": wire(seen.cloud_at)}
+    if seen.cut_before:
+        more["cut_before"] = wire(seen.cut_before)
+    _journal(house, _line("removed", grant.id, done, **more))
+    step = closed(finding, ClosedHow.HEALED, SYSTEM, done)
+    house.store.commit(step.then(Step((), (_closed_fact(grant, hold, finding, seen, now, done),))))
+    for kind in ("gone", "sealed"):  # kept as long as its sessions could act: see `mending.py`
+        _journal(house, _line(kind, grant.id, done))
+    return house.store.finding(finding.id)
+
+
+def _closed_fact(
+    grant: Grant, hold: Hold, finding: Finding, seen: Seen, acted_at: Instant, done: Instant
+) -> Fact:
+    return Fact(
+        name="leftover.closed",
+        subject=grant.request,
+        actor=SYSTEM,
+        data={
+            "grant": grant.id,
+            "request": grant.request,
+            "at": wire(done),
+            "finding": finding.id,
+            "native_role": hold.key.native_role,
+            "native_principal": hold.key.native_principal,
+            "by": finding.by,
+            "acted_at": wire(acted_at),
+            "cloud_at": wire(seen.cloud_at),
+            "read_back": dict(seen.detail),
+        },
+    )
+
+
+def _line(kind: str, grant: str, at: Instant, **data: str) -> JournalLine:
+    return JournalLine(kind=kind, grant=grant, at=at, data=data)
+
+
+def _journal(house: House, line: JournalLine) -> None:
+    """A journal that cannot be written never stops closing."""
+    try:
+        house.journal.append(line)
+    except OSError as fault:
+        log.error("closing journal cannot be written", grant=line.grant, errno=fault.errno)

@@ -1,0 +1,368 @@
+"""Reconciling: what a cloud shows, held against what we know, one role a step, for ever.
+
+A *scope* is one role kind on one target. Its turn is taken by one process at a time and carries on
+where the last one stopped, so a restart repeats at most one role. What is ours is closed again at
+once; the rest is a finding. A list is never acted on: before anything is changed, the one access is
+read again with nobody else's hand on it, and what a list may still show from before a change is not
+believed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import structlog
+
+from tidegate.base.errors import Stale, TidegateError, WorldFailed
+from tidegate.base.when import Instant
+from tidegate.catalogue import Assignment, Role, Target
+from tidegate.connectors.port import Connector, Powers, Scope, Seen
+from tidegate.finding import ClosedHow, Finding, FindingKind, Sighting
+from tidegate.flow.baseline import known_before, standing_of
+from tidegate.flow.closing_again import close_again
+from tidegate.flow.finding import end, lapse_accepted, see
+from tidegate.flow.holding import closing_hold
+from tidegate.flow.house import House
+from tidegate.flow.pace import LONGEST_PAUSE, pause
+from tidegate.grant import Grant, GrantState
+from tidegate.store import Turn
+
+log = structlog.get_logger("tidegate.reconciling")
+
+PASS_EVERY = timedelta(seconds=30)  # from the end of one look at a scope to the start of the next
+# Between two roles of one scope: at most four lists a second and scope, a fifth of the 20 calls a
+# second that Identity Center allows all its callers together.
+STEP_PAUSE = timedelta(milliseconds=250)
+LEASE = timedelta(minutes=2)  # longer than the slowest list; another process goes on after it
+MOST_GRANTS = 1_000  # open grants of one role in one look
+
+MENDED_UNSEEN = frozenset(  # kinds a look no longer seeing them is the end of
+    {
+        FindingKind.LEFTOVER,
+        FindingKind.READDED,
+        FindingKind.STANDING,
+        FindingKind.HELD_STILL,
+        FindingKind.GONE_EARLY,
+        FindingKind.ROLE_CHANGED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """One step: which role was looked at, how much access the cloud showed, what was found."""
+
+    role: str
+    shown: int
+    findings: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One role being looked at: where, by which connector, since when, and what it showed."""
+
+    house: House
+    connector: Connector
+    target: Target
+    role: Role
+    at: Instant
+    seen: tuple[Seen, ...]
+
+    @property
+    def powers(self) -> Powers:
+        """What the role's kind promises."""
+        return self.connector.powers(self.role.kind)
+
+    @property
+    def usable(self) -> dict[str, Seen]:
+        """What a session could be taken by, by native principal."""
+        return {one.key.native_principal: one for one in self.seen if one.usable}
+
+    def sighting(self, kind: FindingKind, what: str, says: str, **more: str) -> Sighting:
+        """A fact of this role; `more` as `Sighting` has it."""
+        named = {"sort": "assignment", "owner": self.target.owner, **more}
+        return Sighting(
+            kind=kind, target=self.target.id, what=what, says=says, role=self.role.id, **named
+        )
+
+
+def reconcile_step(house: House) -> Looked | None:
+    """Look at the next role of the first scope whose turn it is; None: nobody's turn, or no time.
+
+    A cloud that does not answer makes only its own scope wait, longer each time.
+    """
+    for target, kind in scopes(house):
+        now = house.now()
+        turn = house.store.take_turn(f"scope|{target.id}|{kind}", now, LEASE)
+        if turn is not None:
+            return _one_role(house, turn, target, kind)
+    lapse_accepted(house)
+    return None
+
+
+def scopes(house: House) -> list[tuple[Target, str]]:
+    """Every role kind on every target of the catalogue in force."""
+    catalogue = house.laws.catalogue
+    found = {(role.target, role.kind) for role in catalogue.roles.values()}
+    return [(catalogue.target(name), kind) for name, kind in sorted(found)]
+
+
+def _one_role(house: House, turn: Turn, target: Target, kind: str) -> Looked | None:
+    roles = sorted(
+        (
+            one
+            for one in house.laws.catalogue.roles.values()
+            if one.target == target.id and one.kind == kind
+        ),
+        key=lambda one: one.id,
+    )
+    waiting = [one for one in roles if one.id > turn.place]
+    if not waiting:
+        house.store.end_turn(replace(turn, place=""), house.now() + PASS_EVERY)
+        return None
+    role, last = waiting[0], len(waiting) == 1
+    try:
+        looked = look_at(house, target, role)
+    except (WorldFailed, Stale) as fault:
+        log.warning("a role could not be looked at", role=role.id, code=fault.code)
+        tried = replace(turn, tries=turn.tries + 1)
+        later = min(pause(tried.tries, house.randomness(2)), LONGEST_PAUSE)
+        house.store.end_turn(tried, house.now() + later)
+        return None
+    done = replace(turn, place="" if last else role.id, tries=0)
+    house.store.end_turn(done, house.now() + (PASS_EVERY if last else STEP_PAUSE))
+    return looked
+
+
+def look_at(house: House, target: Target, role: Role) -> Looked:
+    """Hold everything the cloud shows of one role against what we know.
+
+    Raises:
+        WorldFailed: the cloud or the store did not answer; what was found before stays found.
+    """
+    connector = house.connector(target.connector)
+    at = house.now()
+    seen = tuple(connector.observe(Scope(target=target, role=role), at))
+    look = Look(house=house, connector=connector, target=target, role=role, at=at, seen=seen)
+    found = [one for one in _findings(look) if one is not None]
+    named = {one.id for one in found}
+    for finding in house.store.live_of_role(target.id, role.id):
+        if finding.id not in named and finding.kind in MENDED_UNSEEN:
+            end(house, finding, ClosedHow.FIXED, house.now())
+    return Looked(role=role.id, shown=len(seen), findings=len(found))
+
+
+def _findings(look: Look) -> Iterator[Finding | None]:
+    house, role = look.house, look.role
+    for says in look.connector.drift(look.target, role, look.at):
+        what = f"{role.id}: {says}"
+        yield see(
+            house,
+            look.sighting(FindingKind.ROLE_CHANGED, what[:400], says, sort="role"),
+            house.now(),
+        )
+    yield from _denied_early(look)
+    rows = _rows(look)
+    unknown: dict[str, Seen] = {}
+    for name, seen in look.usable.items():
+        row = rows.get(name)
+        if row is not None and row.holders:
+            if not row.stood_before and not seen.inherited:
+                yield _deadline(look, row, seen)
+        elif row is not None and not row.stood_before and not seen.inherited:
+            yield _ours_again(look, row)
+        else:
+            unknown[name] = seen
+    yield from _standing(look, unknown)
+    yield from _gone_early(look)
+    yield from _held_still(look)
+
+
+def _rows(look: Look) -> dict[str, Assignment]:
+    """What we know of the access shown, by native principal. Read after the cloud was."""
+    places = {(one.key.connector, one.key.account, one.key.native_role) for one in look.seen}
+    return {
+        row.native_principal: row
+        for connector, account, native_role in places
+        for row in look.house.store.assignments_on(connector, account, native_role)
+    }
+
+
+def _standing(look: Look, unknown: dict[str, Seen]) -> Iterator[Finding | None]:
+    """Access nobody asked us for: the baseline at the first look, findings from then on."""
+    before = known_before(look.house, look.connector, look.target, look.role, unknown, look.at)
+    for name, seen in sorted(unknown.items()):
+        if name not in before:
+            yield see(look.house, standing_of(look.target, look.role, seen), look.house.now())
+
+
+def _ours_again(look: Look, row: Assignment) -> Finding | None:
+    """Access we made, or took away, is there and no grant wants it: close it again at once."""
+    house, now = look.house, look.house.now()
+    grant = house.store.last_grant_on(row.id)
+    if grant is None or _may_be_stale(look, grant):
+        return None
+    with house.in_hand.only_one(row.key.text()) as ours:
+        if not ours:
+            return None
+        fresh = house.store.assignment(row.id)
+        if fresh is None or fresh.holders or house.store.closing_on(row.id):
+            return None
+        hold = closing_hold(house, grant)
+        seen = next(iter(look.connector.observe(Scope(target=hold.target, hold=hold), now)))
+        if not seen.usable or seen.inherited:
+            return None
+        kind = FindingKind.READDED if grant.removed_at else FindingKind.LEFTOVER
+        known = house.store.finding_of(kind, look.target.id, row.key.text())
+        if known is not None and known.accepted(now):
+            return known
+        found = see(house, _again_says(look, kind, row, grant, seen), now, once_more=True)
+        if found is None:
+            return None
+        return close_again(house, look.connector, house.store.grant(grant.id), hold, found)
+
+
+def _again_says(
+    look: Look, kind: FindingKind, row: Assignment, grant: Grant, seen: Seen
+) -> Sighting:
+    by = seen.detail.get("by", "")
+    who = f" by {by}" if by else " by another system"
+    told = "was there again after its end, added" + who
+    says = told if kind is FindingKind.READDED else "was left in the cloud with no grant open"
+    return look.sighting(
+        kind,
+        row.key.text(),
+        f"{row.native_principal} on {look.role.id} {says}; it is closed again",
+        principal=grant.principal,
+        grant=grant.id,
+        by=by,
+    )
+
+
+def _may_be_stale(look: Look, grant: Grant) -> bool:
+    """Whether a list may still show what we have already taken away."""
+    changed = grant.removed_at or grant.closing_at
+    settling = look.powers.stale_window + look.powers.propagation
+    return changed is not None and look.at < changed + settling
+
+
+def _deadline(look: Look, row: Assignment, seen: Seen) -> Finding | None:
+    """The cloud's own deadline of open access: armed again when it is missing or another."""
+    house = look.house
+    if seen.deadline_at is not None and abs(seen.deadline_at - row.deadline_at) < timedelta(
+        seconds=1
+    ):
+        return None
+    with house.in_hand.only_one(row.key.text()) as ours:
+        fresh = house.store.assignment(row.id) if ours else None
+        if fresh is None or not fresh.holders or fresh.stood_before:
+            return None
+        grant = house.store.grant(fresh.holders[-1])
+        if grant.state is not GrantState.OPEN or house.now() >= fresh.deadline_at:
+            return None
+        receipt = look.connector.arm(closing_hold(house, grant), fresh.deadline_at, house.now())
+    if receipt is None or receipt.detail.get("deadline") == "there":
+        return None
+    was = "was gone" if receipt.detail.get("deadline") == "made" else "was another"
+    says = f"the cloud's own deadline of {row.native_principal} on {look.role.id} {was}; set again"
+    seen_now = look.sighting(
+        FindingKind.DEADLINE,
+        row.key.text(),
+        says,
+        sort="deadline",
+        principal=grant.principal,
+        grant=grant.id,
+    )
+    found = see(house, seen_now, house.now(), once_more=True)
+    if found is not None:
+        end(house, found, ClosedHow.HEALED, house.now())
+    return found
+
+
+def _gone_early(look: Look) -> Iterator[Finding | None]:
+    """Open grants whose access somebody else took away: told to the holder, never made again."""
+    house, powers = look.house, look.powers
+    if powers.issues:
+        return  # nothing is kept in the cloud while such a grant is open: see `_denied_early`
+    shown = look.usable
+    settled = look.at - powers.stale_window - powers.propagation
+    for grant in _grants(look, GrantState.OPEN):
+        row = house.store.assignment(grant.assignment)
+        if row is None or row.native_principal in shown:
+            continue
+        if grant.opened_at is None or grant.opened_at > settled:
+            continue
+        with house.in_hand.only_one(row.key.text()) as ours:
+            now = house.now()
+            again = house.store.grant(grant.id)
+            if not ours or again.state is not GrantState.OPEN:
+                continue
+            hold = closing_hold(house, again)
+            seen = next(iter(look.connector.observe(Scope(target=hold.target, hold=hold), now)))
+        if not seen.usable:
+            yield see(house, _early(look, again, "somebody removed it in the cloud"), now)
+
+
+def _denied_early(look: Look) -> Iterator[Finding | None]:
+    """A deny that names a grant still open, and that we did not write."""
+    house = look.house
+    for seen in look.seen:
+        if not seen.cut or seen.usable or not seen.key.native_principal.startswith("gr_"):
+            continue
+        for grant in _grants(look, GrantState.OPEN):
+            if grant.id == seen.key.native_principal:
+                says = "somebody wrote a deny that names it"
+                yield see(house, _early(look, grant, says), house.now())
+
+
+def _early(look: Look, grant: Grant, how: str) -> Sighting:
+    return look.sighting(
+        FindingKind.GONE_EARLY,
+        grant.id,
+        f"the access of {grant.id} to {look.role.id} was gone before its end: {how}",
+        remedy=f"tidegate done {grant.id}, and ask again if it is still needed",
+        sort="grant",
+        principal=grant.principal,
+        grant=grant.id,
+    )
+
+
+def _held_still(look: Look) -> Iterator[Finding | None]:
+    """Grants that ended while other access to the same stands."""
+    for grant in _grants(look, GrantState.REMOVED):
+        if grant.still_held_by.startswith("standing access"):
+            says = f"{grant.id} ended, and its holder still has {look.role.id}: "
+            yield see(
+                look.house,
+                look.sighting(
+                    FindingKind.HELD_STILL,
+                    grant.id,
+                    says + grant.still_held_by,
+                    remedy=f"tidegate paths {grant.principal} {look.target.id}",
+                    sort="grant",
+                    principal=grant.principal,
+                    grant=grant.id,
+                ),
+                look.house.now(),
+            )
+
+
+def _grants(look: Look, state: GrantState) -> list[Grant]:
+    return look.house.store.grants(role=look.role.id, states=frozenset({state}), limit=MOST_GRANTS)
+
+
+def reconcile_some(house: House, most: int) -> int:
+    """Up to `most` steps, one after the other; returns how many roles were looked at.
+
+    Errors of one step are told in the server's log: the others go on.
+    """
+    looked = 0
+    for _ in range(most):
+        try:
+            if reconcile_step(house) is None:
+                break
+        except TidegateError as fault:
+            log.warning("reconciling waits", code=fault.code, why=fault.message)
+            break
+        looked += 1
+    return looked
