@@ -64,6 +64,7 @@ def insight(world: World) -> Insight:
         checkpoint=lambda: store.head().checkpoint_text,
         keys=lambda: world.signer.verifier().text() + "\n",
         consistency=consistency,
+        lateness=nothing,
     )
 
 

@@ -77,6 +77,7 @@ class Outputs:
             checkpoint=lambda: house.store.head().checkpoint_text,
             keys=lambda: world.signer.verifier().text() + "\n",
             consistency=lambda old: {},
+            lateness=lambda actor, since, by, target: {"groups": []},
         )
         self._client = TestClient(make_app(house, world.refusals, insight)).__enter__()
         self._token, _ = make_token(house, world.who(ASKER).id, "test", house.now())

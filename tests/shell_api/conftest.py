@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -48,6 +49,10 @@ class Seen:
             note("pack", actor.id, some_id)
             return f'{some_id}".zip\r\nX: y', b"PK"
 
+        def lateness(actor: Actor, since: timedelta, by: str, target: str) -> dict[str, Any]:
+            note("lateness", actor.id, by, target)
+            return {"groups": []}
+
         def consistency(old: int) -> dict[str, Any]:
             return {"old": old, "hashes": []}
 
@@ -60,6 +65,7 @@ class Seen:
             checkpoint=lambda: "origin\n1\nroot\n",
             keys=lambda: "key\n",
             consistency=consistency,
+            lateness=lateness,
         )
 
 

@@ -127,6 +127,13 @@ class ClosingJournal:
             file.write(data)
             self._left = file.state()
 
+    def size(self) -> int:
+        """How many bytes it has; 0 when it is not there or cannot be looked at."""
+        try:
+            return self._path.stat().st_size
+        except OSError:
+            return 0
+
     def read(self) -> list[JournalLine]:
         """Every sound line, oldest first; none when there is no file yet.
 

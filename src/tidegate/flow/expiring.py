@@ -16,7 +16,7 @@ from tidegate.base.errors import (
     Unreachable,
     WorldFailed,
 )
-from tidegate.base.fact import SYSTEM
+from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import (
     Answer,
@@ -126,6 +126,7 @@ def _remove(house: House, grant: Grant) -> Grant:
     connector = house.connector(hold.target.connector)
     acted_at = house.now()
     _journal(house, "closing", grant.id, acted_at, {"reason": grant.end_reason})
+    first_at, calls = house.tries.sent(grant.id, acted_at)
     try:
         seen = take_away(connector, hold, bool(others) or standing, acted_at)
     except CLOUD_FAULTS as fault:
@@ -155,12 +156,31 @@ def _remove(house: House, grant: Grant) -> Grant:
         cut=seen.cut,
         cut_before=seen.cut_before,
     )
-    house.store.commit(removed(grant, back, house.now()))
+    step = removed(grant, back, house.now())
+    if calls > 1:
+        step = step.then(Step((), (_sent(grant, first_at, calls, house.now()),)))
+    house.store.commit(step)
     data = {"cloud_at": wire(seen.cloud_at)}
     if seen.cut_before:
         data["cut_before"] = wire(seen.cut_before)
     _journal(house, "removed", grant.id, acted_at, data)
     return house.store.grant(grant.id)
+
+
+def _sent(grant: Grant, first_at: Instant, calls: int, now: Instant) -> Fact:
+    """That the end took more than one call: how late the first was is then not in the others."""
+    return Fact(
+        name="end.sent",
+        subject=grant.request,
+        actor=SYSTEM,
+        data={
+            "grant": grant.id,
+            "request": grant.request,
+            "at": wire(now),
+            "sent_at": wire(first_at),
+            "calls": calls,
+        },
+    )
 
 
 def _move_deadline(house: House, connector: Connector, hold: Hold, others: tuple[str, ...]) -> None:

@@ -275,6 +275,7 @@ def note(house: House, grant: Grant, step: str, outcome: Outcome, code: str) -> 
     """Record that a call settled nothing, and when to look again (first, changes, hourly: I7)."""
     now = house.now()
     tries = house.tries.one_more(grant)
+    house.tries.count(step, outcome)
     if worth_noting(grant, outcome, tries):
         try:
             house.store.commit(noted(grant, step, outcome, code, tries, now))

@@ -1,6 +1,7 @@
 """How patient the worker is: pauses between tries, and which tries are worth a line of evidence."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -42,6 +43,8 @@ class Tries:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[str, tuple[GrantState, int]] = {}
+        self._sent: dict[str, tuple[Instant, int]] = {}
+        self._unsettled: Counter[tuple[str, str]] = Counter()
 
     def one_more(self, grant: Grant) -> int:
         """Count a try; returns which one of this state it is, from 1."""
@@ -58,9 +61,28 @@ class Tries:
             self._counts[f"{grant} again"] = (state, count + 1)
             return count + 1
 
+    def count(self, step: str, outcome: Outcome) -> None:
+        """A call settled nothing: for the figures of this process."""
+        with self._lock:
+            self._unsettled[step, outcome.value] += 1
+
+    def settle_counts(self) -> dict[tuple[str, str], int]:
+        """How many calls settled nothing since the last asking, by step and outcome."""
+        with self._lock:
+            counted, self._unsettled = dict(self._unsettled), Counter()
+            return counted
+
+    def sent(self, grant: str, at: Instant) -> tuple[Instant, int]:
+        """Count a call that takes the grant away; returns when the first was sent, and how many."""
+        with self._lock:
+            first, calls = self._sent.get(grant, (at, 0))
+            self._sent[grant] = (first, calls + 1)
+            return self._sent[grant]
+
     def forget(self, grant: str) -> None:
         """The grant is over."""
         with self._lock:
+            self._sent.pop(grant, None)
             self._counts.pop(grant, None)
             self._counts.pop(f"{grant} again", None)
 

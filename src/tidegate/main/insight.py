@@ -1,13 +1,15 @@
 """What the API shows of health and evidence, wired from `diagnose/` and `flow/proving`."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 from tidegate.base.canonical import Json
 from tidegate.base.errors import AskedWrongly, TidegateError
-from tidegate.base.when import Instant
+from tidegate.base.when import Instant, show_duration
 from tidegate.diagnose.check import Diagnosis
 from tidegate.diagnose.doctor import examine
 from tidegate.diagnose.examined import TargetSeen, published
+from tidegate.diagnose.lateness import BY, LONGEST_SINCE, lateness_report
 from tidegate.diagnose.looking import InForce, Places, look
 from tidegate.diagnose.paths_looking import Asked, look_for_ways
 from tidegate.diagnose.paths_told import Ways
@@ -64,6 +66,18 @@ def make_insight(running: Running) -> Insight:
             "checkpoint": head.checkpoint_text,
         }
 
+    def show_lateness(actor: Actor, since: timedelta, by: str, target: str) -> dict[str, Json]:
+        allow_house(house, actor, Verb.AUDIT)
+        if by not in BY:
+            raise AskedWrongly("bad_by", f"expected one of {', '.join(BY)}, got `{by}`", "choose")
+        if not timedelta(0) < since <= LONGEST_SINCE:
+            longest = show_duration(LONGEST_SINCE)
+            got = show_duration(since)
+            raise AskedWrongly(
+                "bad_since", f"expected at most {longest}, got {got}", "ask for less"
+            )
+        return lateness_report(house.store, house.now(), since, by=by, target=target)
+
     return Insight(
         trace=show_trace,
         verify=show_verify,
@@ -73,6 +87,7 @@ def make_insight(running: Running) -> Insight:
         checkpoint=lambda: house.store.head().checkpoint_text,
         keys=lambda: keys,
         consistency=consistency,
+        lateness=show_lateness,
     )
 
 

@@ -1,6 +1,6 @@
 """Reading the log: its head, its events, and proofs from its tiles."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from tidegate.evidence.tiles import TileReader, Tree
 from tidegate.store import schema
 from tidegate.store.head import Head
 
+AT_ONCE = 500  # chains in one query: below every engine's bound on parameters
 PAGE = 1_000  # events a query when a whole log is read: bounds memory, not the log
 
 
@@ -49,6 +50,22 @@ def chain(db: Connection, subject: str) -> list[tuple[int, bytes]]:
         .order_by(events.c.seq)
     )
     return [(row.idx, row.bytes) for row in db.execute(query)]
+
+
+def chains(db: Connection, subjects: Iterable[str]) -> dict[str, list[bytes]]:
+    """Every event of each of `subjects`: leaves by subject, each chain in order."""
+    events, leaves = schema.events, schema.event_bytes
+    wanted, found = sorted(set(subjects)), dict[str, list[bytes]]()
+    for start in range(0, len(wanted), AT_ONCE):
+        query = (
+            select(events.c.subject, leaves.c.bytes)
+            .join(leaves, leaves.c.idx == events.c.idx)
+            .where(events.c.subject.in_(wanted[start : start + AT_ONCE]))
+            .order_by(events.c.subject, events.c.seq)
+        )
+        for row in db.execute(query):
+            found.setdefault(row.subject, []).append(_raw(row.bytes))
+    return found
 
 
 def page(db: Connection, first: int, limit: int) -> list[tuple[int, bytes]]:

@@ -46,6 +46,7 @@ MOST_ROWS = 1_000  # of one list: what a screen, an API page or a worker's look 
 # A role session of any cloud lives 12 hours at most (AWS: MaxSessionDuration, SessionDuration).
 LONGEST_LINGERING = timedelta(hours=12)
 _KEY = ("connector", "account", "native_role", "native_principal")
+OVER = frozenset({GrantState.GONE, GrantState.FAILED})
 AT_ONCE = 500  # names in one query: below every engine's bound on parameters
 
 T = TypeVar("T")
@@ -220,6 +221,33 @@ def any_ending(db: Connection, now: Instant) -> bool:
     waiting = words("state IN ('open', 'intended')")
     query = select(table.c.id).where(waiting, table.c.ends_at_ms <= to_ms(now)).limit(1)
     return db.execute(query).first() is not None
+
+
+def ended_since(db: Connection, since: Instant, target: str, limit: int) -> list[tuple[str, str]]:
+    """(grant, request) of grants removed since then, or closing: at most `limit`, by id."""
+    table = schema.grants
+    closing = table.c.state == GrantState.CLOSING.value
+    query = select(table.c.id, table.c.request).where(
+        or_(table.c.removed_at_ms >= to_ms(since), closing)
+    )
+    if target:
+        query = query.where(table.c.target == target)
+    return [(row.id, row.request) for row in db.execute(query.order_by(table.c.id).limit(limit))]
+
+
+def counts_of_live(db: Connection, now: Instant) -> tuple[dict[str, int], int | None]:
+    """How many grants are in each state that is not over, and the earliest end that is overdue:
+    passed, and not read back as removed. None: there is none.
+    """
+    table = schema.grants
+    live = [state.value for state in GrantState if state not in OVER]
+    query = select(table.c.state, func.count()).where(table.c.state.in_(live))
+    counts = {state: int(count) for state, count in db.execute(query.group_by(table.c.state))}
+    holding = (GrantState.OPEN.value, GrantState.INTENDED.value, GrantState.CLOSING.value)
+    oldest = select(func.min(table.c.ends_at_ms)).where(
+        table.c.state.in_(holding), table.c.ends_at_ms <= to_ms(now)
+    )
+    return counts, db.execute(oldest).scalar()
 
 
 def asleep_for_ever(db: Connection) -> int:

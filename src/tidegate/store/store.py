@@ -214,6 +214,17 @@ class Store(FindingStore):
         """Panics, newest first; with `stopping_at` those by which something may not open then."""
         return reads.panics(self._database, stopping_at, limit)
 
+    def ended_since(self, since: Instant, target: str, limit: int) -> list[tuple[str, str]]:
+        """(grant, request) of grants removed since then, or closing; `target` empty: of all."""
+        with self._database.reading() as db:
+            return reads.ended_since(db, since, target, limit)
+
+    def live(self, now: Instant) -> tuple[dict[str, int], Instant | None]:
+        """How many grants are in each state that is not over, and the earliest overdue end."""
+        with self._database.reading() as db:
+            counts, oldest = reads.counts_of_live(db, now)
+        return counts, None if oldest is None else from_ms(oldest)
+
     def cuts_in_force(self, since: Instant) -> list[Grant]:
         """Grants whose cut may have to stand after `since`."""
         with self._database.reading() as db:
@@ -399,6 +410,11 @@ class Store(FindingStore):
         """Every event of one subject, in order: (index, leaf)."""
         with self._database.reading() as db:
             return log.chain(db, subject)
+
+    def chains(self, subjects: Iterable[str]) -> dict[str, list[bytes]]:
+        """The leaves of each subject's chain, in order."""
+        with self._database.reading() as db:
+            return log.chains(db, subjects)
 
     def all_events(self, first: int = 0) -> Iterator[tuple[int, bytes]]:
         """Every event from index `first` on, in pages; new ones appear while it runs."""

@@ -19,14 +19,17 @@ from tidegate.shell.api import (
     routes_grants,
     routes_panics,
     routes_people,
+    routes_report,
     routes_requests,
 )
 from tidegate.shell.api.bodies import parse_json
 from tidegate.shell.api.door import OPENAPI_PATH, Door
 from tidegate.shell.api.faults import fault_handlers
+from tidegate.shell.api.given import Shown
 from tidegate.shell.api.insight import Insight
 from tidegate.shell.api.lane import Lane
 from tidegate.shell.identity import Tries
+from tidegate.shell.metrics import Metrics
 
 LARGEST_BODY = 64 * 1024  # bytes: the longest reason and comment, twenty roles, and room
 
@@ -50,6 +53,7 @@ def make_app(
     """
     tries = Tries()
     lane = Lane()
+    shown = Shown(figures=Metrics(house), behind_proxy=behind_proxy)
     return Litestar(
         route_handlers=[
             *routes_people.ROUTES,
@@ -57,6 +61,7 @@ def make_app(
             *routes_grants.ROUTES,
             *routes_findings.ROUTES,
             *routes_panics.ROUTES,
+            *routes_report.ROUTES,
             *routes_evidence.ROUTES,
         ],
         dependencies={
@@ -64,6 +69,7 @@ def make_app(
             "refusals": Provide(lambda: refusals, sync_to_thread=False),
             "insight": Provide(lambda: insight, sync_to_thread=False),
             "lane": Provide(lambda: lane, sync_to_thread=False),
+            "metrics": Provide(lambda: shown, sync_to_thread=False),
             "tries": Provide(lambda: tries, sync_to_thread=False),
             "actor": Provide(_actor, sync_to_thread=False),
         },

@@ -1,6 +1,7 @@
 """What every route shares: how it is declared, and what it is given, spelled once."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial, wraps
 from inspect import getdoc
 from typing import Annotated, Any
@@ -19,12 +20,23 @@ from tidegate.shell.api.insight import Insight
 from tidegate.shell.api.lane import Lane
 from tidegate.shell.api.listing import LARGEST_PAGE
 from tidegate.shell.identity import Tries
+from tidegate.shell.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """The figures of this process, and whether everybody seems to come from this machine."""
+
+    figures: Metrics
+    behind_proxy: bool
+
 
 TheHouse = NamedDependency[House]
 TheActor = NamedDependency[Actor]
 TheInsight = NamedDependency[Insight]
 TheRefusals = NamedDependency[Refusals]
 TheLane = NamedDependency[Lane]
+TheMetrics = NamedDependency[Shown]
 TheTries = NamedDependency[Tries]
 
 SomeId = Annotated[str, PathParameter(max_length=LONGEST_ID)]

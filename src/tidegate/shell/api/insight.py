@@ -5,6 +5,7 @@ Each that takes an id may rely on the actor being allowed to see it.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from tidegate.flow.house import Actor
@@ -24,6 +25,7 @@ class Insight:
         pack: the evidence pack of a grant: (file name, archive).
         checkpoint: the newest signed checkpoint, as a note.
         keys: the log's public keys, one verifier key a line.
+        lateness: how late ends were: since how long, by what, of which target (empty: of all).
         consistency: the proof that the log now extends the log of the given size.
     """
 
@@ -35,3 +37,4 @@ class Insight:
     checkpoint: Callable[[], str]
     keys: Callable[[], str]
     consistency: Callable[[int], Json]
+    lateness: Callable[[Actor, timedelta, str, str], Json]

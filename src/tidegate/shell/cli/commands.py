@@ -12,6 +12,7 @@ from tidegate.shell.cli import (
     onboarding,
     panicking,
     proving,
+    reporting,
     signing,
     using,
 )
@@ -40,6 +41,7 @@ def make_program(local: Local) -> Program:
                 looking.paths,
                 proving.doctor,
                 findings.make_room(),
+                reporting.make_room(),
                 evidence.make_room(),
             ),
             "Sign in": (signing.login, signing.logout, signing.whoami),

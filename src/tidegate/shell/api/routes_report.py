@@ -1,0 +1,51 @@
+"""Routes: how late ends were, and the figures for a monitoring system."""
+
+from typing import Annotated, Any
+
+from litestar import Request, Response
+from litestar.params import QueryParameter
+
+from tidegate.base.address import is_loopback
+from tidegate.base.when import parse_duration
+from tidegate.flow.allowing import Verb, allow_house
+from tidegate.shell.api.bodies import LONGEST_ID
+from tidegate.shell.api.door import bearer_of
+from tidegate.shell.api.given import TheActor, TheHouse, TheInsight, TheMetrics, answers
+from tidegate.shell.identity import who
+
+FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")  # a proxy of some kind stands in front
+
+
+@answers("GET", "/api/report/lateness")
+def report_lateness(
+    house: TheHouse,
+    actor: TheActor,
+    insight: TheInsight,
+    since: Annotated[str, QueryParameter(max_length=20)] = "30d",
+    by: Annotated[str, QueryParameter(max_length=20)] = "all",
+    target: Annotated[str, QueryParameter(max_length=LONGEST_ID)] = "",
+) -> dict[str, Any]:
+    """How late ends were, each latency apart, computed from the log. For auditors."""
+    allow_house(house, actor, Verb.AUDIT)
+    return dict(insight.lateness(actor, parse_duration(since), by, target))
+
+
+@answers("GET", "/metrics", public=True)
+def read_metrics(
+    request: Request[Any, Any, Any], house: TheHouse, metrics: TheMetrics
+) -> Response[bytes]:
+    """Figures in OpenMetrics: to this machine itself, or with the token of an auditor."""
+    if not _from_here(request, metrics.behind_proxy):
+        allow_house(house, who(house, bearer_of(request.scope)), Verb.AUDIT)
+    data, media_type = metrics.figures.render(request.headers.get("accept", ""))
+    return Response(data, media_type=media_type)
+
+
+def _from_here(request: Request[Any, Any, Any], behind_proxy: bool) -> bool:
+    """Whether the caller is on this machine for certain: behind a proxy everybody seems to be."""
+    client = request.scope["client"]
+    named = any(name in request.headers for name in FORWARDED)
+    return not (behind_proxy or named) and client is not None and is_loopback(client[0])
+
+
+ROUTES = (report_lateness, read_metrics)

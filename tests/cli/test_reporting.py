@@ -1,0 +1,59 @@
+"""report lateness: each latency apart, and nothing declared told as measured."""
+
+from tests.cli.conftest import Shell
+from tests.cli.fake import FakeServer
+
+FIGURES = {"n": 3, "p50": 40, "p95": 1200, "p99": 1200, "max": 1200}
+REPORT = {
+    "at": "2026-11-23T09:00:00.000Z",
+    "since": "2026-10-24T09:00:00.000Z",
+    "by": "kind",
+    "groups": [
+        {
+            "group": "iam-role",
+            "ended": "expired",
+            "n": 4,
+            "violations": 0,
+            "not_removed": 1,
+            "oldest_not_removed": 61_000,
+            "denies": FIGURES,
+            "declared": None,
+            "sent": FIGURES,
+            "removed": FIGURES,
+            "gone": FIGURES,
+        }
+    ],
+    "notes": ["`declared` is a promise"],
+}
+PATH = "/api/report/lateness"
+
+
+def test_report_leaves_out_what_never_ended(tidegate: Shell, server: FakeServer) -> None:
+    """Measured first, what was not measured not at all, and those still open beside it."""
+    server.on("GET", PATH, REPORT)
+    ran = tidegate("report", "lateness", "--by", "kind", "--since", "7d")
+    assert ran.code == 0 and "cloud denies (measured)" in ran.out
+    assert "declared)" not in ran.out and "1.200" in ran.out
+    assert "not removed yet: 1, the oldest for 61 s" in ran.out
+    assert server.calls[0][1] == f"{PATH}?since=7d&by=kind"
+
+
+def test_violation_is_told_in_small_print(tidegate: Shell, server: FakeServer) -> None:
+    """A credential after the end is a line in capitals."""
+    group = {**REPORT["groups"][0], "violations": 2}  # type: ignore[index]
+    server.on("GET", PATH, {**REPORT, "groups": [group]})
+    assert "CREDENTIALS AFTER THE END" in tidegate("report", "lateness").out
+
+
+def test_nothing_ended_looks_like_no_lateness(tidegate: Shell, server: FakeServer) -> None:
+    """An empty report says that nothing ended."""
+    server.on("GET", PATH, {**REPORT, "groups": []})
+    assert "no grant ended" in tidegate("report", "lateness").out
+
+
+def test_csv_has_other_columns_than_its_head(tidegate: Shell, server: FakeServer) -> None:
+    """Every line has as many cells as the head; what was not measured is empty."""
+    server.on("GET", PATH, REPORT)
+    head, *lines = tidegate("report", "lateness", "--csv").out.splitlines()
+    assert {line.count(",") for line in lines} == {head.count(",")} and len(lines) == 5
+    assert '"iam-role",expired,declared,,,,,,0,1' in lines
