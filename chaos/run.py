@@ -40,6 +40,7 @@ NETWORK = {
     "net.half_open": Rule(act="half_open", count=1),
     "net.twice": Rule(act="twice", count=8),
 }
+SETTINGS = "settings.target_left"  # both targets leave the settings and the server is killed
 FREEZES = {"net.cut": 4.0, "net.freeze": 4.0}  # seconds
 MOST_OF_A_POINT = 3  # kills at the first, second, third passing: later ones repeat a phase
 ONCE = ("grant.intended", "grant.opened", "grant.gone")
@@ -83,7 +84,7 @@ class Batch:
         """Live `cases`; without any, what `choose` takes of all there are."""
         with self.town as town:
             for case in cases or choose(self._found()):
-                if case.point.startswith("net."):
+                if case.point.startswith(("net.", "settings.")):
                     town.restart(("", 0))
                     self._live(case, lambda case=case: self._trouble(case.point))
                 else:
@@ -104,7 +105,7 @@ class Batch:
             for point in sorted(hits)
             for nth in range(1, min(hits[point], MOST_OF_A_POINT) + 1)
         ]
-        return found + [Case(self.kind, name) for name in (*NETWORK, *FREEZES)]
+        return found + [Case(self.kind, name) for name in (*NETWORK, *FREEZES, SETTINGS)]
 
     def _live(self, case: Case, trouble: Callable[[], None]) -> None:
         self._number += 1
@@ -112,12 +113,16 @@ class Batch:
         verdict = Life(self.town, str(case), 1000 + self._number).live(trouble)
         self.town.stage.armed.unlink(missing_ok=True)
         self.town.stage.proxy.clear()
+        self.town.with_targets()
         self.verdicts.append(verdict)
         words = "ok" if verdict.ok else "FAILED"
         self._say(f"{verdict.case:48} {words:6} kills {verdict.killed} {verdict.seconds:5.1f} s")
 
     def _trouble(self, name: str) -> None:
         proxy = self.town.stage.proxy
+        if name == SETTINGS:
+            self.town.without_targets()
+            return
         if name in NETWORK:
             proxy.add(NETWORK[name])
             return

@@ -57,7 +57,7 @@ class _Bombed(StageOf):
                 [*LAUNCH, "--config", str(self.home / CONFIG_NAME)],
                 env={
                     **self.server_environment(),
-                    "PYTHONPATH": str(ROOT),
+                    "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
                     "TIDEGATE_CHAOS_POINT": point,
                     "TIDEGATE_CHAOS_NTH": str(nth),
                     "TIDEGATE_CHAOS_ARMED": str(self.armed),
@@ -124,6 +124,7 @@ class Town:
         directory.mkdir(parents=True, exist_ok=True)
         self.stage: _Bombed = (_Roles if kind == "iam-role" else _Center)(directory)
         self._tokens: dict[str, str] = {}
+        self._settings = ""
         self.up_again = time.time()
         self.kills = 0
 
@@ -193,6 +194,19 @@ class Town:
         self.stage.start_server()
         self.up_again = time.time()
         self.kills = 0
+
+    def without_targets(self) -> None:
+        """Every target leaves the settings, and the process that remembered them is killed."""
+        path = self.stage.home / CONFIG_NAME
+        self._settings = path.read_text()
+        path.write_text(self._settings.partition("[[target]]")[0])
+        self.stage.stop_server(signal.SIGKILL)
+
+    def with_targets(self) -> None:
+        """They are back."""
+        if self._settings:
+            (self.stage.home / CONFIG_NAME).write_text(self._settings)
+            self._settings = ""
 
     def take(self, person: str, grant: str, role: str) -> Any:
         """A client that acts as the grant, with keys as its holder gets them. Raises Down, Problem.

@@ -1,7 +1,8 @@
 """`tidegate check`: everything wrong or odd with an installation's files, without asking a cloud.
 
-Errors are what a starting server refuses, found by the same functions. Warnings are what loads and
-likely does not mean that. Changes nothing; reads the database only for the logins there are.
+Errors are what a starting server refuses, found by the same functions, and grants it could not end.
+Warnings are what loads and likely does not mean that. Changes nothing; reads the database only for
+the logins there are.
 """
 
 import re
@@ -29,12 +30,15 @@ from tidegate.main.config import (
 )
 from tidegate.main.faults import Fault, SettingsBroken
 from tidegate.main.groups import empty_groups, people, read_groups
+from tidegate.main.left import left_open
 from tidegate.main.places import Place, Places
 from tidegate.main.wiring import secret_checks
 from tidegate.policy.lint import lint
 from tidegate.policy.rules import RulesBroken, RuleSet, load_rules
 
 Plain = Mapping[str, Any]
+
+SHOWN = 3  # names of grants in one finding
 
 _LABEL = re.compile(r"[^\s=]+=[^\s=]+")
 
@@ -69,6 +73,7 @@ def findings(path: Path) -> list[Plain]:
         _secrets(config, file),
         _roles(config, catalogue, file),
         _odd(config, rules, file),
+        _left(config, file),
     ):
         found += [one.as_json() for one in part]
     return sorted(found, key=lambda one: str(one["level"]))
@@ -189,6 +194,23 @@ def _odd(config: Config, rules: RuleSet | None, file: _File) -> Iterator[Fault]:
                 f"expected the ARNs of Tidegate's own roles in `own` of `{part.id}`, got none",
                 "changes to Tidegate's own roles are not denied to holders of roles there",
             )
+
+
+def _left(config: Config, file: _File) -> Iterator[Fault]:
+    """Targets that left the settings, or moved to another account, with grants open on them."""
+    for one in left_open(config):
+        names = ", ".join(f"`{name}`" for name in one.grants[:SHOWN])
+        more = f" and {len(one.grants) - SHOWN} more" if len(one.grants) > SHOWN else ""
+        message = (
+            f"expected target `{one.target}` with account `{one.account}`, on which {names}{more} "
+            f"may still act, got {one.why or 'no such target'}"
+        )
+        if one.why:
+            help = "put it back as it was until `tidegate grants` shows them gone"
+            yield file.error(("target",), "left_open", message, help)
+        else:
+            help = "they are ended as it was last reached; leave its keys where they are until then"
+            yield file.warning(("target",), "left_open", message, help)
 
 
 def _odd_names(config: Config, groups: Groups, file: _File) -> Iterator[Fault]:

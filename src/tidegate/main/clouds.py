@@ -1,8 +1,8 @@
 """The ways to the clouds: one connector for each name that targets use.
 
-Remembers, while the process lives, how a target was reached that left the settings: a grant that is
-still open there must be closed there. A process that starts afterwards cannot know it any more, so
-a target is taken out when nothing is open on it.
+Remembers how a target was reached that left the settings: a grant that is still open there must be
+closed there. While the process lives in memory, with the keys; for one that starts afterwards in a
+file (`left.py`), with where the keys are read from.
 """
 
 import time
@@ -17,6 +17,7 @@ from tidegate.connectors.by_kind import ByKind
 from tidegate.connectors.port import Connector
 from tidegate.main.center import PERMISSION_SET, settings_of
 from tidegate.main.config import AwsPart, Config, TargetPart, secret
+from tidegate.main.left import remember, with_left
 from tidegate.main.values import check_connector
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Clouds:
         made = dict(self._made)
         for target in config.target:
             check_connector(target.connector)
+        named, config = config, with_left(config)
         aws = [target for target in config.target if target.connector == "aws"]
         reached = {**self._reached, **(_settings(config, aws, secrets=True) if aws else {})}
         center = _center(config, aws, secrets=True, before=self._center)
@@ -62,6 +64,7 @@ class Clouds:
             made["simulated"] = _simulated()
         self._made, self._reached = made, reached
         self._center, self._kinds = center, kinds
+        remember(named)
         return dict(made)
 
 

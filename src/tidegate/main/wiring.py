@@ -32,6 +32,7 @@ from tidegate.main.config import (
 )
 from tidegate.main.groups import load_groups
 from tidegate.main.keys import coming_signer, finish
+from tidegate.main.left import tell_left
 from tidegate.main.places import Place
 from tidegate.policy.rules import load_rules
 from tidegate.shell.worker import (
@@ -182,6 +183,7 @@ def start(config_path: Path) -> Running:
         house.journal.hold()
         house.store.free_leases()  # of a process that is no more
         put_in_force(house, house.laws)
+        tell_left(config)
         close_forgotten(house)  # before anybody can use what the journal says has ended
     except BaseException:
         house.store.close()

@@ -1,0 +1,158 @@
+"""Targets that left the settings while grants were open on them: how they were last reached.
+
+A grant ends by the catalogue entry sealed with it, so all that is missing for its end is the way to
+its cloud. That is kept beside the settings, as it stood there: references to secrets, never the
+secrets. A process that starts afterwards closes by it; where a reference leads nowhere any more,
+`tidegate check` and the server's log name the grants that nobody here can end.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from tidegate.base.errors import AskedWrongly
+from tidegate.evidence.journal import ClosingJournal, open_grants
+from tidegate.main.center import IdentityCenterPart
+from tidegate.main.config import AwsPart, Config, TargetPart, secret
+
+log = structlog.get_logger("tidegate.left")
+
+FILE = "reached.json"  # beside the settings
+MOST = 500  # targets kept that left: far above what one installation has, and the file stays small
+
+
+class _Reached(msgspec.Struct):
+    """The file's content: every target as last seen in the settings, those that left first."""
+
+    target: list[TargetPart] = []
+    identity_center: IdentityCenterPart | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """A target the settings do not name, or name with another account, and what is open on it.
+
+    `why` says what keeps it from being closed; empty: it is closed as it was last reached.
+    """
+
+    target: str
+    account: str
+    grants: tuple[str, ...]
+    why: str
+
+
+def with_left(config: Config) -> Config:
+    """The settings together with the targets that left them and can still be reached."""
+    before = _read(config)
+    here = {part.id for part in config.target}
+    left = [one for one in before.target if one.id not in here and not _unreadable(config, one)]
+    center = config.identity_center
+    if center is None and before.identity_center is not None and not _center_unreadable(config):
+        center = before.identity_center
+    return msgspec.structs.replace(config, target=[*config.target, *left], identity_center=center)
+
+
+def remember(config: Config) -> None:
+    """Keep how the targets are reached now, beside those that left. Never fails.
+
+    A file that cannot be written costs only that memory, and that is logged.
+    """
+    before = _read(config)
+    here = {part.id for part in config.target}
+    left = [one for one in before.target if one.id not in here][-MOST:]
+    reached = _Reached([*left, *config.target], config.identity_center or before.identity_center)
+    data = msgspec.json.encode(reached)
+    path = config.path(FILE)
+    beside = path.with_name(f"{FILE}.{os.getpid()}.new")
+    try:
+        if not reached.target or (path.exists() and path.read_bytes() == data):
+            return
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        beside.replace(path)
+    except OSError as fault:
+        log.warning("how targets are reached cannot be kept", errno=fault.errno)
+
+
+def left_open(config: Config) -> list[Left]:
+    """Every target with open grants that is not in the settings as it was when they opened.
+
+    By the closing journal of this machine, so that no database is needed. Empty when it cannot be
+    read: that is told elsewhere.
+    """
+    accounts = {part.id: part.account for part in config.target}
+    found: dict[tuple[str, str], list[str]] = {}
+    lines = []
+    with suppress(OSError):
+        lines = open_grants(ClosingJournal(config.path(config.evidence.journal)).read())
+    for line in lines:
+        target, account = str(line.data.get("target")), str(line.data.get("account"))
+        if accounts.get(target) != account:
+            found.setdefault((target, account), []).append(line.grant)
+    return [
+        Left(target=name, account=account, grants=tuple(grants), why=_why(config, name, account))
+        for (name, account), grants in sorted(found.items())
+    ]
+
+
+def tell_left(config: Config) -> None:
+    """Name in the server's log what is open where the settings no longer lead."""
+    for one in left_open(config):
+        tell = log.error if one.why else log.warning
+        tell(
+            "grants are open on a target that left the settings",
+            target=one.target,
+            account=one.account,
+            grants=list(one.grants),
+            why=one.why or "closed as it was last reached",
+        )
+
+
+def _why(config: Config, target: str, account: str) -> str:
+    here = {part.id: part for part in config.target}
+    if target in here:
+        return f"the settings name it with account `{here[target].account}`"
+    for one in _read(config).target:
+        if one.id == target and one.account == account:
+            return _unreadable(config, one)
+    return "nothing here knows how it was reached"
+
+
+def _unreadable(config: Config, part: TargetPart) -> str:
+    """Why its keys cannot be read; empty when they can, or it has none of its own."""
+    pairs = (part.aws or AwsPart()).keys().values()
+    return _first_unreadable(config, [one for pair in pairs for one in pair])
+
+
+def _center_unreadable(config: Config) -> str:
+    center = _read(config).identity_center
+    pairs: Sequence[tuple[str, str]] = list(center.keys().values()) if center else []
+    return _first_unreadable(config, [one for pair in pairs for one in pair])
+
+
+def _first_unreadable(config: Config, references: Iterable[str]) -> str:
+    for one in references:
+        if one:
+            try:
+                secret(config, one)
+            except AskedWrongly as fault:
+                return fault.message
+    return ""
+
+
+def _read(config: Config) -> _Reached:
+    """What is kept; nothing when there is no file, or one of another version."""
+    path: Path = config.path(FILE)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Reached)
+    except FileNotFoundError:
+        return _Reached()
+    except (OSError, msgspec.MsgspecError) as fault:
+        log.warning("how targets were reached cannot be read", why=type(fault).__name__)
+        return _Reached()
