@@ -5,12 +5,28 @@ from pathlib import Path
 
 import pytest
 
+from tests import postgres
 from tests.support import World
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """A small world, and its sure end."""
-    made = World(tmp_path)
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+    """A small world, and its sure end: on SQLite, unless the room asks for more (`on_both`)."""
+    on_postgres = getattr(request, "param", "sqlite") == "postgresql"
+    url = postgres.fresh(postgres.migrated()) if on_postgres else ""
+    made = World(tmp_path, url=url)
     yield made
     made.down()
+    if url:
+        postgres.drop(url)
+
+
+def on_both(metafunc: pytest.Metafunc) -> None:
+    """Run a test that uses this file's `world` on every engine, or on the `only` one it names."""
+    if "world" not in metafunc.fixturenames:
+        return
+    fixture = metafunc._arg2fixturedefs["world"][-1]
+    if fixture.func.__module__ == __name__:
+        marked = metafunc.definition.get_closest_marker("only")
+        engines = [marked.args[0]] if marked else ["sqlite", "postgresql"]
+        metafunc.parametrize("world", engines, indirect=True)

@@ -115,9 +115,11 @@ class World:
     randomness: Counted = field(default_factory=Counted)
     laws: Laws = field(default_factory=laws)
     signer: FileSigner = field(default_factory=lambda: FileSigner(ORIGIN, b"k" * 32))
+    url: str = ""  # of its database; a file in the directory unless it is said
 
     def __post_init__(self) -> None:
         """Up, with everybody's account made."""
+        self.url = self.url or f"sqlite:///{self.directory / 'tidegate.db'}"
         self._up(create=True)
         start_log(self.house, ORIGIN, self.signer.verifier().text())
         for login in LOGINS:
@@ -129,13 +131,14 @@ class World:
 
     def _up(self, create: bool = False) -> None:
         store = Store.open(
-            f"sqlite:///{self.directory / 'tidegate.db'}",
+            self.url,
             origin=ORIGIN,
             signer=self.signer,
             clock=self.clock,
             create=create,
             patience=timedelta(milliseconds=200),
         )
+        store._database.now_ms = lambda: None  # type: ignore[method-assign]  # time is ours
         self.connector = SimulatedConnector(self.cloud, self.clock)
         self.house = House(
             store=store,
