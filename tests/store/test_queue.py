@@ -199,3 +199,20 @@ def test_intent_past_its_end_is_left_to_the_opener(store):
     assert store.claim_due(at, 10, LEASE, Share(a_target=10, closes=False)) == []
     due = store.claim_due(at, 10, LEASE, Share(a_target=10, opens=False))
     assert [one.id for one in due] == [intent.id]
+
+
+def test_leases_of_a_silent_worker_hold_nothing_up(store):
+    """Who beats keeps its leases, who does not loses them at once; one without a name by time."""
+    for number in (1, 2, 3):
+        waiting(store, number)
+    held = {}
+    for name in ("worker:here", "worker:gone", ""):
+        store.beat(name, NOW, "")
+        (held[name],) = store.claim_due(NOW, 1, LEASE, Share(a_target=9, by=name))
+    late = NOW + timedelta(seconds=11)
+    assert store.free_silent(NOW + timedelta(seconds=9)) == 0
+    store.beat("worker:here", late, "")
+    assert store.free_silent(late) == 1
+    freed = store.claim_due(late, 9, LEASE, Share(a_target=9, by="worker:here"))
+    assert [one.id for one in freed] == [held["worker:gone"].id]
+    assert store.free_silent(late) == 0

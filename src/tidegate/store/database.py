@@ -83,6 +83,14 @@ class Words:
     notify: str
     container: str
 
+    def spelled(self, sql: str) -> str:
+        """The store's SQL as the driver takes it, for `Database.look`."""
+        if self.name == "sqlite":
+            return sql
+        from tidegate.store.postgres import spelled  # another engine's users do not load it
+
+        return spelled(sql).decode()
+
     def typed(self, column: Column[Any]) -> str:
         """A placeholder that says its type, where the engine would not find out by itself."""
         if self.name == "sqlite":

@@ -18,6 +18,7 @@ from tidegate.base.when import Instant, to_ms
 from tidegate.grant import Grant
 from tidegate.store import schema
 from tidegate.store.database import Raw, Words
+from tidegate.store.look import Looking
 from tidegate.store.reads import bounded
 from tidegate.store.rows import ASLEEP, ENDING, OPENING, PROVING, UNREADABLE, codecs
 
@@ -66,19 +67,28 @@ _TURN = " UNION ALL ".join(
     for risk in reversed(RISKS)
 )
 _LEASE = f"""
-UPDATE grants SET lease_until_ms = :lease WHERE id IN (
+UPDATE grants SET lease_until_ms = :lease, lease_by = :by WHERE id IN (
   SELECT id FROM grants WHERE id IN {{among}} AND {_FREE}{{skip_locked}})
 RETURNING *
 """  # noqa: S608 - our own words
 # An open grant is never put to sleep past its end.
 _SNOOZE = """
-UPDATE grants SET lease_until_ms = NULL, due_at_ms = CASE
+UPDATE grants SET lease_until_ms = NULL, lease_by = NULL, due_at_ms = CASE
     WHEN state IN ('intended', 'open') AND ends_at_ms > :now AND ends_at_ms < :until
       THEN ends_at_ms
     ELSE :until
   END
 WHERE id = :grant AND due_at_ms IS NOT NULL AND version = coalesce(:version, version)
 """
+
+
+_SILENT = """
+lease_by IS NOT NULL AND lease_until_ms > :now
+AND lease_by NOT IN (SELECT name FROM heartbeats WHERE at_ms > :heard)
+"""
+# Five beats missed. Shorter, and a busy worker loses what it holds; its hands bear that, but others
+# then do its work twice.
+SILENCE = timedelta(seconds=10)
 
 
 class Candidate(NamedTuple):
@@ -95,13 +105,15 @@ class Share:
     """How many grants of one target may be in hand at a time, and how many are by target id.
 
     `opens` and `closes`: what the asker may do. What may open is `ready`, or an intent before its
-    end; everything else is closing.
+    end; everything else is closing. `by` is the name under which the asker beats: when it falls
+    silent, its leases are free. Empty: they end by time alone.
     """
 
     a_target: int
     in_hand: Mapping[str, int] = field(default_factory=dict)
     opens: bool = True
     closes: bool = True
+    by: str = ""
 
 
 def any_due(db: Connection, now: Instant, share: Share | None = None) -> bool:
@@ -167,7 +179,12 @@ def claim(
         return []
     cursor = db.execute(
         _LEASE.format(among=words.among.replace("?", ":ids"), skip_locked=words.skip_locked),
-        {"now": to_ms(now), "lease": to_ms(now + lease), "ids": orjson.dumps(ids).decode()},
+        {
+            "now": to_ms(now),
+            "lease": to_ms(now + lease),
+            "by": share.by or None,
+            "ids": orjson.dumps(ids).decode(),
+        },
     )
     names = [column[0] for column in cursor.description]
     rows = {row[0]: dict(zip(names, row, strict=True)) for row in cursor.fetchall()}
@@ -221,9 +238,27 @@ def _by_turns(found: list[Candidate], taken: Counter[str], share: Share, limit: 
     return [one.id for one in chosen]
 
 
+def any_silent(db: Looking, now: Instant) -> bool:
+    """Whether somebody who has fallen silent holds a lease."""
+    words = {"now": to_ms(now), "heard": to_ms(now - SILENCE)}
+    return bool(db.look(db.words.spelled(f"SELECT 1 FROM grants WHERE {_SILENT} LIMIT 1"), words))  # noqa: S608
+
+
+def free_silent(db: Raw, words: Words, now: Instant) -> int:
+    """Free the leases of whoever has not beaten for SILENCE; returns how many."""
+    freed = db.execute(
+        "UPDATE grants SET lease_until_ms = NULL, lease_by = NULL WHERE id IN ("  # noqa: S608
+        f"SELECT id FROM grants WHERE {_SILENT}{words.skip_locked})",
+        {"now": to_ms(now), "heard": to_ms(now - SILENCE)},
+    )
+    return freed.rowcount
+
+
 def free_leases(db: Raw) -> None:
     """Whoever held a lease is gone."""
-    db.execute("UPDATE grants SET lease_until_ms = NULL WHERE lease_until_ms IS NOT NULL")
+    db.execute(
+        "UPDATE grants SET lease_until_ms = NULL, lease_by = NULL WHERE lease_until_ms IS NOT NULL"
+    )
 
 
 def snooze(db: Raw, grant: str, until: Instant, version: int | None, now: Instant) -> None:

@@ -254,6 +254,7 @@ def _due(grant: Grant) -> dict[str, Value]:
     return {
         "due_at_ms": _ms(grant.wake_at),
         "lease_until_ms": None,
+        "lease_by": None,
         "target": grant.role.partition("/")[0],
         "lane": LANES[grant.state],
     }

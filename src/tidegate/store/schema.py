@@ -189,6 +189,7 @@ grants = Table(
     Column("risk", Integer, nullable=False, server_default=text("0")),
     Column("due_at_ms", BigInteger),  # the worker's: when to look next; null once it is over
     Column("lease_until_ms", BigInteger),  # the worker's: somebody is looking until then
+    Column("lease_by", Text),  # the worker's: the name of whoever is looking
     Column("target", Text, nullable=False, server_default=text("''")),  # the worker's: of its role
     Column("lane", Integer, nullable=False, server_default=text("3")),  # the worker's: rows.LANES
     Index("grants_request", "request"),
@@ -198,6 +199,12 @@ grants = Table(
     Index("grants_ends", "ends_at_ms"),
     Index("grants_removed", "removed_at_ms"),
     Index("grants_assignment", "assignment"),
+    Index(
+        "grants_leased",
+        "lease_by",
+        sqlite_where=text("lease_by IS NOT NULL"),
+        postgresql_where=text("lease_by IS NOT NULL"),
+    ),
     Index(
         "grants_due",
         "lane",

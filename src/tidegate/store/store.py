@@ -369,6 +369,17 @@ class Store(FindingStore):
                 return 0
         return self._writer.end(Mass(now, limit))
 
+    def free_silent(self, now: Instant) -> int:
+        """Free at once what a worker holds that beats no more; returns how many. Cheap if none.
+
+        For every worker, now and then: of several some are always there to do it for one that died.
+        """
+        if not queue.any_silent(self._database, now):
+            return 0
+        words = self._database.words
+        freed: int = self._writer.run(Free(lambda db: queue.free_silent(db, words, now)))
+        return freed
+
     def free_leases(self) -> None:
         """Forget every lease: for a process that knows that no other one is at work."""
         self._writer.run(queue.free_leases)
