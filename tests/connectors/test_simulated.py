@@ -8,13 +8,14 @@ import pytest
 from tests.connectors.conftest import START, hold_of
 from tidegate.base.errors import Refused, Unknown, Unreachable, WorldFailed
 from tidegate.base.when import Instant
-from tidegate.catalogue import Role, Target
+from tidegate.catalogue import AssignmentKey, Role, Target
 from tidegate.connectors.port import Answer, Hold, Scope, Seen
 from tidegate.connectors.simulated import (
     ASSIGNMENT,
     SESSION_LIFE,
     Fault,
     FaultKind,
+    SimulatedCloud,
     SimulatedConnector,
 )
 
@@ -194,3 +195,37 @@ def test_same_calls_give_the_same_cloud() -> None:
         return [live.key_id for live in sim.cloud.alive(START)]
 
     assert run() == run()
+
+
+def test_cut_of_an_earlier_end_is_read_as_this_one() -> None:
+    """A cut of before the assignment was made again says nothing of the sessions taken since."""
+    cloud = SimulatedCloud()
+    key = AssignmentKey(
+        connector="simulated", account="1", native_role="arn:r", native_principal="ana"
+    )
+    cloud.assign(key, START)
+    cloud.unassign(key, START + timedelta(minutes=1))
+    cloud.cut_sessions(key, START + timedelta(minutes=1))
+    assert cloud.sessions_cut(key, START + timedelta(minutes=2))
+    cloud.assign(key, START + timedelta(minutes=3))
+    keys = cloud.sign_in(key, START + timedelta(minutes=4))
+    cloud.unassign(key, START + timedelta(minutes=5))
+    later = START + timedelta(minutes=6)
+    assert not cloud.sessions_cut(key, later)
+    assert cloud.use(keys, later) is Answer.ALLOWED
+    cloud.cut_sessions(key, later)
+    assert cloud.sessions_cut(key, later)
+    assert cloud.use(keys, later) is Answer.DENIED
+
+
+def test_session_of_the_very_instant_of_a_cut_lives_on() -> None:
+    """What was taken in the same millisecond may have been taken before the cut: it is cut too."""
+    cloud = SimulatedCloud()
+    key = AssignmentKey(
+        connector="simulated", account="1", native_role="arn:r", native_principal="ana"
+    )
+    cloud.assign(key, START)
+    keys = cloud.sign_in(key, START + timedelta(minutes=1))
+    cloud.unassign(key, START + timedelta(minutes=1))
+    cloud.cut_sessions(key, START + timedelta(minutes=1))
+    assert cloud.use(keys, START + timedelta(minutes=1)) is Answer.DENIED

@@ -227,7 +227,7 @@ def test_cut_that_was_taken_away_is_believed(center: World) -> None:
     ended(center, grant)
     settle(center)
     assert ways(center).paths == ()
-    center.cloud._cut_before.clear()
+    center.cloud._cuts.clear()
     (path,) = ways(center).paths
     assert path.cause is Cause.SESSION and "is not seen" in path.says
 

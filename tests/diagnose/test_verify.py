@@ -319,7 +319,7 @@ def test_cut_that_came_later_counts_from_the_removal(center: World) -> None:
 def test_cut_taken_away_is_still_closed(center: World) -> None:
     """A sealed cut that is not seen any more: until T again, and it does not agree."""
     grant = shut(center)
-    center.cloud._cut_before.clear()
+    center.cloud._cuts.clear()
     told = verified(center, grant)
     assert (told.verdict, told.level, told.agrees) == (Verdict.CANNOT_TELL, Proof.REMOVED, False)
     assert told.says.startswith("removed; the cut that is sealed is not seen, and a session taken")

@@ -222,12 +222,12 @@ def test_cut_taken_away_stays_away(world: World) -> None:
     grant = world.granted()
     settle(world, 32)
     assert world.grant(grant).state is GrantState.GONE
-    world.cloud._cut_before.clear()
+    world.cloud._cuts.clear()
     assert mend_cuts(world.house) == [grant.id]
     assert mend_cuts(world.house) == []
-    world.cloud._cut_before.clear()
+    world.cloud._cuts.clear()
     settle(world, 80)
-    world.cloud._cut_before.clear()
+    world.cloud._cuts.clear()
     assert mend_cuts(world.house) == []
 
 

@@ -290,7 +290,7 @@ def cut_taken(world: World) -> Iterator[Grant]:
     tick(world, 30)
     end(world, grant)
     tick(world, 60)
-    world.cloud._cut_before.clear()
+    world.cloud._cuts.clear()
     world.cloud._denied.clear()
     yield grant
 

@@ -414,8 +414,10 @@ class SimulatedConnector:
             native_role=name,
             native_principal=cut.native_principal,
         )
-        missing = not self.cloud.sessions_cut(key, at)
-        self.cloud.cut_sessions(key, cut.before or at)
+        known, wanted = self.cloud.cut_before(key, at), cut.before or at
+        missing = known is None or known < wanted
+        if missing:
+            self.cloud.cut_sessions(key, at, wanted)
         return missing
 
     def _see(self, hold: Hold, at: Instant, cloud_at: Instant) -> Seen:
@@ -440,6 +442,7 @@ class SimulatedConnector:
             foreign=foreign,
             inherited=inherited and f"group {inherited}",
             detail={"by": cloud.maker_of(key)} if foreign else {},
+            cut_before=cloud.cut_before(key, at) if cut and hold.role.kind == ASSIGNMENT else None,
         )
 
     def _see_all(self, scope: Scope, at: Instant, cloud_at: Instant) -> list[Seen]:

@@ -44,6 +44,14 @@ class _Span:
         return self.since <= instant and (self.until is None or instant < self.until)
 
 
+@dataclass(frozen=True, slots=True)
+class _CutAt:
+    """From `since`, sessions issued up to `before` may not act."""
+
+    since: Instant
+    before: Instant
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveSession:
     """A session the cloud knows: what it may do is asked at each use."""
@@ -65,7 +73,7 @@ class SimulatedCloud:
         self._assigned: dict[AssignmentKey, _Span] = {}
         self._foreign: set[AssignmentKey] = set()
         self._denied: dict[tuple[str, str, str], _Span] = {}
-        self._cut_before: dict[AssignmentKey, Instant] = {}
+        self._cuts: dict[AssignmentKey, list[_CutAt]] = {}
         self._deadlines: dict[AssignmentKey, Instant] = {}
         self._groups: dict[AssignmentKey, str] = {}
         self._sessions: dict[str, LiveSession] = {}
@@ -249,15 +257,24 @@ class SimulatedCloud:
         """Whether somebody else made it."""
         return key in self._foreign
 
-    def cut_sessions(self, key: AssignmentKey, at: Instant) -> None:
-        """Sessions of the assignment issued before `at` may not act from `at`."""
-        before = self._cut_before.get(key)
-        self._cut_before[key] = at if before is None else max(before, at)
+    def cut_sessions(self, key: AssignmentKey, at: Instant, before: Instant | None = None) -> None:
+        """From `at`, sessions of the assignment issued up to `before` (None: `at`) may not act."""
+        self._cuts.setdefault(key, []).append(_CutAt(at, before or at))
+
+    def cut_before(self, key: AssignmentKey, at: Instant) -> Instant | None:
+        """Sessions issued up to this are refused at `at`; None: none are."""
+        before = [cut.before for cut in self._cuts.get(key, ()) if cut.since <= at]
+        return max(before, default=None)
 
     def sessions_cut(self, key: AssignmentKey, at: Instant) -> bool:
-        """Whether its sessions have been cut by `at`."""
-        before = self._cut_before.get(key)
-        return before is not None and before <= at
+        """Whether every session of the assignment is refused at `at`.
+
+        A cut of before it ended is one of an earlier end, or misses sessions taken since.
+        """
+        before, span = self.cut_before(key, at), self._assigned.get(key)
+        if before is None or (span is not None and self.assigned(key, at)):
+            return False
+        return span is None or span.until is None or span.until <= before
 
     def deny(self, account: str, native_role: str, grant: str, at: Instant) -> bool:
         """Refuse the sessions of `grant` on the role from `at`; False when it was so already."""
@@ -294,5 +311,5 @@ class SimulatedCloud:
             return False
         if self.denied(key.account, key.native_role, session.grant, now):
             return False
-        before = self._cut_before.get(key)
-        return before is None or now < before or session.issued_at >= before
+        before = self.cut_before(key, now)
+        return before is None or session.issued_at > before

@@ -1,0 +1,420 @@
+"""One world: processes on one store and one cloud, people, faults, and an oracle that watches."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+from sim.loop import START, Hands, Killed, Loop, wait_for
+from sim.oracle import Oracle
+from sim.people import People
+from sim.points import Plan
+from sim.ports import Disk, Ports, SimConnector, SimJournal, SimStore
+from sim.town import ALIASES, LOGINS, laws_of
+from tidegate.base.errors import TidegateError
+from tidegate.base.when import to_ms
+from tidegate.connectors.simulated import SimulatedCloud, SimulatedConnector
+from tidegate.evidence.checkpoint import TrustedKey
+from tidegate.evidence.note import FileSigner
+from tidegate.flow.governing import put_in_force, start_log
+from tidegate.flow.house import House
+from tidegate.flow.people import LOCAL, record
+from tidegate.flow.recovering import close_forgotten
+from tidegate.flow.refusing import Refusals
+from tidegate.shell import worker as worker_room
+from tidegate.shell.worker import Chore, Worker
+from tidegate.store import Account, Store
+
+ORIGIN = "sim.tidegate.invalid/log"
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+TICK = 200  # how often a worker looks: the production TICK
+CHORES = 5_000  # how often a worker with nothing due looks after its chores
+BUSY = 40 * MINUTE  # people ask for so long
+FAULTS_END = 70 * MINUTE  # then nothing fails any more
+QUIET = 75 * MINUTE + HOUR  # the longest session of a kind that is not cut has ended by then
+START_MS = to_ms(START)
+
+
+class Process:
+    """One Tidegate process: its clock, its memory, its worker. Dead for good once killed."""
+
+    def __init__(self, world: "World", name: str, offset: int) -> None:
+        self.world = world
+        self.name = name
+        self.alive = True
+        self.ready = False
+        self.stopped_until = 0
+        self.offset = offset
+        self.ticking = False
+        self.chores_at = 0
+        ports = Ports(world, self)
+        self.store = SimStore(ports, world.real)
+        self.journal = SimJournal(ports, world.disk)
+        self.connectors = {
+            name: SimConnector(
+                ports,
+                SimulatedConnector(
+                    world.cloud, world.cloud_now, cuts=name != "bare", deadlines=name == "armed"
+                ),
+            )
+            for name in ("plain", "bare", "armed")
+        }
+        self.house = House(
+            store=self.store,  # type: ignore[arg-type]
+            journal=self.journal,  # type: ignore[arg-type]
+            connectors=self.connectors,  # type: ignore[arg-type]
+            laws=laws_of(world.laws),
+            clock=self.clock,
+            randomness=world.rng.randbytes,
+        )
+        self.laws = world.laws
+        chores = (Chore("compact", timedelta(minutes=10), self._compact),)
+        self.worker = Worker(self.house, Refusals(), chores)
+        for chore in self.worker._chores:
+            if chore.name == "mend" and not world.plan.wants("world.others.tampered"):
+                chore.every = timedelta(minutes=4)  # every look reads every cut there is
+        self.worker._hands.shutdown(wait=False)
+        self.worker._hands = Hands(world.loop, self)  # type: ignore[assignment]
+
+    def clock(self) -> datetime:
+        """What its clock shows."""
+        return START + timedelta(milliseconds=self.world.loop.now + self.offset)
+
+    @property
+    def clock_ms(self) -> int:
+        """The same, in milliseconds since START."""
+        return self.world.loop.now + self.offset
+
+    def up(self) -> None:
+        """What a server does before it serves; tried again until it is done, as a supervisor would."""
+        alone = not any(other.alive and other is not self for other in self.world.processes)
+        while True:
+            try:
+                if alone:
+                    self.store.free_leases()
+                put_in_force(self.house, laws_of(self.world.laws))
+                self.laws = self.world.laws
+                close_forgotten(self.house)
+                break
+            except (TidegateError, OSError):
+                self.world.loop.pause(2_000)
+        self.ready = True
+
+    def _compact(self) -> None:
+        self.house.journal.compact(self.house.now())
+
+
+class World:
+    """One run. `lifecycles` people's wishes become grants, or not, and all of it must end."""
+
+    def __init__(self, seed: str, lifecycles: int, chances: dict[str, float]) -> None:
+        self.rng = Random(seed)  # noqa: S311 - a simulation
+        self.seed = seed
+        self.loop = Loop()
+        self.plan = Plan(Random(f"{seed} faults"), chances)  # noqa: S311
+        self.cloud = SimulatedCloud()
+        self.cloud_offset = 0
+        self.database_offset = 0
+        self.own_database_clock = self.rng.random() < 0.5
+        self.disk = Disk()
+        self.laws = "base"
+        self.laws_since: list[tuple[int, str]] = [(0, "base")]
+        self.oracle = Oracle(self)
+        self.processes: list[Process] = []
+        self._away: dict[str, int] = {}
+        self._full: dict[str, int] = {}
+        self._due: int | None = None
+        self.signer = FileSigner(ORIGIN, b"s" * 32)
+        self.trusted = TrustedKey(key=self.signer.verifier())
+        self.real = Store.memory(origin=ORIGIN, signer=self.signer, clock=self.database_now)
+        self._settle()
+        self.people = People(self, lifecycles)
+
+    # What the ports ask.
+
+    def cloud_now(self) -> datetime:
+        """The cloud's clock."""
+        return START + timedelta(milliseconds=self.loop.now + self.cloud_offset)
+
+    def database_now(self) -> datetime:
+        """The database's clock."""
+        return START + timedelta(milliseconds=self.loop.now + self.database_offset)
+
+    def away(self, what: str) -> bool:
+        """Whether all of `cloud`, `store` or `journal` cannot be reached now."""
+        return self.loop.now < self._away.get(what, 0)
+
+    def full(self, what: str) -> bool:
+        """Whether the disk of it is full now."""
+        return self.loop.now < self._full.get(what, 0)
+
+    def due_changed(self) -> None:
+        """Something was committed, claimed or put to sleep: what is due next must be asked anew."""
+        self._due = None
+
+    def kill(self, process: Process) -> None:
+        """The process dies now; another comes up on what is there."""
+        if not process.alive:
+            return
+        process.alive = False
+        self.loop.tell(f"{process.name} dies")
+        self.oracle.disturbed(f"{process.name} dies")
+        down = self.plan.rng.choice((500, 5_000, 60_000, 10 * MINUTE))
+        if self.plan.calm:
+            down = 500
+        self.oracle.disturbed("a process is down", down)
+        self.loop.after(down, lambda: self.rise(process.name, process.offset))
+
+    def rise(self, name: str, offset: int = 0) -> Process:
+        """A new process comes up."""
+        process = Process(self, name, offset)
+        self.processes = [one for one in self.processes if one.alive]
+        self.processes.append(process)
+        self.loop.tell(f"{name} comes up")
+        self.loop.spawn(process, f"{name} coming up", process.up)
+        self._tick_later(process, TICK)
+        return process
+
+    def some_process(self) -> Process | None:
+        """One that serves; None when all are down."""
+        ready = [one for one in self.processes if one.alive and one.ready]
+        return self.rng.choice(ready) if ready else None
+
+    # Running.
+
+    def run(self) -> None:
+        """The whole world, to its quiet end, judged."""
+        self.rise("one")
+        if self.rng.random() < 0.5 or self.plan.wants("world.process.beside"):
+            self.plan.hit("world.process.beside")
+            self.rise("two")
+        self._befall()
+        self.people.begin()
+        try:
+            self.loop.run(FAULTS_END)
+            self._calm()
+            self.loop.run(FAULTS_END + QUIET)
+            self.oracle.judge_end()
+            self.head = self.real.head().root.hex()
+        finally:
+            self.loop.end()
+            self.close()
+
+    def close(self) -> None:
+        """Nothing is left of it."""
+        for process in self.processes:
+            process.alive = False
+        self.real.close()
+
+    def _settle(self) -> None:
+        """Accounts and laws, before anything can fail: a log that has begun."""
+        founder = House(
+            store=self.real,
+            journal=SimJournal(Ports(self, _Founder(self)), self.disk),  # type: ignore[arg-type]
+            connectors={},
+            laws=laws_of("base"),
+            clock=self.database_now,
+            randomness=self.rng.randbytes,
+        )
+        start_log(founder, ORIGIN, self.signer.verifier().text())
+        for login in LOGINS:
+            mail = f"{ALIASES.get(login, login)}@x.invalid"
+            made = record(founder, LOCAL, login, founder.now(), name=login, mail=mail)
+            self.oracle.known(login, made.id)
+            self.real.put_account(Account(login=login, principal=made.id, password_hash="-"))
+        put_in_force(founder, laws_of("base"))
+        self.oracle.founded(self.real.head().size)
+
+    def _tick_later(self, process: Process, span: int) -> None:
+        self.loop.after(span, lambda: self._look(process))
+
+    def _look(self, process: Process) -> None:
+        """What the worker's thread does every TICK; a look with nothing due costs nothing here."""
+        if not process.alive:
+            return
+        now = self.loop.now
+        if now < process.stopped_until:
+            self._tick_later(process, process.stopped_until - now)
+            return
+        pace = TICK if now < FAULTS_END + 10 * MINUTE else 2_000
+        chores = CHORES if now < FAULTS_END + 10 * MINUTE else 60_000
+        due = self.next_due()
+        if process.ready and not process.ticking and (
+            now >= process.chores_at or (due is not None and due <= process.clock_ms)
+        ):  # fmt: skip
+            process.ticking = True
+            if now >= process.chores_at:
+                process.chores_at = now + chores
+
+            def tick() -> None:
+                try:
+                    process.worker.tick()
+                finally:
+                    process.ticking = False
+
+            self.loop.spawn(process, f"worker of {process.name}", tick)
+        self._tick_later(process, pace)
+
+    def next_due(self) -> int | None:
+        """When the next grant is due, in ms since START; only to spare looks that find nothing."""
+        if self.away("store"):
+            return self.loop.now - HOUR
+        if self._due is None:
+            with self.real.reading() as db:
+                row = db.exec_driver_sql(
+                    "SELECT min(max(due_at_ms, coalesce(lease_until_ms, 0))) FROM grants"
+                    " WHERE due_at_ms IS NOT NULL"
+                ).first()
+            self._due = (row[0] - START_MS) if row and row[0] is not None else 1 << 60
+        return self._due
+
+    def _calm(self) -> None:
+        """From here nothing fails: clocks are right, everything is reached."""
+        self.plan.calm = True
+        self._away.clear()
+        self._full.clear()
+        self.cloud_offset = self.database_offset = 0
+        for process in self.processes:
+            process.offset = 0
+            process.stopped_until = 0
+        self.oracle.disturbed("the last fault is over")
+        self.loop.tell("nothing fails from here on")
+
+    # What befalls the whole world.
+
+    def _befall(self) -> None:
+        rng = self.plan.rng
+        wants = self.plan.wants
+
+        def when() -> int:
+            return rng.randrange(2 * MINUTE, FAULTS_END - 10 * MINUTE)
+
+        for what in ("cloud", "store", "journal"):
+            if wants(f"world.{what}.outage"):
+                self.loop.at(when(), lambda what=what: self._outage(what, self._away, "outage"))
+        if wants("world.store.full"):
+            self.loop.at(when(), lambda: self._outage("store", self._full, "full"))
+        for where, sign in (("clock_ahead", 1), ("clock_behind", -1)):
+            span = rng.choice((2_000, 10_000, 5 * MINUTE, HOUR)) * sign
+            if wants(f"world.process.{where}"):
+                self.loop.at(when(), lambda s=span, w=where: self._skew_process(s, w))
+            if wants(f"world.cloud.{where}"):
+                self.loop.at(when(), lambda s=span, w=where: self._skew_cloud(s, w))
+        for _ in range(3):
+            if wants("world.process.killed"):
+                self.loop.at(when(), self._kill_some)
+            if wants("world.process.stopped"):
+                self.loop.at(when(), self._stop_some)
+        if wants("world.laws.changed") or wants("world.laws.raced"):
+            for _ in range(3):
+                self.loop.at(when() // 2, self._change_laws)
+
+    def _outage(self, what: str, table: dict[str, int], where: str) -> None:
+        span = self.plan.rng.choice((30_000, 3 * MINUTE, 40 * MINUTE))
+        until = min(self.loop.now + span, FAULTS_END)
+        table[what] = until
+        self.plan.hit(f"world.{what}.{where}")
+        self.oracle.disturbed(f"{what} is away", until - self.loop.now)
+        self.loop.tell(f"{what} is away ({where}) for {span // 1000} s")
+
+    def _skew_process(self, span: int, where: str) -> None:
+        found = self.some_process()
+        if found is None:
+            return
+        self._skewed(found.name, span, f"world.process.{where}")
+        found.offset = span
+        until = self.plan.rng.choice((20_000, 5 * MINUTE))
+        self.oracle.disturbed("a clock is wrong", until)
+
+        def back() -> None:
+            for process in self.processes:
+                if process.name == found.name:
+                    process.offset = 0
+
+        self.loop.after(until, back)
+
+    def _skew_cloud(self, span: int, where: str) -> None:
+        self._skewed("the cloud", span, f"world.cloud.{where}")
+        self.cloud_offset = span
+        until = self.plan.rng.choice((20_000, 5 * MINUTE))
+        self.oracle.disturbed("the cloud's clock is wrong", until)
+
+        def back() -> None:
+            self.cloud_offset = 0
+
+        self.loop.after(until, back)
+
+    def _skewed(self, whose: str, span: int, point: str) -> None:
+        self.plan.hit(point)
+        self.loop.tell(f"the clock of {whose} jumps by {span / 1000:g} s")
+
+    def _kill_some(self) -> None:
+        found = self.some_process()
+        if found is not None and not self.plan.calm:
+            self.plan.hit("world.process.killed")
+            self.kill(found)
+
+    def _stop_some(self) -> None:
+        """Stopped as a whole, and going on later with what it knew then."""
+        found = self.some_process()
+        if found is None or self.plan.calm:
+            return
+        span = self.plan.rng.choice((10_000, 3 * MINUTE, 12 * MINUTE))
+        found.stopped_until = min(self.loop.now + span, FAULTS_END)
+        self.plan.hit("world.process.stopped")
+        self.oracle.disturbed(f"{found.name} is stopped", span)
+        self.loop.tell(f"{found.name} is stopped for {span // 1000} s")
+
+    def _change_laws(self) -> None:
+        from sim.town import BOOKS
+
+        name = self.plan.rng.choice([name for name in BOOKS if name != self.laws])
+        self.laws = name
+        self.laws_since.append((self.loop.now, name))
+        self.plan.hit("world.laws.changed")
+        self.loop.tell(f"the laws become `{name}`")
+        for process in list(self.processes):
+            if process.alive and process.ready:
+                self.loop.spawn(process, f"{process.name} reads the laws", _reading_laws(process))
+
+
+def _reading_laws(process: Process) -> Callable[[], None]:
+    def reading() -> None:
+        world = process.world
+        world.loop.pause(world.rng.randrange(2_000))  # each looks every two seconds
+        wanted = world.laws
+        while process.laws != wanted:
+            try:
+                put_in_force(process.house, laws_of(wanted))
+                process.laws = wanted
+            except TidegateError:
+                world.loop.pause(2_000)
+                wanted = world.laws
+
+    return reading
+
+
+class _Founder:
+    """The process that sets the world up: nothing strikes it."""
+
+    def __init__(self, world: World) -> None:
+        self.alive = True
+        self.name = "founder"
+        self.world = world
+
+
+def installed(loop: Loop) -> None:
+    """The worker waits for its hands in virtual time."""
+
+    class Outcome:
+        def __init__(self, done: Any) -> None:
+            self.done = done
+
+    def wait(futures: Any, timeout: float) -> Outcome:
+        return Outcome(wait_for(loop, futures, timeout))
+
+    worker_room.wait = wait  # type: ignore[attr-defined]
+
+
+__all__ = ["Killed", "Process", "World", "installed"]
