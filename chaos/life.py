@@ -92,20 +92,23 @@ class Life:
             Held("ana", early, LONG, True, f"INC-{number}1"),
             Held("cy", late, WINDOW, False, f"INC-{number}2"),
         ]
-        self._until = time.time() + PATIENCE
+        self._began = time.time()
+        self._until = self._began + PATIENCE
 
     def live(self, trouble: Callable[[], None] = lambda: None) -> Verdict:
         """From asking to both gone. `trouble` is made once both are held."""
-        began = time.time()
-        for one in self.grants:
-            self._ask(one)
-            self._approve(one)
-        for one in self.grants:
-            self._hold(one)
-        trouble()
-        for one in self.grants:
-            if one.early:
-                self._end(one)
+        try:
+            for one in self.grants:
+                self._ask(one)
+                self._approve(one)
+            for one in self.grants:
+                self._hold(one)
+            trouble()
+            for one in self.grants:
+                if one.early:
+                    self._end(one)
+        except (Down, Problem) as fault:
+            self.verdict.lost.append(f"refused for {PATIENCE:g} s: {fault}")
         while time.time() < self._until and not all(self._done(one) for one in self.grants):
             self.town.revive()
             for one in self.grants:
@@ -114,7 +117,7 @@ class Life:
         for one in self.grants:
             self._judge(one)
         self.verdict.killed = self.town.kills
-        self.verdict.seconds = time.time() - began
+        self.verdict.seconds = time.time() - self._began
         self.verdict.requests = [one.request for one in self.grants]
         return self.verdict
 

@@ -18,6 +18,7 @@ from typing import Any
 from tidegate.base.errors import Refused, Unknown, Unreachable, WorldFailed
 from tidegate.base.when import Instant, from_ms
 from tidegate.connectors.aws_rights import Identity
+from tidegate.connectors.patience import go_on
 from tidegate.connectors.port import Credential
 
 # AWS answers IAM and STS in well under a second; ten cover a slow day and free the worker soon.
@@ -206,6 +207,7 @@ class Aws:
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
 
+        go_on(what)
         try:
             body = act(make())
         except ClientError as error:

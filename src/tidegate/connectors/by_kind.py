@@ -10,6 +10,7 @@ from datetime import timedelta
 from tidegate.base.errors import AskedWrongly, Refused
 from tidegate.base.when import Instant
 from tidegate.catalogue import AssignmentKey, Role, Target
+from tidegate.connectors.patience import one_verb
 from tidegate.connectors.port import (
     Connector,
     Credential,
@@ -60,7 +61,8 @@ class ByKind:
 
     def key(self, target: Target, role: Role, grant: str, person: Person) -> AssignmentKey:
         """By the role's kind."""
-        return self._verb(role.kind).key(target, role, grant, person)
+        with one_verb():
+            return self._verb(role.kind).key(target, role, grant, person)
 
     def check(self, target: Target, role: Role, others: tuple[Role, ...]) -> tuple[str, ...]:
         """By the role's kind, beside the others of that kind."""
@@ -93,7 +95,12 @@ class ByKind:
 
     def observe(self, scope: Scope, now: Instant) -> Iterator[Seen]:
         """By the role's kind; without a role, what every kind sees."""
-        role = scope.hold.role if scope.hold else scope.role
+        if scope.hold is not None:
+            with one_verb():
+                seen = list(self._verb(scope.hold.role.kind).observe(scope, now))
+            yield from seen
+            return
+        role = scope.role
         if role is not None:
             yield from self._verb(role.kind).observe(scope, now)
             return
@@ -112,31 +119,38 @@ class ByKind:
 
     def grant(self, hold: Hold, now: Instant) -> Receipt:
         """By the role's kind."""
-        return self._verb(hold.role.kind).grant(hold, now)
+        with one_verb():
+            return self._verb(hold.role.kind).grant(hold, now)
 
     def issue(self, hold: Hold, session: str, now: Instant) -> Credential:
         """By the role's kind."""
-        return self._verb(hold.role.kind).issue(hold, session, now)
+        with one_verb():
+            return self._verb(hold.role.kind).issue(hold, session, now)
 
     def arm(self, hold: Hold, until: Instant, now: Instant) -> Receipt | None:
         """By the role's kind."""
-        return self._verb(hold.role.kind).arm(hold, until, now)
+        with one_verb():
+            return self._verb(hold.role.kind).arm(hold, until, now)
 
     def disarm(self, hold: Hold, now: Instant) -> Receipt | None:
         """By the role's kind."""
-        return self._verb(hold.role.kind).disarm(hold, now)
+        with one_verb():
+            return self._verb(hold.role.kind).disarm(hold, now)
 
     def revoke(self, hold: Hold, now: Instant) -> Receipt:
         """By the role's kind."""
-        return self._verb(hold.role.kind).revoke(hold, now)
+        with one_verb():
+            return self._verb(hold.role.kind).revoke(hold, now)
 
     def cut(self, hold: Hold, now: Instant) -> Receipt:
         """By the role's kind."""
-        return self._verb(hold.role.kind).cut(hold, now)
+        with one_verb():
+            return self._verb(hold.role.kind).cut(hold, now)
 
     def probe(self, hold: Hold, now: Instant) -> Probed:
         """By the role's kind."""
-        return self._verb(hold.role.kind).probe(hold, now)
+        with one_verb():
+            return self._verb(hold.role.kind).probe(hold, now)
 
     def mend(
         self, target: Target, role: Role, cuts: Mapping[str, Cut], now: Instant

@@ -7,19 +7,27 @@ the other wrote. Between processes of one machine it is a file lock in a directo
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from tidegate.base.errors import Refused
+from tidegate.connectors.patience import VERB
+
+# As long as one verb may take. Who has it longer was stopped or hangs: no end waits for that.
+PATIENCE = VERB
+PAUSE = 0.02  # seconds between tries of a file lock
 
 
 class OneWriter:
     """Locks by name. Without `lock_dir` only within this process."""
 
-    def __init__(self, lock_dir: Path | None, code: str) -> None:
+    def __init__(self, lock_dir: Path | None, code: str, patience: timedelta = PATIENCE) -> None:
         self._lock_dir = lock_dir
         self._code = code
+        self._patience = patience.total_seconds()
         self._guard = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
 
@@ -28,20 +36,29 @@ class OneWriter:
         """Nobody else is inside for `name` meanwhile; `what` names it in messages.
 
         Without `must` a file lock that cannot be had is done without: closing never waits for a
-        disk, and what two writers then lose is put back by mending.
+        disk, nor for a process that was stopped while it had the lock, and what two writers then
+        lose is put back by mending.
 
         Raises:
-            Refused: the code given at making, when `must` and there is no lock.
+            Refused: the code given at making, when `must` and there is no lock; `busy` when another
+                thread of this process is inside for longer than the patience.
         """
         with self._guard:
             lock = self._locks.setdefault(name, threading.Lock())
-        with lock:
+        if not lock.acquire(timeout=self._patience):
+            raise Refused(
+                "busy",
+                f"expected {what} to be free within {self._patience:g} s, got another change of it",
+                "it is tried again shortly",
+            )
+        descriptor = None
+        try:
             descriptor = self._file_lock(name, what, must)
-            try:
-                yield
-            finally:
-                if descriptor is not None:
-                    os.close(descriptor)  # and with it the lock
+            yield
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)  # and with it the lock
+            lock.release()
 
     def _file_lock(self, name: str, what: str, must: bool) -> int | None:
         if self._lock_dir is None:
@@ -52,7 +69,13 @@ class OneWriter:
         descriptor = None
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            for _ in range(int(self._patience / PAUSE)):
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return descriptor
+                except BlockingIOError:
+                    time.sleep(PAUSE)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if descriptor is not None:
                 os.close(descriptor)
