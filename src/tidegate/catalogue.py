@@ -308,6 +308,12 @@ def hold(before: Assignment | None, fact: Fact) -> Assignment:
     )
 
 
+def prolong(before: Assignment, fact: Fact) -> Assignment:
+    """The assignment after `grant.extended`: held by the same, until the latest end."""
+    ends_at = parse_instant(str(fact.data["ends_at"]))
+    return replace(before, deadline_at=max(before.deadline_at, ends_at), version=before.version + 1)
+
+
 def let_go(before: Assignment, fact: Fact) -> Assignment:
     """The assignment after one of its grants began to close or failed: that holder is gone."""
     grant = str(fact.data["grant"])

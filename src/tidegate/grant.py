@@ -44,6 +44,10 @@ TABLE: Table[GrantState] = Table(
         (S.INTENDED, "grant.failed"): S.FAILED,
         (S.INTENDED, "grant.closing"): S.CLOSING,
         (S.OPEN, "session.issued"): S.OPEN,
+        (S.OPEN, "grant.warned"): S.OPEN,
+        (S.OPEN, "grant.extended"): S.OPEN,
+        (S.OPEN, "grant.noted"): S.OPEN,
+        (S.OPEN, "grant.armed"): S.OPEN,
         (S.OPEN, "grant.closing"): S.CLOSING,
         (S.CLOSING, "grant.noted"): S.CLOSING,
         (S.CLOSING, "grant.removed"): S.REMOVED,
@@ -61,6 +65,9 @@ TABLE: Table[GrantState] = Table(
         "grant.opened": "open it",
         "grant.failed": "call it off",
         "session.issued": "start a session under it",
+        "grant.warned": "warn its holder",
+        "grant.extended": "move its end",
+        "grant.armed": "move its end in the cloud",
         "grant.closing": "end it",
         "grant.removed": "call it removed",
         "grant.cut": "call its sessions cut",
@@ -126,6 +133,11 @@ class Grant:
     is the exposure with every Tidegate process dead, None without a bound; `cut` says that live
     sessions were seen cut, `cut_before` those issued before which instant (None: by name). `risk`
     is what `risk_of` gave at the intent: the larger, the sooner its end comes in a rush.
+
+    `ends_at` is the window's end plus `grace`: the instant everything is bound to. `held_since` is
+    since when its holder has held the role without a break, by this grant and those it overlaps
+    with; `extended` how much longer its window was made. `arming`: the end moved, and journal and
+    cloud are not known to have the new one. `warned`: its holder was warned of this end.
     """
 
     id: str
@@ -159,6 +171,16 @@ class Grant:
     searched: str
     version: int
     risk: int = 0
+    grace: timedelta = timedelta(0)
+    held_since: Instant | None = None
+    extended: timedelta = timedelta(0)
+    arming: bool = False
+    warned: bool = False
+
+    @property
+    def window_ends_at(self) -> Instant | None:
+        """From when no session is issued; those there were may act until `ends_at`."""
+        return None if self.ends_at is None else self.ends_at - self.grace
 
     @property
     def wake_at(self) -> Instant | None:
@@ -194,6 +216,8 @@ class Opening:
     requirement: str
     rules_digest: str
     emergency: bool = False
+    grace: timedelta = timedelta(0)
+    held_since: Instant | None = None  # None: from the opening on
 
 
 def risk_of(attended: timedelta, unattended: timedelta | None, emergency: bool) -> int:
@@ -247,8 +271,8 @@ def intend(grant: Grant, assignment: Assignment | None, opening: Opening, now: I
     """
     if now < grant.opens_at:
         raise Stale("too_early", f"`{grant.id}` opens at {wire(grant.opens_at)}", "wait")
-    ends_at = end_of(grant, now)
-    if now >= grant.claim_by or ends_at <= now:
+    window = end_of(grant, now)
+    if now >= grant.claim_by or window <= now:
         raise Stale(
             "not_claimed", f"`{grant.id}` had to open by {wire(grant.claim_by)}", "ask again"
         )
@@ -261,7 +285,9 @@ def intend(grant: Grant, assignment: Assignment | None, opening: Opening, now: I
             "grant": grant.id,
             "request": grant.request,
             "at": wire(now),
-            "ends_at": wire(ends_at),
+            "ends_at": wire(window + opening.grace),
+            "grace_seconds": whole_seconds(opening.grace),
+            "held_since": wire(min(opening.held_since or now, grant.start or now)),
             "assignment": assignment.id if assignment else opening.assignment_id,
             "connector": opening.key.connector,
             "account": opening.key.account,
@@ -351,9 +377,17 @@ def evolve(before: Grant | None, fact: Fact) -> Grant:
                 exposure=timedelta(seconds=data["exposure_seconds"]),
                 unattended=_unattended(data),
                 risk=_risk(data),
+                grace=timedelta(seconds=data.get("grace_seconds", 0)),
+                held_since=_held_since(before, data),
                 outcome="",
                 tries=0,
             )
+        case "grant.extended":
+            return _extended(after, data)
+        case "grant.armed":
+            return replace(after, arming=False, outcome="", tries=0)
+        case "grant.warned":
+            return replace(after, warned=True)
         case "grant.opened":
             return replace(after, opened_at=at, outcome="", tries=0)
         case "grant.failed":
@@ -399,6 +433,30 @@ def evolve(before: Grant | None, fact: Fact) -> Grant:
 
 def _maybe(at: str | None) -> Instant | None:
     return None if at is None else parse_instant(at)
+
+
+def _held_since(before: Grant, data: Mapping[str, Any]) -> Instant:
+    """Before version 3 nobody could hold one role by two grants on purpose."""
+    told = data.get("held_since")
+    return parse_instant(told) if told else parse_instant(data["ends_at"]) - before.duration
+
+
+def _extended(after: Grant, data: Mapping[str, Any]) -> Grant:
+    ends_at, grace = parse_instant(data["ends_at"]), timedelta(seconds=data["grace_seconds"])
+    if after.window_ends_at is None:
+        raise RuntimeError(f"extension of {after.id} without an end")
+    return replace(
+        after,
+        ends_at=ends_at,
+        grace=grace,
+        extended=after.extended + (ends_at - grace - after.window_ends_at),
+        exposure=timedelta(seconds=data["exposure_seconds"]),
+        unattended=_unattended(data),
+        arming=True,
+        warned=False,
+        outcome="",
+        tries=0,
+    )
 
 
 def _unattended(data: Mapping[str, Any]) -> timedelta | None:

@@ -17,6 +17,7 @@ from tidegate.base.table import Table
 from tidegate.base.when import Instant, parse_instant, show_duration, whole_seconds, wire
 
 DIGEST_FORMAT = "tidegate-request-v1"
+DIGEST_FORMAT_2 = "tidegate-request-v2"  # of what version 1 cannot say: an extension, a grace
 MOST_ITEMS = 20  # one screen an approver can read in one go
 DECIDE_WITHIN = timedelta(hours=8)  # a working day: an older need is a new need
 CLAIM_WITHIN = timedelta(minutes=30)
@@ -46,6 +47,9 @@ TABLE: Table[RequestState] = Table(
         (RequestState.PENDING, "request.refused"): RequestState.REFUSED,
         (RequestState.PENDING, "request.withdrawn"): RequestState.WITHDRAWN,
         (RequestState.PENDING, "request.lapsed"): RequestState.LAPSED,
+        # Of an extension alone: it makes no grant, so what became of it is told here.
+        (RequestState.APPROVED, "request.applied"): RequestState.APPROVED,
+        (RequestState.APPROVED, "request.refused"): RequestState.REFUSED,
     },
     {
         "request.filed": "file it",
@@ -56,6 +60,7 @@ TABLE: Table[RequestState] = Table(
         "request.refused": "refuse it",
         "request.withdrawn": "withdraw it",
         "request.lapsed": "let it lapse",
+        "request.applied": "call it applied",
     },
 )
 
@@ -65,6 +70,7 @@ class Item:
     """One role asked for, with the rule that carries it as fixed at filing.
 
     `rules` are all determining rule ids. A refused item has an empty `carrier` and `requirement`.
+    `grace` is how long after the window its carrier lets running work finish.
     """
 
     role: str
@@ -72,16 +78,18 @@ class Item:
     carrier: str
     requirement: str
     rules: tuple[str, ...]
+    grace: timedelta = timedelta(0)
 
     def plain(self) -> dict[str, Json]:
-        """As sealed in events and kept in rows."""
-        return {
+        """As sealed in events and kept in rows. No grace is not told, as before there was one."""
+        told: dict[str, Json] = {
             "role": self.role,
             "role_digest": self.role_digest,
             "carrier": self.carrier,
             "requirement": self.requirement,
             "rules": list(self.rules),
         }
+        return {**told, "grace_seconds": whole_seconds(self.grace)} if self.grace else told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +118,20 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Extension:
+    """Which grant is to end later: its sealed end as it was when asked, and as it would be."""
+
+    grant: str
+    ends_at: Instant
+    until: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """What is asked for: everything a vote binds itself to, but for the request's id.
 
     `reason` is the commitment to the reason text, so that erasing the text leaves the digest
-    checkable. `duration` is whole seconds.
+    checkable. `duration` is whole seconds; of an extension, by how much the window gets longer.
     """
 
     principal: str
@@ -125,11 +142,12 @@ class Terms:
     ticket: str | None
     emergency: bool
     rules_digest: str
+    extends: Extension | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request as it is now."""
+    """A request as it is now. `applied_at` is when an approved extension moved its grant's end."""
 
     id: str
     state: RequestState
@@ -142,32 +160,42 @@ class Request:
     code: str
     why: str
     version: int
+    applied_at: Instant | None = None
 
 
 def request_digest(request_id: str, terms: Terms) -> str:
-    """The digest a vote names (I9). Changing anything an approver is shown changes it."""
-    return digest(
+    """The digest a vote names (I9). Changing anything an approver is shown changes it.
+
+    Version 1 as long as it says everything, so that digests already voted on stay checkable.
+    """
+    items: list[Json] = [
         {
-            "format": DIGEST_FORMAT,
-            "request": request_id,
-            "principal": terms.principal,
-            "items": [
-                {
-                    "role": item.role,
-                    "role_digest": item.role_digest,
-                    "carrier": item.carrier,
-                    "requirement": item.requirement,
-                }
-                for item in terms.items
-            ],
-            "duration_seconds": whole_seconds(terms.duration),
-            "start": wire(terms.start) if terms.start else None,
-            "reason": terms.reason,
-            "ticket": terms.ticket,
-            "emergency": terms.emergency,
-            "rules_digest": terms.rules_digest,
+            "role": item.role,
+            "role_digest": item.role_digest,
+            "carrier": item.carrier,
+            "requirement": item.requirement,
         }
-    )
+        for item in terms.items
+    ]
+    named: dict[str, Json] = {
+        "format": DIGEST_FORMAT,
+        "request": request_id,
+        "principal": terms.principal,
+        "items": items,
+        "duration_seconds": whole_seconds(terms.duration),
+        "start": wire(terms.start) if terms.start else None,
+        "reason": terms.reason,
+        "ticket": terms.ticket,
+        "emergency": terms.emergency,
+        "rules_digest": terms.rules_digest,
+    }
+    if terms.extends or any(item.grace for item in terms.items):
+        named |= {
+            "format": DIGEST_FORMAT_2,
+            "graces": [whole_seconds(item.grace) for item in terms.items],
+            **_extension_plain(terms.extends),
+        }
+    return digest(named)
 
 
 def check_terms(
@@ -210,7 +238,12 @@ def edit(request: Request, terms: Terms, now: Instant, *personal: Personal) -> S
 
 
 def refuse(request: Request, code: str, why: str, now: Instant, actor: str) -> Step:
-    """No rule permits it, or a forbid or the gate stops it."""
+    """No rule permits it, or a forbid or the gate stops it.
+
+    Once approved, an extension alone: a plain request has its grants by then, which fail.
+    """
+    if request.state is RequestState.APPROVED and (not request.terms.extends or request.applied_at):
+        raise RuntimeError(f"refusal of {request.id}, which is approved")
     return _told(request, "request.refused", now, actor, {"code": code, "why": why})
 
 
@@ -224,6 +257,14 @@ def lapse(request: Request, now: Instant) -> Step:
     if now < request.decide_by:
         raise RuntimeError(f"lapse of {request.id} before decide-by")
     return _told(request, "request.lapsed", now, "system", {})
+
+
+def apply(request: Request, grant_chain: str, now: Instant) -> Step:
+    """The grant's end moved as approved, in the same Step. `grant_chain` is where that is told."""
+    if request.terms.extends is None:
+        raise RuntimeError(f"{request.id} extends nothing")
+    more: dict[str, Json] = {"grant": request.terms.extends.grant, "chain": grant_chain}
+    return _told(request, "request.applied", now, "system", more)
 
 
 def evolve(before: Request | None, fact: Fact) -> Request:
@@ -249,6 +290,8 @@ def evolve(before: Request | None, fact: Fact) -> Request:
         raise RuntimeError(f"{fact.name} on a request that is not there")
     if fact.name == "request.voted":
         return replace(before, votes=(*before.votes, _vote_of(data)), version=before.version + 1)
+    if fact.name == "request.applied":
+        return replace(before, applied_at=at, version=before.version + 1)
     return replace(
         before,
         state=state,
@@ -267,6 +310,7 @@ def item_of(plain: Data) -> Item:
         carrier=plain["carrier"],
         requirement=plain["requirement"],
         rules=tuple(plain["rules"]),
+        grace=timedelta(seconds=plain.get("grace_seconds", 0)),
     )
 
 
@@ -304,6 +348,7 @@ def _terms_fact(name: str, request_id: str, terms: Terms, now: Instant) -> Fact:
             "ticket": terms.ticket,
             "emergency": terms.emergency,
             "rules_digest": terms.rules_digest,
+            **_extension_plain(terms.extends),
             "digest": request_digest(request_id, terms),
             "decide_by": wire(_decide_by(terms, now)),
             "at": wire(now),
@@ -312,8 +357,15 @@ def _terms_fact(name: str, request_id: str, terms: Terms, now: Instant) -> Fact:
 
 
 def _decide_by(terms: Terms, now: Instant) -> Instant:
-    """A request for a fixed start is pointless once that start can no longer be claimed."""
+    """A request for a fixed start is pointless once that start can no longer be claimed.
+
+    An extension is, once the window it would make longer is over.
+    """
     usual = now + DECIDE_WITHIN
+    if terms.extends:
+        # What was shown: the new end is the old window, the extension and the grace after both.
+        graced = max(item.grace for item in terms.items)
+        return min(usual, terms.extends.until - terms.duration - graced)
     return min(usual, max(terms.start, now) + CLAIM_WITHIN) if terms.start else usual
 
 
@@ -327,6 +379,26 @@ def _terms_of(data: Data) -> Terms:
         ticket=str(data["ticket"]) if data["ticket"] is not None else None,
         emergency=bool(data["emergency"]),
         rules_digest=str(data["rules_digest"]),
+        extends=_extension_of(data),
+    )
+
+
+def _extension_plain(extends: Extension | None) -> dict[str, Json]:
+    return {
+        "extends": extends.grant if extends else None,
+        "extends_from": wire(extends.ends_at) if extends else None,
+        "extends_until": wire(extends.until) if extends else None,
+    }
+
+
+def _extension_of(data: Data) -> Extension | None:
+    """Before version 2 nothing could be extended."""
+    if not data.get("extends"):
+        return None
+    return Extension(
+        grant=str(data["extends"]),
+        ends_at=parse_instant(str(data["extends_from"])),
+        until=parse_instant(str(data["extends_until"])),
     )
 
 

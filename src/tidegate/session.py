@@ -81,9 +81,10 @@ def may_issue(grant: Grant, principal: str, now: Instant) -> None:
     """
     if principal != grant.principal:
         raise NotAllowed("not_yours", f"`{grant.id}` is somebody else's grant", "request your own")
-    if grant.ends_at is not None and now >= grant.ends_at:
+    window = grant.window_ends_at
+    if window is not None and now >= window:
         raise NotAllowed(
-            "ended", f"access under `{grant.id}` ended at {wire(grant.ends_at)}", _next(grant)
+            "ended", f"access under `{grant.id}` ended at {wire(window)}", _next(grant)
         )
     if grant.state is not GrantState.OPEN:
         raise NotAllowed(
@@ -104,10 +105,15 @@ def issued(
     expires_at: Instant,
     now: Instant,
     kind: SessionKind = SessionKind.ISSUED,
+    bound_until: Instant | None = None,
 ) -> Step:
-    """A credential was minted for the grant's holder; guarded by the grant still being open."""
+    """A credential was minted for the grant's holder; guarded by the grant still being open.
+
+    `bound_until` is the end it was minted with, when the grant's may have moved meanwhile.
+    """
     if grant.ends_at is None:
         raise RuntimeError(f"session of {grant.id} without an end")
+    bound_until = min(bound_until or grant.ends_at, grant.ends_at)
     fact = Fact(
         name="session.issued",
         subject=grant.request,
@@ -120,7 +126,7 @@ def issued(
             "kind": kind.value,
             "key_id": key_id,
             "expires_at": wire(expires_at),
-            "bound_until": wire(grant.ends_at),
+            "bound_until": wire(bound_until),
         },
     )
     made = Change(0, evolve(None, fact))

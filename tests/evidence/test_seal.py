@@ -18,7 +18,7 @@ from tidegate.evidence.seal import NEW_CHAIN, read_event, seal
 
 GOLDEN = Path(__file__).parent / "golden_events.jsonl"
 EARLIER = tuple(  # from before an event changed
-    Path(__file__).parent / f"golden_events_{number}.jsonl" for number in (1, 2)
+    Path(__file__).parent / f"golden_events_{number}.jsonl" for number in (1, 2, 3)
 )
 
 values = st.recursive(
@@ -162,8 +162,8 @@ LEAF = make_log().leaves[2]
         (LEAF.replace(b'"seq":0', b'"seq":-1'), "bad_event"),
         (LEAF.replace(b'"seq":0', b'"seq":false'), "bad_event"),
         (LEAF.replace(b'"seq":0', b'"seq":1'), "bad_event"),
-        (LEAF.replace(b'"v":1', b'"v":2'), "unknown_event"),
-        (LEAF.replace(b'"v":1', b'"v":true'), "bad_event"),
+        (LEAF.replace(b'"v":2', b'"v":3'), "unknown_event"),
+        (LEAF.replace(b'"v":2', b'"v":true'), "bad_event"),
         (LEAF.replace(b"request.filed", b"request.faked"), "unknown_event"),
         (LEAF.replace(b'"emergency":false', b'"emergency":0'), "bad_data"),
         (LEAF.replace(b'"emergency":false,', b""), "bad_data"),

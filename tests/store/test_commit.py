@@ -28,7 +28,7 @@ def test_committed_step_is_there_with_its_event(store):
     ((idx, leaf),) = store.events(request.id)
     assert idx == done.first_idx == 0
     assert done.size == store.head().size == 1
-    assert read_event(leaf).fact == step.facts[0]
+    assert read_event(leaf).fact == replace(step.facts[0], v=2)
 
 
 def test_stale_step_fails_alone_among_neighbours(store):

@@ -63,6 +63,7 @@ def test_rebuilt_state_is_the_rows(lived):
         "Finding": 1,
         "Baseline": 1,
         "Panic": 0,
+        "Notice": 0,
     }
     (grant,) = rebuilt.things[Grant].values()
     assert grant == lived.grant(grant.id)

@@ -10,8 +10,9 @@ from tidegate.base.when import from_ms
 from tidegate.catalogue import Assignment, Baseline, Membership, Principal, PrincipalKind
 from tidegate.finding import Finding, FindingKind, FindingState, Severity
 from tidegate.grant import Grant, GrantState
+from tidegate.notice import Notice
 from tidegate.panic import Panic, PanicState, ScopeKind
-from tidegate.request import Item, Request, RequestState, Terms, Vote
+from tidegate.request import Extension, Item, Request, RequestState, Terms, Vote
 from tidegate.session import Session, SessionKind, SessionState
 from tidegate.store.rows import codecs
 
@@ -24,7 +25,15 @@ SPAN = st.integers(0, 31_622_400).map(lambda seconds: timedelta(seconds=seconds)
 COUNT = st.integers(0, 2**53 - 1)
 TEXTS = st.lists(TEXT, max_size=4).map(tuple)
 
-ITEM = st.builds(Item, role=TEXT, role_digest=TEXT, carrier=TEXT, requirement=TEXT, rules=TEXTS)
+ITEM = st.builds(
+    Item,
+    role=TEXT,
+    role_digest=TEXT,
+    carrier=TEXT,
+    requirement=TEXT,
+    rules=TEXTS,
+    grace=SPAN,
+)
 VOTE = st.builds(
     Vote, id=TEXT, voter=TEXT, choice=TEXT, digest=TEXT, groups=TEXTS, comment=TEXT, at=INSTANT
 )
@@ -38,8 +47,19 @@ TERMS = st.builds(
     ticket=st.none() | TEXT,
     emergency=st.booleans(),
     rules_digest=TEXT,
+    extends=st.none() | st.builds(Extension, grant=TEXT, ends_at=INSTANT, until=INSTANT),
 )
 THINGS = {
+    Notice: st.builds(
+        Notice,
+        id=TEXT,
+        kind=TEXT,
+        subject=TEXT,
+        audience=TEXT,
+        made_at=INSTANT,
+        payload=st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), TEXT, max_size=3),
+        version=COUNT,
+    ),
     Request: st.builds(
         Request,
         id=TEXT,
@@ -52,6 +72,7 @@ THINGS = {
         votes=st.lists(VOTE, max_size=3).map(tuple),
         code=TEXT,
         why=TEXT,
+        applied_at=MAYBE,
         version=COUNT,
     ),
     Grant: st.builds(
@@ -193,7 +214,11 @@ THINGS = {
         version=COUNT,
     ),
 }
-OWN = {Grant: {"due_at_ms", "lease_until_ms", "target", "lane"}, Finding: {"last_seen_ms"}}
+OWN = {
+    Grant: {"due_at_ms", "lease_until_ms", "target", "lane"},
+    Finding: {"last_seen_ms"},
+    Notice: {"delivered_at_ms"},
+}
 
 
 def test_every_kind_of_thing_is_tried_here():

@@ -10,10 +10,13 @@ import re
 from tidegate.base.when import Instant, from_ms, to_ms
 
 REQUEST, GRANT, SESSION, ASSIGNMENT, PRINCIPAL, VOTE = "rq", "gr", "se", "as", "pr", "vt"
+NOTICE = "nt"
 TOKEN = "tk"  # noqa: S105 - a prefix of ids, no secret
 FINDING = "fi"
 PANIC = "pn"
-KINDS = frozenset({REQUEST, GRANT, SESSION, ASSIGNMENT, PRINCIPAL, VOTE, TOKEN, FINDING, PANIC})
+KINDS = frozenset(
+    {REQUEST, GRANT, SESSION, ASSIGNMENT, PRINCIPAL, VOTE, TOKEN, FINDING, PANIC, NOTICE}
+)
 RANDOM_BYTES = 10
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

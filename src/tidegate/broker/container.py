@@ -35,7 +35,8 @@ WATCH_SECONDS = 1.0  # how long after the end the keys may stay in memory
 class Endpoint:
     """Serves the keys of one holding until closed. Use as a context manager.
 
-    `token` gives a fresh unguessable text of URL-safe characters at each call. Entering fetches the
+    `token` gives a fresh unguessable text of URL-safe characters at each call. `tell` is handed one
+    line before the end. Entering fetches the
     first keys, so a refusal comes before any command is started.
 
     Attributes:
@@ -43,8 +44,14 @@ class Endpoint:
         token: for AWS_CONTAINER_AUTHORIZATION_TOKEN.
     """
 
-    def __init__(self, holding: Holding, token: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        holding: Holding,
+        token: Callable[[], str],
+        tell: Callable[[str], object] | None = None,
+    ) -> None:
         self.holding = holding
+        self._tell = tell
         self.token = token()
         self._path = f"/{token()}"
         if min(len(self.token), len(self._path) - 1) < LEAST_TOKEN or self.token == self._path[1:]:
@@ -108,6 +115,8 @@ class Endpoint:
         """Drop the keys at the end also when nobody asks for them any more."""
         while not self._closed.wait(WATCH_SECONDS):
             self.holding.wipe_if_over()
+            if self._tell is not None and (line := self.holding.warning()):
+                self._tell(line)
 
 
 def credentials(material: Material) -> dict[str, str]:

@@ -16,11 +16,12 @@ from tidegate.base.errors import (
     TidegateError,
     WorldFailed,
 )
-from tidegate.base.when import Instant
+from tidegate.base.when import Instant, wire
 from tidegate.broker.material import Material, ended
 
 REFRESH_AHEAD = timedelta(minutes=5)  # before the cloud's expiry: a long upload still signs in time
 LOOK_EVERY = timedelta(seconds=30)  # while keys are asked for: how soon an extension is noticed
+WARN_BEFORE = timedelta(minutes=10)  # as a server warns, unless its settings say otherwise
 LOOK_AGAIN = timedelta(seconds=5)  # after the end, or after no answer: callers retry each second
 
 
@@ -29,7 +30,8 @@ class Holding:
 
     `fetch` mints a session (`POST …/credentials`); `look` reads the grant's end without minting and
     raises NotAllowed or AskedWrongly when the grant is over. Either may raise WorldFailed when
-    nothing is known. `clock` is the only time it knows.
+    nothing is known. `clock` is the only time it knows. `warn_before` is how long before the
+    window's end `warning` has something to say.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Holding:
         fetch: Callable[[], Material],
         look: Callable[[], Instant],
         clock: Callable[[], Instant],
+        warn_before: timedelta = WARN_BEFORE,
     ) -> None:
         self.grant = grant
         self._fetch = fetch
@@ -51,6 +54,8 @@ class Holding:
         self._look_at: Instant | None = None
         self._told: TidegateError | None = None
         self._final = False
+        self._warn_before = warn_before
+        self._warned_of: Instant | None = None
 
     def take(self) -> Material:
         """Keys that work now. Mints at most one session for any number of concurrent callers.
@@ -81,6 +86,39 @@ class Holding:
         """Drop the keys when their time has passed, asking nobody: for whoever keeps watch."""
         if self._usable(self._clock()) is None:
             self.wipe()
+
+    def warning(self) -> str:
+        """One line for the holder when the end comes near, once for each end; else empty.
+
+        For whoever keeps watch. Looks first whether the end moved while nobody asked for keys.
+        """
+        if not self._near(self._clock()) or not self._asking.acquire(blocking=False):
+            return ""
+        try:
+            self._ends_at = self._look()
+            if not self._near(self._clock()) or self._ends_at is None:
+                return ""
+        except TidegateError:
+            return ""  # it has ended, or nothing is known: whoever asks for keys is told
+        finally:
+            self._asking.release()
+        self._warned_of = self._ends_at
+        window, grace = self._window(), self._grace()
+        finish = f"; running work may finish until {wire(self._ends_at)}" if grace else ""
+        more = f"more time: tidegate extend {self.grant} --for 30m --reason '…'"
+        return f"access under {self.grant} ends at {wire(window or self._ends_at)}{finish}; {more}"
+
+    def _near(self, now: Instant) -> bool:
+        window = self._window()
+        if window is None or self._ends_at == self._warned_of:
+            return False
+        return window - self._warn_before <= now < window
+
+    def _grace(self) -> timedelta:
+        return self._material.grace if self._material else timedelta(0)
+
+    def _window(self) -> Instant | None:
+        return None if self._ends_at is None else self._ends_at - self._grace()
 
     def _asked(self, now: Instant) -> Material:
         """What `take` does once alone, which is nothing if another thread has just done it."""
@@ -131,6 +169,9 @@ class Holding:
     def _dying(self, material: Material, now: Instant) -> bool:
         """Whether these keys stop soon and new ones would not: they run out, or the end moved."""
         lasts = min(material.expires_at, material.bound_until)
+        window = self._window()
+        if window is not None and now >= window:
+            return False  # nothing is minted in a grace: these are used to the last
         return self._ends_at is not None and lasts < self._ends_at and now >= lasts - REFRESH_AHEAD
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from tidegate.base.errors import NotAllowed, Unknown
 from tidegate.base.when import Instant, parse_instant, wire
@@ -21,6 +22,7 @@ class Material:
 
     Attributes:
         ends_at: the grant's end as it was when these were minted.
+        grace: how much of the time before it is left for running work: nothing is minted in it.
         expires_at: the cloud's own expiry of the keys; may lie before or after `ends_at`.
         bound_until: when the cloud begins to refuse them, however far `ends_at` moves later.
     """
@@ -32,6 +34,7 @@ class Material:
     ends_at: Instant
     expires_at: Instant
     bound_until: Instant
+    grace: timedelta = timedelta(0)
 
     @property
     def usable_until(self) -> Instant:
@@ -62,9 +65,18 @@ def read_material(answer: Mapping[str, object]) -> Material:
         secret_access_key=_text(answer, "secret_access_key"),
         session_token=_text(answer, "session_token"),
         ends_at=parse_instant(_text(answer, "ends_at")),
+        grace=_grace(answer),
         expires_at=parse_instant(_text(answer, "expires_at")),
         bound_until=parse_instant(_text(answer, "bound_until")),
     )
+
+
+def _grace(answer: Mapping[str, object]) -> timedelta:
+    """From the end of the window to the end; none where a server does not say."""
+    if "window_ends_at" not in answer:
+        return timedelta(0)
+    ends_at = parse_instant(_text(answer, "ends_at"))
+    return max(timedelta(0), ends_at - parse_instant(_text(answer, "window_ends_at")))
 
 
 def check_connector(grant: str, role: str, connector: str) -> None:

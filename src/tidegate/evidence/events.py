@@ -23,7 +23,7 @@ DEEPEST = 8  # lists and maps inside each other: more is an attack on whoever wa
 
 # Kinds of field (`fields.py` checks them): `text`, `int` (from 0 up), `flag`, `instant` (RFC 3339,
 # ms, Z), `digest` (sha256:…), `personal` (a commitment), `list`, `map`; a final `?` allows null.
-REQUEST_TERMS = {
+_TERMS_1 = {
     "request": "text",
     "principal": "text",
     "items": "list",
@@ -36,6 +36,12 @@ REQUEST_TERMS = {
     "digest": "digest",
     "decide_by": "instant",
     "at": "instant",
+}
+REQUEST_TERMS = {
+    **_TERMS_1,
+    "extends": "text?",  # the grant whose end it would move, from its sealed end to the new one
+    "extends_from": "instant?",
+    "extends_until": "instant?",
 }
 GRANT_AT = {"grant": "text", "request": "text", "at": "instant"}
 FINDING_AT = {"finding": "text", "target": "text", "at": "instant"}
@@ -86,6 +92,8 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
         "carrier": "text",
         "requirement": "text",
         "risk": "int",
+        "grace_seconds": "int",  # of it at the end of `ends_at`: no session is issued in it
+        "held_since": "instant",
     },
     "grant.opened": {**GRANT_AT, "cloud_at": "instant", "receipt": "map"},
     "grant.failed": {**GRANT_AT, "cause": "text", "why": "text"},
@@ -256,6 +264,32 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
     "panic.lifted": {"panic": "text", "at": "instant"},
     # A grant's again: its end took more than one call, and the first was sent at `sent_at`.
     "end.sent": {**GRANT_AT, "sent_at": "instant", "calls": "int"},
+    # An approved extension, in its own chain: its grant's end moved, as told in `chain`.
+    "request.applied": {"request": "text", "grant": "text", "chain": "text", "at": "instant"},
+    # A grant's again. `grant.extended` moves its end and carries the votes of the extension.
+    "grant.extended": {
+        **GRANT_AT,
+        "extension": "text",
+        "digest": "digest",
+        "votes": "list",
+        "ended_at": "instant",
+        "ends_at": "instant",
+        "grace_seconds": "int",
+        "exposure_seconds": "int",
+        "unattended_seconds": "int?",
+        "rules_digest": "digest",
+        "carrier": "text",
+        "requirement": "text",
+    },
+    "grant.armed": {**GRANT_AT, "ends_at": "instant", "receipt": "map"},
+    "grant.warned": {
+        **GRANT_AT,
+        "principal": "text",
+        "role": "text",
+        "notice": "text",
+        "window_ends_at": "instant",
+        "ends_at": "instant",
+    },
 }
 
 # Fields as they were, where an event has changed since.
@@ -274,6 +308,7 @@ _INTENDED_1 = {
     "requirement": "text",
 }
 _INTENDED_2 = {**_INTENDED_1, "unattended_seconds": "int?"}
+_INTENDED_3 = {**_INTENDED_2, "risk": "int"}
 _REMOVED_1 = {
     **GRANT_AT,
     "cloud_at": "instant",
@@ -285,10 +320,18 @@ _REMOVED_1 = {
 
 
 # A name whose fields or meaning changed: its newest version here, its older ones in EARLIER.
-LATEST: Mapping[str, int] = {"grant.intended": 3, "grant.removed": 2}
+LATEST: Mapping[str, int] = {
+    "grant.intended": 4,
+    "grant.removed": 2,
+    "request.filed": 2,
+    "request.edited": 2,
+}
 EARLIER: Mapping[tuple[str, int], Mapping[str, str]] = {
     ("grant.intended", 1): _INTENDED_1,
     ("grant.intended", 2): _INTENDED_2,
+    ("grant.intended", 3): _INTENDED_3,
+    ("request.filed", 1): _TERMS_1,
+    ("request.edited", 1): _TERMS_1,
     ("grant.removed", 1): _REMOVED_1,
 }
 

@@ -41,7 +41,14 @@ def issue(house: House, actor: Actor, some_id: str) -> tuple[Grant, str, Credent
     session = house.new_id(SESSION, now)
     credential = connector.issue(hold, session, now)
     for _ in range(TRIES):
-        step = issued(grant, session, credential.key_id, credential.expires_at, now)
+        step = issued(
+            grant,
+            session,
+            credential.key_id,
+            credential.expires_at,
+            now,
+            bound_until=hold.ends_at,
+        )
         try:
             house.store.commit(step)
             return grant, session, credential
@@ -65,4 +72,5 @@ def as_plain(grant: Grant, session: str, credential: Credential) -> dict[str, st
         "expires_at": wire(credential.expires_at),
         "bound_until": wire(credential.bound_until),
         "ends_at": wire(grant.ends_at),
+        "window_ends_at": wire(grant.ends_at - grant.grace),
     }

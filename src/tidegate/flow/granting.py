@@ -15,11 +15,10 @@ from tidegate.base.errors import EvidenceClosed, Refused, Stale, Unknown, Unreac
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.ids import ASSIGNMENT
 from tidegate.base.when import Instant, wire
-from tidegate.catalogue import Assignment, AssignmentKey, role_of_entry
+from tidegate.catalogue import Assignment, AssignmentKey, Principal, role_of_entry
 from tidegate.connectors.port import Connector, Hold, Scope, Trouble
 from tidegate.evidence.journal import JournalLine
 from tidegate.expire import EndReason
-from tidegate.flow.asking import Asked, judge
 from tidegate.flow.ending import begin
 from tidegate.flow.gating import shut_at_filing, shut_at_opening
 from tidegate.flow.holding import hold_of, key_of
@@ -28,6 +27,7 @@ from tidegate.flow.pace import SHORTEST_PAUSE, SLOWER, pause, worth_noting
 from tidegate.flow.people import approvers, groups_of, person_key
 from tidegate.flow.reading import entry_of
 from tidegate.flow.stopping import stopped
+from tidegate.flow.weighing import asked_of, held_by, judge
 from tidegate.grant import (
     Cause,
     Grant,
@@ -82,7 +82,7 @@ def open_once(house: House, grant: Grant) -> Grant:
         decided = _decide(house, grant, key, now)
         if decided.state is not GrantState.INTENDED:
             return decided
-        return _call(house, decided, first=True)
+        return _too_much(house, decided) or _call(house, decided, first=True)
 
 
 def _too_late(grant: Grant, now: Instant) -> bool:
@@ -113,12 +113,14 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
     target, role = role_of_entry(entry_of(house, grant.role_digest))
     connector = house.connector(target.connector)
     shut = shut_at_opening(house, target, now)
-    emergency = house.store.request(grant.request).terms.emergency
-    if shut and not emergency:
+    request = house.store.request(grant.request)
+    if shut and not request.terms.emergency:
         return note(house, grant, "gate", Outcome.GATE_SHUT, shut[0].code)
     assignment = house.store.assignment_by_key(key)
     if assignment and house.store.closing_on(assignment.id):
         return note(house, grant, "wait", Outcome.STILL_CLOSING, "still_closing")
+    item = next(one for one in request.terms.items if one.role == grant.role)
+    grace = min(item.grace, verdict.grace)  # never a later end than the one that was voted on
     looked_for = Hold(
         grant=grant.id,
         request=grant.request,
@@ -126,7 +128,7 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
         target=target,
         role=role,
         key=key,
-        ends_at=end_of(grant, now),
+        ends_at=end_of(grant, now) + grace,
     )
     try:
         seen = next(iter(connector.observe(Scope(target=target, hold=looked_for), now)))
@@ -146,7 +148,9 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
         carrier=verdict.carrier,
         requirement=verdict.requirement.text if verdict.requirement else "",
         rules_digest=laws.rules.digest,
-        emergency=emergency,
+        emergency=request.terms.emergency,
+        grace=grace,
+        held_since=_held_since(house, grant, now),
     )
     # The window's clock starts when intent is sealed: read it once more after asking the cloud.
     later = max(now, house.opening_now())
@@ -193,20 +197,51 @@ def _judge(house: House, laws: Laws, grant: Grant, now: Instant) -> Verdict | Re
     if not holder.enabled:
         return Refusal(Cause.NOT_PERMITTED, "the account that asked is disabled")
     verdict = judge(
-        laws, grant.principal, groups_of(house, holder), grant.role, _asked(request), now
+        laws,
+        grant.principal,
+        groups_of(house, holder),
+        grant.role,
+        asked_of(request),
+        now,
+        held_by(house, grant.principal, grant.role, now, but=grant.id),
     )
     if not verdict.allowed or verdict.requirement is None:
         return Refusal(Cause.NOT_PERMITTED, f"the rules in force now say no: {verdict.why}")
-    item = next(item for item in request.terms.items if item.role == grant.role)
+    lacking = votes_lack(house, request, grant.role, holder, verdict.requirement.text)
+    return Refusal(Cause.NOT_PERMITTED, lacking) if lacking else verdict
+
+
+def votes_lack(
+    house: House, request: Request, role: str, holder: Principal, requirement: str
+) -> str:
+    """What the votes on `request` lack of `requirement`, as known now; empty when they meet it."""
+    item = next(item for item in request.terms.items if item.role == role)
     voters = approvers(house, (vote.voter for vote in request.votes))
     own = person_key(house, holder)
     others = {name: voter for name, voter in voters.items() if voter.person != own}
-    lacking = item_missing(request, item, others, verdict.requirement.text)
-    if lacking:
-        needs = " and ".join(f"{need.count} of group:{need.group}" for need in lacking)
-        why = f"the votes no longer meet the rules in force: missing {needs}"
-        return Refusal(Cause.NOT_PERMITTED, why)
-    return verdict
+    lacking = item_missing(request, item, others, requirement)
+    needs = " and ".join(f"{need.count} of group:{need.group}" for need in lacking)
+    return f"the votes no longer meet the rules in force: missing {needs}" if needs else ""
+
+
+def _too_much(house: House, grant: Grant) -> Grant | None:
+    """The grant, failed, when another of the same role and person was intended in this moment.
+
+    Each was judged without the other. Both are on record by now, so at least one of them sees it.
+    """
+    now = house.opening_now()
+    if not held_by(house, grant.principal, grant.role, now, but=grant.id):
+        return None
+    verdict = _judge(house, house.laws, grant, now)
+    if isinstance(verdict, Refusal):
+        return _fail(house, grant, verdict.cause, verdict.why, now)
+    return None
+
+
+def _held_since(house: House, grant: Grant, now: Instant) -> Instant | None:
+    """Since when the role is held without a break, by grants this one will overlap with."""
+    held = held_by(house, grant.principal, grant.role, now, but=grant.id)
+    return min((one.held_since for one in held if one.held_since), default=None)
 
 
 def _again(house: House, grant: Grant) -> Grant:
@@ -337,15 +372,3 @@ def _fail(house: House, grant: Grant, cause: Cause, why: str, now: Instant) -> G
                 house.journal.append(line)
     house.tries.forget(grant.id)
     return house.store.grant(grant.id)
-
-
-def _asked(request: Request) -> Asked:
-    terms = request.terms
-    return Asked(
-        roles=tuple(item.role for item in terms.items),
-        duration=terms.duration,
-        reason="",
-        ticket=terms.ticket,
-        start=terms.start,
-        emergency=terms.emergency,
-    )

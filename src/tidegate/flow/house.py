@@ -21,6 +21,7 @@ from tidegate.panic import Scope
 from tidegate.policy.rules import RuleSet
 from tidegate.store import Store
 
+WARN_BEFORE = timedelta(minutes=10)  # time to ask for an extension, and for somebody to vote
 CLOCKS_APART = timedelta(seconds=1)  # between us and the database; more shuts the gate
 
 
@@ -101,6 +102,7 @@ class House:
         clock: Callable[[], Instant],
         randomness: Callable[[int], bytes],
         outside: Callable[[Instant], tuple[Trouble, ...]] = lambda now: (),
+        warn_before: timedelta = WARN_BEFORE,
     ) -> None:
         self.store = store
         self.journal = journal
@@ -110,6 +112,8 @@ class House:
         self.tries = Tries()
         self.in_hand = InHand()
         self.journal_pace = JournalPace()
+        self.pace = JournalPace()  # of extensions and of ends that moved
+        self.warn_before = warn_before
         self.looks = Looks()
         self.outside = outside
         self.strange: set[str] = set()  # grants of the journal that were told of as unknown once

@@ -114,16 +114,28 @@ class InHand:
 
 
 class JournalPace:
-    """When each grant may next be tried from the journal. Used by the one thread that does."""
+    """When something may next be tried that has no due time in the database: by its id.
+
+    Of grants closed from the journal, and of ends that are to move. Thread-safe.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._next: dict[str, tuple[Instant, int]] = {}
 
-    def may(self, grant: str, now: Instant) -> bool:
+    def may(self, name: str, now: Instant) -> bool:
         """Whether it is time."""
-        return grant not in self._next or now >= self._next[grant][0]
+        with self._lock:
+            return name not in self._next or now >= self._next[name][0]
 
-    def later(self, grant: str, now: Instant, noise: bytes) -> None:
-        """A try failed: wait longer than the last time."""
-        tries = self._next[grant][1] + 1 if grant in self._next else 1
-        self._next[grant] = (now + pause(tries, noise), tries)
+    def later(self, name: str, now: Instant, noise: bytes) -> int:
+        """A try failed: wait longer than the last time. Returns how many have, from 1."""
+        with self._lock:
+            tries = self._next[name][1] + 1 if name in self._next else 1
+            self._next[name] = (now + pause(tries, noise), tries)
+            return tries
+
+    def forget(self, name: str) -> None:
+        """It is done."""
+        with self._lock:
+            self._next.pop(name, None)

@@ -52,7 +52,9 @@ def find_grant(house: House, actor: Actor, some_id: str, verb: Verb) -> Grant:
 
 
 def only_grant(house: House, request: Request, live: bool) -> Grant:
-    """The one grant of `request`; with `live`, the one that is not over."""
+    """The one grant of `request`, or that it extends; with `live`, the one that is not over."""
+    if request.terms.extends:
+        return house.store.grant(request.terms.extends.grant)
     grants = house.store.grants(request=request.id)
     fitting = [g for g in grants if not (live and g.over)] or grants
     if len(fitting) == 1:

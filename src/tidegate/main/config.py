@@ -28,6 +28,7 @@ from tidegate.main.values import (
     check_zone,
     database_file,
     listen_address,
+    warn_before,
 )
 
 LONGEST_FILE = 1_000_000  # bytes; a thousand targets fit
@@ -76,6 +77,12 @@ class WitnessPart(_Strict):
 
     directory: str = ""
     url: str = ""
+
+
+class WarnPart(_Strict):
+    """How long before the end of a window its holder is told."""
+
+    before: str = "10m"
 
 
 class IdentityPart(_Strict):
@@ -161,6 +168,7 @@ class Config(_Strict):
     server: ServerPart = msgspec.field(default_factory=ServerPart)
     database: DatabasePart = msgspec.field(default_factory=DatabasePart)
     witness: WitnessPart = msgspec.field(default_factory=WitnessPart)
+    warn: WarnPart = msgspec.field(default_factory=WarnPart)
     identity: IdentityPart = msgspec.field(default_factory=IdentityPart)
     rules: RulesPart = msgspec.field(default_factory=RulesPart)
     identity_center: IdentityCenterPart | None = None
@@ -422,6 +430,7 @@ def _check_values(config: Config, faults: Faults) -> None:
     )
     faults.ask(("database", "url"), lambda: database_file(config.database.url))
     faults.ask(("witness", "url"), lambda: check_witness(config.witness.url))
+    faults.ask(("warn", "before"), lambda: warn_before(config.warn.before))
     faults.ask(("identity", "operators"), lambda: clean_name("group", identity.operators))
     faults.ask(("identity", "auditors"), lambda: clean_name("group", identity.auditors))
     if config.identity_center is not None:

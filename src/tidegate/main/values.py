@@ -5,14 +5,17 @@ lets pass. Called by `config.py`, which knows the lines.
 """
 
 import re
+from datetime import timedelta
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tidegate.base.address import is_loopback
 from tidegate.base.errors import AskedWrongly
+from tidegate.base.when import parse_duration, show_duration
 
 CONNECTORS = ("aws", "simulated")
 HIGHEST_PORT = 65_535
+LONGEST_WARNING = timedelta(hours=24)
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,19})://", re.ASCII)
 
@@ -58,6 +61,18 @@ def database_file(url: str) -> str:
         f"expected `sqlite:///FILE`, got {_shown_scheme(url)}",
         "other databases are not supported yet",
     )
+
+
+def warn_before(text: str) -> timedelta:
+    """How long before the end to warn. Raises AskedWrongly."""
+    span = parse_duration(text)
+    if span > LONGEST_WARNING:
+        raise AskedWrongly(
+            "config_value",
+            f"expected `before` of at most {show_duration(LONGEST_WARNING)}, got `{text[:40]}`",
+            "a warning that early is forgotten by the end; 10m is the default",
+        )
+    return span
 
 
 def check_witness(url: str) -> None:

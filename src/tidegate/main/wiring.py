@@ -34,6 +34,7 @@ from tidegate.main.groups import load_groups
 from tidegate.main.keys import coming_signer, finish
 from tidegate.main.left import tell_left
 from tidegate.main.places import Place
+from tidegate.main.values import warn_before
 from tidegate.policy.rules import load_rules
 from tidegate.shell.worker import (
     GOVERN_EVERY,
@@ -163,6 +164,7 @@ def open_house(config: Config, *, create: bool = False, clouds: Clouds | None = 
         laws=laws,
         clock=clock,
         randomness=os.urandom,
+        warn_before=warn_before(config.warn.before),
     )
     start_log(house, config.evidence.origin, read_signer(config).verifier().text())
     return house

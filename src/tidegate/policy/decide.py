@@ -6,7 +6,7 @@ again when it opens, by the same function. Knows no votes and no clock: `start` 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
@@ -29,7 +29,9 @@ class Ask:
 
     `groups` is every group the principal is in, directly or through another; `group_parents` says
     how they nest. `target` is the role's. The window is `start` to `start + duration`. Of the
-    reason only its presence: personal text never reaches the rules.
+    reason only its presence: personal text never reaches the rules. `covers` is what `@max` and
+    `duration_seconds` are held against where that is longer: with other grants of the role, all of
+    them together.
     """
 
     principal: str
@@ -42,6 +44,7 @@ class Ask:
     emergency: bool = False
     ticket: str | None = None
     reason_given: bool = True
+    covers: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,8 @@ class Verdict:
     `rules` is every permit that matched. Else `carrier` is empty, `requirement` None, and `rules`
     names what decided: the forbids, the rules that failed, or the ones too short; `max` is then the
     longest those cover (`too_long`), else None. `rules` is sorted. For `no_rule`, `why` goes on
-    after a `; ` with what whoever asked can do.
+    after a `; ` with what whoever asked can do. `grace` is the carrier's, where the rules permit an
+    end that late too; else none.
     """
 
     allowed: bool
@@ -62,6 +66,7 @@ class Verdict:
     rules: tuple[str, ...]
     code: str
     why: str
+    grace: timedelta = timedelta(0)
 
 
 def decide(rule_set: RuleSet, ask: Ask) -> Verdict:
@@ -72,12 +77,22 @@ def decide(rule_set: RuleSet, ask: Ask) -> Verdict:
     """
     if ask.role.partition("/")[0] != ask.target.id or ask.duration <= timedelta(0):
         raise RuntimeError(f"asked {ask.role!r} on {ask.target.id!r} for {ask.duration}")
-    context = _context(ask)
+    context = _context(ask, timedelta(0))
     if context is None:
         zone = ask.target.time_zone[:60]
         why = f"the window has no local time in the time zone `{zone}` of target `{ask.target.id}`"
         return _refusal(RULE_ERROR, why, ())
-    answer = rule_set.engine.ask(
+    answer = _asked(rule_set, ask, context)
+    if not answer.allow:
+        return _refused(rule_set, answer, ask)
+    if answer.errors:
+        return _failed(answer)
+    verdict = _carried([rule_set.rules[rule_id] for rule_id in answer.reasons], ask)
+    return replace(verdict, grace=_grace(rule_set, verdict, ask))
+
+
+def _asked(rule_set: RuleSet, ask: Ask, context: dict[str, str | int | bool]) -> Answer:
+    return rule_set.engine.ask(
         Question(
             principal=ask.principal,
             action="emergency" if ask.emergency else "request",
@@ -89,22 +104,34 @@ def decide(rule_set: RuleSet, ask: Ask) -> Verdict:
             context=context,
         )
     )
-    if not answer.allow:
-        return _refused(rule_set, answer, ask)
-    if answer.errors:
-        return _failed(answer)
-    return _carried([rule_set.rules[rule_id] for rule_id in answer.reasons], ask)
+
+
+def _grace(rule_set: RuleSet, verdict: Verdict, ask: Ask) -> timedelta:
+    """The carrier's grace, if it and every forbid say the same of an end that much later."""
+    grace = rule_set.rules[verdict.carrier].grace if verdict.allowed else timedelta(0)
+    if not grace:
+        return grace
+    later = _context(ask, grace)
+    answer = _asked(rule_set, ask, later) if later is not None else None
+    holds = (
+        answer is not None
+        and answer.allow
+        and not answer.errors
+        and verdict.carrier in answer.reasons
+    )
+    return grace if holds else timedelta(0)
 
 
 def _carried(matching: list[Rule], ask: Ask) -> Verdict:
     """The verdict of the matching permits: the mildest that covers the whole duration alone."""
     ids = tuple(sorted(rule.id for rule in matching))
-    candidates = [rule for rule in matching if rule.max >= ask.duration]
+    length = max(ask.duration, ask.covers)
+    candidates = [rule for rule in matching if rule.max >= length]
     if not candidates:
         longest = max(matching, key=lambda rule: (rule.max, rule.id))
         why = (
             f"rule `{longest.id}` allows at most {show_duration(longest.max)} "
-            f"of `{ask.role}`, got {show_duration(ask.duration)}"
+            f"of `{ask.role}`, got {show_duration(length)}"
         )
         return _refusal(TOO_LONG, why, ids, longest.max)
     carrier = min(candidates, key=lambda rule: (rule.requirement.votes, rule.max, rule.id))
@@ -166,15 +193,15 @@ def _refusal(
     )
 
 
-def _context(ask: Ask) -> dict[str, str | int | bool] | None:
-    """The context of the rules; None when the window has no local time.
+def _context(ask: Ask, grace: timedelta) -> dict[str, str | int | bool] | None:
+    """The context of the rules, the end `grace` later; None when the window has no local time.
 
     The duration counts whole seconds rounded *up*: a limit in a rule is never passed by a fraction.
     """
     try:
         zone = ZoneInfo(ask.target.time_zone)
         start = ask.start.astimezone(zone)
-        end = (ask.start + ask.duration).astimezone(zone)
+        end = (ask.start + ask.duration + grace).astimezone(zone)
     except (KeyError, ValueError, OSError, OverflowError):
         return (
             None  # an unknown zone, a name that is a folder or no path, or a window past year 9999
@@ -182,7 +209,7 @@ def _context(ask: Ask) -> dict[str, str | int | bool] | None:
     context: dict[str, str | int | bool] = {
         "reason_given": ask.reason_given,
         "emergency": ask.emergency,
-        "duration_seconds": -(-ask.duration // timedelta(seconds=1)),
+        "duration_seconds": -(-max(ask.duration, ask.covers) // timedelta(seconds=1)),
         "weekday": start.isoweekday(),
         "hour": start.hour,
         "end_weekday": end.isoweekday(),

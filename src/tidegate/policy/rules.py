@@ -13,7 +13,7 @@ from typing import Literal
 from tidegate.base.canonical import Json, digest
 from tidegate.base.errors import AskedWrongly
 from tidegate.base.text import clean_name
-from tidegate.base.when import parse_duration
+from tidegate.base.when import parse_duration, show_duration
 from tidegate.policy.engine import Engine
 from tidegate.policy.finding import MOST_FINDINGS, Level, RuleFinding, RulesBroken
 from tidegate.policy.form import Form, Reader
@@ -40,7 +40,9 @@ MOST_RULES = 10_000  # loads in seconds and decides in under a millisecond; meas
 MOST_FILES = 1_000
 MOST_CHARACTERS = 4_000_000  # of all files: MOST_RULES of a generous 400 characters each
 LONGEST_FILE_NAME = 200
-ANNOTATIONS = ("id", "max", "approve")
+ANNOTATIONS = ("id", "max", "approve", "grace")
+# Enough to finish what runs; whoever needs longer asks for a longer window, within `@max`.
+LONGEST_GRACE = timedelta(minutes=15)
 
 _FAULTS = {
     "no_end": ("`;` at the end of the rule", "end every rule with `;`"),
@@ -60,8 +62,8 @@ _FAULTS = {
 class Rule:
     """One rule. `text` is its statement exactly as written, at `line` (from 1) of `file`.
 
-    A forbid has a zero `max` and an empty `requirement`: it permits nothing. `form` is for this
-    room only.
+    A forbid has a zero `max` and an empty `requirement`: it permits nothing. `grace` is how long
+    after the window running work may finish, on top of `max`. `form` is for this room only.
     """
 
     id: str
@@ -72,6 +74,7 @@ class Rule:
     file: str
     line: int
     form: Form = field(repr=False)
+    grace: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,8 +182,13 @@ def _rule(
         found.append(_found(statement, file, code, expected, got, advice))
 
     for name in sorted(given.keys() - set(ANNOTATIONS)):
-        note("unknown_annotation", "@id, @max or @approve", f"`@{name}`", "correct or remove it")
-    rule_id, longest, requirement = "", timedelta(0), Requirement()
+        note(
+            "unknown_annotation",
+            "@id, @max, @approve or @grace",
+            f"`@{name}`",
+            "correct or remove it",
+        )
+    rule_id, longest, requirement, grace = "", timedelta(0), Requirement(), timedelta(0)
     try:
         rule_id = clean_name("rule", given["id"])
     except KeyError:
@@ -205,8 +213,13 @@ def _rule(
         except AskedWrongly as fault:
             note("bad_approve", fault.message.partition(", got ")[0].removeprefix("expected "),
                  _quote(given["approve"]), fault.help)  # fmt: skip
+        try:
+            grace = _grace(given.get("grace"), longest)
+        except AskedWrongly as fault:
+            note("bad_grace", fault.message.partition(", got ")[0].removeprefix("expected "),
+                 _quote(given["grace"]), fault.help)  # fmt: skip
     else:
-        for name in sorted(given.keys() & {"max", "approve"}):
+        for name in sorted(given.keys() & {"max", "approve", "grace"}):
             note("not_on_forbid", "a forbid without it", f"`@{name}`", "a forbid permits nothing")
     if found:
         return None, tuple(found)
@@ -219,7 +232,23 @@ def _rule(
         file=file,
         line=statement.line,
         form=form,
+        grace=grace,
     ), ()
+
+
+def _grace(text: str | None, longest: timedelta) -> timedelta:
+    """The grace a permit gives; none unless written. Raises AskedWrongly."""
+    if text is None:
+        return timedelta(0)
+    grace = parse_duration(text)
+    if grace > LONGEST_GRACE or (longest and grace > longest):
+        raise AskedWrongly(
+            "bad_grace",
+            f"expected a `@grace` of at most {show_duration(LONGEST_GRACE)} and of `@max`, "
+            f"got {show_duration(grace)}",
+            "shorten it, or make `@max` longer: grace is for finishing what runs",
+        )
+    return grace
 
 
 def _quote(text: str) -> str:

@@ -17,6 +17,7 @@ from tidegate.base.errors import EvidenceClosed, Stale, TidegateError
 from tidegate.base.when import Instant
 from tidegate.flow.asking import lapse_due
 from tidegate.flow.expiring import close_once
+from tidegate.flow.extending import due_extensions, warn_due
 from tidegate.flow.granting import open_once
 from tidegate.flow.house import House
 from tidegate.flow.mending import mend_cuts
@@ -37,6 +38,7 @@ TICK = timedelta(milliseconds=200)  # how late the worker may notice that someth
 LAPSE_AT_ONCE = 64  # requests a look; the rest lapse at the next one
 LEASE = timedelta(minutes=2)  # longer than every cloud call's time-out together
 HANDS_A_TARGET = 16  # cloud calls at a time: below the rate limits of one account
+EXTENDING_A_TARGET = HANDS_A_TARGET // 4  # of them for ends that move: most are for closing
 HANDS = 4 * HANDS_A_TARGET  # three targets may be silent and the others still end in time
 ASIDES = 4  # chores that may wait for a cloud at a time; ends never wait for them
 RECONCILE_EVERY = timedelta(milliseconds=250)  # one look at one role; see `flow/reconciling.py`
@@ -51,6 +53,7 @@ FLUSH_EVERY = timedelta(seconds=20)
 BEAT_EVERY = timedelta(seconds=2)
 LAPSE_EVERY = timedelta(seconds=1)
 BULK_AGAIN = timedelta(seconds=30)  # after ends could not be sealed in bulk: one by one until then
+WARN_EVERY = timedelta(seconds=1)
 
 OPENING = frozenset({GrantState.READY, GrantState.INTENDED})
 
@@ -81,6 +84,7 @@ class Worker:
         self._bulk_from: Instant | None = None  # not before then: a row kept it from working
         self._asides = ThreadPoolExecutor(ASIDES, thread_name_prefix="tidegate-aside")
         self._beside: dict[str, Future[None]] = {}  # by chore: its run that may still go on
+        self._extending: dict[Future[None], str] = {}  # the target of each end that is to move
         self._thread = threading.Thread(target=self._run, name="tidegate-worker", daemon=True)
         self._chores = (
             Chore("beat", BEAT_EVERY, self._beat),
@@ -88,6 +92,7 @@ class Worker:
             Chore("journal", JOURNAL_EVERY, self._look_at_journal),
             Chore("panic", PANIC_EVERY, lambda: resume(house)),
             Chore("mend", MEND_EVERY, lambda: mend_cuts(house)),
+            Chore("warn", WARN_EVERY, lambda: warn_due(house)),
             Chore("flush", FLUSH_EVERY, lambda: refusals.flush(house)),
             *chores,
         )
@@ -115,6 +120,7 @@ class Worker:
         more = self._seal_ends()
         try:
             due = self._claim()
+            moving = self._extensions()
         except TidegateError as fault:
             log.error("the store cannot be used; closing from the journal", code=fault.code)
             self._close_from_journal()
@@ -125,10 +131,13 @@ class Worker:
             return 0
         sent = {self._hands.submit(self._handle, grant): _target(grant) for grant in due}
         self._in_hand.update(sent)
+        ends = {self._hands.submit(self._guarded, name, act): name for name, act in moving}
+        self._extending.update(ends)
+        sent.update(ends)
         patience = 0.0 if more else STRAGGLERS.total_seconds()
         for done in wait(sent, patience).done:
             done.result()  # only what must end the process gets here: `_handle` keeps the rest
-        return len(due) or int(more)
+        return len(sent) or int(more)
 
     def _seal_ends(self) -> bool:
         """Seal the ends that have come, many at a time; whether more may be waiting.
@@ -146,6 +155,28 @@ class Worker:
             log.exception("ends are not sealed in bulk")
             self._bulk_from = now + BULK_AGAIN
         return False
+
+    def _extensions(self) -> list[tuple[str, Callable[[], object]]]:
+        """Ends that are to move now, as far as hands are left for them; the rest waits."""
+        self._extending = {one: name for one, name in self._extending.items() if not one.done()}
+        busy = Counter(self._extending.values())
+        taken: list[tuple[str, Callable[[], object]]] = []
+        for target, act in due_extensions(self.house):
+            busy[target] += 1
+            if busy[target] <= EXTENDING_A_TARGET and busy.total() <= HANDS_A_TARGET:
+                taken.append((target, act))
+        return taken
+
+    def _guarded(self, target: str, act: Callable[[], object]) -> None:
+        """Move one end. Nothing that goes wrong with it may stop anything else."""
+        try:
+            act()
+        except Stale:
+            pass  # somebody else moved it on: the next look sees how it is now
+        except TidegateError as fault:
+            log.warning("an extension waits", target=target, code=fault.code, why=fault.message)
+        except Exception:  # the rim: see _handle
+            log.exception("an extension could not be handled", target=target)
 
     def _claim(self) -> list[Grant]:
         """What is due, as far as there are hands for it, and for its target."""

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    case,
     false,
     func,
     not_,
@@ -30,10 +31,12 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from tidegate.base.errors import NotFound, WorldFailed
 from tidegate.base.personal import Personal
-from tidegate.base.when import Instant, to_ms
+from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.catalogue import Assignment, AssignmentKey, Membership, Principal
 from tidegate.grant import Grant, GrantState
+from tidegate.notice import Notice
 from tidegate.panic import Panic, PanicState
+from tidegate.policy.rules import LONGEST_GRACE
 from tidegate.request import Request, RequestState
 from tidegate.session import Session
 from tidegate.store import schema
@@ -98,6 +101,64 @@ def requests(
     table = schema.requests
     wanted = {"principal": principal}
     return _looked_page(db, Request, table, wanted, None, states, limit, before)
+
+
+def extensions_due(db: Connection, limit: int) -> list[Request]:
+    """Approved extensions whose grant's end has not moved yet, oldest first."""
+    table = schema.requests
+    query = select(table).where(
+        table.c.extends.is_not(None),
+        table.c.state == RequestState.APPROVED.value,
+        table.c.applied_at_ms.is_(None),
+    )
+    return all_of(db, Request, query.order_by(table.c.id).limit(bounded(limit)))
+
+
+def arming(db: Connection, limit: int) -> list[Grant]:
+    """Open grants whose end moved, and journal and cloud may not have it yet."""
+    table = schema.grants
+    query = select(table).where(words("state = 'open' AND arming = true"))
+    return all_of(db, Grant, query.order_by(table.c.id).limit(bounded(limit)))
+
+
+def unwarned(db: Connection, now: Instant, before: timedelta, limit: int) -> list[Grant]:
+    """Open grants whose holder is to be warned of the end by now, the soonest end first.
+
+    That is `before` the window's end, or half a window that is shorter (`extend.warn_at`).
+    """
+    table = schema.grants
+    ahead = int(before / timedelta(milliseconds=1))
+    half = (table.c.duration_seconds + table.c.extended_seconds) * 500
+    lead = case((half < ahead, half), else_=ahead)
+    query = select(table).where(
+        words("state = 'open' AND warned = false"),
+        table.c.ends_at_ms <= to_ms(now + before + LONGEST_GRACE),
+        table.c.ends_at_ms - table.c.grace_seconds * 1000 - lead <= to_ms(now),
+    )
+    return all_of(db, Grant, query.order_by(table.c.ends_at_ms).limit(bounded(limit)))
+
+
+def notices(
+    db: Connection, audience: str | None, waiting: bool, limit: int, before: str | None
+) -> list[tuple[Notice, Instant | None]]:
+    """Notices, newest first, with when each was delivered; `waiting`: only those that were not."""
+    table = schema.outbox
+    query = select(table)
+    if audience is not None:
+        query = query.where(table.c.audience == audience)
+    if waiting:
+        query = query.where(table.c.delivered_at_ms.is_(None))
+    if before is not None:
+        query = query.where(table.c.id < before)
+    codec = _codec(Notice)
+    rows = db.execute(query.order_by(table.c.id.desc()).limit(bounded(limit))).mappings()
+    return [
+        (
+            codec.decode(row),
+            None if row["delivered_at_ms"] is None else from_ms(row["delivered_at_ms"]),
+        )
+        for row in rows
+    ]
 
 
 def grants(
@@ -170,7 +231,8 @@ def approved_without_grants(db: Connection, limit: int) -> list[Request]:
     )
     query = (
         select(table)
-        .where(table.c.state == "approved", count < items_of(table.c["items"]))
+        .where(table.c.state == "approved", table.c.extends.is_(None))
+        .where(count < items_of(table.c["items"]))
         .order_by(table.c.id)
         .limit(bounded(limit))
     )

@@ -23,6 +23,7 @@ from tidegate.catalogue import (
     hold,
     let_go,
     membership_id,
+    prolong,
 )
 from tidegate.evidence.events import Event
 from tidegate.evidence.seal import read_event
@@ -30,6 +31,7 @@ from tidegate.finding import Finding
 from tidegate.finding import evolve as evolve_finding
 from tidegate.grant import Grant
 from tidegate.grant import evolve as evolve_grant
+from tidegate.notice import notice_of
 from tidegate.panic import Panic
 from tidegate.panic import evolve as evolve_panic
 from tidegate.request import Request
@@ -152,6 +154,10 @@ def _fold_grant(rebuilt: Rebuilt, fact: Fact) -> None:
         held: Assignment | None = rebuilt.get(Assignment, grant.assignment)
         if held is not None and grant.id in held.holders:
             rebuilt.put(let_go(held, fact))
+    elif fact.name == "grant.extended":
+        rebuilt.put(prolong(rebuilt.get(Assignment, grant.assignment), fact))
+    elif fact.name == "grant.warned":
+        rebuilt.put(notice_of(fact))
 
 
 def _fold_session(rebuilt: Rebuilt, fact: Fact) -> None:

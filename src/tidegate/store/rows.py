@@ -20,8 +20,9 @@ from tidegate.base.when import Instant, from_ms, parse_instant, to_ms, whole_sec
 from tidegate.catalogue import Assignment, Baseline, Membership, Principal, PrincipalKind
 from tidegate.finding import Finding, FindingKind, FindingState, Severity
 from tidegate.grant import Grant, GrantState
+from tidegate.notice import Notice
 from tidegate.panic import Panic, PanicState, ScopeKind
-from tidegate.request import Request, RequestState, Terms, Vote, item_of
+from tidegate.request import Extension, Request, RequestState, Terms, Vote, item_of
 from tidegate.session import Session, SessionKind, SessionState
 from tidegate.store import schema
 
@@ -148,6 +149,13 @@ def codecs() -> Mapping[type, Codec[Any]]:
             decode=_to_baseline,
         ),
         Panic: Codec(word="panic", table=schema.panics, encode=_from_panic, decode=_to_panic),
+        Notice: Codec(
+            word="notice",
+            table=schema.outbox,
+            encode=_from_notice,
+            decode=_to_notice,
+            own=lambda _: {"delivered_at_ms": None},
+        ),
     }
 
 
@@ -171,6 +179,10 @@ def _from_request(request: Request) -> dict[str, Value]:
         "votes": canonical([vote.plain() for vote in request.votes]).decode(),
         "code": request.code,
         "why": request.why,
+        "extends": terms.extends.grant if terms.extends else None,
+        "extends_from_ms": to_ms(terms.extends.ends_at) if terms.extends else None,
+        "extends_until_ms": to_ms(terms.extends.until) if terms.extends else None,
+        "applied_at_ms": _ms(request.applied_at),
         "version": request.version,
     }
 
@@ -188,6 +200,7 @@ def _to_request(row: Row) -> Request:
             ticket=row["ticket"],
             emergency=bool(row["emergency"]),
             rules_digest=row["rules_digest"],
+            extends=_to_extension(row),
         ),
         digest=row["digest"],
         filed_at=from_ms(row["filed_at_ms"]),
@@ -196,7 +209,18 @@ def _to_request(row: Row) -> Request:
         votes=tuple(_to_vote(vote) for vote in orjson.loads(row["votes"])),
         code=row["code"],
         why=row["why"],
+        applied_at=_at(row["applied_at_ms"]),
         version=row["version"],
+    )
+
+
+def _to_extension(row: Row) -> Extension | None:
+    if row["extends"] is None:
+        return None
+    return Extension(
+        grant=row["extends"],
+        ends_at=from_ms(row["extends_from_ms"]),
+        until=from_ms(row["extends_until_ms"]),
     )
 
 
@@ -245,6 +269,11 @@ def _from_grant(grant: Grant) -> dict[str, Value]:
         "cut": grant.cut,
         "cut_before_ms": _ms(grant.cut_before),
         "searched": grant.searched,
+        "grace_seconds": whole_seconds(grant.grace),
+        "held_since_ms": _ms(grant.held_since),
+        "extended_seconds": whole_seconds(grant.extended),
+        "arming": grant.arming,
+        "warned": grant.warned,
         "version": grant.version,
         "risk": grant.risk,
     }
@@ -295,6 +324,11 @@ def _to_grant(row: Row) -> Grant:
         cut=bool(row["cut"]),
         cut_before=_at(row["cut_before_ms"]),
         searched=row["searched"],
+        grace=timedelta(seconds=row["grace_seconds"]),
+        held_since=_at(row["held_since_ms"]),
+        extended=timedelta(seconds=row["extended_seconds"]),
+        arming=bool(row["arming"]),
+        warned=bool(row["warned"]),
         version=row["version"],
         risk=row["risk"],
     )
@@ -531,6 +565,30 @@ def _to_panic(row: Row) -> Panic:
         lifted_at=_at(row["lifted_at_ms"]),
         grants=row["grants"],
         requests=row["requests"],
+        version=row["version"],
+    )
+
+
+def _from_notice(notice: Notice) -> dict[str, Value]:
+    return {
+        "id": notice.id,
+        "kind": notice.kind,
+        "subject": notice.subject,
+        "audience": notice.audience,
+        "made_at_ms": to_ms(notice.made_at),
+        "payload": canonical(dict(notice.payload)).decode(),
+        "version": notice.version,
+    }
+
+
+def _to_notice(row: Row) -> Notice:
+    return Notice(
+        id=row["id"],
+        kind=row["kind"],
+        subject=row["subject"],
+        audience=row["audience"],
+        made_at=from_ms(row["made_at_ms"]),
+        payload=orjson.loads(row["payload"]),
         version=row["version"],
     )
 

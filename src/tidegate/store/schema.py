@@ -142,6 +142,10 @@ requests = Table(
     Column("votes", Text, nullable=False),
     Column("code", Text, nullable=False),
     Column("why", Text, nullable=False),
+    Column("extends", Text),  # the grant whose end it would move; null: a plain request
+    Column("extends_from_ms", BigInteger),
+    Column("extends_until_ms", BigInteger),
+    Column("applied_at_ms", BigInteger),
     Column("version", BigInteger, nullable=False),
     Index("requests_state", "state", "id"),
     Index("requests_principal", "principal", "id"),
@@ -150,6 +154,12 @@ requests = Table(
         "decide_by_ms",
         sqlite_where=text("state = 'pending'"),
         postgresql_where=text("state = 'pending'"),
+    ),
+    Index(
+        "requests_extending",
+        "extends",
+        sqlite_where=text("extends IS NOT NULL"),
+        postgresql_where=text("extends IS NOT NULL"),
     ),
 )
 
@@ -185,6 +195,11 @@ grants = Table(
     Column("cut", Boolean, nullable=False, server_default=text("false")),
     Column("cut_before_ms", BigInteger),
     Column("searched", Text, nullable=False, server_default=text("''")),
+    Column("grace_seconds", BigInteger, nullable=False, server_default="0"),
+    Column("held_since_ms", BigInteger),
+    Column("extended_seconds", BigInteger, nullable=False, server_default="0"),
+    Column("arming", Boolean, nullable=False, server_default=text("false")),
+    Column("warned", Boolean, nullable=False, server_default=text("false")),
     Column("version", BigInteger, nullable=False),
     Column("risk", Integer, nullable=False, server_default=text("0")),
     Column("due_at_ms", BigInteger),  # the worker's: when to look next; null once it is over
@@ -204,6 +219,18 @@ grants = Table(
         "lease_by",
         sqlite_where=text("lease_by IS NOT NULL"),
         postgresql_where=text("lease_by IS NOT NULL"),
+    ),
+    Index(
+        "grants_unwarned",
+        "ends_at_ms",
+        sqlite_where=text("state = 'open' AND warned = false"),
+        postgresql_where=text("state = 'open' AND warned = false"),
+    ),
+    Index(
+        "grants_arming",
+        "id",
+        sqlite_where=text("state = 'open' AND arming = true"),
+        postgresql_where=text("state = 'open' AND arming = true"),
     ),
     Index(
         "grants_due",
@@ -347,6 +374,20 @@ panics = Table(
     Column("version", BigInteger, nullable=False),
     Index("panics_state", "state"),
     Index("panics_frozen", "frozen_until_ms"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("audience", Text, nullable=False),
+    Column("made_at_ms", BigInteger, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("delivered_at_ms", BigInteger),  # the deliverer's: null until somebody was told
+    Index("outbox_audience", "audience", "id"),
 )
 
 accounts = Table(

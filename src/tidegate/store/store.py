@@ -20,6 +20,7 @@ from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.catalogue import Assignment, AssignmentKey, Membership, Principal
 from tidegate.evidence.note import Signer
 from tidegate.grant import Grant, GrantState
+from tidegate.notice import Notice
 from tidegate.panic import Panic
 from tidegate.request import Request, RequestState
 from tidegate.session import Session
@@ -176,6 +177,33 @@ class Store(FindingStore):
     ) -> list[Request]:
         """Requests, newest first; `before` is the last id of the page before."""
         return reads.requests(self._database, states, principal, limit, before)
+
+    def extensions_due(self, limit: int) -> list[Request]:
+        """Approved extensions that have not moved their grant's end yet."""
+        with self._database.reading() as db:
+            return reads.extensions_due(db, limit)
+
+    def arming(self, limit: int) -> list[Grant]:
+        """Open grants whose end moved, and journal and cloud may not have it yet."""
+        with self._database.reading() as db:
+            return reads.arming(db, limit)
+
+    def unwarned(self, now: Instant, before: timedelta, limit: int) -> list[Grant]:
+        """Open grants whose holder is to be warned of the end by now."""
+        with self._database.reading() as db:
+            return reads.unwarned(db, now, before, limit)
+
+    def notices(
+        self,
+        *,
+        audience: str | None = None,
+        waiting: bool = False,
+        limit: int = 100,
+        before: str | None = None,
+    ) -> list[tuple[Notice, Instant | None]]:
+        """What people are to be told, newest first, each with when it was delivered."""
+        with self._database.reading() as db:
+            return reads.notices(db, audience, waiting, limit, before)
 
     def grant(self, id: str) -> Grant:
         """The grant of that id. Raises NotFound."""

@@ -43,14 +43,18 @@ class Ask(_Strict, frozen=True):
     """What is asked for: 1 to 20 roles, for how long, why.
 
     `start` is an instant in UTC (`2026-11-22T07:03:36Z`); without it, access begins on approval.
+    `extends` names an open grant of one's own instead of roles: its window gets `duration_seconds`
+    longer. `again`: on purpose, though one of the roles is held already.
     """
 
-    roles: Annotated[list[Id], Meta(max_length=MOST_ROLES)]
     duration_seconds: Annotated[int, Meta(ge=1, le=whole_seconds(LONGEST_DURATION))]
     reason: Text
+    roles: Annotated[list[Id], Meta(max_length=MOST_ROLES)] = msgspec.field(default_factory=list)
     ticket: Text | None = None
     start: Id | None = None
     emergency: bool = False
+    extends: Id = ""
+    again: bool = False
 
     def asked(self) -> Asked:
         """For the house. Raises AskedWrongly for a start that is no instant."""
@@ -61,6 +65,8 @@ class Ask(_Strict, frozen=True):
             ticket=self.ticket,
             start=parse_instant(self.start) if self.start is not None else None,
             emergency=self.emergency,
+            extends=self.extends,
+            again=self.again,
         )
 
 

@@ -71,6 +71,10 @@ class Renderer:
             code=request.code,
             why=request.why,
             grants=grants,
+            extends=terms.extends.grant if terms.extends else None,
+            extends_from=wire(terms.extends.ends_at) if terms.extends else None,
+            extends_until=wire(terms.extends.until) if terms.extends else None,
+            applied_at=_wire(request.applied_at),
         )
 
     def grant(self, grant: Grant) -> GrantView:
@@ -78,7 +82,8 @@ class Renderer:
         exposure = self._exposure(grant.role_digest)
         if grant.ends_at is not None:  # sealed with the intent
             exposure = Exposure(attended=grant.exposure, unattended=grant.unattended)
-        left = max(grant.ends_at - self._now, timedelta(0)) if grant.ends_at is not None else None
+        window = grant.window_ends_at
+        left = max(window - self._now, timedelta(0)) if window is not None else None
         return GrantView(
             id=grant.id,
             request=grant.request,
@@ -89,7 +94,11 @@ class Renderer:
             duration_seconds=whole_seconds(grant.duration),
             opens_at=wire(grant.opens_at),
             claim_by=wire(grant.claim_by),
+            window_ends_at=_wire(window),
             ends_at=_wire(grant.ends_at),
+            grace_seconds=whole_seconds(grant.grace),
+            extended_seconds=whole_seconds(grant.extended),
+            warned=grant.warned,
             remaining_seconds=_seconds(left),
             opened_at=_wire(grant.opened_at),
             closing_at=_wire(grant.closing_at),
@@ -128,6 +137,7 @@ class Renderer:
                 carrier=verdict.carrier,
                 requirement=item.requirement,
                 rules=list(verdict.rules),
+                grace_seconds=whole_seconds(verdict.grace),
                 max_seconds=_seconds(verdict.max),
                 code=verdict.code,
                 why=verdict.why,
@@ -200,6 +210,7 @@ class Renderer:
             carrier=item.carrier,
             requirement=item.requirement,
             rules=list(item.rules),
+            grace_seconds=whole_seconds(item.grace),
             missing=missing,
             exposure_seconds=_attended(exposure),
             unattended_seconds=_unattended(exposure),
@@ -226,7 +237,7 @@ class Renderer:
         return {role: [need.text for need in lacking] for role, lacking in needs.items()}
 
     def _grants_of(self, request: Request) -> list[str]:
-        if request.state is not RequestState.APPROVED:
+        if request.state is not RequestState.APPROVED or request.terms.extends:
             return []
         return sorted(grant.id for grant in self._house.store.grants(request=request.id))
 

@@ -104,6 +104,7 @@ class ItemView:
     carrier: str
     requirement: str
     rules: list[str]
+    grace_seconds: int
     missing: list[str]
     exposure_seconds: int | None
     unattended_seconds: int | None
@@ -125,7 +126,11 @@ class VoteView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestView:
-    """A request. A vote must name its `digest`. `reason` is null when it was erased."""
+    """A request. A vote must name its `digest`. `reason` is null when it was erased.
+
+    `extends` is null, or the grant whose end it would move: from `extends_from` to `extends_until`,
+    graces included; `applied_at` is when it did.
+    """
 
     id: str
     state: str
@@ -146,6 +151,31 @@ class RequestView:
     code: str
     why: str
     grants: list[str]
+    extends: str | None
+    extends_from: str | None
+    extends_until: str | None
+    applied_at: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeView:
+    """Something to tell `audience` about `subject`; `delivered_at` is null until it was told."""
+
+    id: str
+    kind: str
+    subject: str
+    audience: str
+    made_at: str
+    payload: dict[str, str]
+    delivered_at: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticesView:
+    """A page of notices, newest first. `next_before` asks for the next one; null: no more."""
+
+    notices: list[NoticeView]
+    next_before: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +195,7 @@ class WeighedItem:
     carrier: str
     requirement: str
     rules: list[str]
+    grace_seconds: int
     max_seconds: int | None
     code: str
     why: str
@@ -185,7 +216,10 @@ class PreviewView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrantView:
-    """A grant. `remaining_seconds` is null until its end is fixed.
+    """A grant. `remaining_seconds`, of its window, is null until its end is fixed.
+
+    From `window_ends_at` on no session is issued; running work may finish until `ends_at`, which is
+    `grace_seconds` later. `warned`: its holder was told of this end.
 
     `residual_until` lies ahead while a session taken before may still act. `proof` is how its end
     is known; empty until it is over. `outcome` and `tries`: what the last calls to the cloud gave.
@@ -200,7 +234,11 @@ class GrantView:
     duration_seconds: int
     opens_at: str
     claim_by: str
+    window_ends_at: str | None
     ends_at: str | None
+    grace_seconds: int
+    extended_seconds: int
+    warned: bool
     remaining_seconds: int | None
     opened_at: str | None
     closing_at: str | None

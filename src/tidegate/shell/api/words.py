@@ -53,6 +53,12 @@ def request_says(request: Request, missing: list[str], grants: list[str]) -> str
         case RequestState.PENDING:
             needs = " and ".join(missing) or "a decision"
             return f"waits for {needs} until {at(request.decide_by)}, then it lapses"
+        case RequestState.APPROVED if extends := request.terms.extends:
+            if request.applied_at:
+                return f"approved; `{extends.grant}` ends later since {at(request.applied_at)}"
+            return f"approved {_when(request.decided_at)}; the end is being moved"
+        case RequestState.LAPSED if extends := request.terms.extends:
+            return f"nobody decided before {at(request.decide_by)}; `{extends.grant}` keeps its end"
         case RequestState.APPROVED:
             what = f"see {', '.join(grants)}" if grants else "it opens by itself"
             return f"approved {_when(request.decided_at)}; {what}"
@@ -78,8 +84,7 @@ def grant_says(grant: Grant, now: Instant) -> str:
                 f"is being opened{_lately(grant)}; whatever comes, it ends {_when(grant.ends_at)}"
             )
         case GrantState.OPEN if grant.ends_at is not None and now < grant.ends_at:
-            left = show_duration(grant.ends_at - now)
-            return f"open for another {left}, until {at(grant.ends_at)}"
+            return _open_says(grant, now)
         case GrantState.OPEN:
             return f"its time ended {_when(grant.ends_at)}; it is about to be closed"
         case GrantState.CLOSING:
@@ -128,6 +133,14 @@ def change_says(asked: str, in_force: str | None) -> str:
 def at(instant: Instant) -> str:
     """An instant for reading, to the second."""
     return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _open_says(grant: Grant, now: Instant) -> str:
+    window = grant.window_ends_at or now
+    finish = f"; running work may finish until {_when(grant.ends_at)}" if grant.grace else ""
+    if now >= window:
+        return f"its window ended {at(window)}, and no session is issued any more{finish}"
+    return f"open for another {show_duration(window - now)}, until {at(window)}{finish}"
 
 
 def _removed_says(grant: Grant, now: Instant) -> str:

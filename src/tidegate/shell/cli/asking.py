@@ -75,6 +75,7 @@ def targets(desk: Desk) -> None:
 @click.option("--ticket", metavar="KEY", default="", help="A ticket like INC-4711.")
 @click.option("--start", metavar="INSTANT", default="", help="Open then: `2026-11-22T07:03:36Z`.")
 @click.option("--emergency", is_flag=True, help="Ask under the rules for emergencies.")
+@click.option("--again", is_flag=True, help="On purpose, though the role is held already.")
 @click.option("--wait", is_flag=True, help="Stay until access is open or certainly is not.")
 @click.option("--timeout", metavar="DURATION", default="", help="With --wait: at most this long.")
 @click.option("--preview", is_flag=True, help="Only tell what the rules would say.")
@@ -171,6 +172,8 @@ def _body(asked: dict[str, Any]) -> dict[str, Any]:
         "reason": asked["reason"],
         "emergency": asked["emergency"],
     }
+    if asked["again"]:
+        body["again"] = True
     if asked["ticket"]:
         body["ticket"] = asked["ticket"]
     if asked["start"]:
@@ -195,6 +198,10 @@ def _edited(server: Server, id: str, asked: dict[str, Any]) -> dict[str, Any]:
         body["start"] = wire(parse_instant(asked["start"]))
     elif start := before.plain.get("start"):
         body["start"] = start
+    if extends := before.plain.get("extends"):
+        body |= {"extends": extends, "roles": [], "emergency": False}
+    elif asked["again"]:
+        body["again"] = True
     return body
 
 
@@ -202,7 +209,7 @@ def _refusal(filed: Answer) -> NotAllowed:
     """The refusal by the rules of a request that was filed, as an error."""
     code = filed.text("code") or "refused"
     what, to_do = filed.text("why") or filed.text("says"), ""
-    if code == "no_rule":
+    if code in ("no_rule", "already_held"):
         what, _, to_do = what.partition("; ")
     to_do = to_do or _AFTER.get(code, f"see `tidegate trace {filed.text('id')}`")
     return NotAllowed(code, what, to_do)

@@ -6,6 +6,7 @@ from tidegate.shell.cli import (
     asking,
     deciding,
     evidence,
+    extending,
     findings,
     hosting,
     looking,
@@ -31,7 +32,13 @@ def make_program(local: Local) -> Program:
     return Program(
         local,
         {
-            "Ask": (asking.targets, asking.request, asking.requests, asking.withdraw),
+            "Ask": (
+                asking.targets,
+                asking.request,
+                asking.requests,
+                asking.withdraw,
+                extending.extend,
+            ),
             "Decide": (deciding.approve, deciding.deny),
             "Use": (using.grants, using.run, using.shell, using.credentials, using.profiles),
             "End": (using.done, panicking.revoke, panicking.unfreeze),

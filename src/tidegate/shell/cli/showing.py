@@ -68,6 +68,9 @@ def request_lines(request: Answer, paint: Paint) -> list[str]:
         *fields(
             [
                 ("who", person(request, "principal")),
+                ("extends", request.text("extends")),
+                ("ends now", moment(request.text("extends_from"))),
+                ("new end", moment(request.text("extends_until"))),
                 ("for", seconds(request, "duration_seconds")),
                 ("from", moment(request.text("start"))),
                 ("reason", _reason(request)),
@@ -93,6 +96,7 @@ def grant_lines(grant: Answer, paint: Paint) -> list[str]:
     head = f"{grant.need('id')}  {paint(grant.need('state'))}  {grant.text('says')}"
     shown = (
         ("opened", "opened_at"),
+        ("window ends", "window_ends_at"),
         ("ends", "ends_at"),
         ("closing", "closing_at"),
         ("removed", "removed_at"),
@@ -151,11 +155,21 @@ def _item_lines(item: Answer) -> list[str]:
                 ("  allows", f"{allows}: what these make outlives the end" if allows else ""),
                 ("  carried by rule", item.text("carrier") or "none"),
                 ("  must approve", item.text("requirement")),
+                ("  grace", _grace(item)),
                 ("  still missing", " and ".join(missing)),
                 ("  exposure", item.text("exposure") or seconds(item, "exposure_seconds")),
             ]
         ),
     ]
+
+
+def _grace(item: Answer) -> str:
+    """How much later than its window an access really ends, said to whoever approves it."""
+    return (
+        f"{span(grace)}: it ends that much after its window"
+        if (grace := item.number("grace_seconds"))
+        else ""
+    )
 
 
 def _reason(request: Answer) -> str:

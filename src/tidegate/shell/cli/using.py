@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 import click
 
 from tidegate.base.errors import AskedWrongly, NotAllowed
+from tidegate.base.when import parse_duration
 from tidegate.shell.cli.answer import Answer
 from tidegate.shell.cli.client import Server
 from tidegate.shell.cli.command import Desk, Tool, stopped, tool
 from tidegate.shell.cli.exits import Exit
+from tidegate.shell.cli.extending import have_time
 from tidegate.shell.cli.printing import (
     Saving,
     fields,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from tidegate.broker.holding import Holding
 
 GRANT_STATES = ("ready", "intended", "open", "closing", "removed", "gone", "failed")
+WITH_VALUE = frozenset({"--needs", "--reason", "--ticket"})  # the options of `exec` that take one
 TOKEN_BYTES = 32  # of the loopback endpoint's path and token: 256 bits are not guessed
 _GRANT = click.argument("grant", metavar="GRANT")
 
@@ -43,9 +46,16 @@ class RunTool(Tool):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read `[--env] GRANT [--env] -- CMD…`. A `--` further on belongs to the command."""
         own = args[: args.index("--")] if "--" in args else []
-        named = [word for word in own if not word.startswith("-")]
+        named, flags, rest = [], [], list(own)
+        while rest:
+            word = rest.pop(0)
+            if not word.startswith("-"):
+                named.append(word)
+                continue
+            flags.append(word)
+            if word in WITH_VALUE and rest:
+                flags.append(rest.pop(0))
         if len(named) == 1:
-            flags = [word for word in own if word.startswith("-")]
             args = [*flags, *named, *args[len(own) + 1 :]]
         return super().parse_args(ctx, args)
 
@@ -77,7 +87,15 @@ def grants(
     heads = ("GRANT", "STATE", "ROLE", "ENDS", "LEFT", "SAYS")
     lines = table(heads, rows, desk.width(), _SAVINGS)
     empty = "no grants to see" if every else "you have no grants; ask with `tidegate request`"
+    soon = [
+        f"{item.text('id')} ends soon; more time: tidegate extend {item.text('id')} --for 30m"
+        " --reason '…'"
+        for item in answer.parts("grants")
+        if item.flag("warned") and item.text("state") == "open" and item.number("remaining_seconds")
+    ]
     desk.answer(answer.plain, lines if rows else [empty])
+    if soon and not every:
+        desk.tell(*soon)
     if after := answer.text("next_before"):
         desk.tell(f"there may be more: the same with --before {after}")
 
@@ -87,13 +105,27 @@ def grants(
     ("tidegate exec gr_01j… -- aws s3 ls", "one command with the keys of that grant"),
     ("tidegate exec rq_01j… -- terraform apply", "a request id does, when one grant fits"),
     ("tidegate exec --env gr_01j… -- ./old-tool", "static keys, for tools that know no other way"),
+    ("tidegate exec --needs 20m gr_01j… -- ./migrate", "refuses to start with less than that left"),
+    (
+        'tidegate exec --needs 20m --extend --reason "migration" gr_01j… -- ./migrate',
+        "asks for the missing time first, and waits until it is there",
+    ),
     kind=RunTool,
     context_settings={"allow_interspersed_args": False},
 )
 @_GRANT
 @click.argument("command", nargs=-1, metavar="-- CMD...", type=click.UNPROCESSED)
 @click.option("--env", is_flag=True, help="Static keys in the environment; see below.")
-def run(desk: Desk, grant: str, command: tuple[str, ...], env: bool) -> int:
+@click.option(
+    "--needs", metavar="DURATION", default="", help="Start only with this much time left."
+)
+@click.option("--extend", "longer", is_flag=True, help="With --needs: ask for what is missing.")
+@click.option("--reason", metavar="TEXT", default="", help="With --extend: why, for approvers.")
+@click.option("--ticket", metavar="KEY", default="", help="With --extend: a ticket like INC-4711.")
+def run(
+    desk: Desk, grant: str, command: tuple[str, ...], env: bool, needs: str, longer: bool,
+    reason: str, ticket: str,
+) -> int:  # fmt: skip
     """Run a command with the keys of a grant; its exit code becomes ours.
 
     Keys come from an endpoint on this machine that only the command knows, so they are renewed
@@ -104,6 +136,12 @@ def run(desk: Desk, grant: str, command: tuple[str, ...], env: bool) -> int:
         raise AskedWrongly(
             "no_command", "expected a command, got none", "as in: tidegate exec ID -- aws s3 ls"
         )
+    if longer and not needs:
+        raise AskedWrongly(
+            "extend_alone", "expected `--needs` with `--extend`", "add `--needs 20m`"
+        )
+    if needs:
+        have_time(desk, grant, parse_duration(needs), longer, reason, ticket)
     return _with_keys(desk, grant, command, env)
 
 
@@ -249,7 +287,7 @@ def _with_keys(desk: Desk, grant: str, command: tuple[str, ...], env: bool) -> i
     def token() -> str:
         return urlsafe_b64encode(desk.local.randomness(TOKEN_BYTES)).decode().rstrip("=")
 
-    with Endpoint(_holding(desk, _usable(desk, grant)), token) as endpoint:
+    with Endpoint(_holding(desk, _usable(desk, grant)), token, desk.tell) as endpoint:
         return run_with(endpoint, command, desk.environment, mode=mode)
 
 
