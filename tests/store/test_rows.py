@@ -215,7 +215,7 @@ THINGS = {
     ),
 }
 OWN = {
-    Grant: {"due_at_ms", "lease_until_ms", "target", "lane"},
+    Grant: {"due_at_ms", "lease_until_ms", "lease_by", "target", "lane"},
     Finding: {"last_seen_ms"},
     Notice: {"delivered_at_ms"},
 }
