@@ -64,10 +64,16 @@ def holder(iam: Any, *does: Identity) -> Holder:
 def exactly(*does: Identity) -> Callable[[str, str], bool]:
     """The rights of the table, and nothing else."""
     ground = Ground(account="111122223333", roles=tuple(role.text for role in ROLES))
-    rights = {
-        one.action for identity in does for one in needed(ground, identity) if one.on is On.ROLES
-    }
-    return lambda action, arn: action in rights and arn in ground.roles
+    every = [one for identity in does for one in needed(ground, identity)]
+    rights = {one.action for one in every if one.on is On.ROLES}
+    looks = {one.action for one in every if one.on in (On.ANY, On.PEOPLE)}
+
+    def allowed(action: str, arn: str) -> bool:
+        if arn in ground.roles:
+            return action in rights
+        return action in looks and (arn == "*" or ":user/" in arn)
+
+    return allowed
 
 
 def test_missing_right_on_one_of_two_roles_is_found() -> None:

@@ -168,9 +168,9 @@ def test_document_that_asks_for_more_or_less_is_found(grounds: tuple[Ground, ...
 def test_call_without_a_right_is_found() -> None:
     """Every call the connector names when it asks AWS is in the table, and nothing else is."""
     called = set()
-    for file in ("aws.py", "aws_cut.py", "aws_health.py", "aws_allowed.py"):
+    for file in ("aws.py", "aws_cut.py", "aws_health.py", "aws_allowed.py", "aws_side_doors.py"):
         text = (CONNECTORS / file).read_text()
-        called |= set(re.findall(r'"((?:iam|sts):[A-Za-z]+)",?\s*\)', text))
+        called |= set(re.findall(r'"((?:iam|sts|cloudtrail):[A-Za-z]+)",?\s*(?:\)|name\))', text))
     called |= {"sts:TagSession", "sts:SetSourceIdentity"}  # by tags and source identity of a call
     called |= {"iam:SimulatePrincipalPolicy"}
     assert called - FREE - UNCALLED == {one.action for one in RIGHTS if one.kind == IAM_ROLE}
@@ -210,7 +210,7 @@ def test_right_listed_twice_is_found() -> None:
     """One line for each identity, kind, action and thing; each says which verb needs it."""
     keys = [(one.kind, one.identity, one.action, one.on) for one in RIGHTS]
     assert len(keys) == len(set(keys))
-    verbs = r"(grant|issue|probe|revoke|cut|mend|observe|health|arm|disarm)(, |: )"
+    verbs = r"(grant|issue|probe|revoke|cut|mend|observe|health|arm|disarm|side doors)(, |: )"
     assert all(re.match(verbs, one.why) for one in RIGHTS if one.identity is not Identity.SCHEDULE)
     assert {one.kind for one in RIGHTS} == {IAM_ROLE, PERMISSION_SET}
 
@@ -229,9 +229,17 @@ def test_opener_with_a_closing_right_is_found() -> None:
 def test_wildcard_resource_is_found() -> None:
     """Only what AWS binds to nothing is asked on `*`; open parts are names AWS gives."""
     asked = of_table((*BOTH, scp_ground()))
-    assert {action for _, _, action, arn, _ in asked if arn == "*"} == {"sso:ListInstances"}
+    assert {action for _, _, action, arn, _ in asked if arn == "*"} == {
+        "cloudtrail:LookupEvents",
+        "iam:GetAccountAuthorizationDetails",
+        "sso:ListInstances",
+    }
     assert {arn for *_, arn, _ in asked if "*" in arn} == {
         "*",
+        *(
+            f"arn:aws:iam::{account}:user/*"
+            for account in {one.account for one in BOTH if one.roles}
+        ),
         "arn:aws:identitystore:::membership/*",
         "arn:aws:identitystore:::user/*",
         "arn:aws:identitystore::*:identitystore/d-1234567890",

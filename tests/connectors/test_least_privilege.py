@@ -157,6 +157,14 @@ def test_missing_right_is_named_by_health(narrow: Narrow, right: Right) -> None:
     assert any(one.shuts for one in told) == (right.closing or blind)
 
 
+def searched(at: Narrow, hold: Hold) -> None:
+    """A search for side doors; what it was refused is told, so it is raised here."""
+    now = real_now()
+    doors = at.connector.side_doors(hold, (), now - timedelta(hours=1), now, now)
+    for why in doors.why_not:
+        raise Refused("access_denied" if "access_denied" in why else "other", why, "")
+
+
 VERBS: dict[str, Callable[[Narrow, Hold], object]] = {
     "grant": lambda at, hold: at.connector.grant(hold, real_now()),
     "issue": lambda at, hold: at.connector.issue(hold, at.world.session(), real_now()),
@@ -167,6 +175,7 @@ VERBS: dict[str, Callable[[Narrow, Hold], object]] = {
     "mend": lambda at, hold: at.connector.mend(
         at.world.target, at.world.role, {hold.grant: Cut(until=hold.ends_at)}, real_now()
     ),
+    "side_doors": searched,
     # By one that remembers no cut of another test, so that nothing is left to keep.
     "unmend": lambda at, hold: AwsConnector(at.connector._settings).mend(
         at.world.target,
@@ -184,6 +193,10 @@ FAILS = {
     (Identity.CLOSER, "iam:GetRolePolicy"): "revoke",
     (Identity.CLOSER, "iam:PutRolePolicy"): "revoke",
     (Identity.CLOSER, "iam:DeleteRolePolicy"): "unmend",
+    (Identity.CLOSER, "iam:GetAccountAuthorizationDetails"): "side_doors",
+    (Identity.CLOSER, "iam:ListAccessKeys"): "side_doors",
+    (Identity.CLOSER, "iam:GetLoginProfile"): "side_doors",
+    (Identity.CLOSER, "cloudtrail:LookupEvents"): "side_doors",
 }
 
 

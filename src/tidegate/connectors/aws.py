@@ -34,6 +34,9 @@ from tidegate.connectors.aws_policy import (
     session_policy,
 )
 from tidegate.connectors.aws_rights import Identity
+from tidegate.connectors.aws_side_doors import Window
+from tidegate.connectors.aws_side_doors import look as look_for_side_doors
+from tidegate.connectors.aws_trust import trusted_by
 from tidegate.connectors.port import (
     Answer,
     Credential,
@@ -211,14 +214,24 @@ class AwsConnector:
                 yield Seen(key=key, usable=False, cut=True, cloud_at=read.cloud_at)
 
     def drift(self, target: Target, role: Role, now: Instant) -> tuple[str, ...]:
-        """Nothing is looked at here yet."""
-        return ()
+        """That the role is gone, or whom its trust lets in beside Tidegate and its own account."""
+        arn, settings = self._arn(target, role), self._settings[target.id]
+        try:
+            reply = self._read_role(self._aws(target), arn)
+        except Refused as no:
+            if no.code == "not_there":
+                return ("the role is gone",)
+            raise
+        known = {*settings.own, f"arn:aws:iam::{target.account}:root", target.account}
+        trusted = trusted_by(reply.part("Role").get("AssumeRolePolicyDocument"))
+        return tuple(f"its trust lets {who} in" for who in sorted(trusted - known))
 
     def side_doors(
         self, hold: Hold, keys: tuple[str, ...], since: Instant, until: Instant, now: Instant
     ) -> SideDoors:
-        """Not looked for here yet, and that is said."""
-        return SideDoors(why_not=("this connector cannot look for side doors",))
+        """By IAM's own dates, and by CloudTrail where it may be read."""
+        window = Window(since=since, until=until, keys=keys, now=now)
+        return look_for_side_doors(self._aws(hold.target), window)
 
     def grant(self, hold: Hold, now: Instant) -> Receipt:
         """Read the role; nothing is made. The receipt names the role's own id.

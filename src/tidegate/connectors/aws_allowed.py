@@ -75,17 +75,24 @@ def not_allowed(holder: Holder, roles: Sequence[RoleArn]) -> Iterator[Trouble]:
         return
     some = tuple(roles[:MOST_ROLES])
     ground = Ground(account=some[0].account, roles=tuple(role.text for role in some))
-    rights = [
-        right
-        for identity in holder.does
-        for right in needed(ground, identity)
-        if right.on is On.ROLES and right.action not in _TRIED
-    ]
+    every = [right for identity in holder.does for right in needed(ground, identity)]
+    rights = [one for one in every if one.on is On.ROLES and one.action not in _TRIED]
     closing = {right.action: right.closing for right in rights}
     for right in rights:
         closing[right.action] |= right.closing
     stranger = f"arn:{some[0].partition}:iam::{some[0].account}:role/{STRANGER}"
+    account = f"arn:{some[0].partition}:iam::{some[0].account}"
+    looking = {
+        arn: {right.action: False for right in every if right.on is on}
+        for on, arn in ((On.ANY, "*"), (On.PEOPLE, f"{account}:user/{STRANGER}"))
+    }
     try:
+        looks = tuple(
+            verdict
+            for arn, actions in looking.items()
+            if actions
+            for verdict in simulated(holder, sorted(actions), (arn,))
+        )
         handed = tuple(simulated(holder, sorted({*closing, *POWER}), ground.roles))
         beyond = tuple(simulated(holder, POWER, (stranger,)))
     except WorldFailed as error:
@@ -97,6 +104,7 @@ def not_allowed(holder: Holder, roles: Sequence[RoleArn]) -> Iterator[Trouble]:
         )
         return
     yield from _missing(holder, handed, closing)
+    yield from _missing(holder, looks, {name: False for one in looking.values() for name in one})
     yield from _excess(holder, [one for one in handed if one.action not in closing], "handed out")
     yield from _excess(holder, beyond, "not handed out")
 

@@ -234,6 +234,7 @@ def _arns(right: Right, ground: Ground) -> Iterable[str]:
         On.MEMBERS: [*users, f"arn:{part}:identitystore:::membership/*"],
         On.SCHEDULES: [f"arn:{part}:scheduler:{where}:schedule/{ground.group}/{SCHEDULE_PREFIX}*"],
         On.GROUP: [f"arn:{part}:scheduler:{where}:schedule-group/{ground.group}"],
+        On.PEOPLE: [f"arn:{part}:iam::{account}:user/*"],
         On.ANY: ["*"],  # AWS's reference names no resource type for these
         On.SCHEDULE_ROLE: [ground.holder(Identity.SCHEDULE)],
         On.SCP: [ground.scp],

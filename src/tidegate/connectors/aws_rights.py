@@ -58,6 +58,7 @@ class On(StrEnum):
     SCHEDULE_ROLE = "the schedule's role"
     SCP = "Tidegate's SCP"
     DEAD_LETTERS = "the dead-letter queue"
+    PEOPLE = "IAM users of the account"
     ANY = "anything"
 
 
@@ -136,6 +137,10 @@ RIGHTS: tuple[Right, ...] = (
         IAM_ROLE,
         Identity.CLOSER,
         ("iam:ListAttachedRolePolicies", On.ROLES, "health: finds policies a holder could rewrite"),
+        ("iam:GetAccountAuthorizationDetails", On.ANY, "side doors: users, roles, policies made"),
+        ("iam:ListAccessKeys", On.PEOPLE, "side doors: access keys made in a window"),
+        ("iam:GetLoginProfile", On.PEOPLE, "side doors: passwords set in a window"),
+        ("cloudtrail:LookupEvents", On.ANY, "side doors: trust and policies changed in a window"),
         (SIMULATE, On.SELF, _LOOK),
     ),
     *_rows(

@@ -267,12 +267,16 @@ class SideDoor:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideDoors:
     """What a search came to: which sorts were looked through, what was found, and for which sorts
-    it could not be told, with why. With `again` it may be worth asking once more."""
+    it could not be told, with why.
+
+    With `again` it may be worth asking once more; `again_at` is when the cloud's own records of the
+    window are complete: until then more may be found."""
 
     searched: tuple[str, ...] = ()
     found: tuple[SideDoor, ...] = ()
     why_not: tuple[str, ...] = ()
     again: bool = False
+    again_at: Instant | None = None
 
 
 class Connector(Protocol):

@@ -75,6 +75,9 @@ def _try_once(house: House, grant: Grant, turn: Turn) -> bool:
     found = [
         (door, see(house, _sighting(house, grant, hold, door), house.now())) for door in doors.found
     ]
+    if doors.again_at is not None and house.now() < doors.again_at:
+        house.store.end_turn(turn, doors.again_at)  # waiting for the cloud's records is no try
+        return False
     search = Search(
         since=since,
         until=until,

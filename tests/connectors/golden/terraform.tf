@@ -114,6 +114,28 @@ resource "aws_iam_role_policy" "closer_111122223333" {
       ]
     },
     {
+      "Sid": "TidegateAnything",
+      "Effect": "Allow",
+      "Action": [
+        "cloudtrail:LookupEvents",
+        "iam:GetAccountAuthorizationDetails"
+      ],
+      "Resource": [
+        "*"
+      ]
+    },
+    {
+      "Sid": "TidegateIamUsersOfTheAccount",
+      "Effect": "Allow",
+      "Action": [
+        "iam:GetLoginProfile",
+        "iam:ListAccessKeys"
+      ],
+      "Resource": [
+        "arn:aws:iam::111122223333:user/*"
+      ]
+    },
+    {
       "Sid": "TidegateItself",
       "Effect": "Allow",
       "Action": [
