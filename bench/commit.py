@@ -1,20 +1,22 @@
 """Commits: transitions a second and how long one takes, beside what the disk and the box can do.
 
-Prints one JSON object. A transition is one guarded row change with one sealed event, durable when
-counted. `in_flight_500` keeps 500 Steps waiting from 16 threads; in the other rounds every caller
-waits for its own commit. Latencies are in milliseconds.
+Prints one JSON object; the engine is its argument, SQLite without one. A transition is one guarded
+row change with one sealed event, durable when counted. `in_flight_500` keeps 500 Steps waiting from
+16 threads; in the other rounds every caller waits for its own commit. Latencies in milliseconds.
 """
 
 import gc
 import json
 import os
 import platform
+import sys
 import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from tidegate.base.ids import GRANT, REQUEST, make_id
 from tidegate.base.when import Instant
 from tidegate.evidence.note import FileSigner
 from tidegate.grant import Grant, Outcome, noted, ready
+from tidegate.main.postgres import PostgresServer
 from tidegate.request import Item, Request, RequestState, Terms
 from tidegate.store import Committed, Store, compare
 
@@ -34,11 +37,23 @@ SHARE = IN_FLIGHT // THREADS  # each thread's part of what is in flight
 LIFE = 10  # transitions of one grant from ready to gone
 
 
-def main() -> None:
-    """Run every round in one temporary folder on the disk the system uses for such."""
-    with tempfile.TemporaryDirectory() as folder:
+def main(engine: str = "sqlite") -> None:
+    """Run every round in one temporary folder on the disk the system uses for such.
+
+    Args:
+        engine: `sqlite`, or `postgresql`: a server of its own in that folder, with fsync on.
+    """
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        url = f"sqlite:///{folder}/bench.db"
+        if engine == "postgresql":
+            os.chmod(folder, 0o755)  # the server may run as another user
+            server = PostgresServer(Path(folder) / "server", {"shared_buffers": "256MB"})
+            server.folder.mkdir()
+            stack.callback(server.stop)
+            server.start()
+            url = server.url()
         store = Store.open(
-            f"sqlite:///{folder}/bench.db",
+            url,
             origin=ORIGIN,
             signer=FileSigner(ORIGIN, bytes(32)),
             clock=lambda: datetime.now(UTC),
@@ -46,6 +61,7 @@ def main() -> None:
         )
         result = {
             "bench": "commit",
+            "engine": engine,
             "python": platform.python_version(),
             "cpus": os.cpu_count(),
             "control_us": control(),
@@ -223,4 +239,4 @@ def _at(times: list[float], share: float, scale: float) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:2])
