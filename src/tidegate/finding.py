@@ -62,6 +62,7 @@ class FindingKind(StrEnum):
     DEADLINE = "deadline"  # the cloud's own deadline of an open grant missing or changed
     ROLE_CHANGED = "role_changed"  # a role we hand out is gone or trusts others than it should
     DENY_REMOVED = "deny_removed"  # somebody took away a deny of ours: it was put back
+    LATE = "late"  # an end that was not read back as removed within its bound
     SIDE_DOOR = "side_door"  # made inside a grant's window: a way back in after its end
 
 
@@ -82,6 +83,7 @@ SEVERITY = {
     FindingKind.DEADLINE: Severity.MEDIUM,
     FindingKind.ROLE_CHANGED: Severity.HIGH,
     FindingKind.DENY_REMOVED: Severity.HIGH,
+    FindingKind.LATE: Severity.MEDIUM,
     FindingKind.SIDE_DOOR: Severity.HIGH,
 }
 

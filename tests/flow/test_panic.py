@@ -331,3 +331,38 @@ def test_reason_of_a_panic_is_kept_in_the_clear(world: World) -> None:
     ends = [read_event(leaf) for _, leaf in world.house.store.events(grant.request)]
     (closing,) = [event for event in ends if event.name == "grant.closing"]
     assert closing.data["comment"] == called.reason
+
+
+def test_freeze_that_doctor_does_not_know(world: World) -> None:
+    """Whoever wonders why nothing opens is told by doctor, with the way to open again."""
+    from tidegate.diagnose.looking import _kept
+
+    called = panic(world, freeze=timedelta(hours=1))
+    assert [one.id for one in _kept(world.house.store, ("prod",), world.clock()).panics] == [
+        called.id
+    ]
+
+
+def test_late_end_is_nobodys(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past its bound and not removed: a finding with an owner, that stays when the end comes."""
+    revoke = world.connector.revoke
+
+    def silent(hold: Hold, now: Instant) -> Receipt:
+        raise Refused("access_denied", "not allowed", "allow it")
+
+    monkeypatch.setattr(world.connector, "revoke", silent)
+    grant = world.granted()
+    world.clock.forward(minutes=31)
+    world.work()
+    assert not world.house.store.findings(limit=10)
+    for _ in range(6):
+        world.clock.forward(minutes=1)
+        world.work()
+    (found,) = world.house.store.findings(limit=10)
+    assert (found.kind, found.grant) == ("late", grant.id)
+    monkeypatch.setattr(world.connector, "revoke", revoke)
+    for _ in range(6):
+        world.clock.forward(minutes=1)
+        world.work()
+    assert world.grant(grant).state is GrantState.GONE
+    assert world.house.store.findings(limit=10)[0].state == "open"

@@ -299,8 +299,20 @@ def _grants(now: Instant, kept: Kept) -> Iterator[Check]:
         said += f"it was put back at {found.at}"
         fix = "find who in the cloud's own trail; until then those sessions could act"
         yield Check(name="cuts", ok=None, says=said, fix=fix)
+    yield from _panics(kept)
     if not (overdue or kept.removed or kept.ungranted):
         yield Check(name="grants", ok=True, says="none is past its end and still held")
+
+
+def _panics(kept: Kept) -> Iterator[Check]:
+    for panic in kept.panics[:MOST_SAID]:
+        until = panic.frozen_until
+        shut = f"nothing opens there until {wire(until)}" if until else "its ends are being sealed"
+        said = f"`{panic.id}` ended everything in `{panic.scope.text}`, and {shut}"
+        fix = (
+            f"`tidegate revoke --status {panic.id}`; to open sooner: `tidegate unfreeze {panic.id}`"
+        )
+        yield Check(name="panic", ok=None, says=said, fix=fix)
 
 
 def _removed(now: Instant, grants: Sequence[Grant]) -> Iterator[Check]:

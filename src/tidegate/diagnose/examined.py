@@ -9,6 +9,7 @@ from tidegate.connectors.port import Health, Trouble
 from tidegate.evidence.checkpoint import Keys
 from tidegate.evidence.witnesses import PlaceSeen
 from tidegate.grant import Grant
+from tidegate.panic import Panic
 from tidegate.policy.finding import RuleFinding
 from tidegate.store import Head
 
@@ -34,6 +35,7 @@ class Kept:
         closing: grants that are intended, open or closing.
         removed: grants that are removed and not over.
         ungranted: approved requests for which grants are missing.
+        panics: those by which something is kept shut now.
     """
 
     problems: tuple[str, ...]
@@ -46,6 +48,7 @@ class Kept:
     removed: tuple[Grant, ...]
     ungranted: tuple[str, ...]
     restored: tuple[Restored, ...]
+    panics: tuple[Panic, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,12 +121,12 @@ def _notes(measured: Measured) -> Iterator[str]:
         "the end, or good for longer than the approved one"
     )
     yield (
-        "`denies` is measured: tried as that access and refused, at that instant at the latest; "
-        "`declared` is the role kind's promise where nothing was tried, and no measurement"
+        "`denies` is measured: tried as that access and refused, so at that instant at the latest; "
+        "`declared` is what the cloud (a native deadline) or the role kind promises, no measurement"
     )
-    declared = sum(Latency.DECLARED in one.spans for one, _ in measured.found)
-    if declared:
-        yield f"{declared} of {len(measured.found)} ends were not tried: their `declared` counts"
+    untried = sum(Latency.DENIES not in one.spans for one, _ in measured.found)
+    if untried:
+        yield f"{untried} of {len(measured.found)} ends were not tried: only `declared` is known"
     if any(not one.removed for one, _ in measured.found):
         yield "what is not removed yet has no latency: see `not_removed` and its oldest"
     if measured.unread:

@@ -24,8 +24,10 @@ class Latency(StrEnum):
     SENT = "sent"  # the first call that takes it away was sent
     REMOVED = "removed"  # read back: no new session can start
     GONE = "gone"  # nobody can act under it any more
-    DENIES = "denies"  # the cloud refuses: tried as that access
-    DECLARED = "declared"  # by then the cloud or the role kind promises to refuse; not tried
+    DENIES = (
+        "denies"  # measured: tried as that access and refused, so at this instant at the latest
+    )
+    DECLARED = "declared"  # the cloud or the role kind promises to refuse from then on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +113,8 @@ def _instants(
         found[Latency.GONE] = _at(gone)
     if denied:
         found[Latency.DENIES] = denied
-    else:
-        cuts = [one for one in after if one.name == "grant.cut" and one.seq > removed.seq]
-        found[Latency.DECLARED] = _at((cuts or [removed])[-1], "residual_until")
+    cuts = [one for one in after if one.name == "grant.cut" and one.seq > removed.seq]
+    found[Latency.DECLARED] = _at((cuts or [removed])[-1], "residual_until")
     return found
 
 

@@ -43,6 +43,7 @@ from tidegate.flow.ending import begin
 from tidegate.flow.granting import note, outcome_of
 from tidegate.flow.holding import closing_hold
 from tidegate.flow.house import House
+from tidegate.flow.lateness import note_late
 from tidegate.flow.pace import LONGEST_PAUSE, SHORTEST_PAUSE, pause
 from tidegate.grant import Grant, GrantState, Outcome
 
@@ -160,6 +161,7 @@ def _remove(house: House, grant: Grant) -> Grant:
     if calls > 1:
         step = step.then(Step((), (_sent(grant, first_at, calls, house.now()),)))
     house.store.commit(step)
+    note_late(house, house.store.grant(grant.id), house.now())
     data = {"cloud_at": wire(seen.cloud_at)}
     if seen.cut_before:
         data["cut_before"] = wire(seen.cut_before)

@@ -9,6 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import msgspec
 
 from tidegate.base.errors import AskedWrongly
 from tidegate.base.text import clean_name
+from tidegate.base.when import parse_duration
 from tidegate.catalogue import Catalogue, Role, Target
 from tidegate.main import center
 from tidegate.main.center import IdentityCenterPart
@@ -83,6 +85,17 @@ class WarnPart(_Strict):
     """How long before the end of a window its holder is told."""
 
     before: str = "10m"
+
+
+class LatenessPart(_Strict):
+    """How late an end may be before it is a finding; empty: what each role kind promises."""
+
+    bound: str = ""
+
+    @property
+    def span(self) -> timedelta | None:
+        """The bound, when there is one. Raises AskedWrongly."""
+        return parse_duration(self.bound) if self.bound else None
 
 
 class IdentityPart(_Strict):
@@ -169,6 +182,7 @@ class Config(_Strict):
     database: DatabasePart = msgspec.field(default_factory=DatabasePart)
     witness: WitnessPart = msgspec.field(default_factory=WitnessPart)
     warn: WarnPart = msgspec.field(default_factory=WarnPart)
+    lateness: LatenessPart = msgspec.field(default_factory=LatenessPart)
     identity: IdentityPart = msgspec.field(default_factory=IdentityPart)
     rules: RulesPart = msgspec.field(default_factory=RulesPart)
     identity_center: IdentityCenterPart | None = None
@@ -431,6 +445,7 @@ def _check_values(config: Config, faults: Faults) -> None:
     faults.ask(("database", "url"), lambda: database_file(config.database.url))
     faults.ask(("witness", "url"), lambda: check_witness(config.witness.url))
     faults.ask(("warn", "before"), lambda: warn_before(config.warn.before))
+    faults.ask(("lateness", "bound"), lambda: config.lateness.span)
     faults.ask(("identity", "operators"), lambda: clean_name("group", identity.operators))
     faults.ask(("identity", "auditors"), lambda: clean_name("group", identity.auditors))
     if config.identity_center is not None:

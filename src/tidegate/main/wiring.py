@@ -197,6 +197,7 @@ def start(config_path: Path) -> Running:
         started=house.now(),
         beats=house.store.beats(),
     )
+    house.late_after = config.lateness.span
     house.outside = partial(_outside, house, witness)
     chores = (
         Chore("govern", GOVERN_EVERY, lambda: watch.look(house)),

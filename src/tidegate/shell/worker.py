@@ -20,6 +20,7 @@ from tidegate.flow.expiring import close_once
 from tidegate.flow.extending import due_extensions, warn_due
 from tidegate.flow.granting import open_once
 from tidegate.flow.house import House
+from tidegate.flow.lateness import find_late
 from tidegate.flow.mending import mend_cuts
 from tidegate.flow.panicking import resume
 from tidegate.flow.recovering import (
@@ -45,6 +46,7 @@ RECONCILE_EVERY = timedelta(milliseconds=250)  # one look at one role; see `flow
 SEARCH_EVERY = timedelta(seconds=2)
 STRAGGLERS = timedelta(seconds=2)  # how long a look waits for the hands it sent out
 JOURNAL_EVERY = timedelta(seconds=10)
+LATE_EVERY = timedelta(seconds=30)
 PANIC_EVERY = timedelta(seconds=2)
 MEND_EVERY = timedelta(seconds=30)
 GOVERN_EVERY = timedelta(seconds=2)
@@ -91,6 +93,7 @@ class Worker:
             Chore("lapse", LAPSE_EVERY, lambda: lapse_due(house, LAPSE_AT_ONCE)),
             Chore("journal", JOURNAL_EVERY, self._look_at_journal),
             Chore("panic", PANIC_EVERY, lambda: resume(house)),
+            Chore("late", LATE_EVERY, lambda: find_late(house)),
             Chore("mend", MEND_EVERY, lambda: mend_cuts(house)),
             Chore("warn", WARN_EVERY, lambda: warn_due(house)),
             Chore("flush", FLUSH_EVERY, lambda: refusals.flush(house)),

@@ -18,6 +18,7 @@ KINDS = (
     "deadline",
     "role_changed",
     "deny_removed",
+    "late",
     "side_door",
 )
 _FINDING = click.argument("id", metavar="FINDING")

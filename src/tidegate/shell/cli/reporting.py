@@ -13,8 +13,8 @@ LATENCIES = ("denies", "declared", "sent", "removed", "gone")  # the headline fi
 FIGURES = ("n", "p50", "p95", "p99", "max")
 BY = ("all", "target", "kind", "reason")
 _SAYS = {
-    "denies": "cloud denies (measured)",
-    "declared": "cloud denies (declared)",
+    "denies": "cloud denies (measured, at the latest)",
+    "declared": "cloud denies (declared, not measured)",
     "sent": "revoke call sent",
     "removed": "read back removed",
     "gone": "gone",

@@ -1,0 +1,79 @@
+"""An end past its bound is a finding: found while it is late, and when it was late.
+
+The bound is `[lateness] bound`, else what the role kind promises (the exposure sealed with the
+grant), at least LEAST_BOUND. A finding of a late end does not go away by itself when the end comes:
+somebody says why it was late.
+"""
+
+from datetime import timedelta
+
+import structlog
+
+from tidegate.base.errors import TidegateError
+from tidegate.base.when import Instant, show_duration, wire
+from tidegate.expire import EndReason
+from tidegate.finding import FindingKind, Sighting
+from tidegate.flow.finding import see
+from tidegate.flow.house import House
+from tidegate.grant import Grant, GrantState
+
+log = structlog.get_logger("tidegate.lateness")
+
+LEAST_BOUND = timedelta(minutes=2)  # an end that takes longer is late, whatever was promised
+AT_ONCE = 200  # closing grants a look: beyond it the findings there are enough to begin with
+
+
+def due_at(grant: Grant) -> Instant | None:
+    """The end its lateness counts from: the approved one, or the decision when that came first."""
+    if grant.ends_at is None:
+        return None
+    if grant.closing_at is None or grant.end_reason == EndReason.EXPIRED:
+        return grant.ends_at
+    return min(grant.ends_at, grant.closing_at)
+
+
+def bound_of(house: House, grant: Grant) -> timedelta:
+    """How long after its end a grant may take to be read back as removed."""
+    return house.late_after or max(LEAST_BOUND, grant.exposure)
+
+
+def find_late(house: House) -> list[str]:
+    """Open a finding for each grant that is closing past its bound; returns their ids."""
+    closing = house.store.grants(states=frozenset({GrantState.CLOSING}), limit=AT_ONCE)
+    return [grant.id for grant in closing if note_late(house, grant, house.now())]
+
+
+def note_late(house: House, grant: Grant, now: Instant) -> bool:
+    """A finding if `grant` is past its bound at `now`; whether it is. Never raises TidegateError.
+
+    Asked of every grant at its removal, and of those that are not removed.
+    """
+    due = due_at(grant)
+    if due is None or now - due <= bound_of(house, grant):
+        return False
+    target = grant.role.partition("/")[0]
+    known = house.laws.catalogue.targets.get(target)
+    removed = grant.removed_at is not None
+    state = (
+        f"was read back as removed {show_duration(now - due)} late"
+        if removed
+        else ("had to end, and is not read back as removed")
+    )
+    bound = show_duration(bound_of(house, grant))
+    sighting = Sighting(
+        kind=FindingKind.LATE,
+        target=target,
+        what=grant.id,
+        sort="grant",
+        says=f"`{grant.role}`: the end of {wire(due)} {state}; its bound is {bound}",
+        remedy=f"tidegate trace {grant.id}",
+        owner=known.owner if known else "",
+        role=grant.role,
+        principal=grant.principal,
+        grant=grant.id,
+    )
+    try:
+        see(house, sighting, now)
+    except TidegateError as fault:  # the end itself does not wait for what is said about it
+        log.warning("a late end has no finding yet", grant=grant.id, code=fault.code)
+    return True
