@@ -63,10 +63,10 @@ def extend(
         Stale: as `check_may_extend`; `end_moved`: its end is not the one that was voted on;
             `not_later`: the new end is not after the old one, or after what was voted on.
     """
+    check_may_extend(grant, now)
     asked = request.terms.extends
     if asked is None or asked.grant != grant.id or grant.id not in assignment.holders:
         raise RuntimeError(f"{request.id} is no extension of {grant.id}")
-    check_may_extend(grant, now)
     if grant.ends_at is None or grant.ends_at != asked.ends_at:
         got = wire(grant.ends_at) if grant.ends_at else "none"
         raise Stale(

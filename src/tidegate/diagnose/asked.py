@@ -105,6 +105,9 @@ def listed(names: Sequence[str]) -> str:
 def again(request: Request, roles: Sequence[str]) -> str:
     """The command that asks for the same once more; a start that was asked for may be over."""
     terms = request.terms
+    if terms.extends:
+        longer = show_duration(terms.duration)
+        return f"`tidegate extend {short(terms.extends.grant)} --for {longer} --reason '…'`"
     words = [*(short(role) for role in roles), f"--for {show_duration(terms.duration)}"]
     words.append("--reason '…'")
     if terms.ticket is not None:
@@ -125,6 +128,11 @@ def tell_request(telling: Telling) -> StageView:
     )
     if terms.start:
         headline += f" from {moment(terms.start)}"
+    if terms.extends:
+        headline = (
+            f"{asker} asked for a later end of {short(terms.extends.grant)}: from"
+            f" {moment(terms.extends.ends_at)} to {moment(terms.extends.until)}"
+        )
     if terms.emergency:
         headline += ", as an emergency"
     refused = request.state is RequestState.REFUSED
@@ -167,6 +175,9 @@ def _approval(telling: Telling, voters: Sequence[str]) -> tuple[StageState, str,
     request = telling.request
     anew = again(request, [item.role for item in request.terms.items])
     match request.state:
+        case RequestState.REFUSED if voters:
+            said = f"approved by {listed(voters)}, and refused when it was to be carried out"
+            return StageState.STOPPED, said, ""
         case RequestState.REFUSED:
             return StageState.NOT_REACHED, "nobody was asked", ""
         case RequestState.PENDING:

@@ -140,6 +140,17 @@ def tell_run(telling: Telling) -> StageView:
 def _no_grant(telling: Telling) -> StageView:
     if telling.request.state is not RequestState.APPROVED:
         return StageView(stage=Stage.GRANT, state=StageState.NOT_REACHED, headline="not approved")
+    if extends := telling.request.terms.extends:
+        look = f"see `tidegate trace {short(extends.grant)}`"
+        if telling.request.applied_at:
+            said = (
+                f"the end of {short(extends.grant)} moved to {moment(extends.until)} at the latest"
+            )
+            return StageView(
+                stage=Stage.GRANT, state=StageState.DONE, headline=said, next_step=look
+            )
+        said = f"the end of {short(extends.grant)} is to move; {telling.worker}"
+        return StageView(stage=Stage.GRANT, state=StageState.NOW, headline=said, next_step=look)
     return StageView(
         stage=Stage.GRANT,
         state=StageState.STOPPED,
@@ -247,9 +258,21 @@ def _lines(telling: Telling, grant: Grant) -> list[tuple[str, str]]:
                 lines.append((at, note_line(event)))
             case "gate.passed":
                 lines.append((at, _passed_line(event)))
+            case "grant.extended":
+                lines.append((at, _extended_line(event)))
+            case "grant.armed":
+                kept = shown_map(data["receipt"])
+                lines.append((at, f"journal and cloud have that end{f' ({kept})' if kept else ''}"))
             case "grant.closing":
                 opening = False
     return lines
+
+
+def _extended_line(event: Event) -> str:
+    """A later end: from when to when, by which request and rule."""
+    data = event.data
+    moved = f"end moved from {moment(str(data['ended_at']))} to {moment(str(data['ends_at']))}"
+    return f"{moved} by {shown(data['extension'])}, carried by {shown(data['carrier'])}"
 
 
 def _passed_line(event: Event) -> str:
@@ -286,6 +309,8 @@ def _session_lines(telling: Telling, grant: Grant) -> list[tuple[str, str]]:
         if event.name == "session.issued":
             kind, key = shown(data["kind"]), shown(data["key_id"])
             lines.append((at, f"session {shown(data['session'])} {kind}, key {key}"))
+        elif event.name == "grant.warned":
+            lines.append((at, f"warned of its end at {moment(str(data['window_ends_at']))}"))
         elif event.name == "session.ended":
             lines.append((at, f"session {shown(data['session'])} ended: {shown(data['why'])}"))
         elif event.name == "access.tried" and data["phase"] != AFTER:

@@ -215,13 +215,10 @@ def _to_request(row: Row) -> Request:
 
 
 def _to_extension(row: Row) -> Extension | None:
-    if row["extends"] is None:
+    ends = row["extends_from_ms"], row["extends_until_ms"]
+    if None in ends:
         return None
-    return Extension(
-        grant=row["extends"],
-        ends_at=from_ms(row["extends_from_ms"]),
-        until=from_ms(row["extends_until_ms"]),
-    )
+    return Extension(grant=row["extends"], ends_at=from_ms(ends[0]), until=from_ms(ends[1]))
 
 
 def _to_vote(plain: Row) -> Vote:
