@@ -58,10 +58,10 @@ CLOUD_TICKS = timedelta(seconds=6)
 def close_once(house: House, grant: Grant) -> Grant:
     """One look at a grant that must end: as many steps towards `gone` as the cloud allows now.
 
-    `open` and `intended` grants are closed only from their end on, on the earlier of the clocks
-    that matter: our own reading here; the cloud's own deadline does not wait for us.
+    `open` and `intended` grants are closed only from their end on, as soon as our clock or the
+    database's says so; the cloud's own deadline waits for neither.
     """
-    now = house.now()
+    now = house.closing_now()
     if grant.state in (GrantState.OPEN, GrantState.INTENDED):
         if grant.ends_at is None or now < grant.ends_at:
             return grant

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from tidegate.base.errors import AskedWrongly, WorldFailed
+from tidegate.base.errors import AskedWrongly, TidegateError, WorldFailed
 from tidegate.base.fact import Fact
 from tidegate.base.ids import RANDOM_BYTES, make_id
 from tidegate.base.personal import SALT_BYTES, Personal
@@ -146,6 +146,17 @@ class House:
                 "install its extra and name it in tidegate.toml",
             )
         return found
+
+    def closing_now(self) -> Instant:
+        """The later of our clock and the database's: no end waits for the slower of the two.
+
+        Ours alone when the database cannot say.
+        """
+        ours = self.now()
+        try:
+            return max(ours, self.store.now())
+        except TidegateError:
+            return ours
 
     def opening_now(self) -> Instant:
         """The later of our clock and the database's: opening never gains from a slow clock.

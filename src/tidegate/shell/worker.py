@@ -186,7 +186,7 @@ class Worker:
         self._in_hand = {one: name for one, name in self._in_hand.items() if not one.done()}
         free = HANDS - len(self._in_hand)
         share = Share(a_target=HANDS_A_TARGET, in_hand=Counter(self._in_hand.values()))
-        return self.house.store.claim_due(self.house.now(), free, LEASE, share)
+        return self.house.store.claim_due(self.house.closing_now(), free, LEASE, share)
 
     def _look_at_journal(self) -> None:
         try:
@@ -207,7 +207,7 @@ class Worker:
     def _handle(self, grant: Grant) -> None:
         """Take one grant on. Nothing that goes wrong with it may stop the others."""
         try:
-            if grant.state in OPENING and not _past(grant, self.house.now()):
+            if grant.state in OPENING and not _past(grant, self.house.closing_now()):
                 open_once(self.house, grant)
             else:
                 close_once(self.house, grant)

@@ -1,0 +1,90 @@
+"""Servers whose clocks differ, and two releases on one database: nobody keeps access by either."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.kept_access.simulated import MINUTE, KindWorld, laws_of
+from tidegate.base.errors import TidegateError
+from tidegate.connectors.simulated import ASSIGNMENT, IAM_ROLE
+from tidegate.grant import GrantState
+
+BOTH = pytest.mark.parametrize("kind", [IAM_ROLE, ASSIGNMENT])
+
+
+@pytest.fixture
+def world(kind: str, tmp_path: Path) -> Iterator[KindWorld]:
+    """An installation whose roles are of that kind."""
+    made = KindWorld(tmp_path, laws=laws_of(kind), kind=kind)
+    yield made
+    made.down()
+
+
+def apart(world: KindWorld, span: timedelta) -> None:
+    """From now on the server's own clock is `span` ahead of the database's and the cloud's."""
+    world.house._clock = lambda: world.clock() + span
+
+
+@BOTH
+@pytest.mark.parametrize("minutes", [-10, 10])
+def test_server_whose_clock_is_off_opens(world: KindWorld, minutes: int) -> None:
+    """More than a second from the database's clock, either way: it opens nothing."""
+    apart(world, minutes * MINUTE)
+    request = world.vote(world.ask())
+    world.work()
+    (grant,) = world.house.store.grants(request=request.id)
+    assert grant.state is GrantState.READY
+    assert world.connector.calls["grant"] == 0
+
+
+@BOTH
+def test_server_whose_clock_is_slow_ends_late(world: KindWorld) -> None:
+    """Ten minutes slow and alone: the end comes by the database's clock, not by its own."""
+    grant = world.granted()
+    taken = world.take(grant)
+    apart(world, -10 * MINUTE)
+    world.clock.forward(minutes=29, seconds=59)
+    world.work()
+    assert world.grant(grant).state is GrantState.OPEN
+    world.clock.forward(seconds=1)
+    world.work()
+    assert not world.acts(taken)
+    assert world.grant(grant).state is not GrantState.OPEN
+    world.until(grant, GrantState.GONE)
+    world.nothing_left(taken)
+
+
+@BOTH
+def test_server_whose_clock_is_fast_never_ends(world: KindWorld) -> None:
+    """Ten minutes fast: it ends early rather than late, and is gone at last."""
+    grant = world.granted()
+    taken = world.take(grant)
+    apart(world, 10 * MINUTE)
+    world.clock.forward(minutes=21)
+    world.work()
+    assert world.grant(grant).state is not GrantState.OPEN
+    world.until(grant, GrantState.GONE)
+    world.nothing_left(taken)
+
+
+@BOTH
+def test_older_release_on_a_newer_schema_keeps_access(world: KindWorld) -> None:
+    """A newer release migrated the database under a running one: what is due ends all the same."""
+    grant = world.granted()
+    taken = world.take(grant)
+    world.house.store._writer.run(
+        lambda db: db.execute("UPDATE alembic_version SET version_num = '9999'")
+    )
+    with suppress(TidegateError):
+        world.ask("eve")
+    world.clock.forward(minutes=30)
+    for _ in range(30):
+        world.clock.forward(seconds=5)
+        world.worker.tick()
+    world.nothing_left(taken)
+    with pytest.raises(TidegateError) as told:
+        world.restart()
+    assert told.value.code == "newer_schema"
