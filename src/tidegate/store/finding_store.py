@@ -74,9 +74,8 @@ class FindingStore:
 
     def take_turn(self, name: str, now: Instant, lease: timedelta) -> Turn | None:
         """Take the turn `name` until `now + lease`; None: it is not due, or another has it."""
-        with self._database.reading() as db:
-            if not findings.may_take_turn(db, name, now):
-                return None
+        if not findings.may_take_turn(self._database, name, now):
+            return None
         return self._writer.run(lambda db: findings.take_turn(db, name, now, lease))
 
     def end_turn(self, turn: Turn, due_at: Instant) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, bindparam, or_, select
 
 from tidegate.base.when import Instant, to_ms
 from tidegate.catalogue import Assignment, Baseline
@@ -12,6 +13,7 @@ from tidegate.finding import Finding, FindingKind, FindingState
 from tidegate.grant import Grant
 from tidegate.store import schema
 from tidegate.store.database import Raw
+from tidegate.store.look import Look, Looking
 from tidegate.store.reads import all_of, bounded, first_of
 
 # One role of one account: more people than that hold no role by hand.
@@ -134,15 +136,17 @@ def unsearched(db: Connection, since: Instant, limit: int) -> list[Grant]:
     )
 
 
-def may_take_turn(db: Connection, name: str, now: Instant) -> bool:
+def may_take_turn(db: Looking, name: str, now: Instant) -> bool:
     """Whether a turn could be had: spares a look that is not due the write."""
-    table = schema.turns
-    row = db.execute(select(table).where(table.c.name == name)).first()
-    if row is None:
-        return True
-    return row.due_at_ms <= to_ms(now) and (
-        row.lease_until_ms is None or row.lease_until_ms <= to_ms(now)
-    )
+    for row in _turn().rows(db, wanted=name):
+        lease = row["lease_until_ms"]
+        return row["due_at_ms"] <= to_ms(now) and (lease is None or lease <= to_ms(now))
+    return True
+
+
+@cache
+def _turn() -> Look:
+    return Look(select(schema.turns).where(schema.turns.c.name == bindparam("wanted")))
 
 
 def take_turn(db: Raw, name: str, now: Instant, lease: timedelta) -> Turn | None:

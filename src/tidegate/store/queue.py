@@ -8,17 +8,18 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from typing import NamedTuple
 
 import orjson
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, bindparam, select, text
 
 from tidegate.base.when import Instant, to_ms
 from tidegate.grant import Grant
 from tidegate.store import schema
 from tidegate.store.database import Raw, Words
-from tidegate.store.look import Looking
+from tidegate.store.look import Look, Looking
 from tidegate.store.reads import bounded
 from tidegate.store.rows import ASLEEP, ENDING, OPENING, PROVING, UNREADABLE, codecs
 
@@ -116,19 +117,40 @@ class Share:
     by: str = ""
 
 
-def any_due(db: Connection, now: Instant, share: Share | None = None) -> bool:
+def any_due(db: Looking, now: Instant, share: Share | None = None) -> bool:
     """Whether a claim would find something: spares an idle worker the write."""
-    table = schema.grants
-    free = table.c.lease_until_ms.is_(None) | (table.c.lease_until_ms <= to_ms(now))
-    due = select(table.c.id).where(table.c.due_at_ms <= to_ms(now), free).limit(1)
-    query = due.where(table.c.lane.in_(_lines(share)))
-    if share is not None and share.opens != share.closes:
-        over = table.c.state.in_(("open", "intended")) & (table.c.ends_at_ms <= to_ms(now))
-        if share.opens:
-            query = query.where(~over)
-        elif db.execute(due.where(over)).first() is not None:
-            return True
-    return db.execute(query).first() is not None
+    lines, alone = _lines(share), share is not None and share.opens != share.closes
+    if not lines:
+        return False
+    looks = [_due_in(lines, alone and OPENING in lines)]
+    if alone and OPENING not in lines:
+        looks.append(_due_over())
+    return any(look.rows(db, now=to_ms(now)) for look in looks)
+
+
+@cache
+def _due_in(lines: tuple[int, ...], before_the_end: bool) -> Look:
+    """One that is due in these lines; before its end only, for who may not close it."""
+    query = _due().where(text(f"lane IN ({', '.join(str(line) for line in lines)})"))
+    return Look(query.where(~_over()) if before_the_end else query)
+
+
+@cache
+def _due_over() -> Look:
+    """One that is due and past its end, whatever line it stands in."""
+    return Look(_due().where(_over()))
+
+
+def _due() -> Select[tuple[str]]:
+    table, now = schema.grants, bindparam("now", type_=BigInteger)
+    free = table.c.lease_until_ms.is_(None) | (table.c.lease_until_ms <= now)
+    return select(table.c.id).where(table.c.due_at_ms <= now, free).limit(1)
+
+
+def _over() -> ColumnElement[bool]:
+    now = bindparam("now", type_=BigInteger)
+    # Written out: a bound parameter would keep PostgreSQL from the partial index.
+    return and_(text("state IN ('open', 'intended')"), schema.grants.c.ends_at_ms <= now)
 
 
 def _lines(share: Share | None) -> tuple[int, ...]:

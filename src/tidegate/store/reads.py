@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import (
+    BigInteger,
     Connection,
     Integer,
     RowMapping,
@@ -276,13 +277,18 @@ def panics(db: Looking, stopping_at: Instant | None, limit: int) -> list[Panic]:
     return _seen(Panic, rows)
 
 
-def any_ending(db: Connection, now: Instant) -> bool:
+def any_ending(db: Looking, now: Instant) -> bool:
     """Whether an end has come that nobody has sealed."""
+    return bool(_ending().rows(db, now=to_ms(now)))
+
+
+@cache
+def _ending() -> Look:
     table = schema.grants
     # Written out: a bound parameter would keep PostgreSQL from the partial index.
     waiting = words("state IN ('open', 'intended')")
-    query = select(table.c.id).where(waiting, table.c.ends_at_ms <= to_ms(now)).limit(1)
-    return db.execute(query).first() is not None
+    over = table.c.ends_at_ms <= bindparam("now", type_=BigInteger)
+    return Look(select(table.c.id).where(waiting, over).limit(1))
 
 
 def ended_since(db: Connection, since: Instant, target: str, limit: int) -> list[tuple[str, str]]:

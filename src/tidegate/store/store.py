@@ -356,9 +356,8 @@ class Store(FindingStore):
         wanted; without it `limit` alone does.
         """
         self._database.check()
-        with self._database.reading() as db:
-            if not queue.any_due(db, now, share):
-                return []
+        if not queue.any_due(self._database, now, share):
+            return []
         words, turns = self._database.words, self._turns
         return self._writer.run(
             Free(lambda db: queue.claim(db, words, now, limit, lease, share, turns))
@@ -392,9 +391,8 @@ class Store(FindingStore):
             RuntimeError, ValueError, TypeError, OverflowError: a row cannot be read; nothing was
                 stored, and each grant must be ended by itself.
         """
-        with self._database.reading() as db:
-            if not reads.any_ending(db, now):
-                return 0
+        if not reads.any_ending(self._database, now):
+            return 0
         return self._writer.end(Mass(now, limit))
 
     def free_silent(self, now: Instant) -> int:
