@@ -247,3 +247,34 @@ def test_done_and_revoke_end_and_forget_keys(tidegate: Shell, server: FakeServer
     assert tidegate("revoke", GR, "--comment", "wrong account", "--json").json == over
     assert server.sent("POST")[1:] == [{}, {"comment": "wrong account"}]
     assert tidegate("revoke", GR).code == 2
+
+
+def test_exec_starts_what_cannot_finish(
+    tidegate: Shell, server: FakeServer, tmp_path: Path
+) -> None:
+    """`--needs` starts nothing with less time left, and says how to get more."""
+    server.on("GET", f"/api/grants/{GR}", a_grant(remaining_seconds=420))
+    server.on(*CREDENTIALS, (201, some_credentials()))
+    ran = tidegate("exec", "--needs", "20m", GR, "--", "touch", str(tmp_path / "started"))
+    assert ran.code == 3
+    assert f"expected 20m left of `{GR}`, got 7m" in ran.err
+    assert f"tidegate extend {GR} --for 13m" in ran.err
+    assert not (tmp_path / "started").exists()
+    assert tidegate("exec", GR, "--needs", "7m", "--", *child("")).code == 0
+
+
+def test_exec_asks_for_the_missing_time_first(tidegate: Shell, server: FakeServer) -> None:
+    """With `--extend` the missing time is asked for, and the command starts once it is there."""
+    server.on("GET", f"/api/grants/{GR}", a_grant(remaining_seconds=400))
+    server.on(*CREDENTIALS, (201, some_credentials()))
+    at = "2026-11-23T09:01:00.000Z"
+    filed = a_request(state="approved", extends=GR, applied_at=None)
+    server.on("POST", "/api/requests", (201, filed))
+    server.on("GET", f"/api/requests/{RQ}", {**filed, "applied_at": at})
+    words = ("exec", "--needs", "20m", "--extend", "--reason", "migration", GR)
+    assert tidegate(*words, "--", *child("")).code == 0
+    body = {"extends": GR, "duration_seconds": 840, "reason": "migration"}
+    assert server.sent("POST")[0] == body
+    denied = {**filed, "state": "denied", "says": "denied by an approver"}
+    server.on("POST", "/api/requests", (201, denied))
+    assert tidegate(*words, "--", *child("")).code == 3

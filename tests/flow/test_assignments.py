@@ -10,6 +10,7 @@ from tests.support import ARN, World, catalogue, laws
 from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import SESSION_LIFE, Fault, FaultKind
+from tidegate.flow.asking import Asked, ask
 from tidegate.flow.expiring import close_now
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.mending import mend_cuts
@@ -258,3 +259,25 @@ def test_access_made_again_by_another_system_called_gone(world: World) -> None:
     assert "grant.contradicted" in world.names(grant.request)
     assert not world.cloud.assigned(KEY, world.clock())
     assert world.grant(grant).state is GrantState.REMOVED
+
+
+def test_cloud_keeps_the_old_deadline_of_a_later_end(world: World) -> None:
+    """The new end is sealed first; the cloud's own deadline follows, through an outage."""
+    world.connector.deadlines = True
+    grant = world.granted()
+    old = grant.ends_at
+    more = Asked(roles=(), duration=timedelta(minutes=30), reason="more", extends=grant.id)
+    world.vote(ask(world.house, world.who("ana"), more))
+    world.connector.script(Fault(kind=FaultKind.DOWN, verb="arm"))
+    world.work()
+    moved = world.grant(grant)
+    assert old is not None and moved.ends_at == old + timedelta(minutes=30)
+    assert moved.arming and world.cloud.deadline(KEY) == old  # early without us, never late
+    settle(world, 1)
+    assert not world.grant(grant).arming
+    assert world.cloud.deadline(KEY) == moved.ends_at
+    settle(world, 30)
+    assert world.cloud.assigned(KEY, world.clock())
+    settle(world, 35)
+    assert world.grant(grant).state is GrantState.GONE
+    assert world.cloud.deadline(KEY) is None
