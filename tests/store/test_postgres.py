@@ -102,6 +102,8 @@ def test_server_that_is_away_closes_evidence_and_heals(own):
             store.now()
         with store.only_one("key") as ours:
             assert not ours
+        with store.only_one("key", unasked=True) as end, store.only_one("key", unasked=True) as two:
+            assert end and not two  # an end waits for no database, but has one hand here
         assert store.integrity() != ()
     finally:
         own.start()

@@ -167,8 +167,8 @@ class Database(Protocol):
         """A failure of the driver, as callers may be told it."""
         ...
 
-    def only_one(self, key: str) -> AbstractContextManager[bool]:
-        """Have `key` in hand, unless somebody has."""
+    def only_one(self, key: str, unasked: bool = False) -> AbstractContextManager[bool]:
+        """Have `key` in hand, unless somebody has; `unasked` is the answer nobody can give."""
         ...
 
     def now_ms(self) -> int | None:

@@ -33,9 +33,9 @@ class Locks:
         self._not_before = 0.0
         self._closed = False
 
-    def only_one(self, key: str) -> AbstractContextManager[bool]:
-        """Whether `key` is ours until the end. False while the server cannot be asked."""
-        return self._here.only_one(key, self._take, self._leave)
+    def only_one(self, key: str, unasked: bool = False) -> AbstractContextManager[bool]:
+        """Whether `key` is ours until the end; `unasked` while the server cannot be asked."""
+        return self._here.only_one(key, lambda one: self._take(one, unasked), self._leave)
 
     def close(self) -> None:
         """Give everything back."""
@@ -45,7 +45,7 @@ class Locks:
                 self._db.close()
             self._db = None
 
-    def _take(self, key: str) -> bool:
+    def _take(self, key: str, unasked: bool) -> bool:
         number = number_of(key)
         with self._gate:
             if number in self._held:
@@ -53,11 +53,11 @@ class Locks:
             try:
                 db = self._connected()
                 if db is None:
-                    return False
+                    return unasked
                 row = db.execute("SELECT pg_try_advisory_lock(%s)", (number,)).fetchone()
             except (psycopg.Error, TidegateError) as fault:
                 self._lose(fault)
-                return False
+                return unasked
             if row is None or not row[0]:
                 return False
             self._held[number] = db

@@ -259,9 +259,9 @@ class Postgres:
             if setting == "off"
         ]
 
-    def only_one(self, key: str) -> AbstractContextManager[bool]:
+    def only_one(self, key: str, unasked: bool = False) -> AbstractContextManager[bool]:
         """Have `key` in hand, unless somebody has, in any process on this database."""
-        return self._locks.only_one(key)
+        return self._locks.only_one(key, unasked)
 
     def closed(self, error: BaseException) -> EvidenceClosed:
         """A failure of the driver, as callers may be told it."""

@@ -187,7 +187,7 @@ class SqliteFile:
             return [f"`{self.path}` can be read by others: chmod 600 it"]
         return []
 
-    def only_one(self, key: str) -> AbstractContextManager[bool]:
+    def only_one(self, key: str, unasked: bool = False) -> AbstractContextManager[bool]:
         """Have `key` in hand, unless somebody of this process has: a file has one server."""
         return self._keys.only_one(key)
 

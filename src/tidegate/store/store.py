@@ -371,14 +371,15 @@ class Store(FindingStore):
         """
         return self._database.news.wait(timeout)
 
-    def only_one(self, key: str) -> AbstractContextManager[bool]:
+    def only_one(self, key: str, *, unasked: bool = False) -> AbstractContextManager[bool]:
         """Have `key` in hand: True when nobody else has, in any process on this database.
 
-        False also while nobody can say. Whoever is told True has it until the context ends; on
-        PostgreSQL a lost connection ends it sooner, so what is done meanwhile must bear a second
-        hand, as everything bears one after a crash.
+        While the database cannot be asked the answer is `unasked`, if nobody in this process has
+        it: no for an opening, yes for an end, which waits for no database. Whoever is told True has
+        it until the context ends; on PostgreSQL a lost connection ends it sooner, so what is done
+        meanwhile must bear a second hand, as everything bears one after a crash.
         """
-        return self._database.only_one(key)
+        return self._database.only_one(key, unasked)
 
     def end_due(self, now: Instant, limit: int = AT_ONCE) -> int:
         """End grants whose end has come at `now`, in bulk; returns how many.
