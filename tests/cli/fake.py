@@ -223,14 +223,25 @@ class FakeLocal:
         if self.pauses > self.interrupt_after:
             raise KeyboardInterrupt
 
-    def init(self, directory: Path, origin: str, accounts: Sequence[Account]) -> Plain:
+    def init(
+        self,
+        directory: Path,
+        origin: str,
+        accounts: Sequence[Account],
+        database: str = "",
+    ) -> Plain:
         """Remember it."""
-        self.asked.append(("init", directory, origin, list(accounts)))
+        self.asked.append(("init", directory, origin, list(accounts), database))
         return {"directory": str(directory), "config": "c.toml", "verifier": "log+00+AA"}
 
-    def serve(self, config: Path, host: str, port: int) -> int:
+    def serve(self, config: Path, host: str, port: int, worker: str = "") -> int:
         """Remember it."""
-        self.asked.append(("serve", config, host, port))
+        self.asked.append(("serve", config, host, port, worker))
+        return self.code
+
+    def work(self, config: Path, worker: str) -> int:
+        """Remember it."""
+        self.asked.append(("work", config, worker))
         return self.code
 
     def check(self, config: Path) -> Sequence[Plain]:

@@ -22,7 +22,7 @@ def test_init_makes_the_first_operator(tidegate: Shell, local: FakeLocal) -> Non
     words = ("init", "/srv/t", "--origin", "t.example/log", "--operator", "ana", "--mail", "a@x.y")
     ran = tidegate(*words, "--password-file", "-", typed="a long password\n")
     account = Account(login="ana", password="a long password", mail="a@x.y")
-    assert local.asked == [("init", Path("/srv/t"), "t.example/log", [account])]
+    assert local.asked == [("init", Path("/srv/t"), "t.example/log", [account], "")]
     assert ran.code == 0
     assert "tidegate serve --config c.toml" in ran.out and "log+00+AA" in ran.out
     assert "a long password" not in ran.out + ran.err + repr(local.asked)
@@ -35,7 +35,7 @@ def test_serve_hands_over_and_exits_alike(tidegate: Shell, local: FakeLocal, con
     """Address and port are optional; the exit code is the server's."""
     local.code = 1
     assert tidegate("serve", "--config", config, "--host", "::1", "--port", "1").code == 1
-    assert local.asked == [("serve", Path(config), "::1", 1)]
+    assert local.asked == [("serve", Path(config), "::1", 1, "")]
 
 
 @pytest.mark.parametrize(
@@ -93,3 +93,19 @@ def test_accounts_are_managed(tidegate: Shell, local: FakeLocal, config: str) ->
     assert lines[1].split() == ["ana", "yes", "Ana", "sre"]
     assert lines[2].split() == ["bo", "no", "Bo\\x1b[31m", "-"]
     assert tidegate("account", "add", "cy", *at).code == 2
+
+
+def test_worker_takes_both_duties_when_asked_for_one(
+    tidegate: Shell, local: FakeLocal, config: str
+) -> None:
+    """Each flag alone names one duty; none, or both, names both."""
+    for flags, duties in (
+        ((), "all"),
+        (("--open",), "open"),
+        (("--close",), "close"),
+        (("--open", "--close"), "all"),
+    ):
+        assert tidegate("worker", "--config", config, *flags).code == 0
+        assert local.asked.pop() == ("work", Path(config), duties)
+    assert "PostgreSQL" in tidegate("worker", "--help").out
+    assert tidegate("serve", "--config", config, "--worker", "some").code == 2

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import RULES, World, laws
+from tidegate.base.duty import ALL, Duty, told
 from tidegate.connectors.port import Health, Trouble
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.flow.expiring import close_now
@@ -146,3 +147,26 @@ def test_dead_worker_takes_requests(world: World) -> None:
     world.clock.forward(minutes=2)
     refused = world.ask()
     assert refused.code == "gate_shut" and "worker" in refused.why
+
+
+def test_opener_alive_passes_for_a_closer(world: World) -> None:
+    """A living worker that only opens does not keep the gate open when nobody closes."""
+    world.house.store.beat("worker:a", world.clock(), told({Duty.CLOSE}, "1"))
+    world.house.store.beat("worker:b", world.clock(), told({Duty.OPEN}, "1"))
+    assert world.ask().code == ""
+    world.clock.forward(seconds=31)
+    world.house.store.beat("worker:b", world.clock(), told({Duty.OPEN}, "1"))
+    refused = world.ask()
+    assert refused.code == "gate_shut" and "a worker that closes" in refused.why
+    world.house.store.beat("worker:c", world.clock(), told({Duty.CLOSE}, "1"))
+    assert world.ask().code == ""
+
+
+def test_dead_worker_among_the_living_shuts_the_gate(world: World) -> None:
+    """One worker that died long ago is no trouble while another closes, and is forgotten."""
+    world.house.store.beat("worker:a", world.clock(), told(ALL, "1"))
+    world.house.store.beat("witness url", world.clock(), "7")
+    world.clock.forward(hours=25)
+    world.worker.tick()
+    assert world.ask().code == ""
+    assert sorted(world.house.store.beats()) == ["witness url", "worker:worker"]

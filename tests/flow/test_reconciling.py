@@ -310,7 +310,7 @@ def test_access_somebody_has_in_hand_is_left_to_them(world: World) -> None:
     gone(world)
     look(world)
     world.cloud.place(KEY, world.clock())
-    with world.house.in_hand.only_one(KEY.text()) as ours:
+    with world.house.store.only_one(KEY.text()) as ours:
         assert ours
         look(world)
         assert world.cloud.assigned(KEY, world.clock())

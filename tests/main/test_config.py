@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.main.conftest import TARGET, Home
+from tidegate.base.duty import Duty
 from tidegate.base.errors import AskedWrongly, TidegateError
-from tidegate.main.config import load_config, load_rule_files, secret
+from tidegate.main.config import database_path, load_config, load_rule_files, secret
 from tidegate.main.faults import SettingsBroken
 from tidegate.main.groups import load_groups, people
 from tidegate.main.places import Places
-from tidegate.main.wiring import read_signer
+from tidegate.main.wiring import read_signer, start
 
 SECRETS = {
     "key as it is": '[evidence]\norigin = "a/b"\nkey = "hunter2"',
@@ -193,3 +194,22 @@ def test_sound_settings_are_refused(home: Home, tmp_path: Path) -> None:
     config = load_config(home.config)
     assert config.path("x") == home.directory.resolve() / "x"
     assert [one.id for one in config.target] == ["prod"]
+
+
+def test_password_in_the_database_url_is_shown(home: Home) -> None:
+    """A URL with a password is refused without showing it, and so is a worker nobody knows."""
+    home.settings('[database]\nurl = "postgresql://tg:geheim@db/tg"\n[server]\nworker = "some"\n')
+    with pytest.raises(SettingsBroken) as broken:
+        load_config(home.config)
+    assert {one.code for one in broken.value.faults} == {"bad_database", "bad_worker"}
+    assert "geheim" not in str(broken.value.faults)
+    home.settings('[database]\nurl = "postgresql://tg@db/tg"\npassword = "env:TIDEGATE_TEST_DB"\n')
+    assert database_path(load_config(home.config)) is None
+
+
+def test_second_process_on_sqlite_is_started(home: Home) -> None:
+    """On SQLite one process does everything; anything less is refused with the way to more."""
+    home.settings("")
+    with pytest.raises(AskedWrongly) as refused:
+        start(home.config, frozenset({Duty.CLOSE}))
+    assert refused.value.code == "one_process" and "PostgreSQL" in refused.value.help

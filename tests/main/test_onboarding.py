@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tidegate.base.duty import ALL, NONE, Duty
 from tidegate.base.errors import AskedWrongly, TidegateError
 from tidegate.connectors.aws_calls import Keys
 from tidegate.connectors.aws_rights import Identity, Option
@@ -177,10 +178,24 @@ def test_identities_sign_with_their_own_keys(
     for name in ("OPENER_ID", "OPENER_KEY", "CLOSER_ID", "CLOSER_KEY"):
         monkeypatch.setenv(name, name.lower())
     checks[place]()
-    found = clouds._settings(config, config.target, secrets=True)["a"]
+    found = clouds._settings(config, config.target, ALL)["a"]
     assert found.opener == Keys(access_key_id="opener_id", secret_access_key="opener_key")
     assert found.closer == Keys(access_key_id="closer_id", secret_access_key="closer_key")
     assert found.keys(Identity.CLOSER) is found.closer
     assert "opener_key" not in repr(found) and "closer_key" not in repr(found)
-    quiet = clouds._settings(config, config.target, secrets=False)["a"]
+    quiet = clouds._settings(config, config.target, NONE)["a"]
     assert quiet.opener is None and quiet.keys(Identity.OPENER) is None
+
+
+def test_closer_reads_the_openers_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process with one duty reads that duty's keys only, and signs everything with them."""
+    config = load_config(settings(tmp_path, target("a", ONE, aws=KEYS)))
+    for name in ("CLOSER_ID", "CLOSER_KEY"):
+        monkeypatch.setenv(name, name.lower())
+    found = clouds._settings(config, config.target, frozenset({Duty.CLOSE}))["a"]
+    keys = [found.keys(identity) for identity in (Identity.OPENER, Identity.CLOSER)]
+    assert {one.access_key_id for one in keys if one} == {"closer_id"}
+    with pytest.raises(AskedWrongly):
+        clouds._settings(config, config.target, frozenset({Duty.OPEN}))
+    nobody = clouds._settings(config, config.target, NONE)["a"]
+    assert nobody.keys(Identity.OPENER) is None

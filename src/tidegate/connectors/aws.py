@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tidegate.base.duty import ALL, Duty
 from tidegate.base.errors import AskedWrongly, Refused
 from tidegate.base.ids import id_made_at
 from tidegate.base.when import Instant, from_ms, to_ms, whole_seconds, wire
@@ -33,7 +34,7 @@ from tidegate.connectors.aws_policy import (
     parse_role_arn,
     session_policy,
 )
-from tidegate.connectors.aws_rights import Identity
+from tidegate.connectors.aws_rights import IDENTITIES, Identity
 from tidegate.connectors.aws_side_doors import Window
 from tidegate.connectors.aws_side_doors import look as look_for_side_doors
 from tidegate.connectors.aws_trust import trusted_by
@@ -95,6 +96,7 @@ class AwsConnector:
         lock_dir: a directory shared by the processes of this machine that may close; they then
             write one at a time and know what the others cut lately.
         monotonic: a monotonic clock in seconds, to measure the round trip of a health check.
+        duties: what this process has identities for: the health of the others is not looked at.
     """
 
     def __init__(
@@ -103,8 +105,10 @@ class AwsConnector:
         *,
         lock_dir: Path | None = None,
         monotonic: Callable[[], float] | None = None,
+        duties: frozenset[Duty] = ALL,
     ) -> None:
         self._settings = dict(settings)
+        self._does = tuple(IDENTITIES[duty] for duty in Duty if duty in duties)
         self._monotonic = monotonic
         self._cuts = CutLists(lock_dir)
         self._guard = threading.Lock()
@@ -176,6 +180,7 @@ class AwsConnector:
             aws_health.Looked(settings=settings, roles=roles, account=target.account),
             now,
             self._monotonic,
+            self._does,
         )
 
     def discover(self, target: Target) -> Iterator[Found]:

@@ -42,10 +42,12 @@ def look(
     looked: Looked,
     now: Instant,
     monotonic: Callable[[], float] | None,
+    does: tuple[Identity, ...] = (Identity.OPENER, Identity.CLOSER),
 ) -> Health:
     """One look. `round_trip` is zero without a `monotonic` clock to measure it by.
 
-    `opener` and `closer` are the same object when one identity does both. The account counts as
+    `opener` and `closer` are the same object when one identity does both, or when this process has
+    one and `does` only its part. The account counts as
     reached when the closer reaches it; `identity` then names whom AWS took us for.
     """
     started = monotonic() if monotonic else 0.0
@@ -68,7 +70,7 @@ def look(
     ]
     identity = str(reply.body.get("Arn", ""))
     if opener is closer:
-        findings += _of_rights(closer, identity, looked, tuple(_DEEDS))
+        findings += _of_rights(closer, identity, looked, does)
     else:
         findings += _of_rights(closer, identity, looked, (Identity.CLOSER,))
         other = _reach_opener(opener)

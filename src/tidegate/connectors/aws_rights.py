@@ -8,9 +8,11 @@ Actions, and the resource types each one needs, are those of AWS's Service Autho
 (pages IAM, STS, IAM Identity Center, Identity Store, EventBridge Scheduler, Organizations, SQS).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tidegate.base.duty import Duty
 from tidegate.connectors.aws_policy import CUT_POLICY
 
 IAM_ROLE = "iam-role"
@@ -23,6 +25,9 @@ class Identity(StrEnum):
     OPENER = "opener"
     CLOSER = "closer"
     SCHEDULE = "schedule"
+
+
+IDENTITIES: Mapping[Duty, Identity] = {Duty.OPEN: Identity.OPENER, Duty.CLOSE: Identity.CLOSER}
 
 
 class Place(StrEnum):

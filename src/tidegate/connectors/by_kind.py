@@ -10,6 +10,7 @@ from datetime import timedelta
 from tidegate.base.errors import AskedWrongly, Refused
 from tidegate.base.when import Instant
 from tidegate.catalogue import AssignmentKey, Role, Target
+from tidegate.connectors.divided import Prepares
 from tidegate.connectors.patience import one_verb
 from tidegate.connectors.port import (
     Connector,
@@ -121,6 +122,12 @@ class ByKind:
         """By the role's kind."""
         with one_verb():
             return self._verb(hold.role.kind).grant(hold, now)
+
+    def prepare(self, hold: Hold, now: Instant) -> None:
+        """By the role's kind, where there is anything a closer must do first."""
+        connector = self._verb(hold.role.kind)
+        if isinstance(connector, Prepares):
+            connector.prepare(hold, now)
 
     def issue(self, hold: Hold, session: str, now: Instant) -> Credential:
         """By the role's kind."""

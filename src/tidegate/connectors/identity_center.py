@@ -14,12 +14,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from tidegate.base.duty import ALL, Duty
 from tidegate.base.errors import AskedWrongly, Refused
 from tidegate.base.when import Instant, show_duration, wire
 from tidegate.catalogue import AssignmentKey, Role, Target
 from tidegate.connectors import identity_center_health
 from tidegate.connectors.aws_calls import Aws
 from tidegate.connectors.aws_minting import longest_life
+from tidegate.connectors.aws_rights import IDENTITIES
 from tidegate.connectors.identity_center_assignments import Assignments, Changed
 from tidegate.connectors.identity_center_calls import Center, Pace, text_of
 from tidegate.connectors.identity_center_cut import DenyDocuments, DenyRead, Place
@@ -71,6 +73,8 @@ class IdentityCenterConnector:
         monotonic: a monotonic clock in seconds, to measure the round trip of a health check.
         pace: how asynchronous changes are followed.
         stale: see `Powers.stale_window`.
+        duties: what this process has identities for. One that only opens leaves `prepare` to one
+            that closes, and one that only closes is not asked whether it could open.
     """
 
     def __init__(
@@ -81,7 +85,9 @@ class IdentityCenterConnector:
         monotonic: Callable[[], float] | None = None,
         pace: Pace | None = None,
         stale: timedelta = STALE,
+        duties: frozenset[Duty] = ALL,
     ) -> None:
+        self._duties = duties
         self._settings = settings
         self._monotonic = monotonic
         self._pace = pace or Pace()
@@ -168,7 +174,13 @@ class IdentityCenterConnector:
             return identity_center_health.not_set_up(target)
         opener, closer = self._opener(target), self._closer(target)
         return identity_center_health.look(
-            opener, closer, self._settings, target, now, self._monotonic
+            opener,
+            closer,
+            self._settings,
+            target,
+            now,
+            self._monotonic,
+            tuple(IDENTITIES[duty] for duty in Duty if duty in self._duties),
         )
 
     def discover(self, target: Target) -> Iterator[Found]:
@@ -219,14 +231,24 @@ class IdentityCenterConnector:
                 `async_failed`, `throttled`, `busy`; what AWS refuses.
             Unknown: `in_progress`: made, maybe later.
         """
-        closer, opener = self._closer(hold.target), self._opener(hold.target)
+        opener = self._opener(hold.target)
         if hold.stood_before:
-            return self._standing(closer, hold)
-        self._not_refused(closer, hold)
-        self._ended.forget(hold.grant)
+            return self._standing(opener, hold)
+        if Duty.CLOSE in self._duties:
+            self.prepare(hold, now)
         changed = self._assignments.ensure(opener, hold.key)
         detail = {"assignment": changed.how, "read_back": "yes" if changed.there else "not_yet"}
         return Receipt(cloud_at=changed.cloud_at, detail=detail)
+
+    def prepare(self, hold: Hold, now: Instant) -> None:
+        """The closer's part of granting: no deny of an earlier grant may lie ahead.
+
+        Raises:
+            Refused: `settling`, as `grant`; what AWS refuses.
+        """
+        if not hold.stood_before:
+            self._not_refused(self._closer(hold.target), hold)
+            self._ended.forget(hold.grant)
 
     def issue(self, hold: Hold, session: str, now: Instant) -> Credential:
         """Nothing is issued. Raises Refused `portal_only`."""
@@ -344,9 +366,9 @@ class IdentityCenterConnector:
             self._ended.not_spread(mended.restored)
         return mended.restored
 
-    def _standing(self, closer: Center, hold: Hold) -> Receipt:
+    def _standing(self, opener: Center, hold: Hold) -> Receipt:
         """What stood before is never made: it would not be removed at the end either."""
-        ways = self._assignments.ways(closer, hold.key)
+        ways = self._assignments.ways(opener, hold.key)
         if ways.direct(hold.key.native_role):
             return Receipt(cloud_at=ways.cloud_at, detail={"assignment": "there"})
         raise Refused(

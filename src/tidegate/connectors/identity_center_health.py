@@ -52,10 +52,12 @@ def look(
     target: Target,
     now: Instant,
     monotonic: Callable[[], float] | None,
+    does: tuple[Identity, ...] = (Identity.CLOSER, Identity.OPENER),
 ) -> Health:
     """One look. `round_trip` is zero without a `monotonic` clock to measure it by.
 
-    `opener` and `closer` are one object when one identity does both. The account counts as reached
+    `opener` and `closer` are one object when one identity does both, or when this process has one
+    and `does` only its part. The account counts as reached
     when the closer reaches AWS.
     """
     both = opener is closer
@@ -74,7 +76,7 @@ def look(
             center=closer,
             arn=str(reply.body.get("Arn", "")),
             account=str(reply.body.get("Account", "")),
-            does=(Identity.CLOSER, *((Identity.OPENER,) if both else ())),
+            does=does if both else (Identity.CLOSER,),
         )
     ]
     findings = list(_of_clock(reply.cloud_at, now, took))

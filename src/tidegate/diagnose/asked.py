@@ -6,10 +6,10 @@ Called by `trace.py` only. States are those the events leave; the clock is only 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 from tidegate.approve import Approver, still_missing
 from tidegate.base.canonical import Json
+from tidegate.base.duty import SILENT, Duty, last_heard
 from tidegate.base.errors import one_line
 from tidegate.base.when import Instant, show_duration, wire
 from tidegate.diagnose.story import Story
@@ -18,10 +18,6 @@ from tidegate.evidence.events import Event
 from tidegate.grant import Grant
 from tidegate.request import Item, Request, RequestState
 
-WORKER = "worker"
-SILENT = timedelta(
-    seconds=30
-)  # the worker says it is alive every two; fifteen missed are no hiccup
 LONGEST_SHOWN = 200  # characters of a text somebody typed: the pack has the whole
 
 
@@ -59,7 +55,7 @@ class Telling:
 
     @property
     def silent(self) -> bool:
-        """Whether no worker has been heard of for SILENT."""
+        """Whether nobody that opens, or nobody that closes, has been heard of for SILENT."""
         last = self._last_beat()
         return last is None or self.now - last > SILENT
 
@@ -77,7 +73,8 @@ class Telling:
         return "`tidegate doctor` says what keeps the worker from it"
 
     def _last_beat(self) -> Instant | None:
-        return max((at for name, (at, _) in self.beats.items() if name == WORKER), default=None)
+        heard = [last_heard(self.beats, duty) for duty in Duty]
+        return None if None in heard else min(at for at in heard if at is not None)
 
 
 def short(text: str) -> str:

@@ -7,6 +7,7 @@ the order things depend on each other, so that the first fault is the one to men
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
+from tidegate.base.duty import Duty, last_heard, workers
 from tidegate.base.errors import EvidenceBroken, TidegateError
 from tidegate.base.ids import id_kind
 from tidegate.base.when import Instant, show_duration, wire
@@ -44,8 +45,6 @@ __all__ = [
     "render_text",
 ]
 
-WORKER = "worker"
-SILENT = timedelta(seconds=30)  # it beats every two seconds
 LATE = timedelta(seconds=5)  # after an end: the worker looks several times a second
 STALLED = timedelta(seconds=30)  # of a closing: longer than one cloud call may take
 CLOCK_APART = timedelta(seconds=5)  # from a cloud: nothing opens there beyond it
@@ -64,7 +63,7 @@ def examine(seen: Examined) -> Diagnosis:
         checks += [_clock(seen.now, seen.kept), _evidence(seen.kept, seen.keys)]
     checks += [*_witness(seen), *_journal(seen.journal)]
     if seen.kept is not None:
-        checks.append(_worker(seen.now, seen.kept))
+        checks += _workers(seen.now, seen.kept)
     checks += _rules(seen.rules, seen.kept)
     for target in seen.targets:
         checks += _target(target, seen.now)
@@ -175,16 +174,37 @@ def _journal(seen: JournalSeen) -> Iterator[Check]:
         yield Check(name=name, ok=True, says="writable, every line sound, nothing unsealed")
 
 
-def _worker(now: Instant, kept: Kept) -> Check:
-    last = kept.beats.get(WORKER)
-    fix = "start it: `tidegate serve`; what is due is taken up by itself"
-    if last is None:
-        return Check(name="worker", ok=False, says="none has ever said that it is alive", fix=fix)
-    ago = now - last[0]
-    if ago > SILENT:
-        said = f"silent for {show_duration(ago)}: it last said it is alive at {wire(last[0])}"
-        return Check(name="worker", ok=False, says=said, fix=fix)
-    return Check(name="worker", ok=True, says=f"alive {show_duration(ago)} ago")
+def _workers(now: Instant, kept: Kept) -> Iterator[Check]:
+    """One living worker that closes and one that opens are enough, however many are silent."""
+    fix = "start one: `tidegate serve` or `tidegate worker`; what is due is taken up by itself"
+    seen = workers(kept.beats)
+    alive = [one for one in seen if not one.silent(now)]
+    if not any(one.duties for one in seen):
+        yield Check(name="worker", ok=False, says="none has ever said that it is alive", fix=fix)
+        return
+    lacking = [duty for duty in Duty if not any(duty in one.duties for one in alive)]
+    heard = last_heard(kept.beats)
+    if heard is not None and len(lacking) == len(Duty):
+        said = f"silent for {show_duration(now - heard)}: the last one said at {wire(heard)}"
+        yield Check(name="worker", ok=False, says=f"{said} that it is alive", fix=fix)
+        return
+    for duty in lacking:
+        last = last_heard(kept.beats, duty)
+        since = f"the last one was heard at {wire(last)}" if last else "none was ever heard of"
+        what = "closes" if duty is Duty.CLOSE else "opens"
+        yield Check(
+            name="worker", ok=False, says=f"nobody alive {what}: {since}", fix=f"{fix} (`--{duty}`)"
+        )
+    if not lacking and heard is not None:
+        ago = show_duration(now - heard)
+        count = sum(1 for one in alive if one.duties)
+        said = f"alive {ago} ago" if count == 1 else f"{count} alive, the last heard {ago} ago"
+        yield Check(name="worker", ok=True, says=said)
+    versions = sorted({one.version for one in alive if one.version})
+    if len(versions) > 1:
+        said = f"processes of {len(versions)} versions run: {', '.join(versions)}"
+        fix = "finish the upgrade; two releases may share a database for its length"
+        yield Check(name="versions", ok=None, says=said, fix=fix)
 
 
 def _rules(seen: RulesSeen, kept: Kept | None) -> Iterator[Check]:

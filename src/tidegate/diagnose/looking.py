@@ -63,9 +63,12 @@ class InForce:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where things are kept; `witnessed` is the newest checkpoint read back from outside."""
+    """Where things are kept; `witnessed` is the newest checkpoint read back from outside.
 
-    database: Path
+    `database` is None when it is on a server of its own.
+    """
+
+    database: Path | None
     journal: Path
     witnessed: str | None = None
 
@@ -104,7 +107,12 @@ def look(
         now=now,
         kept=kept,
         fault=fault,
-        free=_free({"database": places.database, "journal": places.journal}),
+        free=_free(
+            {
+                **({"database": places.database} if places.database else {}),
+                "journal": places.journal,
+            }
+        ),
         keys=keys,
         witness=replace(witness, mismatch=witness.mismatch or mismatch),
         journal=_journal(places.journal, store if kept else None),

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import structlog
 
+from tidegate.base.duty import Duty
 from tidegate.base.errors import (
     Refused,
     Stale,
@@ -49,6 +50,7 @@ from tidegate.grant import Grant, GrantState, Outcome
 
 log = structlog.get_logger("tidegate.expiring")
 
+LONGEST_IN_HAND = timedelta(minutes=2)  # of a key: longer than every call of one step together
 CLOUD_FAULTS = (Refused, Unreachable, Unknown)
 # A cloud's clock is read off whole seconds with an allowance, so just after a native end it cannot
 # yet show that the end has passed. That is no failure and no news: look again in a second.
@@ -66,8 +68,8 @@ def close_once(house: House, grant: Grant) -> Grant:
         if grant.ends_at is None or now < grant.ends_at:
             return grant
         grant = begin(house, grant, EndReason.EXPIRED, SYSTEM, now)
-    with house.in_hand.only_one(closing_hold(house, grant).key.text()) as ours:
-        if not ours:
+    with house.store.only_one(closing_hold(house, grant).key.text()) as ours:
+        if not ours and not _held_back(grant, now):
             house.store.snooze(grant.id, now + SHORTEST_PAUSE, grant.version)
             return grant
         if grant.state is GrantState.CLOSING:
@@ -77,8 +79,20 @@ def close_once(house: House, grant: Grant) -> Grant:
         return grant
 
 
+def _held_back(grant: Grant, now: Instant) -> bool:
+    """Whether somebody has had its key in hand for longer than any call takes. Then we act beside
+    them, as after a crash: nobody who opens may keep an end waiting by holding on to a key.
+    """
+    since = grant.removed_at or grant.closing_at
+    return since is not None and now - since > LONGEST_IN_HAND
+
+
 def close_now(house: House, grant: Grant) -> Grant:
-    """`close_once` for somebody waiting at a terminal: a fault leaves the rest to the worker."""
+    """`close_once` for somebody waiting at a terminal: a fault leaves the rest to the worker, and
+    so does a process that does not close.
+    """
+    if Duty.CLOSE not in house.duties:
+        return house.store.grant(grant.id)
     try:
         return close_once(house, grant)
     except (WorldFailed, Stale) as fault:

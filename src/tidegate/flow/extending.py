@@ -78,7 +78,7 @@ def apply_once(house: House, request: Request) -> Request:
     if asked is None:
         raise RuntimeError(f"{request.id} extends nothing")
     grant = house.store.grant(asked.grant)
-    with house.in_hand.only_one(hold_of(house, grant).key.text()) as ours:
+    with house.store.only_one(hold_of(house, grant).key.text()) as ours:
         if ours:
             request, grant = house.store.request(request.id), house.store.grant(grant.id)
             if request.state is RequestState.APPROVED and request.applied_at is None:
@@ -166,7 +166,7 @@ def arm_once(house: House, grant: Grant, alone: bool = False) -> Grant:
     """
     hold = hold_of(house, grant)
     if not alone:
-        with house.in_hand.only_one(hold.key.text()) as ours:
+        with house.store.only_one(hold.key.text()) as ours:
             if ours:
                 return arm_once(house, house.store.grant(grant.id), alone=True)
         house.pace.later(grant.id, house.now(), house.randomness(2))

@@ -7,6 +7,7 @@ sealed with its exposure.
 from collections.abc import Iterator
 from datetime import timedelta
 
+from tidegate.base.duty import SILENT, Duty, last_heard, workers
 from tidegate.base.errors import AskedWrongly
 from tidegate.base.when import Instant, show_duration, wire
 from tidegate.catalogue import Target
@@ -15,7 +16,6 @@ from tidegate.flow.house import House
 from tidegate.grant import Grant, GrantState, Outcome
 
 REMEMBERED = timedelta(minutes=5)  # at filing, where no cloud is asked, an older look says nothing
-WORKER_SILENT = timedelta(seconds=30)  # it beats every two seconds
 CLOSING_LATE = timedelta(minutes=2)  # an end that takes longer is late, whatever came back
 MOST_NAMED = 3  # grants named in one trouble; the rest are counted
 
@@ -23,13 +23,14 @@ MOST_NAMED = 3  # grants named in one trouble; the rest are counted
 def shut_at_filing(house: House, target: Target, now: Instant) -> tuple[Trouble, ...]:
     """Why nothing would open on `target` now, as far as is known without asking the cloud."""
     known = house.looks.last(target.id, now, REMEMBERED)
-    return (*_ours(house, target, now), *(_of_worker(house, now)), *(_of_health(target, known)))
+    return (*_ours(house, target, now), *_of_closers(house, now), *(_of_health(target, known)))
 
 
 def shut_at_opening(house: House, target: Target, now: Instant) -> tuple[Trouble, ...]:
     """Why nothing may open on `target` now; asks the cloud unless it was asked lately."""
     health = house.looks.look(house.connector(target.connector), target, now)
-    return (*_ours(house, target, now), *_of_health(target, health))
+    others = () if Duty.CLOSE in house.duties else _of_closers(house, now)
+    return (*others, *_ours(house, target, now), *_of_health(target, health))
 
 
 def _ours(house: House, target: Target, now: Instant) -> Iterator[Trouble]:
@@ -75,14 +76,18 @@ def _fails(grant: Grant, now: Instant) -> bool:
     return late or grant.outcome == Outcome.REFUSED
 
 
-def _of_worker(house: House, now: Instant) -> Iterator[Trouble]:
-    beat = house.store.beats().get("worker")
-    if beat is not None and now - beat[0] > WORKER_SILENT:
-        yield Trouble(
-            code="worker_silent",
-            message=f"the worker was last heard {show_duration(now - beat[0])} ago",
-            help="nothing opens or closes without it: look at the server's log, restart it",
-        )
+def _of_closers(house: House, now: Instant) -> Iterator[Trouble]:
+    """No worker that may close is alive, though some worker was once there."""
+    beats = house.store.beats()
+    heard = last_heard(beats, Duty.CLOSE)
+    if not workers(beats) or (heard is not None and now - heard <= SILENT):
+        return
+    ago = f"was last heard {show_duration(now - heard)} ago" if heard else "was never heard of"
+    yield Trouble(
+        code="worker_silent",
+        message=f"a worker that closes {ago}",
+        help="nothing closes without one: look at its log, start it: `tidegate worker`",
+    )
 
 
 def refusal(house: House, role_ids: tuple[str, ...], now: Instant) -> tuple[str, str] | None:

@@ -73,7 +73,7 @@ def open_once(house: House, grant: Grant) -> Grant:
         if isinstance(fault, Refused) and fault.code not in SLOWER:
             return _fail(house, grant, Cause.NO_SUCH_PERSON, fault.message, now)
         return note(house, grant, "person", outcome_of(fault), fault.code)
-    with house.in_hand.only_one(key.text()) as ours:
+    with house.store.only_one(key.text()) as ours:
         if not ours:
             house.store.snooze(grant.id, house.now() + SHORTEST_PAUSE, grant.version)
             return grant

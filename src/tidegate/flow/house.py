@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from tidegate.base.duty import Process
 from tidegate.base.errors import AskedWrongly, TidegateError, WorldFailed
 from tidegate.base.fact import Fact
 from tidegate.base.ids import RANDOM_BYTES, make_id
@@ -16,12 +17,13 @@ from tidegate.catalogue import Catalogue, Principal
 from tidegate.connectors.port import Connector, Trouble
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.flow.looks import Looks
-from tidegate.flow.pace import InHand, JournalPace, Tries
+from tidegate.flow.pace import JournalPace, Tries
 from tidegate.panic import Scope
 from tidegate.policy.rules import RuleSet
 from tidegate.store import Store
 
 WARN_BEFORE = timedelta(minutes=10)  # time to ask for an extension, and for somebody to vote
+PROCESS = Process()  # the one there is, where nothing else was said
 CLOCKS_APART = timedelta(seconds=1)  # between us and the database; more shuts the gate
 
 
@@ -89,7 +91,7 @@ class House:
     """The ports and the laws in force. Safe to share between threads.
 
     `outside` names troubles of what lies outside the store and the clouds (the witness), for the
-    health gate.
+    health gate. `process` is which of the processes this is: `duties`, and `me`, its name.
     """
 
     def __init__(
@@ -101,8 +103,8 @@ class House:
         laws: Laws,
         clock: Callable[[], Instant],
         randomness: Callable[[int], bytes],
-        outside: Callable[[Instant], tuple[Trouble, ...]] = lambda now: (),
         warn_before: timedelta = WARN_BEFORE,
+        process: Process = PROCESS,
     ) -> None:
         self.store = store
         self.journal = journal
@@ -110,12 +112,13 @@ class House:
         self.laws = laws
         self.randomness = randomness
         self.tries = Tries()
-        self.in_hand = InHand()
         self.journal_pace = JournalPace()
         self.pace = JournalPace()  # of extensions and of ends that moved
         self.warn_before = warn_before
         self.looks = Looks()
-        self.outside = outside
+        self.outside: Callable[[Instant], tuple[Trouble, ...]] = lambda now: ()
+        self.duties = process.duties
+        self.me = process.id
         self.strange: set[str] = set()  # grants of the journal that were told of as unknown once
         self.unsealed: list[Fact] = []  # of the worker's chores: sealed as soon as that is possible
         self.sweeping: set[str] = set()  # panics some thread of this process works at

@@ -2,8 +2,6 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 
 from tidegate.base.when import Instant
@@ -85,32 +83,6 @@ class Tries:
             self._sent.pop(grant, None)
             self._counts.pop(grant, None)
             self._counts.pop(f"{grant} again", None)
-
-
-class InHand:
-    """Which assignments somebody is acting on in a cloud right now. Thread-safe.
-
-    One at a time a natural key: a removal that overtakes an opening call would be undone by it
-    after it was read back, and one that ends a first holder would take a second's access.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._keys: set[str] = set()
-
-    @contextmanager
-    def only_one(self, key: str) -> Iterator[bool]:
-        """Whether nobody else has `key` in hand; it is in ours for the length of the block."""
-        with self._lock:
-            ours = key not in self._keys
-            if ours:
-                self._keys.add(key)
-        try:
-            yield ours
-        finally:
-            if ours:
-                with self._lock:
-                    self._keys.discard(key)
 
 
 class JournalPace:

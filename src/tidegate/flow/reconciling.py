@@ -202,7 +202,7 @@ def _ours_again(look: Look, row: Assignment) -> Finding | None:
     grant = house.store.last_grant_on(row.id)
     if grant is None or _may_be_stale(look, grant):
         return None
-    with house.in_hand.only_one(row.key.text()) as ours:
+    with house.store.only_one(row.key.text()) as ours:
         if not ours:
             return None
         fresh = house.store.assignment(row.id)
@@ -253,7 +253,7 @@ def _deadline(look: Look, row: Assignment, seen: Seen) -> Finding | None:
         seconds=1
     ):
         return None
-    with house.in_hand.only_one(row.key.text()) as ours:
+    with house.store.only_one(row.key.text()) as ours:
         fresh = house.store.assignment(row.id) if ours else None
         if fresh is None or not fresh.holders or fresh.stood_before:
             return None
@@ -292,7 +292,7 @@ def _gone_early(look: Look) -> Iterator[Finding | None]:
             continue
         if grant.opened_at is None or grant.opened_at > settled:
             continue
-        with house.in_hand.only_one(row.key.text()) as ours:
+        with house.store.only_one(row.key.text()) as ours:
             now = house.now()
             again = house.store.grant(grant.id)
             if not ours or again.state is not GrantState.OPEN:

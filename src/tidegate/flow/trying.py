@@ -87,7 +87,7 @@ def tell_trial(house: House, actor: Actor, some_id: str, trial: Trial) -> Tried:
             "ask its holder to run it on their own machine",
         )
     call = _clean(trial.call)
-    with house.in_hand.only_one(f"trial|{grant.id}") as ours:
+    with house.store.only_one(f"trial|{grant.id}") as ours:
         if not ours:
             raise Stale("busy", f"another trial of `{grant.id}` is being sealed", "try again")
         earlier = [event for event in _events(house, grant) if event.name == "access.tried"]

@@ -131,8 +131,11 @@ def settings_of(
     part: IdentityCenterPart,
     targets: "dict[str, AccountSettings]",
     secret: Callable[[str], str] | None,
+    wanted: frozenset[str] = frozenset(),
 ) -> "CenterSettings":
-    """The part as the connector takes it. Without `secret` no key is read.
+    """The part as the connector takes it. Only the pairs of keys named in `wanted` are read.
+
+    Where that is one pair, it signs for the opener and for the closer.
 
     Raises:
         AskedWrongly: a value `faults` would name, or a secret that is not there.
@@ -147,8 +150,11 @@ def settings_of(
 
     def identity(which: str) -> AwsSettings:
         keys = part.keys()
-        key, hidden = keys[which] if all(keys[which]) else keys[""]
-        given = secret is not None and key and hidden
+        prefix = which if all(keys[which]) else ""
+        if prefix not in wanted and len(wanted) == 1:
+            (prefix,) = wanted
+        key, hidden = keys[prefix]
+        given = secret is not None and prefix in wanted and key and hidden
         return AwsSettings(
             region=part.region,
             endpoint_url=part.endpoint_url or None,

@@ -170,7 +170,7 @@ def _quoted_in(words: str, number: int, part: TargetPart, count: int, role: Role
 def _odd(config: Config, rules: RuleSet | None, file: _File) -> Iterator[Fault]:
     """What is odd about the settings by themselves."""
     database = database_path(config)
-    if not database.is_file():
+    if database is not None and not database.is_file():
         message = f"expected a database at `{config.database.url}`, got no such file"
         help = "`tidegate init` makes it; a server does not start without"
         yield file.warning(("database", "url"), "no_database", message, help)
@@ -274,13 +274,13 @@ def _odd_rules(rules: RuleSet, catalogue: Catalogue, groups: Groups) -> list[Pla
     return list(found)
 
 
-def _logins(database: Path) -> frozenset[str] | None:
+def _logins(database: Path | None) -> frozenset[str] | None:
     """The logins that have an account; None when that cannot be read.
 
     NB. not through the store: that would bring the schema up to date, and a check changes nothing.
     Where no write-ahead log lies beside it nobody has it open; `immutable` then makes none either.
     """
-    if not database.is_file():
+    if database is None or not database.is_file():
         return None
     mode = "ro" if Path(f"{database}-wal").exists() else "ro&immutable=1"
     try:

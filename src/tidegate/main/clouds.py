@@ -12,8 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tidegate.base.duty import ALL, NONE, Duty
 from tidegate.base.errors import WorldFailed
 from tidegate.connectors.by_kind import ByKind
+from tidegate.connectors.divided import Ask, Divided
 from tidegate.connectors.port import Connector
 from tidegate.main.center import PERMISSION_SET, settings_of
 from tidegate.main.config import AwsPart, Config, TargetPart, secret
@@ -29,9 +31,14 @@ LOCKS = "locks"  # a directory beside the settings: one writer of a role's cuts 
 
 
 class Clouds:
-    """Makes connectors from settings, and keeps those that are as they were."""
+    """Makes connectors from settings, and keeps those that are as they were.
 
-    def __init__(self) -> None:
+    Only the secrets of `duties` are read; `ask` is how the others' looks are had (`Divided`).
+    """
+
+    def __init__(self, duties: frozenset[Duty] = ALL, ask: Ask | None = None) -> None:
+        self.duties = duties
+        self._ask = ask
         self._made: dict[str, Connector] = {}
         self._reached: dict[str, AwsSettings] = {}
         self._center: CenterSettings | None = None
@@ -52,16 +59,18 @@ class Clouds:
             check_connector(target.connector)
         named, config = config, with_left(config)
         aws = [target for target in config.target if target.connector == "aws"]
-        reached = {**self._reached, **(_settings(config, aws, secrets=True) if aws else {})}
-        center = _center(config, aws, secrets=True, before=self._center)
+        reached = {**self._reached, **(_settings(config, aws, self.duties) if aws else {})}
+        center = _center(config, aws, self.duties, before=self._center)
         kinds = {**self._kinds, **_kinds(aws)}
         as_before = (reached, center, kinds) == (self._reached, self._center, self._kinds)
         if reached and (not as_before or "aws" not in made):
             locks = config.path(LOCKS)
             locks.mkdir(mode=0o700, exist_ok=True)
-            made["aws"] = _aws(reached, center, kinds, locks)
+            made["aws"] = _divided(
+                _aws(reached, center, kinds, locks, self.duties), self.duties, self._ask
+            )
         if "simulated" not in made and any(one.connector == "simulated" for one in config.target):
-            made["simulated"] = _simulated()
+            made["simulated"] = _divided(_simulated(), self.duties, self._ask)
         self._made, self._reached = made, reached
         self._center, self._kinds = center, kinds
         remember(named)
@@ -73,15 +82,29 @@ def offline_connectors(config: Config) -> dict[str, Connector]:
     made: dict[str, Connector] = {}
     aws = [target for target in config.target if target.connector == "aws"]
     if aws:
-        center = _center(config, aws, secrets=False)
-        made["aws"] = _aws(_settings(config, aws, secrets=False), center, _kinds(aws), None)
+        center = _center(config, aws, NONE)
+        made["aws"] = _aws(_settings(config, aws, NONE), center, _kinds(aws), None, ALL)
     if any(target.connector == "simulated" for target in config.target):
         made["simulated"] = _simulated()
     return made
 
 
+def _divided(connector: Connector, duties: frozenset[Duty], ask: Ask | None) -> Connector:
+    return connector if duties == ALL else Divided(connector, duties, ask)
+
+
+def read_for(duties: frozenset[Duty], keys: Mapping[str, tuple[str, str]]) -> frozenset[str]:
+    """Which pairs of keys a process with `duties` reads, by their prefix.
+
+    A duty without keys of its own is done with the plain ones, read only then. A process with one
+    duty signs everything with the one pair it has.
+    """
+    own = {Duty.OPEN: "opener_", Duty.CLOSE: "closer_"}
+    return frozenset(own[duty] if all(keys[own[duty]]) else "" for duty in duties)
+
+
 def _settings(
-    config: Config, targets: list[TargetPart], *, secrets: bool
+    config: Config, targets: list[TargetPart], duties: frozenset[Duty]
 ) -> "dict[str, AwsSettings]":
     try:
         import botocore  # noqa: F401 - asked here, so that a missing extra is told in words
@@ -95,14 +118,15 @@ def _settings(
     found = {}
     for target in targets:
         part = target.aws or AwsPart()
+        wanted = read_for(duties, part.keys())
         pairs = {
             prefix: Keys(
                 access_key_id=secret(config, key), secret_access_key=secret(config, hidden)
             )
             for prefix, (key, hidden) in part.keys().items()
-            if secrets and key and hidden
+            if prefix in wanted and key and hidden
         }
-        own = pairs.get("")
+        own = pairs.get("") or (next(iter(pairs.values()), None) if len(duties) == 1 else None)
         found[target.id] = AwsSettings(
             region=part.region,
             endpoint_url=part.endpoint_url or None,
@@ -122,8 +146,7 @@ def _settings(
 def _center(
     config: Config,
     targets: list[TargetPart],
-    *,
-    secrets: bool,
+    duties: frozenset[Duty],
     before: "CenterSettings | None" = None,
 ) -> "CenterSettings | None":
     """The instance, or the one before while this process lives, with the targets of both."""
@@ -147,8 +170,8 @@ def _center(
                 if role.kind == PERMISSION_SET
             ),
         )
-    read = partial(secret, config) if secrets else None
-    return settings_of(config.identity_center, here, read)
+    wanted = read_for(duties, config.identity_center.keys())
+    return settings_of(config.identity_center, here, partial(secret, config), wanted)
 
 
 def _kinds(targets: list[TargetPart]) -> dict[str, frozenset[str]]:
@@ -164,12 +187,13 @@ def _aws(
     center: "CenterSettings | None",
     kinds: Mapping[str, frozenset[str]],
     locks: Path | None,
+    duties: frozenset[Duty],
 ) -> Connector:
     from tidegate.connectors.aws import AwsConnector
     from tidegate.connectors.identity_center import IdentityCenterConnector
 
-    roles = AwsConnector(settings, lock_dir=locks, monotonic=time.monotonic)
-    sets = IdentityCenterConnector(center, lock_dir=locks, monotonic=time.monotonic)
+    roles = AwsConnector(settings, lock_dir=locks, monotonic=time.monotonic, duties=duties)
+    sets = IdentityCenterConnector(center, lock_dir=locks, monotonic=time.monotonic, duties=duties)
     return ByKind({IAM_ROLE: roles, PERMISSION_SET: sets}, kinds)
 
 

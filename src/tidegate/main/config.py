@@ -26,7 +26,9 @@ from tidegate.main.faults import MOST_FAULTS, Fault, SettingsBroken
 from tidegate.main.places import Place, Places
 from tidegate.main.values import (
     check_connector,
+    check_database,
     check_witness,
+    check_worker,
     check_zone,
     database_file,
     listen_address,
@@ -54,16 +56,23 @@ class _Strict(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class ServerPart(_Strict):
-    """Where the API listens. Beyond loopback only behind something that ends TLS."""
+    """Where the API listens, beyond loopback only behind something that ends TLS, and which worker
+    runs in its process: `all`, `open`, `close` or `none`.
+    """
 
     listen: str = "127.0.0.1:8470"
     behind_tls_proxy: bool = False
+    worker: str = "all"
 
 
 class DatabasePart(_Strict):
-    """`sqlite:///FILE`, relative to the configuration file."""
+    """`sqlite:///FILE`, relative to the configuration file, or `postgresql://…`.
+
+    `password` is where a server's stands, `env:NAME` or `file:PATH`; never in the URL.
+    """
 
     url: str = "sqlite:///tidegate.db"
+    password: str = ""
 
 
 class EvidencePart(_Strict):
@@ -263,9 +272,21 @@ def load_rule_files(config: Config) -> dict[str, str]:
     return {path.name: read_text(path, help) for path in files}
 
 
-def database_path(config: Config) -> Path:
-    """The database file: relative to the configuration file, not to where one stands."""
-    return config.path(database_file(config.database.url))
+def database_url(config: Config) -> str:
+    """Where the database is, as the store takes it; a file relative to the configuration file."""
+    path = database_path(config)
+    return config.database.url if path is None else f"sqlite:///{path}"
+
+
+def database_password(config: Config) -> str | None:
+    """The password of its server. Raises AskedWrongly when the secret is not there."""
+    return secret(config, config.database.password) if config.database.password else None
+
+
+def database_path(config: Config) -> Path | None:
+    """The database file; None when it is a server."""
+    file = database_file(config.database.url)
+    return None if file is None else config.path(file)
 
 
 def secret(config: Config, reference: str) -> str:
@@ -442,7 +463,8 @@ def _check_values(config: Config, faults: Faults) -> None:
         ("server", "listen"),
         lambda: listen_address(server.listen, remote=server.behind_tls_proxy),
     )
-    faults.ask(("database", "url"), lambda: database_file(config.database.url))
+    faults.ask(("server", "worker"), lambda: check_worker(server.worker))
+    faults.ask(("database", "url"), lambda: check_database(config.database.url))
     faults.ask(("witness", "url"), lambda: check_witness(config.witness.url))
     faults.ask(("warn", "before"), lambda: warn_before(config.warn.before))
     faults.ask(("lateness", "bound"), lambda: config.lateness.span)

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from tidegate.base.duty import SILENT, Duty, last_heard
 from tidegate.base.errors import AskedWrongly, EvidenceClosed, TidegateError
 from tidegate.base.fact import SYSTEM
 from tidegate.base.when import Instant, wire
@@ -23,7 +24,6 @@ from tidegate.evidence.checkpoint import TrustedKey, open_checkpoint, parse_chec
 from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.evidence.witnesses import newest_in
 from tidegate.flow.expiring import close_now
-from tidegate.flow.gating import WORKER_SILENT
 from tidegate.flow.house import Groups, House, Laws, Wanted
 from tidegate.flow.panicking import begin_panic, panic_unsealed, scope_meant, stand, sweep
 from tidegate.flow.recalling import (
@@ -181,8 +181,8 @@ def _watched(house: House, panic: Panic, patience: timedelta, tell: Tell) -> Pla
             tell(line)
         if standing.settled or now >= until:
             return _panic_told(panic, standing, now)
-        beat = house.store.beats().get("worker")
-        if beat is None or now - beat[0] > WORKER_SILENT:
+        heard = last_heard(house.store.beats(), Duty.CLOSE)
+        if heard is None or now - heard > SILENT:
             with ThreadPoolExecutor(HANDS, thread_name_prefix="tidegate-panic") as pool:
                 list(pool.map(lambda grant: _closed(house, grant), standing.closing))
         time.sleep(LOOK_EVERY)

@@ -13,6 +13,7 @@ from pathlib import Path
 from tidegate.base.errors import AskedWrongly
 from tidegate.base.text import clean_name
 from tidegate.evidence.note import FileSigner
+from tidegate.main.values import check_database
 
 CONFIG_NAME = "tidegate.toml"
 DATABASE_NAME = "tidegate.db"
@@ -28,7 +29,7 @@ CONFIG = """\
 listen = "{listen}"
 
 [database]
-url = "sqlite:///tidegate.db"
+url = "{database}"
 
 [evidence]
 origin = "{origin}"          # the log's name; it never changes
@@ -104,9 +105,15 @@ class Made:
 
 
 def make_installation(
-    directory: Path, origin: str, operators: tuple[str, ...] = (), listen: str = "127.0.0.1:8470"
+    directory: Path,
+    origin: str,
+    operators: tuple[str, ...] = (),
+    listen: str = "127.0.0.1:8470",
+    database: str = "",
 ) -> Made:
     """Write the first files. The database is made when it is first opened.
+
+    `database` is the setting `[database] url`; empty: a file beside the settings.
 
     Raises:
         AskedWrongly: there is an installation already, a bad origin or login, or (`cannot_make`) a
@@ -127,6 +134,9 @@ def make_installation(
             "no blanks, quotes or plus signs; it can never be changed",
         )
     logins = [clean_name("login", login) for login in operators]
+    database = database or f"sqlite:///{DATABASE_NAME}"
+    check_database(database)
+    settings = CONFIG.format(origin=origin, listen=listen, database=database)
     signer = FileSigner(origin, secrets.token_bytes(32))
     quoted = ", ".join(f'"{login}"' for login in logins)
     verifier = signer.verifier().text()
@@ -139,7 +149,7 @@ def make_installation(
             (directory / VERIFIER_NAME, verifier + "\n", 0o644),
             (directory / "groups.toml", GROUPS.format(operators=quoted), 0o600),
             (directory / "policies" / "rules.cedar", RULES, 0o600),
-            (config, CONFIG.format(origin=origin, listen=listen), 0o600),
+            (config, settings, 0o600),
         ):
             _write(path, text, mode, paths)
     return Made(directory=directory, config=config, verifier=verifier, paths=tuple(paths))

@@ -25,7 +25,7 @@ from tidegate.evidence.keychange import EVENT, KeyChange, read_change
 from tidegate.evidence.merkle import LARGEST_TREE
 from tidegate.evidence.note import KEY_BYTES, FileSigner, VerifierKey, parse_signer
 from tidegate.evidence.seal import read_event
-from tidegate.main.config import Config, database_path
+from tidegate.main.config import Config, database_password, database_url
 from tidegate.store import Store
 from tidegate.store.rekey import change_key
 
@@ -115,11 +115,12 @@ def seal(config: Config, after: FileSigner, clock: Callable[[], Instant]) -> Key
     Raises what `store.rekey.change_key` raises.
     """
     return change_key(
-        f"sqlite:///{database_path(config)}",
+        database_url(config),
         origin=config.evidence.origin,
         before=parse_signer(key_files(config).current.read_text(encoding="utf-8")),
         after=after,
         clock=clock,
+        password=database_password(config),
     )
 
 

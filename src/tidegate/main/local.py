@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from tidegate.base.duty import NONE, duties_of
 from tidegate.base.errors import AskedWrongly
 from tidegate.evidence.checkpoint import (
     Keys,
@@ -25,11 +26,13 @@ from tidegate.evidence.witnesses import newest_in
 from tidegate.flow.house import Groups
 from tidegate.flow.people import shown_name
 from tidegate.main.checking import findings
-from tidegate.main.config import Config, database_path, load_config
+from tidegate.main.clouds import Clouds
+from tidegate.main.config import Config, database_password, database_url, load_config
 from tidegate.main.first import make_installation, unmade_on_failure
 from tidegate.main.insight import make_insight
 from tidegate.main.keys import coming_signer, described, key_files, log_keys, prepare, seal
 from tidegate.main.logs import log_plainly, log_quietly
+from tidegate.main.stopping import stopped_by_signals
 from tidegate.main.values import listen_address
 from tidegate.main.wiring import clock, open_house, open_store, read_signer, start
 from tidegate.shell import identity
@@ -58,17 +61,20 @@ class LogChecked:
         return {**self.report.as_json(), "since": used}
 
 
-def init(directory: Path, origin: str, accounts: Sequence[Account]) -> Plain:
-    """Make an installation; every account named is an operator. All of it is made, or nothing."""
+def init(directory: Path, origin: str, accounts: Sequence[Account], database: str = "") -> Plain:
+    """Make an installation; every account named is an operator. All of it is made, or nothing.
+
+    `database` is the setting `[database] url`; empty: a file beside the settings.
+    """
     log_quietly()
     logins = tuple(one.login for one in accounts)
     for one in accounts:
         identity.check_account(one.login, one.password, one.mail, one.name)
     if len(set(logins)) < len(logins):
         raise AskedWrongly("login_taken", "expected each login once, got one twice", "leave it out")
-    made = make_installation(directory, origin, logins)
+    made = make_installation(directory, origin, logins, database=database)
     with unmade_on_failure(made):
-        house = open_house(load_config(made.config), create=True)
+        house = open_house(load_config(made.config), create=True, clouds=Clouds(NONE))
         try:
             for one in accounts:
                 identity.add_account(house, one.login, one.password, one.name, one.mail)
@@ -81,13 +87,27 @@ def init(directory: Path, origin: str, accounts: Sequence[Account]) -> Plain:
     }
 
 
-def serve(config: Path, host: str, port: int) -> int:
+def work(config: Path, worker: str) -> int:
+    """Run a worker without an API until told to stop."""
+    log_plainly()
+    with stopped_by_signals() as stopped:
+        running = start(config, duties_of(worker))
+        log = structlog.get_logger("tidegate.worker")
+        try:
+            log.info("working", worker=running.house.me, duties=worker)
+            stopped.wait()
+        finally:
+            running.close()
+    return 0
+
+
+def serve(config: Path, host: str, port: int, worker: str = "") -> int:
     """Serve until told to stop."""
     from tidegate.shell.api.app import make_app
     from tidegate.shell.api.serving import serve
 
     log_plainly()
-    running = start(config)
+    running = start(config, duties_of(worker) if worker else None)
     server = running.config.server
     listen_host, listen_port = listen_address(server.listen, remote=server.behind_tls_proxy)
     log = structlog.get_logger("tidegate.serve")
@@ -117,7 +137,7 @@ def check(config: Path) -> Sequence[Plain]:
 def account_add(config: Path, account: Account) -> Plain:
     """Make a local account."""
     log_quietly()
-    house = open_house(load_config(config))
+    house = open_house(load_config(config), clouds=Clouds(NONE))
     try:
         made = identity.add_account(
             house, account.login, account.password, account.name, account.mail
@@ -130,7 +150,7 @@ def account_add(config: Path, account: Account) -> Plain:
 def account_list(config: Path) -> Sequence[Plain]:
     """Every local account with the groups the file gives it."""
     log_quietly()
-    house = open_house(load_config(config))
+    house = open_house(load_config(config), clouds=Clouds(NONE))
     try:
         return [
             {
@@ -149,7 +169,7 @@ def account_list(config: Path) -> Sequence[Plain]:
 def account_enable(config: Path, login: str, enabled: bool) -> Plain:
     """Let an account sign in, or stop it and end its tokens."""
     log_quietly()
-    house = open_house(load_config(config))
+    house = open_house(load_config(config), clouds=Clouds(NONE))
     try:
         act = identity.enable if enabled else identity.disable
         made = act(house, login)
@@ -161,7 +181,7 @@ def account_enable(config: Path, login: str, enabled: bool) -> Plain:
 def account_password(config: Path, login: str, password: str) -> Plain:
     """Set a new password and end every token of the account."""
     log_quietly()
-    house = open_house(load_config(config))
+    house = open_house(load_config(config), clouds=Clouds(NONE))
     try:
         identity.set_password(house, login, password)
         found = house.store.account(login)
@@ -197,7 +217,7 @@ def _checked(config: Config, notes: Sequence[str], key: str) -> LogReport:
     """The report on the whole log. With a `key` from outside, its own is not even opened."""
     if key:
         keys: Keys = parse_keys(key)
-        with sealed_log(f"sqlite:///{database_path(config)}") as (head, leaves, hashes):
+        with sealed_log(database_url(config), database_password(config)) as (head, leaves, hashes):
             return verify(leaves, head.checkpoint_text, keys, since=notes, hashes=hashes)
     store = open_store(config)
     try:

@@ -32,17 +32,29 @@ class ThisMachine:
         """Wait."""
         time.sleep(seconds)
 
-    def init(self, directory: Path, origin: str, accounts: "Sequence[Account]") -> Plain:
+    def init(
+        self,
+        directory: Path,
+        origin: str,
+        accounts: "Sequence[Account]",
+        database: str = "",
+    ) -> Plain:
         """Make an installation; every account named is an operator."""
         from tidegate.main import local
 
-        return local.init(directory, origin, accounts)
+        return local.init(directory, origin, accounts, database)
 
-    def serve(self, config: Path, host: str, port: int) -> int:
+    def serve(self, config: Path, host: str, port: int, worker: str = "") -> int:
         """Serve until told to stop."""
         from tidegate.main import local
 
-        return local.serve(config, host, port)
+        return local.serve(config, host, port, worker)
+
+    def work(self, config: Path, worker: str) -> int:
+        """Run a worker until told to stop."""
+        from tidegate.main import local
+
+        return local.work(config, worker)
 
     def check(self, config: Path) -> Sequence[Plain]:
         """Everything wrong or odd with an installation's files."""

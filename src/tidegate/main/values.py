@@ -14,6 +14,7 @@ from tidegate.base.errors import AskedWrongly
 from tidegate.base.when import parse_duration, show_duration
 
 CONNECTORS = ("aws", "simulated")
+WORKERS = ("all", "open", "close", "none")
 HIGHEST_PORT = 65_535
 LONGEST_WARNING = timedelta(hours=24)
 
@@ -48,18 +49,33 @@ def listen_address(text: str, *, remote: bool) -> tuple[str, int]:
     return host, int(port)
 
 
-def database_file(url: str) -> str:
-    """The file of `sqlite:///FILE`. Raises AskedWrongly `bad_database`.
-
-    Of anything else only the scheme is shown: other databases have a password in their URL.
-    """
+def database_file(url: str) -> str | None:
+    """The file of `sqlite:///FILE`; None for anything else."""
     scheme, _, rest = url.partition(":///")
-    if scheme == "sqlite" and rest:
-        return rest
+    return rest if scheme == "sqlite" and rest else None
+
+
+def check_database(url: str) -> None:
+    """Raises AskedWrongly `bad_database` unless a file, or a PostgreSQL without a password in it.
+
+    Of anything else only the scheme is shown: it may have a password in it.
+    """
+    if database_file(url) is not None:
+        return
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme == "postgresql" and bool(parts.username) and len(parts.path) > 1
+        sound = sound and parts.password is None and "password" not in parts.query
+        _ = parts.port  # raises for one that is none
+    except ValueError:
+        sound = False
+    if sound:
+        return
     raise AskedWrongly(
         "bad_database",
-        f"expected `sqlite:///FILE`, got {_shown_scheme(url)}",
-        "other databases are not supported yet",
+        "expected `sqlite:///FILE` or `postgresql://USER@HOST/NAME` without a password, got "
+        f"{_shown_scheme(url)}",
+        "name its user; a password stands in `database.password`, as `env:NAME` or `file:PATH`",
     )
 
 
@@ -73,6 +89,15 @@ def warn_before(text: str) -> timedelta:
             "a warning that early is forgotten by the end; 10m is the default",
         )
     return span
+
+
+def check_worker(name: str) -> None:
+    """Raises AskedWrongly `bad_worker` for what no process can be told to do."""
+    if name not in WORKERS:
+        known = ", ".join(f"`{one}`" for one in WORKERS)
+        raise AskedWrongly(
+            "bad_worker", f"expected one of {known}, got `{name[:40]}`", "leave it at `all`"
+        )
 
 
 def check_witness(url: str) -> None:

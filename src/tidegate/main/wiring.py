@@ -1,6 +1,8 @@
 """Putting the house together: the only place that makes adapters, the clock and the randomness."""
 
 import os
+import re
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,23 +10,27 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from tidegate.base.duty import ALL, WORKER, Duty, Process, duties_of
 from tidegate.base.errors import AskedWrongly, TidegateError
 from tidegate.base.when import Instant
 from tidegate.connectors.port import Trouble
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.note import FileSigner, parse_signer
 from tidegate.evidence.witnesses import Witnesses
+from tidegate.flow.erranding import Errands
 from tidegate.flow.governing import put_in_force, start_log
 from tidegate.flow.house import House, Laws
 from tidegate.flow.reconciling import reconcile_step
 from tidegate.flow.recovering import close_forgotten
 from tidegate.flow.refusing import Refusals
 from tidegate.flow.searching import search_some
-from tidegate.main.clouds import Clouds
+from tidegate.main.clouds import Clouds, read_for
 from tidegate.main.config import (
     AwsPart,
     Config,
+    database_password,
     database_path,
+    database_url,
     load_catalogue,
     load_config,
     load_rule_files,
@@ -110,13 +116,18 @@ def secret_checks(config: Config) -> list[tuple[Place, Callable[[], object]]]:
         checks += _key_checks(config, ("target", number, "aws"), aws.keys())
     if config.identity_center is not None:
         checks += _key_checks(config, ("identity_center",), config.identity_center.keys())
+    if config.database.password:
+        checks.append((("database", "password"), partial(database_password, config)))
     return checks
 
 
 def _key_checks(
     config: Config, part: Place, keys: Mapping[str, tuple[str, str]]
 ) -> Iterator[tuple[Place, Callable[[], object]]]:
+    wanted = read_for(duties_of(config.server.worker), keys)
     for prefix, pair in keys.items():
+        if prefix not in wanted:
+            continue  # for a process of another duty: not read here, and so not missed
         for name, reference in zip(("access_key_id", "secret_access_key"), pair, strict=True):
             if reference:
                 yield (*part, f"{prefix}{name}"), partial(secret, config, reference)
@@ -145,18 +156,26 @@ def open_store(config: Config, create: bool = False) -> Store:
 
 def _open_store(config: Config, signer: FileSigner, create: bool) -> Store:
     return Store.open(
-        f"sqlite:///{database_path(config)}",
+        database_url(config),
         origin=config.evidence.origin,
         signer=signer,
         clock=clock,
         create=create,
+        password=database_password(config),
     )
 
 
-def open_house(config: Config, *, create: bool = False, clouds: Clouds | None = None) -> House:
-    """The house without its worker: for `init`, accounts and checks on the same machine."""
+def open_house(
+    config: Config,
+    *,
+    create: bool = False,
+    clouds: Clouds | None = None,
+    me: str = WORKER,
+) -> House:
+    """The house without its worker. Its duties are those `clouds` has keys for."""
     laws = read_laws(config)
-    connectors = (clouds or Clouds()).connect(config)
+    clouds = clouds or Clouds()
+    connectors = clouds.connect(config)
     house = House(
         store=open_store(config, create),
         journal=ClosingJournal(config.path(config.evidence.journal)),
@@ -165,28 +184,47 @@ def open_house(config: Config, *, create: bool = False, clouds: Clouds | None = 
         clock=clock,
         randomness=os.urandom,
         warn_before=warn_before(config.warn.before),
+        process=Process(id=me, duties=clouds.duties),
     )
     start_log(house, config.evidence.origin, read_signer(config).verifier().text())
     return house
 
 
-def start(config_path: Path) -> Running:
-    """Everything up: laws sealed as in force, worker looking.
+def process_id() -> str:
+    """This process among all: host, process id, and a little that no other ever had."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:40] or "host"
+    return f"{host}-{os.getpid()}-{os.urandom(4).hex()}"
+
+
+def start(config_path: Path, duties: frozenset[Duty] | None = None) -> Running:
+    """Everything up: laws sealed as in force, worker looking. `duties` stand over the settings'.
 
     Raises:
-        AskedWrongly: `already_running`: one installation has one server on SQLite, because two
-            would look after one role's denies and one journal behind each other's backs.
+        AskedWrongly: `already_running`: on SQLite one process has the whole installation.
+            `one_process`: it must therefore have every duty.
     """
     config = load_config(config_path)
-    clouds = Clouds()
+    duties = duties_of(config.server.worker) if duties is None else duties
+    alone = database_path(config) is not None
+    if alone and duties != ALL:
+        raise AskedWrongly(
+            "one_process",
+            "expected every duty in the one process of an installation on SQLite, got fewer",
+            "leave it at `all`, or move to PostgreSQL for more processes (docs/operations.md)",
+        )
+    errands = Errands()
+    clouds = Clouds(duties, errands.look)
     watch = LawWatch(config_path, config, clouds)  # first: a change while we start is then seen
-    house = open_house(config, clouds=clouds)
+    house = open_house(config, clouds=clouds, me=process_id())
+    errands.house = house
     try:
-        house.journal.hold()
-        house.store.free_leases()  # of a process that is no more
+        if alone:
+            house.journal.hold()
+            house.store.free_leases()  # of a process that is no more
         put_in_force(house, house.laws)
         tell_left(config)
-        close_forgotten(house)  # before anybody can use what the journal says has ended
+        if Duty.CLOSE in duties:
+            close_forgotten(house)  # before anybody can use what the journal says has ended
     except BaseException:
         house.store.close()
         raise
@@ -199,12 +237,15 @@ def start(config_path: Path) -> Running:
     )
     house.late_after = config.lateness.span
     house.outside = partial(_outside, house, witness)
+    closes = (
+        Chore("reconcile", RECONCILE_EVERY, lambda: reconcile_step(house), aside=True),
+        Chore("search", SEARCH_EVERY, lambda: search_some(house), aside=True),
+    )
     chores = (
         Chore("govern", GOVERN_EVERY, lambda: watch.look(house)),
         Chore("witness", WITNESS_EVERY, lambda: publish(house, witness)),
         Chore("compact", COMPACT_EVERY, lambda: house.journal.compact(house.now())),
-        Chore("reconcile", RECONCILE_EVERY, lambda: reconcile_step(house), aside=True),
-        Chore("search", SEARCH_EVERY, lambda: search_some(house), aside=True),
+        *(closes if Duty.CLOSE in duties else ()),
     )
     worker = Worker(house, refusals, chores)
     worker.start()

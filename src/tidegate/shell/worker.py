@@ -13,9 +13,12 @@ from datetime import timedelta
 
 import structlog
 
+from tidegate import __version__
+from tidegate.base.duty import FORGOTTEN, WORKER, Duty, told
 from tidegate.base.errors import EvidenceClosed, Stale, TidegateError
 from tidegate.base.when import Instant
 from tidegate.flow.asking import lapse_due
+from tidegate.flow.erranding import answer
 from tidegate.flow.expiring import close_once
 from tidegate.flow.extending import due_extensions, warn_due
 from tidegate.flow.granting import open_once
@@ -32,6 +35,7 @@ from tidegate.flow.recovering import (
 from tidegate.flow.refusing import Refusals
 from tidegate.grant import Grant, GrantState
 from tidegate.store import AT_ONCE, Share
+from tidegate.store.errands import Errand
 
 log = structlog.get_logger("tidegate.worker")
 
@@ -44,6 +48,7 @@ HANDS = 4 * HANDS_A_TARGET  # three targets may be silent and the others still e
 ASIDES = 4  # chores that may wait for a cloud at a time; ends never wait for them
 RECONCILE_EVERY = timedelta(milliseconds=250)  # one look at one role; see `flow/reconciling.py`
 SEARCH_EVERY = timedelta(seconds=2)
+ERRAND_HANDS = 16  # calls that people wait for; they share the rate limits with HANDS
 STRAGGLERS = timedelta(seconds=2)  # how long a look waits for the hands it sent out
 JOURNAL_EVERY = timedelta(seconds=10)
 LATE_EVERY = timedelta(seconds=30)
@@ -56,6 +61,7 @@ BEAT_EVERY = timedelta(seconds=2)
 LAPSE_EVERY = timedelta(seconds=1)
 BULK_AGAIN = timedelta(seconds=30)  # after ends could not be sealed in bulk: one by one until then
 WARN_EVERY = timedelta(seconds=1)
+FORGET_EVERY = timedelta(hours=1)
 
 OPENING = frozenset({GrantState.READY, GrantState.INTENDED})
 
@@ -76,12 +82,18 @@ class Chore:
 
 
 class Worker:
-    """One thread that looks and a few hands that act. `start`, then `stop`."""
+    """One thread that looks and a few hands that act. `start`, then `stop`.
+
+    It takes on what the house has duties for. Without any it only does the chores of a process:
+    laws, counts, and saying that it is alive.
+    """
 
     def __init__(self, house: House, refusals: Refusals, chores: tuple[Chore, ...] = ()) -> None:
         self.house = house
         self._stopping = threading.Event()
         self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="tidegate-hand")
+        self._errand_hands = ThreadPoolExecutor(ERRAND_HANDS, thread_name_prefix="tidegate-errand")
+        self._errands: set[Future[None]] = set()
         self._in_hand: dict[Future[None], str] = {}  # the target of each grant handed out
         self._bulk_from: Instant | None = None  # not before then: a row kept it from working
         self._asides = ThreadPoolExecutor(ASIDES, thread_name_prefix="tidegate-aside")
@@ -91,12 +103,10 @@ class Worker:
         self._chores = (
             Chore("beat", BEAT_EVERY, self._beat),
             Chore("lapse", LAPSE_EVERY, lambda: lapse_due(house, LAPSE_AT_ONCE)),
-            Chore("journal", JOURNAL_EVERY, self._look_at_journal),
-            Chore("panic", PANIC_EVERY, lambda: resume(house)),
-            Chore("late", LATE_EVERY, lambda: find_late(house)),
-            Chore("mend", MEND_EVERY, lambda: mend_cuts(house)),
+            Chore("forget", FORGET_EVERY, self._forget),
             Chore("warn", WARN_EVERY, lambda: warn_due(house)),
             Chore("flush", FLUSH_EVERY, lambda: refusals.flush(house)),
+            *(self._closing_chores() if Duty.CLOSE in house.duties else ()),
             *chores,
         )
 
@@ -110,6 +120,7 @@ class Worker:
         if self._thread.is_alive():
             self._thread.join(patience.total_seconds())
         self._asides.shutdown(wait=True, cancel_futures=True)
+        self._errand_hands.shutdown(wait=True, cancel_futures=True)
         self._hands.shutdown(wait=True, cancel_futures=True)
 
     def tick(self) -> int:
@@ -120,10 +131,13 @@ class Worker:
         runs out while its grant waits for a hand would put the grant in line twice.
         """
         self._do_chores()
-        more = self._seal_ends()
+        if not self.house.duties:
+            return 0
+        self._run_errands()
+        more = Duty.CLOSE in self.house.duties and self._seal_ends()
         try:
             due = self._claim()
-            moving = self._extensions()
+            moving = self._extensions() if Duty.OPEN in self.house.duties else []
         except TidegateError as fault:
             log.error("the store cannot be used; closing from the journal", code=fault.code)
             self._close_from_journal()
@@ -181,11 +195,37 @@ class Worker:
         except Exception:  # the rim: see _handle
             log.exception("an extension could not be handled", target=target)
 
+    def _run_errands(self) -> None:
+        """Hand out what other processes ask, to hands of their own: a person waits for it."""
+        try:
+            self._errands = {one for one in self._errands if not one.done()}
+            free = ERRAND_HANDS - len(self._errands)
+            house = self.house
+            for errand in house.store.take_errands(house.duties, house.me, house.store.now(), free):
+                self._errands.add(self._errand_hands.submit(self._run_errand, errand))
+        except TidegateError as fault:
+            log.warning("errands wait", code=fault.code, why=fault.message)
+        except Exception:  # the rim: ends do not wait for what others ask
+            log.exception("errands wait")
+
+    def _run_errand(self, errand: Errand) -> None:
+        try:
+            answer(self.house, errand)
+        except TidegateError as fault:
+            log.warning("an errand is not answered", code=fault.code, why=fault.message)
+        except Exception:  # the rim: see _handle
+            log.exception("an errand is not answered")
+
     def _claim(self) -> list[Grant]:
         """What is due, as far as there are hands for it, and for its target."""
         self._in_hand = {one: name for one, name in self._in_hand.items() if not one.done()}
         free = HANDS - len(self._in_hand)
-        share = Share(a_target=HANDS_A_TARGET, in_hand=Counter(self._in_hand.values()))
+        share = Share(
+            a_target=HANDS_A_TARGET,
+            in_hand=Counter(self._in_hand.values()),
+            opens=Duty.OPEN in self.house.duties,
+            closes=Duty.CLOSE in self.house.duties,
+        )
         return self.house.store.claim_due(self.house.closing_now(), free, LEASE, share)
 
     def _look_at_journal(self) -> None:
@@ -198,7 +238,17 @@ class Worker:
             self._close_from_journal()
             raise
 
+    def _closing_chores(self) -> tuple[Chore, ...]:
+        return (
+            Chore("journal", JOURNAL_EVERY, self._look_at_journal),
+            Chore("panic", PANIC_EVERY, lambda: resume(self.house)),
+            Chore("late", LATE_EVERY, lambda: find_late(self.house)),
+            Chore("mend", MEND_EVERY, lambda: mend_cuts(self.house)),
+        )
+
     def _close_from_journal(self) -> None:
+        if Duty.CLOSE not in self.house.duties:
+            return
         try:
             close_without_store(self.house)
         except OSError as fault:
@@ -207,7 +257,12 @@ class Worker:
     def _handle(self, grant: Grant) -> None:
         """Take one grant on. Nothing that goes wrong with it may stop the others."""
         try:
-            if grant.state in OPENING and not _past(grant, self.house.closing_now()):
+            opens = grant.state in OPENING and not _past(grant, self.house.closing_now())
+            duty = Duty.OPEN if opens else Duty.CLOSE
+            if duty not in self.house.duties:
+                # Its end came between the claim and now: the lease is given back at once.
+                self.house.store.snooze(grant.id, self.house.now(), grant.version)
+            elif opens:
                 open_once(self.house, grant)
             else:
                 close_once(self.house, grant)
@@ -230,7 +285,12 @@ class Worker:
                     self._beside[chore.name] = self._asides.submit(_do, chore)
 
     def _beat(self) -> None:
-        self.house.store.beat("worker", self.house.now(), "")
+        said = told(self.house.duties, __version__)
+        self.house.store.beat(f"{WORKER}:{self.house.me}", self.house.now(), said)
+
+    def _forget(self) -> None:
+        """Beats of workers that are no more, and of the release that had one worker."""
+        self.house.store.forget_beats(WORKER, self.house.now() - FORGOTTEN)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -240,7 +300,13 @@ class Worker:
                 log.exception("tick failed")
                 handled = 0
             if not handled:
-                self._stopping.wait(TICK.total_seconds())
+                self._wait()
+
+    def _wait(self) -> None:
+        """Until something may be due: what is made due by a commit is told, the rest is looked for
+        every TICK.
+        """
+        self.house.store.wait_for_news(TICK)
 
 
 def _do(chore: Chore) -> None:

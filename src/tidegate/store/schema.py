@@ -412,6 +412,21 @@ tokens = Table(
     Index("tokens_principal", "principal"),
 )
 
+errands = Table(
+    "errands",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("duty", Text, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("asked", Text, nullable=False),
+    Column("reader", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("taken_by", Text, nullable=False),
+    Column("reply", Text, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+)
+
 heartbeats = Table(
     "heartbeats",
     metadata,

@@ -13,6 +13,7 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from tidegate.base.canonical import digest_bytes
+from tidegate.base.duty import Duty
 from tidegate.base.errors import EvidenceClosed, WorldFailed
 from tidegate.base.fact import Step
 from tidegate.base.personal import Personal
@@ -24,11 +25,12 @@ from tidegate.notice import Notice
 from tidegate.panic import Panic
 from tidegate.request import Request, RequestState
 from tidegate.session import Session
+from tidegate.store import errands, log, queue, reads, unsealed
 from tidegate.store import head as log_head
-from tidegate.store import log, queue, reads, unsealed
 from tidegate.store.batch import Committed
 from tidegate.store.database import Database
 from tidegate.store.engines import open_database
+from tidegate.store.errands import Errand
 from tidegate.store.finding_store import FindingStore
 from tidegate.store.head import Head
 from tidegate.store.mass import AT_ONCE, Mass
@@ -433,9 +435,48 @@ class Store(FindingStore):
         """Say that `name` is alive."""
         self._writer.run(Free(lambda db: unsealed.beat(db, name, now, detail)))
 
+    def forget_beats(self, kind: str, before: Instant) -> None:
+        """Drop signs of life named `kind`, or `kind:` and something, from before `before`."""
+        self._writer.run(lambda db: unsealed.forget_beats(db, kind, before))
+
     def beats(self) -> dict[str, tuple[Instant, str]]:
         """When each part of the house was last alive, and what it said."""
         return unsealed.beats(self._database)
+
+    # Errands: what one process asks of another.
+
+    def ask(self, errand: Errand) -> bool:
+        """Leave an errand for a process that has its duty; False when too many wait."""
+        words = self._database.words
+        left = self._writer.run(lambda db: errands.ask(db, errand, words))
+        self._database.news.tell()
+        return left
+
+    def take_errands(
+        self, duties: Iterable[Duty], me: str, now: Instant, limit: int
+    ) -> list[Errand]:
+        """Errands for one of `duties`, given to nobody else; `me` is who takes them."""
+        wanted = list(duties)
+        with self._database.reading() as db:
+            if not errands.any_asked(db, wanted, now):
+                return []
+        return self._writer.run(lambda db: errands.take(db, wanted, me, now, limit))
+
+    def answer(self, errand: str, reply: str, now: Instant) -> bool:
+        """Leave the answer to an errand; False when it is too late or nobody waits."""
+        words = self._database.words
+        left = self._writer.run(lambda db: errands.answer(db, errand, reply, now, words))
+        self._database.news.tell()
+        return left
+
+    def reply_to(self, errand: str) -> str | None:
+        """The answer to an errand; None when there is none yet."""
+        with self._database.reading() as db:
+            return errands.reply_to(db, errand)
+
+    def drop_errand(self, errand: str, now: Instant) -> None:
+        """Forget an errand that was fetched or given up."""
+        self._writer.run(lambda db: errands.drop(db, errand, now))
 
     # The log.
 

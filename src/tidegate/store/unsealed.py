@@ -153,6 +153,14 @@ def beat(db: Raw, name: str, at: Instant, detail: str) -> None:
     )
 
 
+def forget_beats(db: Raw, kind: str, before: Instant) -> None:
+    """Drop the beats named `kind`, or `kind:` and something, that came before `before`."""
+    db.execute(
+        "DELETE FROM heartbeats WHERE (name = ? OR name LIKE ?) AND at_ms < ?",
+        (kind, f"{kind}:%", to_ms(before)),
+    )
+
+
 def beats(db: Looking) -> dict[str, tuple[Instant, str]]:
     """When each part of the house was last alive, and what it said."""
     rows = _beats().rows(db)

@@ -55,6 +55,7 @@ def make_program(local: Local) -> Program:
             "Run a server": (
                 hosting.init,
                 hosting.serve,
+                hosting.worker,
                 hosting.check,
                 onboarding.make_room(),
                 hosting.make_room(),

@@ -42,6 +42,16 @@ _LOGIN = click.argument("login", metavar="LOGIN")
         "tidegate init . --origin tidegate.example/log --operator ana --password-file -",
         "here, for scripts",
     ),
+    (
+        "tidegate init . --origin tidegate.example/log --database postgresql://tidegate@db/tidegate",
+        "on a PostgreSQL database that is there and empty; then any number of processes",
+    ),
+)
+@click.option(
+    "--database",
+    metavar="URL",
+    default="",
+    help="A PostgreSQL database instead of a file; PGPASSWORD or ~/.pgpass for this once.",
 )
 @click.argument("directory", metavar="DIRECTORY")
 @click.option("--origin", metavar="NAME", required=True, help="The log's name; it never changes.")
@@ -51,7 +61,7 @@ _LOGIN = click.argument("login", metavar="LOGIN")
 @password_option
 def init(
     desk: Desk, directory: str, origin: str, operator: str, name: str, mail: str,
-    password_file: str,
+    password_file: str, database: str,
 ) -> None:  # fmt: skip
     """Make an installation: settings, the log's key, groups, rules, a first account."""
     if not operator and (name or mail or password_file):
@@ -62,7 +72,7 @@ def init(
     if operator:
         password = read_password(password_file, f"password for {operator}", confirm=True)
         accounts.append(Account(login=operator, password=password, name=name, mail=mail))
-    made = Answer(desk.local.init(Path(directory), origin, accounts))
+    made = Answer(desk.local.init(Path(directory), origin, accounts, database))
     config = made.text("config") or str(Path(directory) / CONFIG_NAME)
     lines = [
         f"{clean(directory)} is ready: settings in {config}",
@@ -80,14 +90,43 @@ def init(
     ("tidegate serve", "API and worker in one process, as ./tidegate.toml says"),
     ("tidegate serve --config /srv/tidegate/tidegate.toml", "another installation"),
     ("tidegate serve --host 127.0.0.1 --port 8470", "listening elsewhere than configured"),
+    ("tidegate serve --worker none", "API only, without any cloud identity (PostgreSQL)"),
 )
 @_CONFIG
+@click.option(
+    "--worker",
+    type=click.Choice(["all", "open", "close", "none"]),
+    default=None,
+    help="What a worker in this process does, instead of `[server] worker`.",
+)
 @click.option("--host", metavar="ADDRESS", default="", help="Listen there instead.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="And at this port.")
-def serve(desk: Desk, config: str, host: str, port: int) -> int:
+def serve(desk: Desk, config: str, host: str, port: int, worker: str | None) -> int:
     """Run the server until it is told to stop. It logs on stderr."""
-    code = desk.local.serve(installed(config), host, port)
+    code = desk.local.serve(installed(config), host, port, worker or "")
     desk.answer({"served": config, "exit": code}, [])
+    return code
+
+
+@tool(
+    "worker",
+    ("tidegate worker", "opens and closes, beside a server on the same PostgreSQL"),
+    ("tidegate worker --open", "only opens, and reads only the opener's cloud keys"),
+    ("tidegate worker --close", "only closes, and reads only the closer's cloud keys"),
+    ("tidegate worker --config /srv/tidegate/tidegate.toml", "another installation"),
+)
+@_CONFIG
+@click.option("--open", "opens", is_flag=True, help="Only open, with the opener's identity.")
+@click.option("--close", "closes", is_flag=True, help="Only close, with the closer's identity.")
+def worker(desk: Desk, config: str, opens: bool, closes: bool) -> int:
+    """Run a worker without an API until it is told to stop. It logs on stderr.
+
+    Any number may run on one PostgreSQL database, on any machines. An installation on SQLite is one
+    process, `tidegate serve`: use PostgreSQL for more.
+    """
+    duties = "all" if opens == closes else "open" if opens else "close"
+    code = desk.local.work(installed(config), duties)
+    desk.answer({"worked": config, "duties": duties, "exit": code}, [])
     return code
 
 

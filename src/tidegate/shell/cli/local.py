@@ -77,15 +77,29 @@ class Local(Protocol):
         """Wait. Raises KeyboardInterrupt on Ctrl-C."""
         ...
 
-    def init(self, directory: Path, origin: str, accounts: Sequence[Account]) -> Plain:
+    def init(
+        self,
+        directory: Path,
+        origin: str,
+        accounts: Sequence[Account],
+        database: str = "",
+    ) -> Plain:
         """Make an installation; every account is an operator. `{directory, config, verifier}`.
+
+        `database` is the setting `[database] url`; empty for a file beside the settings.
 
         Raises AskedWrongly when one is there already.
         """
         ...
 
-    def serve(self, config: Path, host: str, port: int) -> int:
-        """Serve until told to stop; the exit code. Empty `host` and 0 `port`: as configured."""
+    def serve(self, config: Path, host: str, port: int, worker: str = "") -> int:
+        """Serve until told to stop; the exit code. Empty `host` and `worker`, 0 `port`: as
+        configured.
+        """
+        ...
+
+    def work(self, config: Path, worker: str) -> int:
+        """Run a worker without an API until told to stop; the exit code."""
         ...
 
     def check(self, config: Path) -> Sequence[Plain]:

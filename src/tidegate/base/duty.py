@@ -1,0 +1,83 @@
+"""Who does what: opening and closing are duties of their own, and processes say which they have.
+
+A worker says that it is alive by a beat named `worker:ID`, whose text is its duties and version.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from tidegate.base.when import Instant
+
+
+class Duty(StrEnum):
+    """What a process may do in a cloud. Each is an identity of its own there."""
+
+    OPEN = "open"
+    CLOSE = "close"
+
+
+ALL: frozenset[Duty] = frozenset(Duty)
+NONE: frozenset[Duty] = frozenset()
+
+WORKER = "worker"  # before the colon of a worker's beat; alone, that of an earlier release
+SILENT = timedelta(seconds=30)  # a worker beats every two seconds
+FORGOTTEN = timedelta(days=1)  # beats of the dead are kept for a look on the day after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One process of an installation: its name among the others, and what it may do in clouds."""
+
+    id: str = WORKER
+    duties: frozenset[Duty] = ALL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSeen:
+    """A worker as its last beat told of it."""
+
+    id: str
+    at: Instant
+    duties: frozenset[Duty]
+    version: str
+
+    def silent(self, now: Instant) -> bool:
+        """Whether it has not been heard of for SILENT."""
+        return now - self.at > SILENT
+
+
+def duties_of(words: str) -> frozenset[Duty]:
+    """The duties a setting names: `all`, `open`, `close` or `none`. Raises ValueError."""
+    named = {"all": ALL, "none": NONE}
+    return named[words] if words in named else frozenset({Duty(words)})
+
+
+def told(duties: Iterable[Duty], version: str) -> str:
+    """The text of a beat."""
+    return f"{'+'.join(sorted(duties)) or 'none'} {version}"
+
+
+def workers(beats: Mapping[str, tuple[Instant, str]]) -> list[WorkerSeen]:
+    """Every worker that ever beat and is not forgotten, the one heard last first."""
+    found = []
+    for name, (at, text) in beats.items():
+        kind, _, own = name.partition(":")
+        if kind != WORKER:
+            continue
+        words, _, version = text.partition(" ")
+        known = frozenset(one for one in Duty if one in words.split("+"))
+        found.append(
+            WorkerSeen(id=own or WORKER, at=at, duties=known if own else ALL, version=version)
+        )
+    return sorted(found, key=lambda one: one.at, reverse=True)
+
+
+def last_heard(
+    beats: Mapping[str, tuple[Instant, str]], duty: Duty | None = None
+) -> Instant | None:
+    """When a worker with that duty (None: any duty) was last heard; None: never."""
+    return next(
+        (one.at for one in workers(beats) if (duty in one.duties if duty else one.duties)), None
+    )

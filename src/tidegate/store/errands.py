@@ -1,0 +1,130 @@
+"""Errands: what one process asks another to do in a cloud, kept while it is on its way. Unsealed.
+
+A row lives for at most a minute. Answers are in it only sealed to a key of the asker's own; what
+was fetched is deleted, and nobody is answered after `until`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from sqlalchemy import Connection, select
+
+from tidegate.base.duty import Duty
+from tidegate.base.when import Instant, from_ms, to_ms
+from tidegate.store import schema
+from tidegate.store.database import Raw, Words
+
+MOST_WAITING = 1_000  # asked and not answered: more than every API thread of ten servers
+KEPT = timedelta(minutes=1)  # beyond its end, for nobody
+
+_TAKE = """
+UPDATE errands SET state = 'taken', taken_by = :me WHERE state = 'asked' AND id IN (
+  SELECT id FROM errands WHERE state = 'asked' AND until_ms > :now
+    AND (duty = :first OR duty = :second) ORDER BY until_ms, id LIMIT :limit)
+RETURNING id, kind, duty, asked_by, asked, reader, until_ms
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """One thing asked: by the process `asked_by`, of one that has `duty`, until `until`.
+
+    `asked` is JSON without secrets; `reader` the public key the answer is sealed to, in hex.
+    """
+
+    id: str
+    kind: str
+    duty: Duty
+    asked_by: str
+    asked: str
+    reader: str = field(repr=False)
+    until: Instant
+
+
+def ask(db: Raw, errand: Errand, words: Words) -> bool:
+    """Put it there and wake workers; False when too many wait already."""
+    (waiting,) = db.execute("SELECT count(*) FROM errands").fetchone()
+    if waiting >= MOST_WAITING:
+        return False
+    db.execute(
+        "INSERT INTO errands"
+        " (id, kind, duty, asked_by, asked, reader, state, taken_by, reply, until_ms)"
+        " VALUES (?, ?, ?, ?, ?, ?, 'asked', '', '', ?)",
+        (
+            errand.id,
+            errand.kind,
+            errand.duty.value,
+            errand.asked_by,
+            errand.asked,
+            errand.reader,
+            to_ms(errand.until),
+        ),
+    )
+    _wake(db, words)
+    return True
+
+
+def any_asked(db: Connection, duties: Iterable[Duty], now: Instant) -> bool:
+    """Whether `take` would find something: spares an idle worker the write."""
+    table = schema.errands
+    wanted = table.c.duty.in_([duty.value for duty in duties])
+    query = select(table.c.id).where(table.c.state == "asked", wanted)
+    return db.execute(query.where(table.c.until_ms > to_ms(now)).limit(1)).first() is not None
+
+
+def take(db: Raw, duties: Iterable[Duty], me: str, now: Instant, limit: int) -> list[Errand]:
+    """At most `limit` of what waits for one of `duties`; nobody else is given them."""
+    names = [duty.value for duty in duties]
+    if not names or limit < 1:
+        return []
+    rows = db.execute(
+        _TAKE,
+        {
+            "me": me,
+            "now": to_ms(now),
+            "first": names[0],
+            "second": names[-1],
+            "limit": limit,
+        },
+    ).fetchall()
+    return [
+        Errand(
+            id=row[0],
+            kind=row[1],
+            duty=Duty(row[2]),
+            asked_by=row[3],
+            asked=row[4],
+            reader=row[5],
+            until=from_ms(row[6]),
+        )
+        for row in rows
+    ]
+
+
+def answer(db: Raw, id: str, reply: str, now: Instant, words: Words) -> bool:
+    """Leave the answer for the asker; False when it is too late, or nobody waits for it."""
+    changed = db.execute(
+        "UPDATE errands SET state = 'done', reply = ?"
+        " WHERE id = ? AND state = 'taken' AND until_ms > ?",
+        (reply, id, to_ms(now)),
+    )
+    _wake(db, words)
+    return changed.rowcount == 1
+
+
+def reply_to(db: Connection, id: str) -> str | None:
+    """The answer; None when there is none yet."""
+    table = schema.errands
+    row = db.execute(select(table.c.state, table.c.reply).where(table.c.id == id)).first()
+    return str(row.reply) if row is not None and row.state == "done" else None
+
+
+def drop(db: Raw, id: str, now: Instant) -> None:
+    """It is fetched, or given up; what others left lying goes with it."""
+    db.execute("DELETE FROM errands WHERE id = ? OR until_ms < ?", (id, to_ms(now - KEPT)))
+
+
+def _wake(db: Raw, words: Words) -> None:
+    if words.notify:
+        db.execute(words.notify)

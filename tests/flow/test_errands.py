@@ -1,0 +1,200 @@
+"""Errands: what a process without a cloud identity asks of one that has it."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.support import World
+from tidegate.base.duty import ALL, NONE, Duty, Process
+from tidegate.base.errors import NotAllowed, Refused, Unreachable, WorldFailed
+from tidegate.connectors.divided import LOOKS, Divided, perform
+from tidegate.connectors.port import Scope
+from tidegate.flow import erranding
+from tidegate.flow.brokering import issue
+from tidegate.flow.erranding import Errands, answer, send
+from tidegate.flow.holding import hold_of
+from tidegate.flow.house import House
+from tidegate.grant import Grant
+from tidegate.session import SessionState
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """An installation whose worker has every duty."""
+    made = World(tmp_path)
+    yield made
+    made.down()
+
+
+def beside(world: World, duties: frozenset[Duty]) -> House:
+    """Another process on the same database."""
+    errands = Errands()
+    made = House(
+        store=world.house.store,
+        journal=world.house.journal,
+        connectors={"simulated": Divided(world.connector, duties, errands.look)},
+        laws=world.laws,
+        clock=world.clock,
+        randomness=world.randomness,
+        process=Process(id="beside", duties=duties),
+    )
+    errands.house = made
+    return made
+
+
+@pytest.fixture
+def served(world: World) -> Iterator[None]:
+    """The worker looks for errands until the test ends."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            world.worker._run_errands()
+            over.wait(0.005)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+def test_api_without_identity_mints_itself(world: World, served: None) -> None:
+    """A credential comes from a process that may open; its session is sealed before it is here."""
+    grant = world.granted()
+    api = beside(world, NONE)
+    _, session, credential = issue(api, world.who("ana"), grant.id)
+    assert world.use(credential) == "allowed"
+    (kept,) = world.house.store.sessions(grant.id)
+    assert (kept.id, kept.state) == (session, SessionState.LIVE)
+
+
+def test_material_lies_in_the_database(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in the row of an answer holds nothing of the credential, and the row is deleted."""
+    grant = world.granted()
+    rows: list[str] = []
+    keep = world.house.store.answer
+    monkeypatch.setattr(
+        world.house.store, "answer", lambda *words: (rows.append(words[1]), keep(*words))[1]
+    )
+    stop = threading.Event()
+    worker = threading.Thread(
+        target=lambda: [world.worker._run_errands() or stop.wait(0.01) for _ in range(400)]
+    )
+    worker.start()
+    _, _, credential = issue(beside(world, NONE), world.who("ana"), grant.id)
+    stop.set()
+    worker.join()
+    (row,) = rows
+    for secret in credential.material.values():
+        assert secret.encode().hex() not in row and secret not in row
+    with world.house.store.reading() as db:
+        assert db.exec_driver_sql("SELECT count(*) FROM errands").scalar() == 0
+
+
+def asked(world: World, grant: Grant, principal: str, until: timedelta) -> erranding.Errand:
+    """An errand as the table holds it, taken."""
+    now = world.house.store.now()
+    errand = erranding.Errand(
+        id="er_1",
+        kind=erranding.ISSUE,
+        duty=Duty.OPEN,
+        asked_by="beside",
+        asked=msgspec.json.encode({"grant": grant.id, "principal": principal}).decode(),
+        reader=erranding.public_of(b"r" * 32).hex(),
+        until=now + until,
+    )
+    world.house.store.ask(errand)
+    (taken,) = world.house.store.take_errands(ALL, "me", now, 10)
+    return taken
+
+
+def test_late_answer_is_handed_out(world: World) -> None:
+    """What is minted after its errand has run out is dropped, and no session is sealed for it."""
+    grant = world.granted()
+    taken = asked(world, grant, grant.principal, timedelta(seconds=5))
+    world.clock.forward(seconds=6)
+    answer(world.house, taken)
+    assert world.house.store.reply_to(taken.id) is None
+    assert world.house.store.sessions(grant.id) == []
+
+
+def test_errand_of_another_persons_grant_is_done(world: World) -> None:
+    """Whoever writes errands for grants that are not the principal's is refused by the worker."""
+    grant = world.granted()
+    taken = asked(world, grant, world.who("eve").id, timedelta(seconds=5))
+    answer(world.house, taken)
+    reply = world.house.store.reply_to(taken.id)
+    assert reply is not None
+    box = erranding.open_box(bytes.fromhex(reply), b"r" * 32, erranding._bound(taken))
+    with pytest.raises(NotAllowed) as no:
+        erranding._opened(box)
+    assert no.value.code == "not_yours"
+
+
+def test_answer_of_another_errand_is_believed(world: World) -> None:
+    """An answer opens for its own errand and key only."""
+    grant = world.granted()
+    taken = asked(world, grant, grant.principal, timedelta(seconds=5))
+    answer(world.house, taken)
+    reply = bytes.fromhex(world.house.store.reply_to(taken.id) or "")
+    for key, errand in ((b"x" * 32, taken), (b"r" * 32, replace(taken, id="er_2"))):
+        with pytest.raises(WorldFailed) as fault:
+            erranding.open_box(reply, key, erranding._bound(errand))
+        assert fault.value.code == "box_broken"
+
+
+def test_nobody_answers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a worker there is a clear error, after a bounded time, and no errand is left."""
+    api = beside(world, NONE)
+    monkeypatch.setattr(
+        world.house.store, "wait_for_news", lambda span: world.clock.forward(seconds=5)
+    )
+    with pytest.raises(Unreachable) as fault:
+        send(api, erranding.LOOK, Duty.CLOSE, {})
+    assert fault.value.code == "no_worker" and "tidegate worker --close" in fault.value.help
+    assert world.house.store.take_errands(ALL, "me", world.house.store.now(), 10) == []
+
+
+def test_look_is_done_by_a_process_without_the_duty(world: World, served: None) -> None:
+    """A process without identities sees what a worker sees, and changes nothing."""
+    grant = world.granted()
+    api = beside(world, NONE)
+    hold = hold_of(api, grant)
+    connector = api.connector("simulated")
+    scope = Scope(target=hold.target, hold=hold)
+    now = world.clock()
+    assert list(connector.observe(scope, now)) == list(world.connector.observe(scope, now))
+    assert connector.health(hold.target, now).reached
+    for change in (
+        lambda: connector.revoke(hold, now),
+        lambda: connector.cut(hold, now),
+        lambda: connector.grant(hold, now),
+        lambda: connector.issue(hold, "se", now),
+        lambda: connector.disarm(hold, now),
+        lambda: connector.arm(hold, now, now),
+        lambda: connector.mend(hold.target, hold.role, {}, now),
+    ):
+        with pytest.raises(Refused) as no:
+            change()
+        assert no.value.code == "not_our_duty"
+    with pytest.raises(Refused):
+        perform(world.connector, "revoke", {})
+    assert "revoke" not in LOOKS and "grant" not in LOOKS
+
+
+def test_opener_word_keeps_a_closer_from_closing(world: World) -> None:
+    """A process that only closes ends a grant with no opener alive, and asks none to prove it."""
+    grant = world.granted()
+    world.worker.house = closer = beside(world, frozenset({Duty.CLOSE}))
+    world.clock.forward(minutes=31)
+    for _ in range(6):
+        world.work()
+        world.clock.forward(minutes=2)
+    found = closer.store.grant(grant.id)
+    assert (found.state, found.proof) == ("gone", "removed")
