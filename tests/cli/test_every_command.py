@@ -111,7 +111,7 @@ def test_unreachable_server_is_a_json_problem(tidegate: Shell, words: tuple[str,
     tidegate.environment["TIDEGATE_SERVER"] = "http://127.0.0.1:9"
     ran = (
         tidegate(words[0], *words[1:2], "--json", *words[2:])
-        if words[0] in ("evidence", "findings")
+        if words[0] in ("evidence", "findings", "report")
         else (tidegate(words[0], "--json", *words[1:]))
     )
     told = json.loads(ran.err)

@@ -130,3 +130,33 @@ def test_erased_reason_that_breaks_the_answer(api: Api) -> None:
     shown = api.get("ana", f"/api/requests/{asked['id']}").json()
     assert shown["reason"] is None
     assert shown["principal"]["name"] == "ana"
+
+
+def test_later_end_over_http(api: Api) -> None:
+    """Both ends are shown to who votes, the grant moves, and its holder finds the warning."""
+    asked = api.ask()
+    api.vote("bo", asked)
+    api.world.work()
+    grant = api.get("ana", f"/api/grants/{asked['id']}").json()
+    more = {"extends": grant["id"], "duration_seconds": 1200, "reason": "slow"}
+    told = api.post("ana", "/api/requests/preview", more).json()
+    assert told["allowed"]
+    longer = api.post("ana", "/api/requests", more).json()
+    assert (longer["state"], longer["extends"]) == ("pending", grant["id"])
+    assert longer["extends_from"] == grant["ends_at"]
+    seen = api.get("bo", f"/api/requests/{longer['id']}").json()
+    assert seen["extends_until"].startswith("2026-11-23T09:50:00")
+    assert api.vote("bo", longer).json()["says"].endswith("the end is being moved")
+    api.world.work()
+    assert api.get("ana", f"/api/requests/{longer['id']}").json()["applied_at"]
+    after = api.get("ana", f"/api/grants/{grant['id']}").json()
+    assert after["ends_at"] == longer["extends_until"]
+    assert after["extended_seconds"] == 1200
+    api.world.clock.forward(minutes=41)
+    api.world.work()
+    (notice,) = api.get("ana", "/api/notices").json()["notices"]
+    assert (notice["subject"], notice["delivered_at"]) == (grant["id"], None)
+    assert api.get("eve", "/api/notices").json()["notices"] == []
+    assert api.get("ana", "/api/notices?view=all").status_code == 403
+    again = api.post("ana", "/api/requests", an_ask()).json()
+    assert (again["state"], again["code"]) == ("refused", "already_held")
