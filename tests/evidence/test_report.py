@@ -24,7 +24,9 @@ from tidegate.evidence.seal import read_event
 
 # A line here never changes: packs that carry that version are compared with it for ever. A page
 # that has to change is a new version with a function, a template and a line of its own.
-GOLDEN = {1: "f6d58f2ed1a6c4d5da5e6171d8b8e72da1a115b29eb20499cb6b496d6291b3ec"}
+GOLDEN = dict.fromkeys(  # without a later end both are the same
+    (1, 2), "f6d58f2ed1a6c4d5da5e6171d8b8e72da1a115b29eb20499cb6b496d6291b3ec"
+)
 
 
 def page(facts: list[Fact]) -> str:
@@ -154,3 +156,21 @@ def test_other_grant_of_the_request_is_told_apart() -> None:
     ]
     html = page([*request_facts()[:7], *other])
     assert "another grant of this request" in html and "<h1>Open as of" in html
+
+
+def test_report_with_the_end_it_had_at_first() -> None:
+    """A later end is told with who voted for it, and it is the one that is due."""
+    vote = {"voter": "pr_cy", "choice": "approve", "at": "2026-11-18T12:00:00.000Z"}
+    moved = fact(
+        "grant.extended",
+        grant=GRANT,
+        extension="rq_more",
+        ends_at="2026-11-18T13:13:13.000Z",
+        votes=[vote],
+    )
+    facts = request_facts()
+    opened = next(i for i, made in enumerate(facts) if made.name == "grant.opened")
+    told = page([*facts[: opened + 1], moved])
+    assert "rq_more" in told and "Vote of pr_cy" in told
+    due = told.partition(">Due<")[2][:200]
+    assert "2026-11-18 13:13:13 UTC" in due

@@ -9,7 +9,7 @@ more: a change of the page is a new function and a new template beside the old o
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 from importlib.resources import files
@@ -25,7 +25,7 @@ from tidegate.evidence.checkpoint import Checkpoint
 from tidegate.evidence.events import Event, fields_of
 from tidegate.evidence.life import Life, as_of, commitments
 
-REPORT_VERSION = 1  # what new packs get; raise it with every change of what a pack renders to
+REPORT_VERSION = 2  # what new packs get; raise it with every change of what a pack renders to
 
 _PROOFS = {
     "accepted": "the cloud said yes to the removal",
@@ -116,6 +116,42 @@ def versions() -> tuple[int, ...]:
 
 
 def _page_1(told: Told) -> str:
+    """As before an end could move."""
+    life, texts = told.life, told.texts
+    return _page(told, _grant(life), _expire(life, texts))
+
+
+def _page_2(told: Told) -> str:
+    """With every later end, who voted for it, and the last of them as what is due."""
+    life, texts = told.life, told.texts
+    moved = [event for event in life.own if event.name == "grant.extended"]
+    grant, expire = _grant(life), _expire(life, texts)
+    lines = [line for event in moved for line in _moved(event)]
+    if moved and life.closing is None:
+        due = Line(label="Due", at=str(moved[-1].data["ends_at"]))
+        expire = replace(expire, lines=(due,))
+    return _page(told, replace(grant, lines=(*grant.lines, *lines)), expire)
+
+
+def _moved(event: Event) -> list[Line]:
+    """One later end: by which request, under which rule, and by whose votes on which digest."""
+    data, votes = event.data, event.data["votes"]
+    said = f"by {_show(data['extension'])}, carried by {_show(data['carrier'])}"
+    lines = [
+        Line(label="End moved", value=said, at=str(data["at"])),
+        Line(label="From", at=str(data["ended_at"])),
+        Line(label="To", at=str(data["ends_at"])),
+        Line(label="Digest voted on", value=_show(data["digest"])),
+    ]
+    for vote in votes if isinstance(votes, list) else ():
+        if isinstance(vote, dict):
+            who, choice = _show(vote.get("voter")), _show(vote.get("choice"))
+            at = str(vote.get("at"))
+            lines.append(Line(label=f"Vote of {who}", value=choice, at=at))
+    return lines
+
+
+def _page(told: Told, grant: Stage, expire: Stage) -> str:
     life, events, head = told.life, told.events, told.head
     texts, documents = told.texts, told.documents
     return _template("report_v1.html").render(
@@ -129,9 +165,9 @@ def _page_1(told: Told) -> str:
         stages=(
             _request(life, events, texts),
             _approve(life, texts),
-            _grant(life),
+            grant,
             _run(life, texts),
-            _expire(life, texts),
+            expire,
         ),
         rows=[_row(life, event, texts) for event in events],
         papers=[
@@ -383,4 +419,4 @@ def _template(name: str) -> Template:
     return env.from_string(files("tidegate.evidence").joinpath(name).read_text("utf-8"))
 
 
-_PAGES: Mapping[int, Callable[[Told], str]] = {1: _page_1}
+_PAGES: Mapping[int, Callable[[Told], str]] = {1: _page_1, 2: _page_2}
