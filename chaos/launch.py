@@ -6,6 +6,7 @@ anybody learns of it. The bomb is told by the environment:
     TIDEGATE_CHAOS_POINT   cloud.revoke.after     (empty: none)
     TIDEGATE_CHAOS_NTH     1                      (which call; counted while armed)
     TIDEGATE_CHAOS_ARMED   a file: calls count while it exists
+    TIDEGATE_CHAOS_DATABASE  a URL: this database, whatever the settings say
     TIDEGATE_CHAOS_HITS    a file: each point that is passed while armed gets a line
 
 Nothing of this is in the product: the classes are wrapped before its `main` runs.
@@ -17,6 +18,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -90,12 +92,27 @@ def arm(bomb: Bomb) -> None:
             setattr(place, verb, bomb.wrapped(port, verb, getattr(place, verb)))
 
 
+@contextmanager
+def on_database(url: str) -> Iterator[None]:
+    """In the block the installation's database is `url`; empty: the one of its settings."""
+    from tidegate.store.store import Store
+
+    real = Store.open
+    if url:
+        Store.open = lambda _, **more: real(url, **more)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Store.open = real  # type: ignore[method-assign]
+
+
 def main() -> None:
     """`python -m chaos.launch serve --config …`: as `tidegate serve --config …`."""
     arm(Bomb(dict(os.environ)))
     from tidegate.main import run
 
-    run()
+    with on_database(os.environ.get("TIDEGATE_CHAOS_DATABASE", "")):
+        run()
 
 
 if __name__ == "__main__":

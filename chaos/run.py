@@ -3,6 +3,7 @@
     python -m chaos.run                              everything
     python -m chaos.run --kind iam-role --sample 6   six cases drawn by --seed
     python -m chaos.run --case iam-role:cloud.revoke.after:1
+    python -m chaos.run --database postgresql        the same on PostgreSQL, which is hurt too
 
 Each case is one life of two grants. The table counts what must be zero: lost (approved and not
 brought to its end), doubled (opened, ended or granted twice), orphaned (acts or stands with no
@@ -12,8 +13,10 @@ grant behind it), late (acted beyond the stated bound). Exits with 1 on any.
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +45,8 @@ NETWORK = {
 }
 SETTINGS = "settings.target_left"  # both targets leave the settings and the server is killed
 FREEZES = {"net.cut": 4.0, "net.freeze": 4.0}  # seconds
+DATABASE = ("db.crash", "db.cut", "db.freeze", "db.slow")  # PostgreSQL and the way to it
+AWAY = 5.0  # seconds for which the database is away
 MOST_OF_A_POINT = 3  # kills at the first, second, third passing: later ones repeat a phase
 ONCE = ("grant.intended", "grant.opened", "grant.gone")
 
@@ -70,9 +75,9 @@ def parse_case(text: str) -> Case:
 class Batch:
     """Cases of one kind on one installation, and the evidence held against them at the end."""
 
-    def __init__(self, kind: str, directory: Path, say: Say) -> None:
+    def __init__(self, kind: str, directory: Path, say: Say, engine: str = "sqlite") -> None:
         self.kind, self._say = kind, say
-        self.town = Town(kind, directory)
+        self.town = Town(kind, directory, engine)
         self.verdicts: list[Verdict] = []
         self._number = 0
 
@@ -82,9 +87,18 @@ class Batch:
         cases: Sequence[Case] = (),
     ) -> None:
         """Live `cases`; without any, what `choose` takes of all there are."""
+        try:
+            self._run(choose, cases)
+            self._hold_against_the_evidence()
+        finally:
+            self.town.close()
+
+    def _run(
+        self, choose: Callable[[Sequence[Case]], Sequence[Case]], cases: Sequence[Case]
+    ) -> None:
         with self.town as town:
             for case in cases or choose(self._found()):
-                if case.point.startswith(("net.", "settings.")):
+                if case.point.startswith(("net.", "db.", "settings.")):
                     town.restart(("", 0))
                     self._live(case, lambda case=case: self._trouble(case.point))
                 else:
@@ -93,7 +107,6 @@ class Batch:
             left = town.standing()
             if left:
                 self.verdicts[-1].orphaned.append(f"still in the cloud: {', '.join(left)}")
-        self._hold_against_the_evidence()
 
     def _found(self) -> list[Case]:
         """A life without any kill finds the points there are and how often each is passed."""
@@ -105,15 +118,15 @@ class Batch:
             for point in sorted(hits)
             for nth in range(1, min(hits[point], MOST_OF_A_POINT) + 1)
         ]
-        return found + [Case(self.kind, name) for name in (*NETWORK, *FREEZES, SETTINGS)]
+        more = (*NETWORK, *FREEZES, SETTINGS, *(DATABASE if self.town.postgres else ()))
+        return found + [Case(self.kind, name) for name in more]
 
     def _live(self, case: Case, trouble: Callable[[], None]) -> None:
         self._number += 1
         self.town.stage.armed.touch()
         verdict = Life(self.town, str(case), 1000 + self._number).live(trouble)
         self.town.stage.armed.unlink(missing_ok=True)
-        self.town.stage.proxy.clear()
-        self.town.with_targets()
+        self.town.heal()
         self.verdicts.append(verdict)
         words = "ok" if verdict.ok else "FAILED"
         self._say(f"{verdict.case:48} {words:6} kills {verdict.killed} {verdict.seconds:5.1f} s")
@@ -126,12 +139,26 @@ class Batch:
         if name in NETWORK:
             proxy.add(NETWORK[name])
             return
-        import threading
-
+        if name in DATABASE:
+            self._database_trouble(name)
+            return
         proxy.cut() if name == "net.cut" else proxy.freeze()
-        timer = threading.Timer(FREEZES[name], proxy.clear)
-        timer.daemon = True
-        timer.start()
+        _later(FREEZES[name], proxy.clear)
+
+    def _database_trouble(self, name: str) -> None:
+        """PostgreSQL is killed and started again, or the way to it misbehaves for a while."""
+        server, way = self.town.postgres, self.town.way_to_database
+        if server is None or way is None:
+            raise SystemExit(f"`{name}` needs --database postgresql")
+        if name == "db.crash":
+            server.stop(signal.SIGKILL)
+            _later(AWAY, server.start)
+            return
+        if name == "db.slow":
+            way.delay = 0.05
+        else:
+            way.cut() if name == "db.cut" else way.freeze()
+        _later(AWAY, way.clear)
 
     def _hold_against_the_evidence(self) -> None:
         """With every process down: each life once in the log, the log whole, rows as it says."""
@@ -157,6 +184,12 @@ class Batch:
             last.lost.append("the log does not verify")
 
 
+def _later(seconds: float, act: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, act)
+    timer.daemon = True
+    timer.start()
+
+
 def chosen(cases: Sequence[Case], asked: argparse.Namespace) -> Sequence[Case]:
     """What of `cases` was asked for."""
     found = [one for one in cases if asked.points in one.point]
@@ -165,7 +198,7 @@ def chosen(cases: Sequence[Case], asked: argparse.Namespace) -> Sequence[Case]:
     return found
 
 
-def table(verdicts: Sequence[Verdict]) -> Iterator[str]:
+def table(verdicts: Sequence[Verdict], engine: str = "sqlite") -> Iterator[str]:
     """The result, for people."""
     yield f"{'':24}{'cases':>7}{'kills':>7}{'lost':>7}{'doubled':>9}{'orphaned':>10}{'late':>6}"
     for kind in KINDS:
@@ -183,7 +216,7 @@ def table(verdicts: Sequence[Verdict]) -> Iterator[str]:
             yield f"\n{one.case}"
             for word in COUNTED:
                 yield from (f"  {word}: {what}" for what in getattr(one, word))
-            yield f"  again: python -m chaos.run --case {one.case}"
+            yield f"  again: python -m chaos.run --database {engine} --case {one.case}"
 
 
 COUNTED = ("lost", "doubled", "orphaned", "late")
@@ -197,6 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--points", default="", help="only points with this in their name")
     parser.add_argument("--case", action="append", default=[], help="this case; may be given again")
     parser.add_argument("--sample", type=int, default=0, help="so many cases a kind, drawn by seed")
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="one object at the end, nothing else")
     asked = parser.parse_args(arguments)
@@ -207,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began, verdicts = time.time(), list[Verdict]()
     with tempfile.TemporaryDirectory(prefix="tidegate-chaos-") as directory:
         for kind in kinds:
-            batch = Batch(kind, Path(directory) / kind, say)
+            batch = Batch(kind, Path(directory) / kind, say, asked.database)
             mine = [one for one in map(parse_case, asked.case) if one.kind == kind]
             batch.run(lambda found: chosen(found, asked), mine)
             verdicts += batch.verdicts
@@ -216,7 +250,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told: dict[str, Any] = {"ok": ok, "seed": asked.seed, "seconds": time.time() - began}
         print(json.dumps({**told, "cases": [asdict(one) | {"ok": one.ok} for one in verdicts]}))
     else:
-        print("\n".join(["", *table(verdicts), "", "nothing kept" if ok else "ACCESS WAS KEPT"]))
+        print(
+            "\n".join(
+                [
+                    "",
+                    *table(verdicts, asked.database),
+                    "",
+                    "nothing kept" if ok else "ACCESS WAS KEPT",
+                ]
+            )
+        )
     return 0 if ok else 1
 
 

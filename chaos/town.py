@@ -10,15 +10,18 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from chaos.launch import on_database
 from chaos.proxy import FaultProxy
 from tidegate.base.errors import WorldFailed
 from tidegate.connectors.sandbox import REGION
 from tidegate.main.first import CONFIG_NAME
+from tidegate.main.postgres import PostgresServer, postgres_server
 from tidegate.main.sandbox_stage import Stage
 from tidegate.main.stage import PASSWORD, PEOPLE, StageOf
 from tidegate.main.standin_stage import ACCOUNTS, SCHEDULED, SET, CenterStage
@@ -47,6 +50,7 @@ class _Bombed(StageOf):
     """A stage whose server is started by `chaos.launch`, and whose cloud is behind a proxy."""
 
     proxy: FaultProxy
+    database = ""  # another than the settings say, as the server reaches it
     bomb: tuple[str, int] = ("", 0)
 
     def start_server(self) -> None:
@@ -58,6 +62,7 @@ class _Bombed(StageOf):
                 env={
                     **self.server_environment(),
                     "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
+                    "TIDEGATE_CHAOS_DATABASE": self.database,
                     "TIDEGATE_CHAOS_POINT": point,
                     "TIDEGATE_CHAOS_NTH": str(nth),
                     "TIDEGATE_CHAOS_ARMED": str(self.armed),
@@ -119,17 +124,26 @@ class Town:
     A context manager: no process is left behind.
     """
 
-    def __init__(self, kind: str, directory: Path) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, directory: Path, engine: str = "sqlite") -> None:
+        self.kind, self.engine = kind, engine
         directory.mkdir(parents=True, exist_ok=True)
         self.stage: _Bombed = (_Roles if kind == "iam-role" else _Center)(directory)
         self._tokens: dict[str, str] = {}
         self._settings = ""
+        self._stack = ExitStack()
+        self.postgres: PostgresServer | None = None
+        self.way_to_database: FaultProxy | None = None
         self.up_again = time.time()
         self.kills = 0
 
     def __enter__(self) -> "Town":
         """Everything is up and everybody signed in."""
+        if self.engine == "postgresql":
+            server = self._stack.enter_context(postgres_server())
+            way = self._stack.enter_context(FaultProxy(server.port, http=False))
+            self.stage.database = server.url().replace(f":{server.port}/", f":{way.port}/")
+            self._stack.enter_context(on_database(server.url()))
+            self.postgres, self.way_to_database = server, way
         self.stage.__enter__()
         for login in PEOPLE:
             body = {"login": login, "password": PASSWORD, "label": "chaos"}
@@ -137,8 +151,19 @@ class Town:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Everything is down."""
+        """Everything is down but the database, which the evidence is read from: see `close`."""
         self.stage.__exit__()
+
+    def close(self) -> None:
+        """The database is down too."""
+        self._stack.close()
+
+    def heal(self) -> None:
+        """Whatever was done to the ways and the settings is undone."""
+        self.stage.proxy.clear()
+        if self.way_to_database is not None:
+            self.way_to_database.clear()
+        self.with_targets()
 
     @property
     def roles(self) -> tuple[str, str]:

@@ -15,6 +15,13 @@ CASES = {
 }
 
 
+def test_crashed_database_keeps_access(tmp_path: Path) -> None:
+    """PostgreSQL is killed while both are held and comes back: what fell due meanwhile is over."""
+    batch = Batch("iam-role", tmp_path / "pg", lambda _: None, "postgresql")
+    batch.run(cases=[Case("iam-role", "db.crash")])
+    assert [one for one in batch.verdicts if not one.ok] == []
+
+
 @pytest.mark.parametrize("kind", CASES)
 def test_killed_process_keeps_access(kind: str, tmp_path: Path) -> None:
     """Nothing is lost, doubled, orphaned or late, and the evidence is whole."""
