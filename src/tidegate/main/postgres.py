@@ -44,6 +44,7 @@ class PostgresServer:
         self.port = 0
         self._settings = {**SETTINGS, **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
+        self._watch: subprocess.Popen[bytes] | None = None
         self._programs = _programs(folder)
 
     def url(self, database: str = "postgres") -> str:
@@ -58,6 +59,7 @@ class PostgresServer:
             self.port = self.port or _free_port()
             self._process = self._run_server()
             if self._answers():
+                self._watch = _end_with_us(self._process.pid)
                 return
             self.stop()
             self.port = 0
@@ -66,6 +68,10 @@ class PostgresServer:
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop it: SIGINT cuts every connection and ends well, SIGKILL is a crash."""
         process, self._process = self._process, None
+        if self._watch is not None:
+            self._watch.kill()
+            self._watch.communicate()
+            self._watch = None
         if process is None or process.poll() is not None:
             return
         if how == signal.SIGKILL:
@@ -185,6 +191,15 @@ def _programs(folder: Path) -> Path:
 def _open_to_all(tree: Path) -> bool:
     """Whether anybody may enter every folder above the programs."""
     return all(folder.stat().st_mode & 0o001 for folder in (tree, *tree.resolve().parents))
+
+
+def _end_with_us(server: int) -> "subprocess.Popen[bytes]":
+    """Stops the server when this process is gone, however it went: its end of a pipe closes."""
+    return subprocess.Popen(
+        ["sh", "-c", f"cat >/dev/null; kill -INT {server}"],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 def _nobody() -> pwd.struct_passwd | None:
