@@ -45,6 +45,7 @@ ASKING = [  # every command that asks a server, as somebody would type it
     ("findings", "show", FI),
     ("findings", "assign", FI, "bo"),
     ("findings", "close", FI, "--reason", "r"),
+    ("findings", "baseline", "aws-prod", "--reason", "r"),
     ("report", "lateness"),
     ("whoami",),
     ("evidence", "list", GR),

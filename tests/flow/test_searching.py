@@ -134,3 +134,17 @@ def test_grant_that_never_opened_is_not_searched(world: World) -> None:
     world.vote(world.ask())
     world.work()
     assert search_some(world.house) == 0
+
+
+def test_trace_tells_what_the_search_came_to(world: World) -> None:
+    """Whoever reads the trace of an ended grant reads whether it was searched, and what stands."""
+    from tidegate.diagnose.ended import _searched
+
+    grant = world.granted()
+    world.cloud.make(world.keys(grant), "user", "arn:user/x", world.clock())
+    grant = end(world, grant)
+    search_some(world.house)
+    (found,) = world.house.store.findings()
+    events = [read_event(leaf) for _, leaf in world.house.store.events(grant.request)]
+    (event,) = [event for event in events if event.name == "grant.searched"]
+    assert _searched(event) == f"side doors: found user arn:user/x ({found.id})"

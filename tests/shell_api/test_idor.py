@@ -30,6 +30,7 @@ ROUTES = [
     ("POST", "/api/verify/{id}", None),
     ("GET", "/api/evidence/pack/{id}", None),
 ]
+TARGET_ROUTES = [("POST", "/api/targets/{id}/baseline", {"reason": "mine now"})]
 FINDING_ROUTES = [
     ("GET", "/api/findings/{id}", None),
     ("POST", "/api/findings/{id}/assign", {"to": "eve"}),
@@ -62,7 +63,19 @@ def test_every_route_with_an_id_is_in_the_matrix(api: Api) -> None:
         for method in methods
         if "{" in path
     }
-    assert with_id == {(method, path) for method, path, _ in (*ROUTES, *FINDING_ROUTES)}
+    assert with_id == {
+        (method, path) for method, path, _ in (*ROUTES, *FINDING_ROUTES, *TARGET_ROUTES)
+    }
+
+
+def test_baseline_of_somebody_elses_target(api: Api) -> None:
+    """Targets are known to everybody; only an owner or operator calls what stands there known."""
+    for login in ("eve", "audit"):
+        refused = api.call(login, "POST", "/api/targets/prod/baseline", {"reason": "mine now"})
+        assert refused.status_code == 403
+    assert api.call("op", "POST", "/api/targets/nope/baseline", {"reason": "x"}).status_code == 404
+    taken = api.call("op", "POST", "/api/targets/prod/baseline", {"reason": "looked at"}).json()
+    assert [(one["role"], one["count"]) for one in taken["roles"]] == [("prod/admin", 0)]
 
 
 def test_finding_of_somebody_elses_target(api: Api) -> None:

@@ -25,6 +25,7 @@ from tidegate.diagnose.examined import (
 from tidegate.diagnose.looking import InForce, Places, look
 from tidegate.evidence.checkpoint import Keys, open_checkpoint
 from tidegate.evidence.witnesses import witness_trouble
+from tidegate.finding import Finding, Severity
 from tidegate.grant import Grant, GrantState
 
 __all__ = [
@@ -69,6 +70,7 @@ def examine(seen: Examined) -> Diagnosis:
         checks += _target(target, seen.now)
     if seen.kept is not None:
         checks += _grants(seen.now, seen.kept)
+        checks += _findings(seen.kept.findings)
     return Diagnosis(at=wire(seen.now), findings=tuple(checks))
 
 
@@ -333,6 +335,18 @@ def _panics(kept: Kept) -> Iterator[Check]:
             f"`tidegate revoke --status {panic.id}`; to open sooner: `tidegate unfreeze {panic.id}`"
         )
         yield Check(name="panic", ok=None, says=said, fix=fix)
+
+
+def _findings(findings: Sequence[Finding]) -> Iterator[Check]:
+    """How many are not closed, the worst target by target: a warning, never a shut gate."""
+    by_target: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_target.setdefault(finding.target, []).append(finding)
+    for target, some in sorted(by_target.items())[:MOST_SAID]:
+        high = sum(one.severity is Severity.HIGH for one in some)
+        said = f"{_many(some, 'finding')} open" + (f", {high} of them high" if high else "")
+        fix = f"`tidegate findings list --target {target}`"
+        yield Check(name=f"findings of `{target}`", ok=None, says=said, fix=fix)
 
 
 def _removed(now: Instant, grants: Sequence[Grant]) -> Iterator[Check]:

@@ -194,6 +194,22 @@ def _proof(gone: Event | None) -> str:
     return f"{told} at {at} (`{call}`; an uncut credential was {shown(how.get('control', ''))})"
 
 
+def _searched(event: Event) -> str:
+    """What the search for side doors came to, with the finding of each object."""
+    data = event.data
+    found = data["found"] if isinstance(data["found"], list) else []
+    named = ", ".join(
+        f"{short(str(one.get('sort')))} {shown(one.get('what', ''))} ({one.get('finding')})"
+        for one in found
+        if isinstance(one, Mapping)
+    )
+    untold = data["why_not"] if isinstance(data["why_not"], list) else []
+    why = "; ".join(shown(one) for one in untold)
+    if named:
+        return f"side doors: found {named}" + (f"; not searched: {why}" if why else "")
+    return f"side doors: not searched: {why}" if why else "side doors: searched, none found"
+
+
 def _lines(telling: Telling, grant: Grant) -> list[tuple[str, str]]:
     lines: list[tuple[str, str]] = []
     closing = False
@@ -220,6 +236,11 @@ def _lines(telling: Telling, grant: Grant) -> list[tuple[str, str]]:
                 lines.append((at, f'contradicted: "{shown(data["why"])}"'))
             case "grant.gone":
                 lines.append((at, f"gone, proof {shown(data['proof'])}"))
+            case "grant.searched":
+                lines.append((at, _searched(event)))
+            case "leftover.closed":
+                by = f", added by {shown(data['by'])}" if data["by"] else ""
+                lines.append((at, f"it was there again{by}, and closed again ({data['finding']})"))
             case "journal.sealed":
                 said = f"{shown(data['step'])} from the closing journal without the database"
                 lines.append((at, f"{said}, at {moment(str(data['acted_at']))}"))

@@ -8,6 +8,7 @@ from tidegate.base.when import Instant
 from tidegate.connectors.port import Health, Trouble
 from tidegate.evidence.checkpoint import Keys
 from tidegate.evidence.witnesses import PlaceSeen
+from tidegate.finding import Finding
 from tidegate.grant import Grant
 from tidegate.panic import Panic
 from tidegate.policy.finding import RuleFinding
@@ -36,6 +37,7 @@ class Kept:
         removed: grants that are removed and not over.
         ungranted: approved requests for which grants are missing.
         panics: those by which something is kept shut now.
+        findings: those that are not closed, newest first, as far as one page goes.
     """
 
     problems: tuple[str, ...]
@@ -49,6 +51,7 @@ class Kept:
     ungranted: tuple[str, ...]
     restored: tuple[Restored, ...]
     panics: tuple[Panic, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,10 +31,11 @@ from tidegate.evidence.checkpoint import Keys, check_extends, open_checkpoint
 from tidegate.evidence.events import Event
 from tidegate.evidence.journal import LARGEST_JOURNAL, JournalLine, read_journal
 from tidegate.evidence.seal import read_event
+from tidegate.finding import FindingState
 from tidegate.grant import Grant, GrantState
 from tidegate.policy.lint import lint
 from tidegate.policy.rules import RuleSet
-from tidegate.store import Store
+from tidegate.store import Store, Wanted
 
 PATIENCE = timedelta(seconds=10)  # for all targets together: somebody waits at a terminal
 AT_ONCE = 16  # targets looked at in the same moment
@@ -45,6 +46,7 @@ MOST_UNSEALED = 200  # journal lines held against their rows
 MOST_RESTORED = 500  # newest events of a target that are searched
 
 GRANTED = frozenset({GrantState.INTENDED, GrantState.OPEN, GrantState.CLOSING})
+_NOT_CLOSED = frozenset({FindingState.OPEN, FindingState.ASSIGNED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +182,7 @@ def _kept(store: Store, targets: Iterable[str], now: Instant) -> Kept:
         ungranted=tuple(request.id for request in store.approved_without_grants(PAGE)),
         restored=_restored(store, targets, now - A_DAY),
         panics=tuple(one for one in store.panics(stopping_at=now) if one.stops(now)),
+        findings=tuple(store.findings(Wanted(states=_NOT_CLOSED), PAGE)),
     )
 
 

@@ -13,13 +13,22 @@ from tidegate.evidence.events import Event
 from tidegate.evidence.seal import read_event
 from tidegate.finding import Finding, FindingKind, FindingState
 from tidegate.flow.allowing import Verb
+from tidegate.flow.baseline import take_baseline
 from tidegate.flow.finding import assign, close, find_finding, list_findings
 from tidegate.flow.house import House
-from tidegate.shell.api.bodies import LONGEST_ID, Assign, SignOff
+from tidegate.shell.api.bodies import LONGEST_ID, Assign, SignOff, Why
 from tidegate.shell.api.given import Cursor, Limit, SomeId, TheActor, TheHouse, answers
 from tidegate.shell.api.listing import PAGE
 from tidegate.shell.api.render import Renderer
-from tidegate.shell.api.views import FindingStory, FindingsView, FindingView, Person, StepView
+from tidegate.shell.api.views import (
+    BaselinesView,
+    BaselineView,
+    FindingStory,
+    FindingsView,
+    FindingView,
+    Person,
+    StepView,
+)
 from tidegate.store import Wanted
 
 
@@ -88,7 +97,22 @@ def close_finding(
     return _view(house, close(house, actor, some_id, data.reason, accept))
 
 
-ROUTES = (list_of_findings, read_finding, assign_finding, close_finding)
+@answers("POST", "/api/targets/{some_id:str}/baseline")
+def take_new_baseline(
+    some_id: SomeId, house: TheHouse, actor: TheActor, data: JSONBody[Why]
+) -> BaselinesView:
+    """Call everything that stands on a target now known, with a reason."""
+    taken = take_baseline(house, actor, some_id, data.reason)
+    return BaselinesView(
+        target=some_id,
+        roles=[
+            BaselineView(role=one.role, count=one.count, taken_at=wire(one.taken_at))
+            for one in taken
+        ],
+    )
+
+
+ROUTES = (list_of_findings, read_finding, assign_finding, close_finding, take_new_baseline)
 
 
 def _read(stored: tuple[int, bytes]) -> Event:

@@ -393,3 +393,20 @@ class FindingsView:
 
     findings: list[FindingView]
     next_before: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineView:
+    """How many hold a role by what was called known, and when that was."""
+
+    role: str
+    count: int
+    taken_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselinesView:
+    """The baselines of a target, role by role."""
+
+    target: str
+    roles: list[BaselineView]

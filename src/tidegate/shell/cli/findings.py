@@ -121,6 +121,20 @@ def close(desk: Desk, id: str, reason: str, length: str) -> None:
     desk.answer(answer.plain, [f"{answer.need('id')}: {said}"])
 
 
+@tool(
+    "baseline",
+    ('tidegate findings baseline aws-prod --reason "CHG-7: reviewed"', "only changes from now on"),
+)
+@click.argument("target", metavar="TARGET")
+@click.option("--reason", metavar="TEXT", required=True, help="Kept with the baseline.")
+def baseline(desk: Desk, target: str, reason: str) -> None:
+    """Call all access that stands on a target now known; only changes are findings after it."""
+    body = {"reason": reason}
+    answer = desk.server().post("api", "targets", target, "baseline", body=body)
+    lines = [f"{one.text('role')}: {one.text('count')} known" for one in answer.some("roles")]
+    desk.answer(answer.plain, lines or [f"{target} has no roles to look at"])
+
+
 def make_room() -> Room:
     """`tidegate findings`."""
     room = Room(
@@ -129,7 +143,7 @@ def make_room() -> Room:
         ("tidegate findings list", "what is not closed"),
         ("tidegate findings show fi_01j…", "one, with the command that mends it"),
     )
-    for command in (listing, show, assign, close):
+    for command in (listing, show, assign, close, baseline):
         room.add_command(command)
     return room
 
