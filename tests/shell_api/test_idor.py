@@ -30,6 +30,11 @@ ROUTES = [
     ("POST", "/api/verify/{id}", None),
     ("GET", "/api/evidence/pack/{id}", None),
 ]
+# Who may see and lift a panic is tried in `tests/flow/test_panic.py`.
+PANIC_ROUTES = [
+    ("GET", "/api/panics/{id}", None),
+    ("POST", "/api/panics/{id}/unfreeze", None),
+]
 TARGET_ROUTES = [("POST", "/api/targets/{id}/baseline", {"reason": "mine now"})]
 FINDING_ROUTES = [
     ("GET", "/api/findings/{id}", None),
@@ -64,7 +69,8 @@ def test_every_route_with_an_id_is_in_the_matrix(api: Api) -> None:
         if "{" in path
     }
     assert with_id == {
-        (method, path) for method, path, _ in (*ROUTES, *FINDING_ROUTES, *TARGET_ROUTES)
+        (method, path)
+        for method, path, _ in (*ROUTES, *FINDING_ROUTES, *TARGET_ROUTES, *PANIC_ROUTES)
     }
 
 

@@ -18,13 +18,14 @@ from tidegate.base.canonical import canonical
 from tidegate.base.fact import Thing
 from tidegate.base.when import Instant, from_ms, parse_instant, to_ms, whole_seconds
 from tidegate.catalogue import Assignment, Baseline, Membership, Principal, PrincipalKind
-from tidegate.finding import Finding, FindingKind, FindingState, Severity
+from tidegate.finding import Finding
 from tidegate.grant import Grant, GrantState
 from tidegate.notice import Notice
 from tidegate.panic import Panic, PanicState, ScopeKind
 from tidegate.request import Extension, Request, RequestState, Terms, Vote, item_of
 from tidegate.session import Session, SessionKind, SessionState
 from tidegate.store import schema
+from tidegate.store.finding_rows import from_baseline, from_finding, to_baseline, to_finding
 
 Value = None | bool | int | str
 Natural = tuple[str, ...]  # the table's name and the values of its natural key
@@ -136,8 +137,8 @@ def codecs() -> Mapping[type, Codec[Any]]:
         Finding: Codec(
             word="finding",
             table=schema.findings,
-            encode=_from_finding,
-            decode=_to_finding,
+            encode=from_finding,
+            decode=to_finding,
             natural=("kind", "target", "what"),
             fixed=("kind", "target", "what", "sort", "owner", "role", "severity", "first_seen_ms"),
             own=lambda finding: {"last_seen_ms": to_ms(finding.last_seen_at)},
@@ -145,8 +146,8 @@ def codecs() -> Mapping[type, Codec[Any]]:
         Baseline: Codec(
             word="baseline",
             table=schema.baselines,
-            encode=_from_baseline,
-            decode=_to_baseline,
+            encode=from_baseline,
+            decode=to_baseline,
         ),
         Panic: Codec(word="panic", table=schema.panics, encode=_from_panic, decode=_to_panic),
         Notice: Codec(
@@ -443,89 +444,6 @@ def _to_membership(row: Row) -> Membership:
         first_seen_at=from_ms(row["first_seen_at_ms"]),
         last_seen_at=from_ms(row["last_seen_at_ms"]),
         left=bool(row["has_left"]),
-        version=row["version"],
-    )
-
-
-def _from_finding(finding: Finding) -> dict[str, Value]:
-    return {
-        "id": finding.id,
-        "kind": finding.kind.value,
-        "target": finding.target,
-        "what": finding.what,
-        "sort": finding.sort,
-        "says": finding.says,
-        "remedy": finding.remedy,
-        "owner": finding.owner,
-        "role": finding.role,
-        "principal": finding.principal,
-        "grant_id": finding.grant,
-        "made_by": finding.by,
-        "severity": finding.severity.value,
-        "state": finding.state.value,
-        "assigned_to": finding.assigned_to,
-        "times": finding.times,
-        "first_seen_ms": to_ms(finding.first_seen_at),
-        "closed_at_ms": _ms(finding.closed_at),
-        "closed_how": finding.closed_how,
-        "closed_by": finding.closed_by,
-        "reason": finding.reason,
-        "accepted_until_ms": _ms(finding.accepted_until),
-        "version": finding.version,
-    }
-
-
-def _to_finding(row: Row) -> Finding:
-    return Finding(
-        id=row["id"],
-        kind=FindingKind(row["kind"]),
-        target=row["target"],
-        what=row["what"],
-        sort=row["sort"],
-        says=row["says"],
-        remedy=row["remedy"],
-        owner=row["owner"],
-        role=row["role"],
-        principal=row["principal"],
-        grant=row["grant_id"],
-        by=row["made_by"],
-        severity=Severity(row["severity"]),
-        state=FindingState(row["state"]),
-        assigned_to=row["assigned_to"],
-        times=row["times"],
-        first_seen_at=from_ms(row["first_seen_ms"]),
-        last_seen_at=from_ms(row["last_seen_ms"]),
-        closed_at=_at(row["closed_at_ms"]),
-        closed_how=row["closed_how"],
-        closed_by=row["closed_by"],
-        reason=row["reason"],
-        accepted_until=_at(row["accepted_until_ms"]),
-        version=row["version"],
-    )
-
-
-def _from_baseline(baseline: Baseline) -> dict[str, Value]:
-    return {
-        "id": baseline.id,
-        "target": baseline.target,
-        "role": baseline.role,
-        "native_role": baseline.native_role,
-        "document": baseline.document,
-        "count": baseline.count,
-        "taken_at_ms": to_ms(baseline.taken_at),
-        "version": baseline.version,
-    }
-
-
-def _to_baseline(row: Row) -> Baseline:
-    return Baseline(
-        id=row["id"],
-        target=row["target"],
-        role=row["role"],
-        native_role=row["native_role"],
-        document=row["document"],
-        count=row["count"],
-        taken_at=from_ms(row["taken_at_ms"]),
         version=row["version"],
     )
 
