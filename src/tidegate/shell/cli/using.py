@@ -141,6 +141,7 @@ def run(
             "extend_alone", "expected `--needs` with `--extend`", "add `--needs 20m`"
         )
     if needs:
+        grant = _usable(desk, grant)  # nothing is asked for in vain
         have_time(desk, grant, parse_duration(needs), longer, reason, ticket)
     return _with_keys(desk, grant, command, env)
 
