@@ -1,0 +1,69 @@
+"""Findings and turns in the store: one row for one fact, one hand on a turn."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tidegate.base.errors import Stale
+from tidegate.finding import FindingKind, FindingState
+from tidegate.store import Wanted
+
+from .making import NOW, accepted, finding
+
+LEASE = timedelta(minutes=2)
+
+
+def test_second_finding_of_one_fact_is_refused(store):
+    """The natural key is one row's, whichever id the second one brings."""
+    step, found = finding(1)
+    store.commit(step)
+    again, other = finding(1)
+    assert other.what == found.what
+    with pytest.raises(Stale):
+        store.commit(again)
+    assert store.finding_of(FindingKind.STANDING, "aws-prod", found.what) == found
+
+
+def test_findings_are_listed_by_what_is_asked(store):
+    """Each filter leaves only what fits, newest first, and an acceptance that is over is found."""
+    for number in (1, 2, 3):
+        step, found = finding(number)
+        store.commit(step)
+    store.commit(accepted(found))
+    live = Wanted(states=frozenset({FindingState.OPEN}))
+    assert [one.id for one in store.findings(live)] == sorted(
+        (one.id for one in store.findings(live)), reverse=True
+    )
+    assert len(store.findings(live)) == 2
+    assert len(store.findings(Wanted(target="aws-prod"))) == 3
+    assert store.findings(Wanted(target="other")) == []
+    assert store.acceptances_over(NOW + timedelta(days=29), 10) == []
+    (over,) = store.acceptances_over(NOW + timedelta(days=30), 10)
+    assert over.id == found.id
+
+
+def test_look_is_remembered_without_an_event(store):
+    """Seeing a fact again moves only the worker's own column."""
+    step, found = finding(1)
+    store.commit(step)
+    size = store.head().size
+    store.findings_seen((found.id,), NOW + LEASE)
+    after = store.finding(found.id)
+    assert after == replace(found, last_seen_at=NOW + LEASE)
+    assert store.head().size == size
+
+
+def test_turn_is_one_hands_and_comes_back_where_it_stopped(store):
+    """A turn is leased, given back with its place, due again later, and lost with its lease."""
+    turn = store.take_turn("scope|a", NOW, LEASE)
+    assert (turn.place, turn.tries) == ("", 0)
+    assert store.take_turn("scope|a", NOW, LEASE) is None
+    store.end_turn(replace(turn, place="a/b", tries=2), NOW + LEASE)
+    assert store.take_turn("scope|a", NOW, LEASE) is None
+    turn = store.take_turn("scope|a", NOW + LEASE, LEASE)
+    assert (turn.place, turn.tries) == ("a/b", 2)
+    turn = store.take_turn("scope|a", NOW + 2 * LEASE, LEASE)
+    assert turn is not None
+    store.drop_turn("scope|a")
+    assert store.take_turn("scope|a", NOW, LEASE).place == ""
