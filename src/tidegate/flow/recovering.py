@@ -179,6 +179,32 @@ def _seal(house: House, line: JournalLine) -> bool:
     return True
 
 
+def settle_journal(house: House) -> list[str]:
+    """Write into this journal the ends that other processes brought about; which grants those were.
+
+    Their lines are in other journals, and this one would call its grants open for ever: nothing
+    would be compacted, and without the database they would be closed once more. The instants are
+    those that were sealed, so nothing here is news.
+    """
+    told: list[str] = []
+    waiting = {line.grant for line in open_grants(house.journal.read())}
+    for name in sorted(waiting):
+        grant = _grant(house, name)
+        if grant is None or grant.state is not GrantState.GONE:
+            continue
+        if grant.removed_at is None or grant.gone_at is None:
+            continue
+        cut = {"cut_before": wire(grant.cut_before)} if grant.cut_before else {}
+        for kind, at, data in (
+            ("removed", grant.removed_at, cut),
+            ("gone", grant.gone_at, {"proof": str(grant.proof)}),
+            ("sealed", house.now(), {}),
+        ):
+            house.journal.append(JournalLine(kind=kind, grant=name, at=at, data=data))
+        told.append(name)
+    return told
+
+
 def _grant(house: House, name: str) -> Grant | None:
     """The grant's row; None when there is none that can be read: then the journal's word holds."""
     try:

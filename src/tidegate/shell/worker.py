@@ -31,6 +31,7 @@ from tidegate.flow.recovering import (
     close_unknown,
     close_without_store,
     seal_journal,
+    settle_journal,
 )
 from tidegate.flow.refusing import Refusals
 from tidegate.grant import Grant, GrantState
@@ -106,7 +107,7 @@ class Worker:
             Chore("forget", FORGET_EVERY, self._forget),
             Chore("warn", WARN_EVERY, lambda: warn_due(house)),
             Chore("flush", FLUSH_EVERY, lambda: refusals.flush(house)),
-            *(self._closing_chores() if Duty.CLOSE in house.duties else ()),
+            *(self._closing_chores() if Duty.CLOSE in house.duties else self._opening_chores()),
             *chores,
         )
 
@@ -230,6 +231,7 @@ class Worker:
 
     def _look_at_journal(self) -> None:
         try:
+            settle_journal(self.house)
             seal_journal(self.house)
             close_forgotten(self.house)
             close_unknown(self.house)
@@ -237,6 +239,10 @@ class Worker:
             # Nothing may be due by the rows, and ends begun in the journal must go on all the same.
             self._close_from_journal()
             raise
+
+    def _opening_chores(self) -> tuple[Chore, ...]:
+        """Of a process that does not close: its journal hears of the ends from the database."""
+        return (Chore("journal", JOURNAL_EVERY, lambda: settle_journal(self.house)),)
 
     def _closing_chores(self) -> tuple[Chore, ...]:
         return (

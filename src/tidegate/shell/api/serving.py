@@ -47,13 +47,19 @@ def serve(
     """
     try:
         sock = listen(host, port, allow_remote=allow_remote)
-        before = {number: signal.signal(number, _stay) for number in STOPPING}
+        server = uvicorn.Server(_config(app))
+
+        def stop(_number: int, _frame: object) -> None:
+            # Before uvicorn listens for signals, and when it raises a caught one again at the end.
+            server.should_exit = True
+
+        before = {number: signal.signal(number, stop) for number in STOPPING}
         try:
             with sock, ThreadPoolExecutor(THREADS, thread_name_prefix="tidegate-api") as pool:
                 set_asyncio_executor(pool)
                 if on_start is not None:
                     on_start(host, sock.getsockname()[1])
-                uvicorn.Server(_config(app)).run(sockets=[sock])
+                server.run(sockets=[sock])
         finally:
             set_asyncio_executor(None)
             for number, handler in before.items():
@@ -94,7 +100,3 @@ def _config(app: Litestar) -> uvicorn.Config:
         limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-
-
-def _stay(_number: int, _frame: object) -> None:
-    """uvicorn raises a caught signal again when it is done; the process must outlive that."""
