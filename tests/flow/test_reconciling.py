@@ -411,3 +411,27 @@ def test_findings_of_a_grant_are_listed_by_it(world: World) -> None:
     look(world)
     (found,) = world.house.store.findings(Wanted(grant=grant.id))
     assert found.state is FindingState.CLOSED
+
+
+def test_grant_opened_after_our_rows_were_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What we knew a moment ago is read again before anything is taken away."""
+    gone(world)
+    look(world)
+    world.cloud.assign(KEY, world.clock())
+    store, opened = world.house.store, []
+    before = store.last_grant_on
+
+    def meanwhile(assignment: str) -> Grant | None:
+        last = before(assignment)
+        if not opened:
+            world.work()
+            opened.append(world.granted())
+        return last
+
+    monkeypatch.setattr(store, "last_grant_on", meanwhile)
+    look(world)
+    (grant,) = opened
+    assert world.grant(grant).state is GrantState.OPEN
+    assert world.cloud.assigned(KEY, world.clock())
