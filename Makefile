@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check bench chaos format clean
+.PHONY: sim demo test check bench chaos format clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -17,8 +17,8 @@ test: $(READY)           ## every test
 	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(READY)          ## format, lint, types, imports
-	$(BIN)/ruff format --check src tests bench chaos
-	$(BIN)/ruff check src tests bench chaos
+	$(BIN)/ruff format --check src tests bench sim chaos
+	$(BIN)/ruff check src tests bench sim chaos
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
@@ -28,9 +28,15 @@ bench: $(READY)          ## measured beside a control, as a table and in bench/o
 chaos: $(READY)          ## kills at every named point, on real processes: about an hour
 	$(BIN)/python -m chaos.run
 
+SEED ?= 1
+LIFECYCLES ?= 20000
+MUTANTS ?= all
+sim: $(READY)            ## production code under every fault we can name, and every seeded bug: make sim SEED=7 LIFECYCLES=1000000
+	$(BIN)/python -m sim --seed $(SEED) --lifecycles $(LIFECYCLES) --mutants $(MUTANTS) --points
+
 format: $(READY)
-	$(BIN)/ruff format src tests bench chaos
-	$(BIN)/ruff check --fix src tests bench chaos
+	$(BIN)/ruff format src tests bench sim chaos
+	$(BIN)/ruff check --fix src tests bench sim chaos
 
 clean:
 	rm -rf .venv build dist bench/out

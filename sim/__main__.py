@@ -1,45 +1,161 @@
-"""`python -m sim`."""
+"""`make sim`: lifecycles under faults, every mutant hunted, every fault point counted.
 
-import logging
+python -m sim --seed 1 --lifecycles 20000 --mutants all
+python -m sim --seed 1 --world 17              one world again, with its story
+python -m sim --seed 1 --mutants self-approval one mutant alone
+"""
+
+import argparse
+import json
 import sys
 import time
-import traceback
-from random import Random
+from collections import Counter
+from typing import Any
 
-import structlog
+from sim.mutants import MUTANTS
+from sim.points import names
+from sim.run import BATCH, HUNTED, Outcome, head_of, hunt_many, run_many, run_world
 
-from sim.points import planned
-from sim.world import World, installed
+MUTANT_WORLDS = 60  # worlds a mutant is hunted in before it is called a survivor
+TELL_EVERY = 5.0  # seconds between two lines of progress
 
-structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
-for n in range(int(sys.argv[1]), int(sys.argv[2])):
-    t = time.time()
-    seed = f"1/{n}"
-    world = World(seed, int(sys.argv[3]), planned(Random(seed), n))
-    installed(world.loop)
-    if len(sys.argv) > 5:
-        import sim.loop
+def main() -> int:
+    """Run what was asked; 0 when nothing was broken, no mutant survived, every point was hit."""
+    asked = _asked()
+    if asked.world is not None:
+        return _again(asked)
+    began = time.perf_counter()
+    outcomes = _lifecycles(asked)
+    seconds = time.perf_counter() - began
+    hits: Counter[str] = Counter()
+    for outcome in outcomes:
+        hits.update(outcome.hits)
+    missed = [name for name in names() if not hits[name]]
+    broken = [one for one in outcomes if one.violations]
+    mutants = _mutants(asked)
+    survivors = [one.mutant for one in mutants if one.world is None]
+    lives = sum(one.lives for one in outcomes)
+    told: dict[str, Any] = {
+        "seed": asked.seed,
+        "lifecycles": lives,
+        "uses_judged": sum(one.uses for one in outcomes),
+        "worlds": len(outcomes),
+        "seconds": round(seconds, 1),
+        "lifecycles_a_second": round(lives / seconds, 1) if seconds else 0,
+        "violations": [
+            {"world": one.number, "rule": v.rule, "at_ms": v.at, "words": v.words}
+            for one in broken
+            for v in one.violations[:3]
+        ],
+        "fault_points": {"all": len(names()), "hit": len(names()) - len(missed), "missed": missed},
+        "mutants": {
+            "all": len(mutants),
+            "killed": len(mutants) - len(survivors),
+            "survivors": survivors,
+        },
+        "head": head_of(outcomes),
+    }
+    if asked.json:
+        print(json.dumps(told, indent=2))
+    else:
+        _tell(told, broken, asked)
+    full = not asked.points or not missed
+    return 0 if not broken and not survivors and full else 1
 
-        world.loop.told = __import__("collections").deque(maxlen=100000)
-    world.run()
-    o = world.oracle
-    print(
-        n,
-        "log",
-        world.head[:8],
-        "%.1fs" % (time.time() - t),
-        len(o.lives),
-        "lives",
-        dict(o.uses),
-        len(world.plan.chances),
-        dict(world.plan.hits) if len(sys.argv) > 4 else "",
+
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m sim",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for v in o.violations[:5]:
-        print("   ", v)
-    if len(sys.argv) > 5:
-        for at, words in world.loop.told:
-            if sys.argv[5] in words or "VIOL" in words:
-                print("    ", at, words[:200])
-    for name, bug in world.loop.bugs[:1]:
-        traceback.print_exception(bug)
+    parser.add_argument("--seed", default="1", help="any text; the same one is the same run")
+    parser.add_argument("--lifecycles", type=int, default=4_000, help="how many people ask")
+    parser.add_argument("--mutants", default="none", help="`all`, `none`, a count, or a name")
+    parser.add_argument("--mutant-worlds", type=int, default=MUTANT_WORLDS)
+    parser.add_argument("--world", type=int, help="only this world, with its last steps")
+    parser.add_argument("--jobs", type=int, default=2, help="processes: one a core")
+    parser.add_argument("--points", action="store_true", help="fail when a fault point is missed")
+    parser.add_argument("--json", action="store_true", help="one object on standard output")
+    return parser.parse_args()
+
+
+def _lifecycles(asked: argparse.Namespace) -> list[Outcome]:
+    worlds = range(-(-asked.lifecycles // BATCH))
+    outcomes: list[Outcome] = []
+    told_at = began = time.perf_counter()
+    for outcome in run_many(asked.seed, worlds, BATCH, asked.jobs):
+        outcomes.append(outcome)
+        now = time.perf_counter()
+        if now - told_at >= TELL_EVERY:
+            told_at = now
+            lives, broken = (
+                sum(one.lives for one in outcomes),
+                sum(bool(one.violations) for one in outcomes),
+            )
+            print(
+                f"{len(outcomes)} of {len(worlds)} worlds, {lives} lifecycles,"
+                f" {lives / (now - began):.0f} a second, {broken} broken",
+                file=sys.stderr,
+                flush=True,
+            )
+    return outcomes
+
+
+def _mutants(asked: argparse.Namespace) -> list[Any]:
+    if asked.mutants == "none":
+        return []
+    chosen = MUTANTS
+    if asked.mutants.isdigit():
+        chosen = MUTANTS[: int(asked.mutants)]
+    elif asked.mutants != "all":
+        chosen = tuple(one for one in MUTANTS if one.name in asked.mutants.split(","))
+    found = []
+    for one in hunt_many(asked.seed, chosen, asked.mutant_worlds, HUNTED, asked.jobs):
+        found.append(one)
+        how = (
+            f"killed in world {asked.seed}/{one.world} by {one.rule}: {one.words[:90]}"
+            f" [{', '.join(one.faults) or 'no fault'}]"
+            if one.world is not None
+            else f"SURVIVED: {one.sentence}"
+        )
+        print(f"{one.mutant:<28} {how}", file=sys.stderr, flush=True)
+    return found
+
+
+def _tell(told: dict[str, Any], broken: list[Outcome], asked: argparse.Namespace) -> None:
+    for one in broken[:5]:
+        print(f"\nworld {asked.seed}/{one.number} is broken:")
+        for violation in one.violations[:5]:
+            print(f"  {violation.rule} at {violation.at / 1000:.3f} s: {violation.words}")
+        print("  the last steps:")
+        for line in one.told[-15:]:
+            print(f"    {line}")
+        print(f"  again: python -m sim --seed {asked.seed} --world {one.number}")
+    points, mutants = told["fault_points"], told["mutants"]
+    print(
+        f"\n{told['lifecycles']} lifecycles, {told['uses_judged']} uses judged,"
+        f" {len(told['violations'])} violations ({told['lifecycles_a_second']} a second)"
+        f"\n{mutants['killed']} of {mutants['all']} mutants killed"
+        f"\n{points['hit']} of {points['all']} fault points hit"
+        f"\nhead {told['head']}"
+    )
+    for name in mutants["survivors"]:
+        print(f"survivor: {name}")
+    if points["missed"]:
+        print("not hit: " + ", ".join(points["missed"]))
+
+
+def _again(asked: argparse.Namespace) -> int:
+    outcome = run_world(asked.seed, asked.world)
+    for line in outcome.told:
+        print(line)
+    for violation in outcome.violations:
+        print(f"{violation.rule} at {violation.at / 1000:.3f} s: {violation.words}")
+    print(f"{outcome.lives} lifecycles, {len(outcome.violations)} violations, head {outcome.head}")
+    return 1 if outcome.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -33,6 +33,10 @@ TICKS = 6_000  # at a native end the cloud's whole seconds may still hide that i
 NEVER = 1 << 60
 
 
+class Broken(BaseException):
+    """Enough is known: the world need not go on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
     """A rule that was broken: which, when, and what happened in plain words."""
@@ -111,6 +115,7 @@ class Oracle:
         self.world = world
         self.loop = world.loop
         self.violations: list[Violation] = []
+        self.story: list[tuple[int, str]] = []
         self.lives: dict[str, Life] = {}
         self.wishes: dict[str, Wish] = {}
         self.logins: dict[str, str] = {}
@@ -123,7 +128,7 @@ class Oracle:
         self.uses: Counter[str] = Counter()
         self.sealed_names: Counter[str] = Counter()
         self.sealed_count = 0
-        self._disturbed = [-NEVER]
+        self._disturbed = -NEVER
         self.founded_size = 0
 
     # What it is told.
@@ -138,16 +143,18 @@ class Oracle:
 
     def disturbed(self, what: str, span: int = 0) -> None:
         """Something failed now, and may go on failing for `span`."""
-        self._disturbed.append(self.loop.now + span)
-        self._disturbed = self._disturbed[-1:] if len(self._disturbed) > 2 else self._disturbed
-        self._disturbed[-1] = max(self._disturbed)
+        self._disturbed = max(self._disturbed, self.loop.now + span)
         self.loop.tell(what)
 
     def broke(self, rule: str, words: str) -> None:
         """A rule is broken."""
         self.loop.tell(f"VIOLATION {rule}: {words}")
+        if not self.violations:
+            self.story = list(self.loop.told)
         if len(self.violations) < 50:
             self.violations.append(Violation(rule, self.loop.now, words))
+        if self.world.stop_at_once:
+            raise Broken
 
     def journalled(self, line: JournalLine) -> None:
         """A line of the closing journal is on disk."""
@@ -276,7 +283,7 @@ class Oracle:
             return
         life.closing_at = min(life.closing_at, self.loop.now)
         if fact.data["reason"] == "expired" and life.intended_at != NEVER:
-            clock = entered + process.offset
+            clock = max(entered + process.offset, self._database_clock(process, entered))
             early = clock < life.end and clock < life.readied_at + CLAIM_WITHIN - SLACK
             if early and (life.wish.start is None):
                 self.broke("I2", f"{life.id} expired {life.end - clock} ms before its end")
@@ -375,14 +382,14 @@ class Oracle:
         except Refused:
             return None
         self.uses["signed in"] += 1
-        if not self._others(life, starting=True):
-            now = self.loop.now
-            if life.removed_at <= now and not life.still_held:
+        now = self.loop.now
+        still_open = self._open(life)
+        if life.key not in self.foreign and not self._others(life) and now >= life.over_at():
+            if not still_open:
                 self.broke("I2", f"a new session of {life.id} started after it was called removed")
             elif self._late(now, self._right_until(life), 5_000):
                 self.broke("I3", f"a new session of {life.id} started {_ago(now, life)}")
-        now = self.loop.now
-        right = [one for one in self.by_key[life.key] if one.intended_at <= now < one.over_at()]
+        right = [one for one in still_open if now < one.over_at()] or still_open
         owner = life if not right or life in right else right[0]
         return owner, credential
 
@@ -391,13 +398,17 @@ class Oracle:
         if place.own and now + self.world.cloud_offset >= life.end:
             self.broke("I3", f"{life.id} was used {_ago(now, life)}, past the cloud's own deadline")
             return
-        if now < life.over_at() or self._others(life):
+        if now < life.over_at():
+            return
+        if life.gone_at > now and self._others(life):
             return
         if life.failed_at <= now:
             self.broke("I1", f"{life.id} was used and had failed")
         if life.tampered_at >= life.over_at() - MENDED_WITHIN:
             if self._late(now, life.tampered_at, MENDED_WITHIN):
                 self.broke("I2", f"the deny of {life.id} was taken away and is not put back")
+            return
+        if life.key in self.foreign:
             return
         if life.gone_at <= now:
             self.broke("I2", f"{life.id} was used {now - life.gone_at} ms after it was called gone")
@@ -407,7 +418,7 @@ class Oracle:
     def _judge_denied(self, life: Life, credential: Credential) -> None:
         """In a world where nothing fails, nobody loses access before the end."""
         now = self.loop.now
-        if self._disturbed[-1] > -NEVER or now >= life.over_at() or life.tampered_at >= 0:
+        if self._disturbed > -NEVER or now >= life.over_at() or life.tampered_at >= 0:
             return
         issued_at = to_ms(credential.issued_at) - START_MS
         if issued_at < life.intended_at or life.stood:
@@ -415,7 +426,16 @@ class Oracle:
         if to_ms(credential.expires_at) - START_MS > now:
             self.broke("I5", f"{life.id} was cut {life.end - now} ms before its end")
 
-    def _others(self, life: Life, starting: bool = False) -> bool:
+    def _open(self, life: Life) -> list[Life]:
+        """The lives of its key that nobody called removed or failed yet, late ones too."""
+        now = self.loop.now
+        return [
+            one
+            for one in self.by_key.get(life.key, ())
+            if one.intended_at <= now and one.removed_at == NEVER and one.failed_at == NEVER
+        ]
+
+    def _others(self, life: Life) -> bool:
         """Whether somebody else's right explains it: another grant in its window, or no grant."""
         if life.place.own:
             return False
@@ -447,7 +467,8 @@ class Oracle:
         """Whether the cloud would let a new session of it start now."""
         cloud, at, key = self.world.cloud, self.world.cloud_now(), life.key
         if not life.place.own:
-            return bool(cloud.assigned(key, at)) and not self._others(life)
+            late = [other for other in self._open(life) if other is not life]
+            return bool(cloud.assigned(key, at)) and not late and not self._others(life)
         if life.tampered_at >= self.loop.now - MENDED_WITHIN and life.tampered_at >= 0:
             return False
         denied = cloud.denied(key.account, key.native_role, life.id, at)
@@ -455,7 +476,7 @@ class Oracle:
 
     def _late(self, now: int, end: int, exposure: int) -> bool:
         """Whether `now` is later than every fault so far excuses."""
-        disturbed = self._disturbed[-1]
+        disturbed = self._disturbed
         if disturbed >= end - SLACK:
             return now > max(end, disturbed) + RECOVERY + exposure
         return now > end + exposure + SLACK
@@ -513,7 +534,7 @@ class Oracle:
     # The end.
 
     def judge_end(self) -> None:
-        """Everything is quiet: nothing open, orphaned, missing, doubled, or taken that was not ours."""
+        """All is quiet: nothing open, orphaned, missing or doubled, nothing of others taken."""
         world, at = self.world, self.world.cloud_now()
         for life in self.lives.values():
             if life.intended_at == NEVER:

@@ -152,9 +152,10 @@ class People:
             self.loop.at(max(at, now), lambda: self._take(life))
         if rng.random() < 0.4:
             self._plan_early_end(life)
-        if self.world.plan.wants("world.others.re_added") and not life.place.own:
-            if rng.random() < 0.2:
-                self.loop.at(end + rng.choice((-2_000, 3_000, MINUTE)), lambda: self._re_add(life))
+        again = self.world.plan.wants("world.others.re_added") and not life.place.own
+        if again and rng.random() < 0.2:
+            span = rng.choice((-2_000, 3_000, MINUTE))
+            self.loop.at(end + span, lambda: self._re_add(life))
         if self.world.plan.wants("world.others.tampered") and life.place.own:
             for span in (2_000, 20_000, 5 * MINUTE):
                 self.loop.at(now + rng.randrange(1_000, 10 * MINUTE) + span,

@@ -29,6 +29,7 @@ CLOUD: Mapping[str, tuple[str, ...]] = {
 STORE: Mapping[str, tuple[str, ...]] = {
     "commit": ("crash_before", "full", "lost_reply", "crash_after", "slow"),
     "claim": ("crash_before", "full", "crash_after"),
+    "end_due": ("crash_before", "full", "crash_after"),
     "snooze": ("crash_before", "full", "crash_after"),
     "read": ("down", "slow"),
 }

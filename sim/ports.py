@@ -17,6 +17,7 @@ from tidegate.connectors.port import Receipt
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence import journal as journal_room
 from tidegate.evidence.journal import JournalLine, read_journal
+from tidegate.evidence.seal import read_event
 
 LATE_MS = 5_000  # how late a change or a copy of it may still arrive: the declared propagation
 SLOW_MS = (300, 3_000, 30_000)  # how long a call that hangs takes
@@ -127,6 +128,20 @@ class SimStore:
         ports.world.due_changed()
         if where == "crash_after" and found:
             ports.die("store.claim", where)
+        return found
+
+    def end_due(self, *args: Any, **kwargs: Any) -> Any:
+        """Ends sealed in bulk, struck: what became durable is read off the log."""
+        ports, entered = self._ports, self._ports.loop.now
+        where = self._before("store.end_due")
+        size = self.real.head().size
+        found = self.real.end_due(*args, **kwargs)
+        if found:
+            ports.world.due_changed()
+            facts = [read_event(leaf).fact for _, leaf in self.real.all_events(size)]
+            ports.world.oracle.sealed(ports.process, facts, entered)
+        if where == "crash_after" and found:
+            ports.die("store.end_due", where)
         return found
 
     def snooze(self, *args: Any, **kwargs: Any) -> Any:

@@ -19,17 +19,18 @@ from tidegate.evidence.note import FileSigner
 from tidegate.flow.governing import put_in_force, start_log
 from tidegate.flow.house import House
 from tidegate.flow.people import LOCAL, record
+from tidegate.flow.reconciling import reconcile_step
 from tidegate.flow.recovering import close_forgotten
 from tidegate.flow.refusing import Refusals
 from tidegate.shell import worker as worker_room
-from tidegate.shell.worker import Chore, Worker
+from tidegate.shell.worker import RECONCILE_EVERY, Chore, Worker
 from tidegate.store import Account, Store
 
 ORIGIN = "sim.tidegate.invalid/log"
 MINUTE = 60_000
 HOUR = 60 * MINUTE
 TICK = 200  # how often a worker looks: the production TICK
-CHORES = 5_000  # how often a worker with nothing due looks after its chores
+CHORES = 15_000  # how often a worker with nothing due looks after its chores; silent after 30 s
 BUSY = 40 * MINUTE  # people ask for so long
 FAULTS_END = 70 * MINUTE  # then nothing fails any more
 QUIET = 75 * MINUTE + HOUR  # the longest session of a kind that is not cut has ended by then
@@ -69,13 +70,18 @@ class Process:
             randomness=world.rng.randbytes,
         )
         self.laws = world.laws
-        chores = (Chore("compact", timedelta(minutes=10), self._compact),)
+        chores = (
+            Chore("compact", timedelta(minutes=10), self._compact),
+            Chore("reconcile", RECONCILE_EVERY, lambda: reconcile_step(self.house), aside=True),
+        )
         self.worker = Worker(self.house, Refusals(), chores)
         for chore in self.worker._chores:
             if chore.name == "mend" and not world.plan.wants("world.others.tampered"):
                 chore.every = timedelta(minutes=4)  # every look reads every cut there is
         self.worker._hands.shutdown(wait=False)
+        self.worker._asides.shutdown(wait=False)
         self.worker._hands = Hands(world.loop, self)  # type: ignore[assignment]
+        self.worker._asides = Hands(world.loop, self)  # type: ignore[assignment]
 
     def clock(self) -> datetime:
         """What its clock shows."""
@@ -87,7 +93,7 @@ class Process:
         return self.world.loop.now + self.offset
 
     def up(self) -> None:
-        """What a server does before it serves; tried again until it is done, as a supervisor would."""
+        """What a server does before it serves; tried again until it is done."""
         alone = not any(other.alive and other is not self for other in self.world.processes)
         while True:
             try:
@@ -109,10 +115,12 @@ class World:
     """One run. `lifecycles` people's wishes become grants, or not, and all of it must end."""
 
     def __init__(self, seed: str, lifecycles: int, chances: dict[str, float]) -> None:
-        self.rng = Random(seed)  # noqa: S311 - a simulation
+        self.rng = Random(seed)
         self.seed = seed
+        self.stop_at_once = False  # at the first broken rule: for hunting mutants
         self.loop = Loop()
-        self.plan = Plan(Random(f"{seed} faults"), chances)  # noqa: S311
+        self.head = ""
+        self.plan = Plan(Random(f"{seed} faults"), chances)
         self.cloud = SimulatedCloud()
         self.cloud_offset = 0
         self.database_offset = 0
@@ -198,13 +206,18 @@ class World:
             self.oracle.judge_end()
             self.head = self.real.head().root.hex()
         finally:
-            self.loop.end()
             self.close()
+
+    @property
+    def told_until_broken(self) -> list[tuple[int, str]]:
+        """The last steps before the first rule was broken; at the end when none was."""
+        return self.oracle.story or list(self.loop.told)
 
     def close(self) -> None:
         """Nothing is left of it."""
         for process in self.processes:
             process.alive = False
+        self.loop.end()
         self.real.close()
 
     def _settle(self) -> None:
@@ -222,7 +235,9 @@ class World:
             mail = f"{ALIASES.get(login, login)}@x.invalid"
             made = record(founder, LOCAL, login, founder.now(), name=login, mail=mail)
             self.oracle.known(login, made.id)
-            self.real.put_account(Account(login=login, principal=made.id, password_hash="-"))
+            self.real.put_account(
+                Account(login=login, principal=made.id, password_hash="none fits")
+            )
         put_in_force(founder, laws_of("base"))
         self.oracle.founded(self.real.head().size)
 
@@ -238,7 +253,7 @@ class World:
             self._tick_later(process, process.stopped_until - now)
             return
         pace = TICK if now < FAULTS_END + 10 * MINUTE else 2_000
-        chores = CHORES if now < FAULTS_END + 10 * MINUTE else 60_000
+        chores = CHORES if now < FAULTS_END + 10 * MINUTE else 5 * MINUTE
         due = self.next_due()
         if process.ready and not process.ticking and (
             now >= process.chores_at or (due is not None and due <= process.clock_ms)

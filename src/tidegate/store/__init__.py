@@ -4,9 +4,7 @@ from tidegate.store.batch import Committed
 from tidegate.store.findings import Turn, Wanted
 from tidegate.store.head import Head
 from tidegate.store.mass import AT_ONCE
-from tidegate.store.paces import Pace
 from tidegate.store.queue import Share
-from tidegate.store.reads import Waiting
 from tidegate.store.rebuild import Difference, Rebuilt, compare, rebuild
 from tidegate.store.store import Store
 from tidegate.store.unsealed import Account, Token
@@ -17,13 +15,11 @@ __all__ = [
     "Committed",
     "Difference",
     "Head",
-    "Pace",
     "Rebuilt",
     "Share",
     "Store",
     "Token",
     "Turn",
-    "Waiting",
     "Wanted",
     "compare",
     "rebuild",

@@ -1,0 +1,154 @@
+"""Runs worlds: one, or many on several cores, with or without a seeded bug."""
+
+import hashlib
+import logging
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import structlog
+
+from sim.loop import START
+from sim.mutants import MUTANTS
+from sim.mutate import Mutant, mutated
+from sim.oracle import Broken, Violation
+from sim.points import planned
+from sim.world import World, installed
+
+BATCH = 120  # lifecycles a world: what looks cost is shared by many
+HUNTED = 50  # lifecycles of a world in which a mutant is hunted
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one world went. `head` is the root of its log; `told` its last steps."""
+
+    number: int
+    head: str
+    lives: int
+    uses: int
+    hits: Counter[str]
+    violations: tuple[Violation, ...]
+    told: tuple[str, ...]
+    seconds: float
+
+
+def run_world(
+    seed: str, number: int, lifecycles: int = BATCH, stop_at_once: bool = False
+) -> Outcome:
+    """World `number` of a seed: always the same."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    began = time.perf_counter()
+    name = f"{seed}/{number}"
+    world = World(name, lifecycles, planned(Random(name), number))
+    installed(world.loop)
+    world.stop_at_once = stop_at_once
+    with suppress(Broken):
+        world.run()
+    told = tuple(f"{at / 1000:>10.3f} s  {words}" for at, words in world.told_until_broken)
+    return Outcome(
+        number=number,
+        head=world.head,
+        lives=len(world.oracle.lives),
+        uses=sum(world.oracle.uses.values()),
+        hits=world.plan.hits,
+        violations=tuple(world.oracle.violations),
+        told=told,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def run_many(seed: str, worlds: Sequence[int], lifecycles: int, jobs: int) -> Iterator[Outcome]:
+    """Every world, on `jobs` processes, as they end."""
+    work = [(seed, number, lifecycles) for number in worlds]
+    if jobs <= 1:
+        yield from map(_one, work)
+        return
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+        yield from pool.imap_unordered(_one, work)
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """How a mutant fared: found in which world by which rule and what had struck; or not."""
+
+    mutant: str
+    sentence: str
+    world: int | None
+    rule: str
+    words: str
+    faults: tuple[str, ...]
+    seconds: float
+
+
+def hunt(seed: str, mutant: Mutant, worlds: int, lifecycles: int = HUNTED) -> Killed:
+    """Run worlds with the bug in until one is found wrong. A crash of the whole world counts."""
+    began = time.perf_counter()
+    with mutated(mutant):
+        for number in range(worlds):
+            try:
+                outcome = run_world(seed, number, lifecycles, stop_at_once=True)
+            except Exception as bug:  # noqa: BLE001 - a bug so bad that the world cannot go on
+                return _killed(mutant, number, "crash", f"{type(bug).__name__}: {bug}", (), began)
+            if outcome.violations:
+                first = outcome.violations[0]
+                faults = tuple(name for name, _ in outcome.hits.most_common(4))
+                return _killed(mutant, number, first.rule, first.words, faults, began)
+    return _killed(mutant, None, "", "", (), began)
+
+
+def hunt_many(
+    seed: str, mutants: Iterable[Mutant], worlds: int, lifecycles: int, jobs: int
+) -> Iterator[Killed]:
+    """Every mutant, on `jobs` processes, as they end."""
+    work = [(seed, mutant, worlds, lifecycles) for mutant in mutants]
+    if jobs <= 1:
+        yield from map(_hunt, work)
+        return
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+        yield from pool.imap_unordered(_hunt, work)
+
+
+def rotating(turn: str, count: int, among: Sequence[str] = ()) -> tuple[Mutant, ...]:
+    """`count` mutants, which ones is told by `turn` (a commit): all of them in time."""
+    known = [one for one in MUTANTS if not among or one.name in among]
+    first = int(hashlib.sha256(turn.encode()).hexdigest()[:8], 16) % len(known)
+    return tuple(known[(first + step) % len(known)] for step in range(min(count, len(known))))
+
+
+def head_of(outcomes: Iterable[Outcome]) -> str:
+    """One digest of every world's log: what a replay must come to."""
+    whole = hashlib.sha256()
+    for outcome in sorted(outcomes, key=lambda one: one.number):
+        whole.update(f"{outcome.number} {outcome.head}\n".encode())
+    return whole.hexdigest()
+
+
+def _one(work: tuple[str, int, int]) -> Outcome:
+    return run_world(*work)
+
+
+def _hunt(work: tuple[str, Mutant, int, int]) -> Killed:
+    return hunt(*work)
+
+
+def _killed(
+    mutant: Mutant, world: int | None, rule: str, words: str, faults: Any, began: float
+) -> Killed:
+    return Killed(
+        mutant=mutant.name,
+        sentence=mutant.sentence,
+        world=world,
+        rule=rule,
+        words=words,
+        faults=faults,
+        seconds=time.perf_counter() - began,
+    )
+
+
+__all__ = ["BATCH", "START", "Killed", "Outcome", "head_of", "hunt", "run_many", "run_world"]
