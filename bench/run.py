@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PARTS = ("commit", "verify", "lifecycles", "start_credentials")
+PARTS = ("commit", "verify", "lifecycles", "start_credentials", "ending")
 OUT = Path(__file__).parent / "out" / "bench.json"
 
 

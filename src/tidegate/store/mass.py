@@ -19,6 +19,7 @@ from tidegate.expire import EndReason, closing
 from tidegate.grant import GrantState
 from tidegate.store import commit
 from tidegate.store.database import Raw
+from tidegate.store.queue import ENDING_INDEX
 from tidegate.store.rows import LANES
 
 # Grants one transaction ends: with more the time for each no longer falls, and whoever else writes
@@ -30,7 +31,7 @@ UPDATE grants SET state = '{GrantState.CLOSING}', closing_at_ms = :now,
   end_reason = '{EndReason.EXPIRED}', outcome = '', tries = 0, version = version + 1,
   due_at_ms = :now, lease_until_ms = NULL, lane = {LANES[GrantState.CLOSING]}
 WHERE id IN (
-  SELECT id FROM grants WHERE state IN ('open', 'intended') AND ends_at_ms <= :now
+  SELECT id FROM grants{{ending}} WHERE state IN ('open', 'intended') AND ends_at_ms <= :now
   ORDER BY ends_at_ms, id LIMIT :limit)
 RETURNING id, request, ends_at_ms, assignment
 """  # noqa: S608 - our own words
@@ -53,7 +54,7 @@ def end(db: Raw, mass: Mass, sql: commit.Statements) -> list[Fact]:
             be kept then: one by one, the others still end.
     """
     asked = {"now": to_ms(mass.now), "limit": min(mass.limit, AT_ONCE)}
-    rows = db.execute(_END, asked).fetchall()
+    rows = db.execute(_END.format(ending=ENDING_INDEX.get(sql.words.name, "")), asked).fetchall()
     rows.sort(key=lambda row: (row[2], row[0]))
     _let_go(db, rows, sql)
     at = wire(mass.now)
