@@ -40,7 +40,11 @@ class Role:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A cloud account, subscription, project, cluster or database, with an owner."""
+    """A cloud account, subscription, project, cluster or database, with an owner.
+
+    `pace` is how many looks a second it bears, None for its cloud's default; it is no part of what
+    is asked for or sealed.
+    """
 
     id: str
     connector: str
@@ -48,6 +52,7 @@ class Target:
     owner: str = ""
     time_zone: str = "UTC"
     labels: tuple[str, ...] = ()
+    pace: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,7 +163,7 @@ def test_j_window_starts_at_its_first_use(world: AwsKept) -> None:
 
 def test_k_mass_expiry_loses_some(world: AwsKept, proxy: FaultProxy) -> None:
     """K: twelve early ends on one role's document, with throttles: every one is in it at last."""
-    grants = [world.granted() for _ in range(12)]
+    grants = [world.granted(duration=timedelta(minutes=5)) for _ in range(12)]
     taken = [world.keys(one) for one in grants]
     proxy.add(Rule(act="answer", containing=CUT, count=8, status=400, body=_error("Throttling")))
     for one in grants:

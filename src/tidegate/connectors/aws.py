@@ -38,6 +38,7 @@ from tidegate.connectors.aws_rights import IDENTITIES, Identity
 from tidegate.connectors.aws_side_doors import Window
 from tidegate.connectors.aws_side_doors import look as look_for_side_doors
 from tidegate.connectors.aws_trust import trusted_by
+from tidegate.connectors.one_writer import Between
 from tidegate.connectors.port import (
     Answer,
     Credential,
@@ -96,6 +97,7 @@ class AwsConnector:
         lock_dir: a directory shared by the processes of this machine that may close; they then
             write one at a time and know what the others cut lately.
         monotonic: a monotonic clock in seconds, to measure the round trip of a health check.
+        between: keeps the writers of one document apart between machines.
         duties: what this process has identities for: the health of the others is not looked at.
     """
 
@@ -106,11 +108,12 @@ class AwsConnector:
         lock_dir: Path | None = None,
         monotonic: Callable[[], float] | None = None,
         duties: frozenset[Duty] = ALL,
+        between: Between | None = None,
     ) -> None:
         self._settings = dict(settings)
         self._does = tuple(IDENTITIES[duty] for duty in Duty if duty in duties)
         self._monotonic = monotonic
-        self._cuts = CutLists(lock_dir)
+        self._cuts = CutLists(lock_dir, between=between)
         self._guard = threading.Lock()
         self._reached: dict[tuple[str, Keys | None], Aws] = {}
 

@@ -26,7 +26,7 @@ from tidegate.connectors.aws_policy import (
     whole_second,
 )
 from tidegate.connectors.aws_recent import Recent, RecentCuts
-from tidegate.connectors.one_writer import OneWriter, file_name
+from tidegate.connectors.one_writer import Between, OneWriter, file_name
 from tidegate.connectors.port import may_prune, worth_restoring
 
 # IAM dates sessions in whole seconds: a deny by issue time must start at the second that follows.
@@ -55,9 +55,14 @@ class CutWritten:
 class CutLists:
     """The only writer of `TidegateCut` policies in this process."""
 
-    def __init__(self, lock_dir: Path | None = None, longest: int = LONGEST_CUT) -> None:
+    def __init__(
+        self,
+        lock_dir: Path | None = None,
+        longest: int = LONGEST_CUT,
+        between: Between | None = None,
+    ) -> None:
         self._longest = longest
-        self._writer = OneWriter(lock_dir, "no_role_lock")
+        self._writer = OneWriter(lock_dir, "no_role_lock", between=between)
         self._recent = RecentCuts(lock_dir)
 
     def read(self, aws: Aws, arn: RoleArn) -> CutRead:

@@ -36,6 +36,7 @@ from tidegate.connectors.identity_center_settings import (
     lives,
     set_arn,
 )
+from tidegate.connectors.one_writer import Between
 from tidegate.connectors.port import (
     Answer,
     Credential,
@@ -73,6 +74,7 @@ class IdentityCenterConnector:
         monotonic: a monotonic clock in seconds, to measure the round trip of a health check.
         pace: how asynchronous changes are followed.
         stale: see `Powers.stale_window`.
+        between: keeps the writers of one document apart between machines.
         duties: what this process has identities for. One that only opens leaves `prepare` to one
             that closes, and one that only closes is not asked whether it could open.
     """
@@ -86,6 +88,7 @@ class IdentityCenterConnector:
         pace: Pace | None = None,
         stale: timedelta = STALE,
         duties: frozenset[Duty] = ALL,
+        between: Between | None = None,
     ) -> None:
         self._duties = duties
         self._settings = settings
@@ -94,7 +97,9 @@ class IdentityCenterConnector:
         self._stale = stale
         self._assignments = Assignments(self._pace)
         self._ended = EndedGrants(lock_dir)
-        self._denies = DenyDocuments(settings, self._pace, lock_dir) if settings else None
+        self._denies = (
+            DenyDocuments(settings, self._pace, lock_dir, between=between) if settings else None
+        )
         schedule = settings.schedule if settings else None
         self._schedules = Schedules(schedule) if schedule else None
         self._guard = threading.Lock()

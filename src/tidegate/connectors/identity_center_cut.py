@@ -29,7 +29,7 @@ from tidegate.connectors.identity_center_deny import (
     render,
 )
 from tidegate.connectors.identity_center_settings import CenterSettings, Deny
-from tidegate.connectors.one_writer import OneWriter
+from tidegate.connectors.one_writer import Between, OneWriter
 from tidegate.connectors.port import PRUNE_MARGIN, Cut, worth_restoring
 
 # A person whose assignment cannot be removed is refused this far ahead, and again when less than
@@ -104,12 +104,13 @@ class DenyDocuments:
         pace: Pace,
         lock_dir: Path | None = None,
         longest: int | None = None,
+        between: Between | None = None,
     ) -> None:
         self._scp = settings.scp if settings.deny is Deny.SCP else ""
         self._propagation = settings.propagation
         self._pace = pace
         self._longest = longest or (LONGEST_SCP if self._scp else LONGEST_INLINE)
-        self._writer = OneWriter(lock_dir, "no_deny_lock")
+        self._writer = OneWriter(lock_dir, "no_deny_lock", between=between)
         self._guard = threading.Lock()
         self._names: dict[str, str] = {}
         self._waiting: dict[str, list[_Wanted]] = {}

@@ -1,15 +1,16 @@
 """One writer of a shared document at a time: a lock within the process, and one between processes.
 
 Clouds have no compare-and-swap for policy documents, so two writers that both read first lose what
-the other wrote. Between processes of one machine it is a file lock in a directory they share.
+the other wrote. Between processes of one machine it is a file lock in a directory they share, and
+between machines whatever the house gives (`Between`): the database's one hand a key.
 """
 
 import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,11 +22,26 @@ PATIENCE = VERB
 PAUSE = 0.02  # seconds between tries of a file lock
 
 
-class OneWriter:
-    """Locks by name. Without `lock_dir` only within this process."""
+# Whether a key is ours among all machines, until the context ends. It does not wait.
+Between = Callable[[str], AbstractContextManager[bool]]
 
-    def __init__(self, lock_dir: Path | None, code: str, patience: timedelta = PATIENCE) -> None:
+# Two seconds: a writer of another machine holds it for a few calls. Then an end goes on all the
+# same, which also bounds what a machine that keeps the key, or a database that is away, can cost.
+TRIES_BETWEEN = 100
+
+
+class OneWriter:
+    """Locks by name. Without `lock_dir` and `between` only within this process."""
+
+    def __init__(
+        self,
+        lock_dir: Path | None,
+        code: str,
+        patience: timedelta = PATIENCE,
+        between: Between | None = None,
+    ) -> None:
         self._lock_dir = lock_dir
+        self._between = between
         self._code = code
         self._patience = patience.total_seconds()
         self._guard = threading.Lock()
@@ -41,7 +57,8 @@ class OneWriter:
 
         Raises:
             Refused: the code given at making, when `must` and there is no lock; `busy` when another
-                thread of this process is inside for longer than the patience.
+                thread of this process is inside for longer than the patience, or, when `must`,
+                another machine is.
         """
         with self._guard:
             lock = self._locks.setdefault(name, threading.Lock())
@@ -54,11 +71,29 @@ class OneWriter:
         descriptor = None
         try:
             descriptor = self._file_lock(name, what, must)
-            yield
+            with ExitStack() as held:
+                if not self._ours(held, name) and must:
+                    raise Refused(
+                        "busy",
+                        f"expected to be the one writer of {what}, got another machine at it",
+                        "it is tried again shortly",
+                    )
+                yield
         finally:
             if descriptor is not None:
                 os.close(descriptor)  # and with it the lock
             lock.release()
+
+    def _ours(self, held: ExitStack, name: str) -> bool:
+        if self._between is None:
+            return True
+        for _ in range(TRIES_BETWEEN):
+            with ExitStack() as tried:
+                if tried.enter_context(self._between(f"document|{name}")):
+                    held.push(tried.pop_all())
+                    return True
+            time.sleep(PAUSE)
+        return False
 
     def _file_lock(self, name: str, what: str, must: bool) -> int | None:
         if self._lock_dir is None:

@@ -5,6 +5,7 @@ errand, so no material ever lies in the database in the clear. It fails closed: 
 time there is a clear error, and what comes later is dropped, never handed out.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -47,6 +48,10 @@ class Errands:
 
     def __init__(self) -> None:
         self.house: House | None = None
+
+    def only_one(self, key: str) -> AbstractContextManager[bool]:
+        """One hand a key among all processes (`connectors.one_writer.Between`)."""
+        return self.house.store.only_one(key) if self.house else nullcontext(True)
 
     def look(self, duty: Duty, connector: str, verb: str, asked: dict[str, Any]) -> Any:
         """A look by another process (`connectors.divided.Ask`).

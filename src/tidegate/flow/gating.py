@@ -12,11 +12,14 @@ from tidegate.base.errors import AskedWrongly
 from tidegate.base.when import Instant, show_duration, wire
 from tidegate.catalogue import Target
 from tidegate.connectors.port import Health, Trouble
+from tidegate.flow.buckets import beside
 from tidegate.flow.house import House
 from tidegate.grant import Grant, GrantState, Outcome
 
 REMEMBERED = timedelta(minutes=5)  # at filing, where no cloud is asked, an older look says nothing
 CLOSING_LATE = timedelta(minutes=2)  # an end that takes longer is late, whatever came back
+OPENS_WAIT = timedelta(minutes=1)  # an end that takes longer has openings on its account wait
+MOST_LATE = 100  # looked at; the gate is as shut with one
 MOST_NAMED = 3  # grants named in one trouble; the rest are counted
 
 
@@ -30,7 +33,8 @@ def shut_at_opening(house: House, target: Target, now: Instant) -> tuple[Trouble
     """Why nothing may open on `target` now; asks the cloud unless it was asked lately."""
     health = house.looks.look(house.connector(target.connector), target, now)
     others = () if Duty.CLOSE in house.duties else _of_closers(house, now)
-    return (*others, *_ours(house, target, now), *_of_health(target, health))
+    late = _of_late_ends(house, target, now)
+    return (*others, *_ours(house, target, now), *late, *_of_health(target, health))
 
 
 def _ours(house: House, target: Target, now: Instant) -> Iterator[Trouble]:
@@ -54,7 +58,9 @@ def _of_health(target: Target, health: Health | None) -> Iterator[Trouble]:
 def _of_closings(house: House, target: Target, now: Instant) -> Iterator[Trouble]:
     """An end that fails or is late: what opened beside it might not be closed either."""
     closing = house.store.grants(target=target.id, states=frozenset({GrantState.CLOSING}))
-    failing = [grant for grant in closing if _fails(grant, now)]
+    late = house.store.late((target.id,), now - CLOSING_LATE, MOST_LATE)  # the oldest, too
+    seen = {grant.id: grant for grant in (*late, *closing) if _fails(grant, now)}
+    failing = list(seen.values())
     if not failing:
         return
     first = min(failing, key=lambda grant: (grant.closing_at or now, grant.id))
@@ -68,6 +74,24 @@ def _of_closings(house: House, target: Target, now: Instant) -> Iterator[Trouble
             f" {since}, last outcome `{first.outcome or 'none'}`)"
         ),
         help=f"see `tidegate trace {first.id}`; nothing opens here until it is removed",
+    )
+
+
+def _of_late_ends(house: House, target: Target, now: Instant) -> Iterator[Trouble]:
+    """An end on this account is late: what calls it bears go to ends, and openings wait."""
+    account = beside(house.laws.catalogue, target.id)
+    late = house.store.late(account, now - OPENS_WAIT, 1)
+    if not late:
+        return
+    first = late[0]
+    since = now - (first.closing_at or now)
+    yield Trouble(
+        code="closing_late",
+        message=(
+            f"`{first.id}` on `{first.role.partition('/')[0]}` has been closing for"
+            f" {show_duration(since)} and is not removed"
+        ),
+        help=f"openings on its account wait until it is; see `tidegate trace {first.id}`",
     )
 
 

@@ -19,11 +19,12 @@ from tidegate.catalogue import Assignment, AssignmentKey, Principal, role_of_ent
 from tidegate.connectors.port import Connector, Hold, Scope, Trouble
 from tidegate.evidence.journal import JournalLine
 from tidegate.expire import EndReason
+from tidegate.flow.buckets import SLOWED, bucket_of
 from tidegate.flow.ending import begin
 from tidegate.flow.gating import shut_at_filing, shut_at_opening
 from tidegate.flow.holding import hold_of, key_of
 from tidegate.flow.house import House, Laws
-from tidegate.flow.pace import SHORTEST_PAUSE, SLOWER, pause, worth_noting
+from tidegate.flow.pace import SHORTEST_PAUSE, SLOWER, THROTTLED, pause, worth_noting
 from tidegate.flow.people import approvers, groups_of, person_key
 from tidegate.flow.reading import entry_of
 from tidegate.flow.stopping import stopped
@@ -311,6 +312,9 @@ def note(house: House, grant: Grant, step: str, outcome: Outcome, code: str) -> 
     now = house.now()
     tries = house.tries.one_more(grant)
     house.tries.count(step, outcome)
+    if code == THROTTLED and (bucket := bucket_of(house.laws.catalogue, grant.role)):
+        with suppress(WorldFailed):  # then each process keeps to its share
+            house.store.slow_pace(bucket.name, now + SLOWED, now)
     if worth_noting(grant, outcome, tries):
         try:
             house.store.commit(noted(grant, step, outcome, code, tries, now))

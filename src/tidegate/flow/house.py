@@ -16,11 +16,12 @@ from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.catalogue import Catalogue, Principal
 from tidegate.connectors.port import Connector, Trouble
 from tidegate.evidence.journal import ClosingJournal
+from tidegate.flow.buckets import BURST, Bucket, Buckets
 from tidegate.flow.looks import Looks
 from tidegate.flow.pace import JournalPace, Tries
 from tidegate.panic import Scope
 from tidegate.policy.rules import RuleSet
-from tidegate.store import Store
+from tidegate.store import Pace, Store
 
 WARN_BEFORE = timedelta(minutes=10)  # time to ask for an extension, and for somebody to vote
 PROCESS = Process()  # the one there is, where nothing else was said
@@ -112,6 +113,7 @@ class House:
         self.laws = laws
         self.randomness = randomness
         self.tries = Tries()
+        self.buckets = Buckets(self._take_tokens)
         self.journal_pace = JournalPace()
         self.pace = JournalPace()  # of extensions and of ends that moved
         self.warn_before = warn_before
@@ -125,6 +127,16 @@ class House:
         self.late_after: timedelta | None = None  # `[lateness] bound`, when it is set
         self.wanted: list[Wanted] = []  # panics that could not be sealed yet
         self._clock = clock
+
+    def _take_tokens(self, bucket: Bucket, want: int, opening: bool, now: Instant) -> int:
+        most = max(1, round(bucket.per_second * BURST.total_seconds()))
+        pace = Pace(
+            name=bucket.name,
+            per_second=bucket.per_second,
+            most=most,
+            kept=most // 2 if opening else 0,
+        )
+        return self.store.take_tokens(pace, want, now)
 
     def now(self) -> Instant:
         """One reading of the clock, cut to whole milliseconds. Read once a command."""

@@ -12,7 +12,8 @@ LONGEST_PAUSE = timedelta(minutes=2)  # a removal is never more than this from i
 # Codes of a refusal that only means "slower, please": certainly not applied, worth trying again.
 # `busy`: another change of the same thing is under way; `settling`: a deny of an earlier grant of
 # the same person is younger than the time a change takes to be everywhere.
-SLOWER = frozenset({"throttled", "busy", "settling"})
+THROTTLED = "throttled"
+SLOWER = frozenset({THROTTLED, "busy", "settling"})
 NOTED_EVERY = 30  # at the longest pause: about one line an hour
 
 

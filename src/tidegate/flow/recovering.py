@@ -16,6 +16,7 @@ from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine, open_grants
 from tidegate.expire import EndReason
+from tidegate.flow.buckets import bucket_of
 from tidegate.flow.ending import begin
 from tidegate.flow.expiring import take_away
 from tidegate.flow.holding import hold_of_line, lines_by_grant
@@ -94,6 +95,9 @@ def close_without_store(house: House, only: frozenset[str] | None = None) -> lis
         hold = waiting[name]
         if (only is not None and name not in only) or not house.journal_pace.may(name, now):
             continue
+        bucket = bucket_of(house.laws.catalogue, hold.role.id)
+        if bucket is not None and not house.buckets.may(bucket, False, now):
+            continue  # its account bears no more for the moment
         shared = any(waiting[other].key == hold.key for other in waiting.keys() - due)
         if _close(house, hold, name in stood or shared, made[name], now):
             done.append(name)

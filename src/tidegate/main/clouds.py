@@ -16,6 +16,7 @@ from tidegate.base.duty import ALL, NONE, Duty
 from tidegate.base.errors import WorldFailed
 from tidegate.connectors.by_kind import ByKind
 from tidegate.connectors.divided import Ask, Divided
+from tidegate.connectors.one_writer import Between
 from tidegate.connectors.port import Connector
 from tidegate.main.center import PERMISSION_SET, settings_of
 from tidegate.main.config import AwsPart, Config, TargetPart, secret
@@ -36,9 +37,15 @@ class Clouds:
     Only the secrets of `duties` are read; `ask` is how the others' looks are had (`Divided`).
     """
 
-    def __init__(self, duties: frozenset[Duty] = ALL, ask: Ask | None = None) -> None:
+    def __init__(
+        self,
+        duties: frozenset[Duty] = ALL,
+        ask: Ask | None = None,
+        between: Between | None = None,
+    ) -> None:
         self.duties = duties
         self._ask = ask
+        self._between = between
         self._made: dict[str, Connector] = {}
         self._reached: dict[str, AwsSettings] = {}
         self._center: CenterSettings | None = None
@@ -67,7 +74,9 @@ class Clouds:
             locks = config.path(LOCKS)
             locks.mkdir(mode=0o700, exist_ok=True)
             made["aws"] = _divided(
-                _aws(reached, center, kinds, locks, self.duties), self.duties, self._ask
+                _aws(reached, center, kinds, locks, self.duties, self._between),
+                self.duties,
+                self._ask,
             )
         if "simulated" not in made and any(one.connector == "simulated" for one in config.target):
             made["simulated"] = _divided(_simulated(), self.duties, self._ask)
@@ -188,12 +197,17 @@ def _aws(
     kinds: Mapping[str, frozenset[str]],
     locks: Path | None,
     duties: frozenset[Duty],
+    between: Between | None = None,
 ) -> Connector:
     from tidegate.connectors.aws import AwsConnector
     from tidegate.connectors.identity_center import IdentityCenterConnector
 
-    roles = AwsConnector(settings, lock_dir=locks, monotonic=time.monotonic, duties=duties)
-    sets = IdentityCenterConnector(center, lock_dir=locks, monotonic=time.monotonic, duties=duties)
+    roles = AwsConnector(
+        settings, lock_dir=locks, monotonic=time.monotonic, duties=duties, between=between
+    )
+    sets = IdentityCenterConnector(
+        center, lock_dir=locks, monotonic=time.monotonic, duties=duties, between=between
+    )
     return ByKind({IAM_ROLE: roles, PERMISSION_SET: sets}, kinds)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -171,7 +171,7 @@ class RolePart(_Strict):
 
 
 class TargetPart(_Strict):
-    """One target with its roles."""
+    """One target with its roles. `pace`: looks a second it bears, where the default is wrong."""
 
     id: str
     connector: str
@@ -179,6 +179,7 @@ class TargetPart(_Strict):
     owner: str = ""
     time_zone: str = "UTC"
     labels: list[str] = []
+    pace: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
     aws: AwsPart | None = None
     role: list[RolePart] = []
 
@@ -238,6 +239,7 @@ def load_catalogue(config: Config) -> Catalogue:
             owner=part.owner,
             time_zone=part.time_zone,
             labels=tuple(sorted(part.labels)),
+            pace=part.pace,
         )
         for role in part.role:
             name = f"{part.id}/{role.name}"

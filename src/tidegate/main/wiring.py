@@ -213,7 +213,7 @@ def start(config_path: Path, duties: frozenset[Duty] | None = None) -> Running:
             "leave it at `all`, or move to PostgreSQL for more processes (docs/operations.md)",
         )
     errands = Errands()
-    clouds = Clouds(duties, errands.look)
+    clouds = Clouds(duties, errands.look, errands.only_one)
     watch = LawWatch(config_path, config, clouds)  # first: a change while we start is then seen
     house = open_house(config, clouds=clouds, me=process_id())
     errands.house = house

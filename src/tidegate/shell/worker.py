@@ -18,6 +18,7 @@ from tidegate.base.duty import FORGOTTEN, WORKER, Duty, told
 from tidegate.base.errors import EvidenceClosed, Stale, TidegateError
 from tidegate.base.when import Instant
 from tidegate.flow.asking import lapse_due
+from tidegate.flow.buckets import Bucket, bucket_of, pause_of
 from tidegate.flow.erranding import answer
 from tidegate.flow.expiring import close_once
 from tidegate.flow.extending import due_extensions, warn_due
@@ -96,6 +97,7 @@ class Worker:
         self._errand_hands = ThreadPoolExecutor(ERRAND_HANDS, thread_name_prefix="tidegate-errand")
         self._errands: set[Future[None]] = set()
         self._in_hand: dict[Future[None], str] = {}  # the target of each grant handed out
+        self._paced: dict[str, set[Bucket]] = {}  # by target, as met: what paces it
         self._bulk_from: Instant | None = None  # not before then: a row kept it from working
         self._asides = ThreadPoolExecutor(ASIDES, thread_name_prefix="tidegate-aside")
         self._beside: dict[str, Future[None]] = {}  # by chore: its run that may still go on
@@ -221,13 +223,19 @@ class Worker:
         """What is due, as far as there are hands for it, and for its target."""
         self._in_hand = {one: name for one, name in self._in_hand.items() if not one.done()}
         free = HANDS - len(self._in_hand)
+        now = self.house.closing_now()
+        room = {
+            target: max(self.house.buckets.room(bucket, now) for bucket in buckets)
+            for target, buckets in self._paced.items()
+        }
         share = Share(
             a_target=HANDS_A_TARGET,
             in_hand=Counter(self._in_hand.values()),
+            room=room,
             opens=Duty.OPEN in self.house.duties,
             closes=Duty.CLOSE in self.house.duties,
         )
-        return self.house.store.claim_due(self.house.closing_now(), free, LEASE, share)
+        return self.house.store.claim_due(now, free, LEASE, share)
 
     def _look_at_journal(self) -> None:
         try:
@@ -263,6 +271,8 @@ class Worker:
     def _handle(self, grant: Grant) -> None:
         """Take one grant on. Nothing that goes wrong with it may stop the others."""
         try:
+            if self._must_wait(grant):
+                return
             opens = grant.state in OPENING and not _past(grant, self.house.closing_now())
             duty = Duty.OPEN if opens else Duty.CLOSE
             if duty not in self.house.duties:
@@ -278,6 +288,22 @@ class Worker:
             log.warning("grant waits", grant=grant.id, code=fault.code, why=fault.message)
         except Exception:  # the rim: one grant's bug must not stop the others' end
             log.exception("grant could not be handled", grant=grant.id)
+
+    def _must_wait(self, grant: Grant) -> bool:
+        """Whether the account may not be asked yet; the grant is then in line again soon."""
+        bucket = bucket_of(self.house.laws.catalogue, grant.role)
+        if bucket is None:
+            return False
+        self._paced = {
+            **self._paced,
+            _target(grant): self._paced.get(_target(grant), set()) | {bucket},
+        }
+        now = self.house.now()
+        opening = grant.state in OPENING and not _past(grant, now)
+        if self.house.buckets.may(bucket, opening, now):
+            return False
+        self.house.store.snooze(grant.id, now + pause_of(bucket), grant.version)
+        return True
 
     def _do_chores(self) -> None:
         """What is due among the chores. None of them can stop another, nor the looking."""

@@ -4,7 +4,9 @@ from tidegate.store.batch import Committed
 from tidegate.store.findings import Turn, Wanted
 from tidegate.store.head import Head
 from tidegate.store.mass import AT_ONCE
+from tidegate.store.paces import Pace
 from tidegate.store.queue import Share
+from tidegate.store.reads import Waiting
 from tidegate.store.rebuild import Difference, Rebuilt, compare, rebuild
 from tidegate.store.store import Store
 from tidegate.store.unsealed import Account, Token
@@ -15,11 +17,13 @@ __all__ = [
     "Committed",
     "Difference",
     "Head",
+    "Pace",
     "Rebuilt",
     "Share",
     "Store",
     "Token",
     "Turn",
+    "Waiting",
     "Wanted",
     "compare",
     "rebuild",

@@ -107,6 +107,7 @@ class Candidate(NamedTuple):
 class Share:
     """How many grants of one target may be in hand at a time, and how many are by target id.
 
+    `room` says for some targets how many more may be taken, whatever their share.
     `opens` and `closes`: what the asker may do. What may open is `ready`, or an intent before its
     end; everything else is closing. `by` is the name under which the asker beats: when it falls
     silent, its leases are free. Empty: they end by time alone.
@@ -114,9 +115,16 @@ class Share:
 
     a_target: int
     in_hand: Mapping[str, int] = field(default_factory=dict)
+    room: Mapping[str, int] = field(default_factory=dict)
     opens: bool = True
     closes: bool = True
     by: str = ""
+
+    def most(self, target: str) -> int:
+        """How many of a target may be in hand after this look."""
+        if target not in self.room:
+            return self.a_target
+        return min(self.a_target, self.in_hand.get(target, 0) + self.room[target])
 
 
 def any_due(db: Looking, now: Instant, share: Share | None = None) -> bool:
@@ -238,7 +246,7 @@ def _candidates(
     turns.after[lane] = targets[-1] if len(targets) == MOST_TARGETS else ""
     found: list[Candidate] = []
     for target in targets:
-        room = share.a_target - taken[target]
+        room = share.most(target) - taken[target]
         if room > 0:
             asked = {"lane": lane, "now": now_ms, "target": target, "room": room}
             found += [Candidate(*row) for row in db.execute(_TURN, asked)]
@@ -256,7 +264,7 @@ def _by_turns(found: list[Candidate], taken: Counter[str], share: Share, limit: 
     before = Counter(taken)
     placed: list[tuple[int, Candidate]] = []
     for one in found:
-        if before[one.target] < share.a_target:
+        if before[one.target] < share.most(one.target):
             placed.append((before[one.target], one))
             before[one.target] += 1
     placed.sort(key=lambda pair: pair[0])  # stable: risk and time decide within a turn

@@ -4,6 +4,7 @@ Every function takes an open view (`Database.reading`) and bounds what it return
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
@@ -46,6 +47,7 @@ from tidegate.store.rows import UNREADABLE, Codec, Row, codecs
 
 log = structlog.get_logger("tidegate.store")
 
+MOST_COUNTED = 10_000  # of what waits: beyond it the number no longer matters to who waits
 MOST_ROWS = 1_000  # of one list: what a screen, an API page or a worker's look can use
 # A role session of any cloud lives 12 hours at most (AWS: MaxSessionDuration, SessionDuration).
 LONGEST_LINGERING = timedelta(hours=12)
@@ -275,6 +277,59 @@ def panics(db: Looking, stopping_at: Instant | None, limit: int) -> list[Panic]:
     stopping = {} if stopping_at is None else {"at": to_ms(stopping_at)}
     rows = _panics(stopping_at is not None).rows(db, most=bounded(limit), **stopping)
     return _seen(Panic, rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """What waits: ends that are not removed, and openings that are due; MOST_COUNTED at most.
+
+    `oldest` is since when the longest of the ends is closing; None without one.
+    """
+
+    ends: int
+    openings: int
+    oldest: Instant | None
+
+
+def waiting(db: Connection, targets: tuple[str, ...], now: Instant) -> Waiting:
+    """What waits on these targets."""
+    table = schema.grants
+    here = table.c.target.in_(targets)
+    ends = select(table.c.id).where(words("lane = 0 AND due_at_ms IS NOT NULL"), here)
+    openings = select(table.c.id).where(
+        words("lane = 2 AND due_at_ms IS NOT NULL"), here, table.c.opens_at_ms <= to_ms(now)
+    )
+    ends_count, openings_count = (
+        int(
+            db.execute(
+                select(func.count()).select_from(some.limit(MOST_COUNTED).subquery())
+            ).scalar_one()
+        )
+        for some in (ends, openings)
+    )
+    oldest = select(func.min(table.c.closing_at_ms)).where(
+        table.c.id.in_(ends.order_by(table.c.due_at_ms).limit(MOST_ROWS))
+    )
+    since = db.execute(oldest).scalar()
+    return Waiting(
+        ends=ends_count, openings=openings_count, oldest=None if since is None else from_ms(since)
+    )
+
+
+def late(db: Connection, targets: tuple[str, ...], before: Instant, limit: int) -> list[Grant]:
+    """Grants on these targets closing since before `before`, the longest first."""
+    table = schema.grants
+    query = (
+        select(table)
+        .where(
+            words("lane = 0 AND due_at_ms IS NOT NULL"),
+            table.c.target.in_(targets),
+            table.c.closing_at_ms < to_ms(before),
+        )
+        .order_by(table.c.closing_at_ms, table.c.id)
+        .limit(bounded(limit))
+    )
+    return _readable(db, Grant, query)
 
 
 def any_ending(db: Looking, now: Instant) -> bool:

@@ -434,3 +434,12 @@ heartbeats = Table(
     Column("at_ms", BigInteger, nullable=False),
     Column("detail", Text, nullable=False),
 )
+
+paces = Table(
+    "paces",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("tokens", BigInteger, nullable=False),  # thousandths
+    Column("at_ms", BigInteger, nullable=False),
+    Column("slow_until_ms", BigInteger, nullable=False),
+)

@@ -25,7 +25,7 @@ from tidegate.notice import Notice
 from tidegate.panic import Panic
 from tidegate.request import Request, RequestState
 from tidegate.session import Session
-from tidegate.store import errands, log, queue, reads, unsealed
+from tidegate.store import errands, log, paces, queue, reads, unsealed
 from tidegate.store import head as log_head
 from tidegate.store.batch import Committed
 from tidegate.store.database import Database
@@ -36,7 +36,9 @@ from tidegate.store.head import Head
 from tidegate.store.mass import AT_ONCE, Mass
 from tidegate.store.memory import Memory
 from tidegate.store.migrate import migrate
+from tidegate.store.paces import Pace
 from tidegate.store.queue import Share
+from tidegate.store.reads import Waiting
 from tidegate.store.sqlite import PATIENCE
 from tidegate.store.unsealed import Account, Token
 from tidegate.store.writer import Committer, Direct, Free, Writer
@@ -365,6 +367,31 @@ class Store(FindingStore):
             Free(lambda db: queue.claim(db, words, now, limit, lease, share, turns))
         )
 
+    def take_tokens(self, pace: Pace, want: int, now: Instant) -> int:
+        """Take at most `want` tokens of a bucket all processes share; returns how many."""
+        words = self._database.words
+        given: int = self._writer.run(Free(lambda db: paces.take(db, words, pace, want, now)))
+        return given
+
+    def slow_pace(self, name: str, until: Instant, now: Instant) -> None:
+        """Halve the rate of a bucket until then: the cloud asked for it."""
+        self._writer.run(Free(lambda db: paces.slow(db, name, until, now)))
+
+    def slowed_until(self, name: str) -> Instant | None:
+        """Until when a bucket gives half its rate; None when it never did."""
+        with self._database.reading() as db:
+            return paces.slowed_until(db, name)
+
+    def waiting(self, targets: tuple[str, ...], now: Instant) -> Waiting:
+        """What waits on these targets: ends that are not removed, and openings that are due."""
+        with self._database.reading() as db:
+            return reads.waiting(db, targets, now)
+
+    def late(self, targets: tuple[str, ...], before: Instant, limit: int) -> list[Grant]:
+        """Grants on these targets closing since before `before`, the longest first."""
+        with self._database.reading() as db:
+            return reads.late(db, targets, before, limit)
+
     def wait_for_news(self, timeout: timedelta) -> bool:
         """Wait until something was committed that is due at once; whether it was.
 
@@ -386,13 +413,10 @@ class Store(FindingStore):
     def end_due(self, now: Instant, limit: int = AT_ONCE) -> int:
         """End grants whose end has come at `now`, in bulk; returns how many.
 
-        Their rows, assignments and events are as if each had been ended by itself, by `system`
-        with the reason `expired`. At most `limit` (and AT_ONCE) a call, the earliest end first.
+        As if each had been ended by itself, `expired`; at most `limit` (and AT_ONCE), by their end.
 
         Raises:
-            EvidenceClosed: it cannot be written.
-            RuntimeError, ValueError, TypeError, OverflowError: a row cannot be read; nothing was
-                stored, and each grant must be ended by itself.
+            RuntimeError, ValueError, TypeError, OverflowError: an unreadable row; nothing stored.
         """
         if not reads.any_ending(self._database, now):
             return 0

@@ -15,6 +15,7 @@ from tidegate.flow.allowing import is_auditor, is_operator
 from tidegate.flow.asking import Weighed
 from tidegate.flow.house import Actor, House
 from tidegate.flow.people import approvers, shown_name
+from tidegate.flow.queueing import queue_of
 from tidegate.flow.reading import entry_of
 from tidegate.grant import Grant
 from tidegate.request import Item, Request, RequestState, Vote
@@ -24,6 +25,7 @@ from tidegate.shell.api.views import (
     MeView,
     Person,
     PreviewView,
+    QueueView,
     RequestView,
     RoleView,
     TargetView,
@@ -54,7 +56,9 @@ class Renderer:
         return RequestView(
             id=request.id,
             state=request.state.value,
-            says=request_says(request, list(dict.fromkeys(lacking)), grants),
+            says=request_says(
+                request, list(dict.fromkeys(lacking)), [grant.id for grant in grants]
+            ),
             principal=self.person(terms.principal),
             items=[self._item(item, missing.get(item.role, [])) for item in terms.items],
             duration_seconds=whole_seconds(terms.duration),
@@ -70,11 +74,12 @@ class Renderer:
             votes=[self._vote(vote) for vote in request.votes],
             code=request.code,
             why=request.why,
-            grants=grants,
+            grants=[grant.id for grant in grants],
             extends=terms.extends.grant if terms.extends else None,
             extends_from=wire(terms.extends.ends_at) if terms.extends else None,
             extends_until=wire(terms.extends.until) if terms.extends else None,
             applied_at=_wire(request.applied_at),
+            queue=self._first_queue(grants),
         )
 
     def grant(self, grant: Grant) -> GrantView:
@@ -115,6 +120,7 @@ class Renderer:
             exposure_seconds=_attended(exposure),
             unattended_seconds=_unattended(exposure),
             exposure=exposure_says(exposure),
+            queue=self._queue(grant),
         )
 
     def person(self, principal_id: str) -> Person:
@@ -189,6 +195,22 @@ class Renderer:
             until=wire(token.until),
         )
 
+    def _queue(self, grant: Grant) -> QueueView | None:
+        found = queue_of(self._house, grant, self._now)
+        if found is None or not found.text:
+            return None
+        return QueueView(
+            ahead=found.ahead,
+            usable_in_seconds=_seconds(found.usable_in),
+            end_late_seconds=_seconds(found.late),
+            says=found.text,
+        )
+
+    def _first_queue(self, grants: list[Grant]) -> QueueView | None:
+        """Of the first grant of a request that waits for one."""
+        queues = (self._queue(grant) for grant in sorted(grants, key=lambda one: one.id))
+        return next((queue for queue in queues if queue is not None), None)
+
     def _item(self, item: Item, missing: list[str]) -> ItemView:
         exposure = self._exposure(item.role_digest)
         target, asked = role_of_entry(self._entry(item.role_digest))
@@ -236,10 +258,10 @@ class Renderer:
         needs = still_missing(request, voters)
         return {role: [need.text for need in lacking] for role, lacking in needs.items()}
 
-    def _grants_of(self, request: Request) -> list[str]:
+    def _grants_of(self, request: Request) -> list[Grant]:
         if request.state is not RequestState.APPROVED or request.terms.extends:
             return []
-        return sorted(grant.id for grant in self._house.store.grants(request=request.id))
+        return sorted(self._house.store.grants(request=request.id), key=lambda grant: grant.id)
 
     def _entry(self, role_digest: str) -> dict[str, Any]:
         if role_digest not in self._entries:

@@ -125,6 +125,20 @@ class VoteView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueView:
+    """What waits on an account before a grant. `says` puts it in words.
+
+    `usable_in_seconds` is an estimate by the account's real pace, null when nothing paces it or
+    the grant is ending; `end_late_seconds` how late its latest end is, null when none is.
+    """
+
+    ahead: int
+    usable_in_seconds: int | None
+    end_late_seconds: int | None
+    says: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestView:
     """A request. A vote must name its `digest`. `reason` is null when it was erased.
 
@@ -155,6 +169,7 @@ class RequestView:
     extends_from: str | None
     extends_until: str | None
     applied_at: str | None
+    queue: QueueView | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +270,7 @@ class GrantView:
     exposure_seconds: int | None
     unattended_seconds: int | None
     exposure: str
+    queue: QueueView | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

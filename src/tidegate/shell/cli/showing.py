@@ -78,6 +78,7 @@ def request_lines(request: Answer, paint: Paint) -> list[str]:
                 ("emergency", "yes" if request.flag("emergency") else ""),
                 ("decide by", moment(request.text("decide_by"))),
                 ("grants", ", ".join(request.texts("grants"))),
+                ("queue", queue_says(request)),
             ]
         ),
     ]
@@ -118,9 +119,15 @@ def grant_lines(grant: Answer, paint: Paint) -> list[str]:
                 ("held by", grant.text("still_held_by")),
                 ("sessions", grant.text("sessions")),
                 ("exposure", grant.text("exposure")),
+                ("queue", queue_says(grant)),
             ]
         ),
     ]
+
+
+def queue_says(thing: Answer) -> str:
+    """What waits before a grant; empty when nothing does, or the server says nothing of it."""
+    return thing.part("queue").text("says") if thing.plain.get("queue") else ""
 
 
 def preview_lines(preview: Answer, paint: Paint) -> list[str]:

@@ -13,7 +13,7 @@ from tidegate.shell.cli.answer import Answer
 from tidegate.shell.cli.client import Server
 from tidegate.shell.cli.command import Desk
 from tidegate.shell.cli.exits import Exit
-from tidegate.shell.cli.showing import grant_lines, request_lines
+from tidegate.shell.cli.showing import grant_lines, queue_says, request_lines
 
 POLL_SECONDS = 2.0  # a person waits for minutes; a server with a thousand waiting feels nothing
 MOST_FAILURES = 30  # in a row, a minute in all: a restart of the server is sat out
@@ -107,6 +107,8 @@ class _Watch:
 
     def _say(self, thing: Answer) -> None:
         said = thing.text("says") or f"{thing.text('id')} is {thing.text('state')}"
+        if queue := queue_says(thing):
+            said = f"{said}; {queue}"
         # A sentence that only counts down is news once: the state decides, not the words.
         key = f"{thing.text('id')} {thing.text('state')} {len(thing.some('votes'))}"
         if key not in self._said:

@@ -1,0 +1,146 @@
+"""An account is asked at its pace by all processes together; a late end has openings wait."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tests.support import START, World, catalogue, laws
+from tidegate.base.errors import Refused, WorldFailed
+from tidegate.catalogue import Catalogue
+from tidegate.flow.buckets import SHARE, Bucket, Buckets, beside, bucket_of
+from tidegate.flow.queueing import Queue, about, queue_of
+from tidegate.grant import GrantState, Outcome
+from tidegate.store import Pace
+
+SECOND = timedelta(seconds=1)
+
+
+def paced(per_second: float) -> Catalogue:
+    """The usual catalogue, its one account with a pace."""
+    usual = catalogue()
+    targets = {id: replace(one, pace=per_second) for id, one in usual.targets.items()}
+    return Catalogue(targets, usual.roles)
+
+
+def test_bucket_gives_more_than_its_rate(world: World) -> None:
+    """Whoever takes, a burst and then the rate is all there is; time that goes back gives none."""
+    store = world.house.store
+    pace = Pace(name="a", per_second=2.0, most=4, kept=0)
+    assert [store.take_tokens(pace, 3, START) for _ in range(3)] == [3, 1, 0]
+    assert store.take_tokens(pace, 9, START + SECOND) == 2
+    assert store.take_tokens(pace, 9, START) == 0
+    assert store.take_tokens(pace, 9, START + SECOND) == 0
+
+
+def test_openings_take_what_ends_need(world: World) -> None:
+    """What an opening may take leaves a part for ends."""
+    store = world.house.store
+    assert store.take_tokens(Pace(name="a", per_second=1, most=4, kept=2), 9, START) == 2
+    assert store.take_tokens(Pace(name="a", per_second=1, most=4, kept=0), 9, START) == 2
+
+
+def test_throttled_account_is_asked_as_before(world: World) -> None:
+    """After the cloud asked for it, half the rate for a while, and nothing saved up."""
+    store = world.house.store
+    pace = Pace(name="a", per_second=2.0, most=10, kept=0)
+    store.slow_pace("a", START + 10 * SECOND, START)
+    assert store.take_tokens(pace, 9, START + 4 * SECOND) == 4
+    assert store.take_tokens(pace, 9, START + 11 * SECOND) == 9
+
+
+def test_row_of_a_wrong_clock_stops_everybody(world: World) -> None:
+    """A bucket written by a clock an hour ahead gives tokens all the same."""
+    store = world.house.store
+    pace = Pace(name="a", per_second=2.0, most=2, kept=0)
+    assert store.take_tokens(pace, 2, START + timedelta(hours=1)) == 2
+    assert store.take_tokens(pace, 2, START) == 0
+    assert store.take_tokens(pace, 2, START + SECOND) == 2
+
+
+def test_closing_stops_without_a_database() -> None:
+    """A process that cannot ask keeps to its share of the rate, and goes on."""
+
+    def broken(*_: object) -> int:
+        raise WorldFailed("database_unreadable", "no database", "wait")
+
+    buckets, bucket = Buckets(broken), Bucket("a", 10.0)
+    given = 0
+    for tenth in range(101):
+        given += buckets.may(bucket, False, START + tenth * SECOND / 10)
+    assert 10 * 10 * SHARE * 0.5 <= given <= 10 * 10 * SHARE
+
+
+def test_look_costs_a_round_trip_each() -> None:
+    """A slice is taken for a second of looks."""
+    asked = []
+
+    def take(bucket: Bucket, want: int, opening: bool, now: object) -> int:
+        asked.append(want)
+        return want
+
+    buckets = Buckets(take)
+    assert all(buckets.may(Bucket("a", 10.0), False, START) for _ in range(10))
+    assert asked == [10]
+
+
+def test_accounts_of_one_limit_are_paced_apart() -> None:
+    """Targets of one account share a bucket, and so their queue; without a pace there is none."""
+    assert bucket_of(catalogue(), "prod/admin") is None
+    assert beside(catalogue(), "prod") == ("prod",)
+    assert beside(paced(2.0), "prod") == ("dev", "prod", "vault")
+
+
+def test_account_is_asked_faster_than_its_pace(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many ends at once: no more looks at once than the bucket gives, and all in the end."""
+    for _ in range(12):
+        world.ask("eve", role="dev/admin", duration=timedelta(minutes=10))
+    world.work()
+    world.house.laws = laws(found=paced(1.0))
+    looked: list[str] = []
+    revoke = world.connector.revoke
+
+    def counted(hold: object, now: object) -> object:
+        looked.append("")
+        return revoke(hold, now)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(world.connector, "revoke", counted)
+    world.clock.forward(minutes=10, seconds=1)
+    world.work()
+    assert 1 <= len(looked) <= 6
+    for _ in range(60):
+        world.clock.forward(seconds=2)
+        world.work()
+    assert {one.state for one in world.house.store.grants()} == {GrantState.GONE}
+
+
+def test_opening_beside_a_late_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An end that is late has openings on its account wait; the gate names it."""
+    late = world.granted(duration=timedelta(minutes=5))
+
+    def busy(*_: object) -> object:
+        raise Refused("throttled", "slower", "wait")
+
+    monkeypatch.setattr(world.connector, "revoke", busy)
+    world.clock.forward(minutes=5, seconds=1)
+    world.work()
+    assert world.grant(late).state is GrantState.CLOSING
+    world.clock.forward(seconds=70)
+    world.work(ticks=1)
+    request = world.vote(world.ask("eve"))
+    world.work(ticks=3)
+    (waits,) = world.house.store.grants(request=request.id)
+    assert (waits.state, waits.outcome) == (GrantState.READY, Outcome.GATE_SHUT)
+    told = queue_of(world.house, waits, world.clock())
+    assert told is not None
+    assert told.late is not None
+    assert told.text == "queue 1, last end about 1m late"
+
+
+def test_queue_in_words() -> None:
+    """Numbers as people read them."""
+    queue = Queue(ahead=40, usable_in=timedelta(seconds=121), late=timedelta(seconds=118))
+    assert queue.text == "queue 40, usable in about 2m, last end about 2m late"
+    assert [about(timedelta(seconds=s)) for s in (0, 59, 61, 7_300)] == ["1s", "59s", "1m", "2h2m"]
