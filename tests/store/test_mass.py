@@ -13,10 +13,10 @@ from tidegate.base.fact import SYSTEM
 from tidegate.base.ids import GRANT
 from tidegate.expire import EndReason, end
 from tidegate.grant import Grant, GrantState, intend, opened, ready
-from tidegate.store import Store, compare, schema
+from tidegate.store import Store, compare, reads, schema
 from tidegate.store.mass import AT_ONCE
 
-from .making import ITEM, NOW, ORIGIN, SIGNER, Clock, filed, name, only, opening_of
+from .making import ITEM, NOW, ORIGIN, SIGNER, Clock, filed, name, only, open_store, opening_of
 
 END = NOW + timedelta(hours=1)
 
@@ -184,3 +184,13 @@ def test_idle_look_writes(store, path):
 def test_one_call_holds_the_database_for_long():
     """A batch is bounded, whatever is asked for."""
     assert AT_ONCE <= 5_000
+
+
+def test_idle_look_walks_every_open_grant(path, clock):
+    """On SQLite the looks at what has ended use the index of ends, never that of states."""
+    store = open_store(path, clock=clock)
+    with store.reading() as db:
+        text, fixed = reads._ending("sqlite")._write("sqlite")
+        plan = db.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", {**fixed, "now": 0}).all()
+    assert "grants_ending" in plan[0][3]
+    store.close()
