@@ -180,6 +180,22 @@ def gone(
     return step
 
 
+def signed_off(grant: Grant, actor: str, reason: Personal, now: Instant) -> Step:
+    """A named person answers for an end that is not known: it is tried no more.
+
+    Raises:
+        Stale: it is neither closing nor removed.
+    """
+    step = told(grant, "grant.signed_off", now, {"reason": reason.commitment}, actor)
+    return Step(step.changes, step.facts, (reason,))
+
+
+def resumed(grant: Grant, actor: str, reason: Personal, now: Instant) -> Step:
+    """Somebody takes the sign-off back: it is closing again, and tried until it is gone."""
+    step = told(grant, "grant.resumed", now, {"reason": reason.commitment}, actor)
+    return Step(step.changes, step.facts, (reason,))
+
+
 def contradicted(grant: Grant, why: str, how: Mapping[str, str], now: Instant) -> Step:
     """It was called removed and then acted: back to closing."""
     return told(grant, "grant.contradicted", now, {"why": why, "how": dict(how)})

@@ -20,7 +20,7 @@ from tidegate.request import CLAIM_WITHIN, Item, Request
 
 
 class GrantState(StrEnum):
-    """Where a grant is. `gone` and `failed` are ends."""
+    """Where a grant is. `gone` and `failed` are ends, `signed_off` a person's word."""
 
     READY = "ready"
     INTENDED = "intended"
@@ -29,6 +29,7 @@ class GrantState(StrEnum):
     REMOVED = "removed"
     GONE = "gone"
     FAILED = "failed"
+    SIGNED_OFF = "signed_off"
 
 
 S = GrantState
@@ -57,6 +58,9 @@ TABLE: Table[GrantState] = Table(
         (S.REMOVED, "grant.gone"): S.GONE,
         (S.REMOVED, "grant.searched"): S.REMOVED,
         (S.GONE, "grant.searched"): S.GONE,
+        (S.CLOSING, "grant.signed_off"): S.SIGNED_OFF,
+        (S.REMOVED, "grant.signed_off"): S.SIGNED_OFF,
+        (S.SIGNED_OFF, "grant.resumed"): S.CLOSING,
     },
     {
         "grant.readied": "make it ready",
@@ -74,6 +78,8 @@ TABLE: Table[GrantState] = Table(
         "grant.contradicted": "call it back",
         "grant.gone": "call it gone",
         "grant.searched": "tell what a search for side doors found of it",
+        "grant.signed_off": "sign its end off",
+        "grant.resumed": "take its end up again",
     },
 )
 
@@ -195,8 +201,8 @@ class Grant:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will happen to it."""
-        return self.state in (S.GONE, S.FAILED)
+        """Whether nothing more will happen to it by itself."""
+        return self.state in (S.GONE, S.FAILED, S.SIGNED_OFF)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -415,20 +421,29 @@ def evolve(before: Grant | None, fact: Fact) -> Grant:
             return replace(
                 after, residual_until=until, cut=True, cut_before=before_at, outcome="", tries=0
             )
+        case "grant.signed_off":
+            return after
         case "grant.contradicted":
-            return replace(
-                after,
-                removed_at=None,
-                residual_until=None,
-                still_held_by="",
-                cut=False,
-                cut_before=None,
-            )
+            return _back(after)
+        case "grant.resumed":
+            return replace(_back(after), outcome="", tries=0)
         case "grant.gone":
             return replace(after, gone_at=at, proof=data["proof"], outcome="")
         case "grant.searched":
             return replace(after, searched=data["outcome"])
     raise RuntimeError(f"{fact.name} is in the table and has no meaning")
+
+
+def _back(after: Grant) -> Grant:
+    """Closing once more: what was read back counts no longer."""
+    return replace(
+        after,
+        removed_at=None,
+        residual_until=None,
+        still_held_by="",
+        cut=False,
+        cut_before=None,
+    )
 
 
 def _maybe(at: str | None) -> Instant | None:

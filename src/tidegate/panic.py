@@ -267,6 +267,8 @@ def standing(grants: Iterable[Grant], unread: int, now: Instant) -> Standing:
         match grant.state:
             case GrantState.GONE | GrantState.FAILED:
                 gone += 1
+            case GrantState.SIGNED_OFF:
+                unverified.append(grant)
             case GrantState.REMOVED if grant.still_held_by:
                 unverified.append(grant)
             case GrantState.REMOVED:

@@ -31,7 +31,7 @@ REFRESH_SECONDS = 300  # before the cloud's expiry: longer than any one call tak
 RETRY_SECONDS = 10  # a server that did not answer is not asked on every AWS call
 ROLE_SECONDS = 300  # a new grant of the role (the old one ended early) is noticed within this
 LONGEST_SECRET = 8_192  # characters: STS promises no maximum, seen are under 2,000
-OVER_STATES = frozenset({"closing", "removed", "gone", "failed"})
+OVER_STATES = frozenset({"closing", "removed", "gone", "failed", "signed_off"})
 _SECRETS = {
     "AccessKeyId": "access_key_id",
     "SecretAccessKey": "secret_access_key",

@@ -34,6 +34,7 @@ ASKING = [  # every command that asks a server, as somebody would type it
     ("done", GR),
     ("revoke", GR, "--comment", "c"),
     ("revoke", "--all", "--yes"),
+    ("sign-off", GR, "--reason", "r"),
     ("revoke", "--status", PN),
     ("unfreeze", PN),
     ("trace", GR),

@@ -25,6 +25,8 @@ ROUTES = [
     ("GET", "/api/grants/{id}", None),
     ("POST", "/api/grants/{id}/credentials", None),
     ("POST", "/api/grants/{id}/end", {"comment": "mine now"}),
+    ("POST", "/api/grants/{id}/sign-off", {"reason": "mine now"}),
+    ("POST", "/api/grants/{id}/resume", {"reason": "mine now"}),
     ("POST", "/api/grants/{id}/trials", A_TRIAL),
     ("GET", "/api/trace/{id}", None),
     ("POST", "/api/verify/{id}", None),

@@ -7,7 +7,7 @@ from datetime import timedelta
 from tidegate.base.errors import NotAllowed, Unknown
 from tidegate.base.when import Instant, parse_instant, wire
 
-OVER_STATES = frozenset({"closing", "removed", "gone", "failed"})
+OVER_STATES = frozenset({"closing", "removed", "gone", "failed", "signed_off"})
 AWS = "aws"  # the kind of credentials used here, and the connector whose roles give them
 LONGEST_FIELD = 8_192  # characters: STS promises no maximum, seen are under 2,000
 

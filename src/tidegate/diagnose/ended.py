@@ -84,6 +84,8 @@ def _ending(telling: Telling, grant: Grant) -> Told:
             return _removed(telling, grant)
         case GrantState.GONE:
             return _gone(telling, grant)
+        case GrantState.SIGNED_OFF:
+            return _signed_off(telling, grant)
     until = moment(grant.ends_at) if grant.ends_at else ""
     over = grant.ends_at is not None and telling.now >= grant.ends_at
     if grant.state is GrantState.INTENDED or not over:
@@ -151,6 +153,16 @@ def _removed(telling: Telling, grant: Grant) -> Told:
         said = f"removed, and not proven since {moment(due)}; {telling.worker}"
         return StageState.STOPPED, said, f"{telling.wake}; {look}"
     return StageState.NOW, "removed; it is being tried whether it can still act", ""
+
+
+def _signed_off(telling: Telling, grant: Grant) -> Told:
+    event = telling.story.last(grant.id, "grant.signed_off")
+    who = f"{telling.who(event.actor)} answers for it" if event else "nobody is named for it"
+    step = (
+        f"`tidegate verify {grant.id}` reads the cloud now; to have it tried again:"
+        f" `tidegate sign-off {grant.id} --undo --reason …`"
+    )
+    return StageState.STOPPED, f"signed off, not proven: {who}, and nobody tries any more", step
 
 
 def _gone(telling: Telling, grant: Grant) -> Told:
@@ -234,6 +246,10 @@ def _lines(telling: Telling, grant: Grant) -> list[tuple[str, str]]:
                 lines.append((at, tried_line(telling, event)))
             case "grant.contradicted":
                 lines.append((at, f'contradicted: "{shown(data["why"])}"'))
+            case "grant.signed_off" | "grant.resumed":
+                said = "signed off" if event.name == "grant.signed_off" else "taken up again"
+                who = telling.who(event.actor)
+                lines.append((at, f"{said} by {who}: {telling.text(str(data['reason']))}"))
             case "grant.gone":
                 lines.append((at, f"gone, proof {shown(data['proof'])}"))
             case "grant.searched":

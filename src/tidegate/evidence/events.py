@@ -290,6 +290,9 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
         "window_ends_at": "instant",
         "ends_at": "instant",
     },
+    # A grant's: a person answers for an end that is not known, and takes that back.
+    "grant.signed_off": {**GRANT_AT, "reason": "personal"},
+    "grant.resumed": {**GRANT_AT, "reason": "personal"},
 }
 
 # Fields as they were, where an event has changed since.

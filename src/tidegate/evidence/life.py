@@ -20,8 +20,10 @@ STATES: Mapping[str, str] = {
     "grant.removed": "removed",
     "grant.contradicted": "closing",
     "grant.gone": "gone",
+    "grant.signed_off": "signed_off",
+    "grant.resumed": "closing",
 }
-ENDS = frozenset({"gone", "failed"})
+ENDS = frozenset({"gone", "failed", "signed_off"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

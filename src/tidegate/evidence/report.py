@@ -193,6 +193,7 @@ def headline(life: Life) -> str:
         "intended": "Opening",
         "open": "Open",
         "closing": "Closing",
+        "signed_off": "Ended, not proven: signed off by a person",
     }[life.state]
 
 

@@ -10,6 +10,7 @@ from tidegate.approve import Approver, named_groups
 from tidegate.base.errors import NotAllowed, NotFound
 from tidegate.finding import Finding, FindingKind
 from tidegate.flow.house import Actor, House
+from tidegate.flow.people import person_key
 from tidegate.grant import Grant
 from tidegate.panic import Panic, Scope, ScopeKind
 from tidegate.request import Request
@@ -28,6 +29,7 @@ class Verb(StrEnum):
     AUDIT = "audit"  # read everything
     ASSIGN = "assign"  # hand a finding to somebody
     CLOSE = "close"  # sign a finding off
+    SIGN_OFF = "sign_off"  # answer for an end that is not known
 
 
 _TOLD_TO_HOLDER = frozenset({FindingKind.GONE_EARLY, FindingKind.DEADLINE})
@@ -41,6 +43,7 @@ _NOT_YOURS = {  # what is refused, and who may
         "revoke",
         "its owner, an approver who voted on it, the target's owner or an operator can revoke it",
     ),
+    Verb.SIGN_OFF: ("sign off", "an operator who is not its holder can"),
 }
 
 
@@ -83,8 +86,22 @@ def allow(
         return
     if verb is Verb.REVOKE and (owner or _may_revoke(house, actor, request, grant)):
         return
+    # NB. never by whoever holds it, operator or not: nobody answers for their own access.
+    if (
+        verb is Verb.SIGN_OFF
+        and is_operator(house, actor)
+        and not _is_holder(house, actor, request)
+    ):
+        return
     deed, who = _NOT_YOURS.get(verb, (verb.replace("_", " "), "ask its owner"))
     raise NotAllowed(f"not_yours_to_{verb}", f"`{thing}` is not yours to {deed}", who)
+
+
+def _is_holder(house: House, actor: Actor, request: Request) -> bool:
+    """Whether the actor is the person who asked, also through another account of theirs."""
+    if actor.id == request.terms.principal:
+        return True
+    return person_key(house, house.store.principal(request.terms.principal)) == actor.person
 
 
 def allow_finding(house: House, actor: Actor, verb: Verb, finding: Finding) -> None:

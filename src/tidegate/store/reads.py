@@ -53,7 +53,7 @@ MOST_ROWS = 1_000  # of one list: what a screen, an API page or a worker's look 
 # A role session of any cloud lives 12 hours at most (AWS: MaxSessionDuration, SessionDuration).
 LONGEST_LINGERING = timedelta(hours=12)
 _KEY = ("connector", "account", "native_role", "native_principal")
-OVER = frozenset({GrantState.GONE, GrantState.FAILED})
+OVER = frozenset({GrantState.GONE, GrantState.FAILED, GrantState.SIGNED_OFF})
 AT_ONCE = 500  # names in one query: below every engine's bound on parameters
 
 T = TypeVar("T")
@@ -381,7 +381,7 @@ def counts_of_live(db: Connection, now: Instant) -> tuple[dict[str, int], int | 
 def asleep_for_ever(db: Connection) -> int:
     """How many grants are not over and yet will never be looked at: always 0, or I2 is broken."""
     table = schema.grants
-    over = (GrantState.GONE.value, GrantState.FAILED.value)
+    over = [state.value for state in OVER]
     query = select(func.count()).where(table.c.due_at_ms.is_(None), table.c.state.not_in(over))
     return int(db.execute(query).scalar_one())
 

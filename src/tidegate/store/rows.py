@@ -43,6 +43,7 @@ LANES = {
     GrantState.REMOVED: PROVING,
     GrantState.GONE: ASLEEP,
     GrantState.FAILED: ASLEEP,
+    GrantState.SIGNED_OFF: ASLEEP,
 }
 
 # What `decode` raises for a row nobody of ours wrote.

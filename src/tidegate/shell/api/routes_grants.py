@@ -9,8 +9,9 @@ from tidegate.flow.brokering import as_plain, issue
 from tidegate.flow.expiring import close_now
 from tidegate.flow.reading import find_grant
 from tidegate.flow.revoking import end_early
+from tidegate.flow.signing_off import sign_off, take_up_again
 from tidegate.grant import GrantState
-from tidegate.shell.api.bodies import LONGEST_ID, End
+from tidegate.shell.api.bodies import LONGEST_ID, End, Why
 from tidegate.shell.api.given import (
     Cursor,
     Limit,
@@ -72,4 +73,27 @@ def end_grant(
     return Renderer(house, house.now()).grant(closed)
 
 
-ROUTES = (list_of_grants, read_grant, issue_credentials, end_grant)
+@answers("POST", "/api/grants/{some_id:str}/sign-off")
+def sign_grant_off(
+    some_id: SomeId, house: TheHouse, actor: TheActor, data: JSONBody[Why]
+) -> GrantView:
+    """Answer for an end that cannot be proven; it is tried no more. Operators, not its holder."""
+    return Renderer(house, house.now()).grant(sign_off(house, actor, some_id, data.reason))
+
+
+@answers("POST", "/api/grants/{some_id:str}/resume")
+def resume_grant(
+    some_id: SomeId, house: TheHouse, actor: TheActor, data: JSONBody[Why]
+) -> GrantView:
+    """Take a sign-off back; the end is tried again until it is known."""
+    return Renderer(house, house.now()).grant(take_up_again(house, actor, some_id, data.reason))
+
+
+ROUTES = (
+    list_of_grants,
+    read_grant,
+    issue_credentials,
+    end_grant,
+    sign_grant_off,
+    resume_grant,
+)

@@ -97,6 +97,11 @@ def grant_says(grant: Grant, now: Instant) -> str:
         case GrantState.GONE:
             known = HOW_KNOWN.get(Proof(grant.proof), grant.proof) if grant.proof else "not proven"
             return f"gone since {_when(grant.gone_at)}: {_ended(grant)}; {known}"
+        case GrantState.SIGNED_OFF:
+            return (
+                f"signed off: its end ({_ended(grant)}) could not be proven; it may still be"
+                f" usable, and nobody tries any more: see `tidegate trace {grant.id}`"
+            )
         case GrantState.FAILED:
             why = WHY_FAILED.get(Cause(grant.cause), grant.cause) if grant.cause else "it failed"
             return f"never opened: {why}; ask again if it is still needed"

@@ -15,6 +15,7 @@ from tidegate.shell.cli import (
     proving,
     reporting,
     signing,
+    signing_off,
     using,
 )
 from tidegate.shell.cli.command import Program
@@ -41,7 +42,7 @@ def make_program(local: Local) -> Program:
             ),
             "Decide": (deciding.approve, deciding.deny),
             "Use": (using.grants, using.run, using.shell, using.credentials, using.profiles),
-            "End": (using.done, panicking.revoke, panicking.unfreeze),
+            "End": (using.done, panicking.revoke, panicking.unfreeze, signing_off.sign_off),
             "Prove": (
                 proving.trace,
                 proving.verify,

@@ -25,7 +25,7 @@ from tidegate.shell.cli.showing import grant_lines, grant_row
 if TYPE_CHECKING:
     from tidegate.broker.holding import Holding
 
-GRANT_STATES = ("ready", "intended", "open", "closing", "removed", "gone", "failed")
+GRANT_STATES = ("ready", "intended", "open", "closing", "removed", "gone", "failed", "signed_off")
 WITH_VALUE = frozenset({"--needs", "--reason", "--ticket"})  # the options of `exec` that take one
 TOKEN_BYTES = 32  # of the loopback endpoint's path and token: 256 bits are not guessed
 _GRANT = click.argument("grant", metavar="GRANT")
