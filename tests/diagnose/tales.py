@@ -16,11 +16,12 @@ from tests.stages.make import (
 from tidegate.approve import Choice, vote, without_votes
 from tidegate.base.fact import Step
 from tidegate.base.ids import make_id
+from tidegate.base.personal import Personal
 from tidegate.catalogue import Assignment
 from tidegate.diagnose.trace import Trace, trace
 from tidegate.evidence.events import Event
 from tidegate.evidence.seal import read_event, seal
-from tidegate.expire import EndReason, Proof, ReadBack, contradicted, end, gone, removed
+from tidegate.expire import EndReason, Proof, ReadBack, contradicted, end, gone, removed, signed_off
 from tidegate.grant import Cause, Grant, Outcome, failed, intend, noted, opened, ready
 from tidegate.request import Request, Terms, file, lapse, refuse, withdraw
 from tidegate.session import Session, SessionState, issued
@@ -191,6 +192,14 @@ def is_failed(cause: Cause) -> Tale:
     return tale
 
 
+def is_signed_off() -> Tale:
+    """An operator answers for an end that the cloud refuses."""
+    tale = with_note(closing(), "revoke", Outcome.REFUSED, "access_denied", END)
+    at = END + MINUTE
+    tale.run(signed_off(tale.grant, "pr_bo", Personal(b"s" * 32, "account closed"), at), at)
+    return tale
+
+
 def was_contradicted() -> Tale:
     """Called removed, and then it acted."""
     tale = is_removed()
@@ -322,6 +331,9 @@ CASES: dict[str, Case] = {
         )
         for reason in EndReason
     },
+    "signed off": Case(
+        is_signed_off, END + DAY, "expire", "expire", "signed off, not proven: bo answers for it"
+    ),
     "closing and forgotten": Case(
         closing, END + MINUTE, "expire", "expire", "and no outcome is sealed; the worker last beat"
     ),

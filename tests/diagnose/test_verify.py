@@ -192,7 +192,7 @@ def test_overlap_called_not_closed(world: World) -> None:
     """The same access open under another grant is not this one's failure."""
     as_assignment(world)
     first = world.granted()
-    other = world.granted(duration=timedelta(hours=2))
+    other = world.granted(duration=timedelta(minutes=80))
     world.clock.forward(minutes=31)
     world.work()
     told = verified(world, first, others=(other.id,))

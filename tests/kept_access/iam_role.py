@@ -36,7 +36,7 @@ class RealClock:
 
 def laws_of(aws: AwsWorld) -> Laws:
     """`prod/admin` and `prod/same` are one IAM role."""
-    target = Target(id="prod", connector="aws", account=ACCOUNT, labels=("env=prod",))
+    target = Target(id="prod", connector="aws", account=ACCOUNT, labels=("env=prod",), pace=100)
     roles = {
         name: Role(
             id=name, kind="iam-role", native={"arn": aws.arn}, probe="iam:ListUsers", title=name

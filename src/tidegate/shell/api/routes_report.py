@@ -6,11 +6,19 @@ from litestar import Request, Response
 from litestar.params import QueryParameter
 
 from tidegate.base.address import is_loopback
+from tidegate.base.errors import NotSignedIn
 from tidegate.base.when import parse_duration
 from tidegate.flow.allowing import Verb, allow_house
 from tidegate.shell.api.bodies import LONGEST_ID
 from tidegate.shell.api.door import bearer_of
-from tidegate.shell.api.given import TheActor, TheHouse, TheInsight, TheMetrics, answers
+from tidegate.shell.api.given import (
+    TheActor,
+    TheHouse,
+    TheInsight,
+    TheMetrics,
+    TheRefusals,
+    answers,
+)
 from tidegate.shell.identity import who
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")  # a proxy of some kind stands in front
@@ -32,11 +40,16 @@ def report_lateness(
 
 @answers("GET", "/metrics", public=True)
 def read_metrics(
-    request: Request[Any, Any, Any], house: TheHouse, metrics: TheMetrics
+    request: Request[Any, Any, Any], house: TheHouse, metrics: TheMetrics, refusals: TheRefusals
 ) -> Response[bytes]:
     """Figures in OpenMetrics: to this machine itself, or with the token of an auditor."""
     if not _from_here(request, metrics.behind_proxy):
-        allow_house(house, who(house, bearer_of(request.scope)), Verb.AUDIT)
+        try:
+            actor = who(house, bearer_of(request.scope))
+        except NotSignedIn:  # counted here: the door lets everybody at this route
+            refusals.failed_signin(house, str(request.scope["state"]["source"]))
+            raise
+        allow_house(house, actor, Verb.AUDIT)
     data, media_type = metrics.figures.render(request.headers.get("accept", ""))
     return Response(data, media_type=media_type)
 
