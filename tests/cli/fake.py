@@ -253,9 +253,9 @@ class FakeLocal:
         self.asked.append(("onboard", config, form, asked))
         return '{"format": "fake"}\n'
 
-    def demo(self, as_json: bool, keep: bool, broken: bool) -> int:
+    def demo(self, as_json: bool, keep: bool, broken: bool, database: str) -> int:
         """Remember it."""
-        self.asked.append(("demo", as_json, keep, broken))
+        self.asked.append(("demo", as_json, keep, broken, database))
         return self.code
 
     def account_add(self, config: Path, account: Account) -> Plain:

@@ -72,7 +72,12 @@ def test_demo_is_played_as_asked(tidegate: Shell, local: FakeLocal) -> None:
     local.code = 1
     assert tidegate("demo", "--json", "--keep").code == 1
     assert tidegate("demo", "--break").code == 1
-    assert local.asked == [("demo", True, True, False), ("demo", False, False, True)]
+    assert tidegate("demo", "--database", "postgresql").code == 1
+    assert local.asked == [
+        ("demo", True, True, False, "sqlite"),
+        ("demo", False, False, True, "sqlite"),
+        ("demo", False, False, False, "postgresql"),
+    ]
 
 
 def test_accounts_are_managed(tidegate: Shell, local: FakeLocal, config: str) -> None:

@@ -111,8 +111,8 @@ def test_secret_left_on_the_server_or_in_the_evidence(stage: Stage) -> None:
 def test_server_told_to_stop_hangs(tmp_path: Path) -> None:
     """SIGTERM ends the server with code 0 within its grace."""
     with Stage(tmp_path) as own:
-        assert own.server is not None
-        process, own.server = own.server, None
+        process, own.servers[0].process = own.servers[0].process, None
+        assert process is not None
         began = time.monotonic()
         os.killpg(process.pid, signal.SIGTERM)
         assert process.wait(timeout=15) == 0

@@ -9,12 +9,14 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tidegate.base.when import parse_instant
 from tidegate.main.sandbox_stage import Keys, Stage
-from tidegate.main.scenes import approve, pack_checks, request
+from tidegate.main.scenes import approve, one_killed, opening, pack_checks, request
+from tidegate.main.stage import SQLITE
 from tidegate.main.telling import Telling, perform
 
 ROLE = "aws-demo/admin"
@@ -23,17 +25,19 @@ LATE_SECONDS = 1.0  # how late the cloud may refuse
 LIST_USERS = ("iam", "list-users", "--output", "text", "--query", "Users[].UserName")
 
 
-def play(as_json: bool, keep: bool) -> int:
+def play(as_json: bool, keep: bool, database: str = SQLITE) -> int:
     """Run the demo. Returns 0 when every check held, else 1. Leaves no process behind.
 
     Args:
         as_json: print one object with each check at the end, and nothing else.
         keep: leave the temporary directory for a look.
+        database: `postgresql`: two servers share one, and an act is added in which one is killed.
     """
+    acts = (healthy_path, killed_in_the_middle, revoked_early)
     return perform(
-        Stage,
-        (healthy_path, killed_in_the_middle, revoked_early),
-        opening="starting a sandbox cloud and a server on free loopback ports …",
+        partial(Stage, database=database),
+        acts if database == SQLITE else (*acts, killed_one_of_two),
+        opening=opening("a sandbox cloud", database),
         moral="Access opened for a reason, was used, and ended: also with nobody left to end it.",
         as_json=as_json,
         keep=keep,
@@ -103,7 +107,7 @@ def killed_in_the_middle(stage: Stage, told: Telling) -> None:
     told.check(
         "server_dead",
         not stage.answers(),
-        "the server's process group got SIGKILL; its port is dead",
+        f"{stage.every_server} got SIGKILL; nobody answers",
     )
     still = stage.aws("ana", profile, *LIST_USERS)
     told.check(
@@ -124,9 +128,33 @@ def killed_in_the_middle(stage: Stage, told: Telling) -> None:
         "the unmodified AWS CLI is refused by the cloud as well",
     )
     stage.start_server()
-    told.tell("the server is started again …")
+    told.tell("started again …")
     _closed(stage, told, "ana", grant["id"], "killed")
     pack_checks(stage, told, grant["id"], "killed", b"INC-47")
+
+
+def killed_one_of_two(stage: Stage, told: Telling) -> None:
+    """SIGKILL mid-window for one of two servers: the other serves, and closes by itself."""
+    told.act("4. Two servers on one database, and one of them killed in the middle")
+    _, grant = _granted(stage, told, "ana", "INC-4714 empty the queue")
+    keys = _held_keys(stage, "ana", grant["id"])
+    one_killed(stage, told)
+    listed = stage.tidegate("ana", "exec", grant["id"], "--", "aws", *LIST_USERS)
+    told.check(
+        "other_serves",
+        listed.code == 0,
+        "ana's next `tidegate exec` goes to the other server, and works: one token, one log",
+    )
+    late = _lateness(stage, keys, grant["ends_at"])
+    told.check(
+        "cloud_denied_with_one", late is not None and late <= LATE_SECONDS, _lateness_words(late)
+    )
+    _closed(stage, told, "ana", grant["id"], "by_the_other")
+    pack_checks(stage, told, grant["id"], "by_the_other", b"INC-47")
+    stage.start_server()
+    told.tell("the first server is started again …")
+    health = stage.tidegate("ana", "trace", grant["id"])
+    told.check("first_is_back", health.code == 0, "and tells the same of that grant")
 
 
 def revoked_early(stage: Stage, told: Telling) -> None:
@@ -158,9 +186,9 @@ def revoked_early(stage: Stage, told: Telling) -> None:
 
 
 def _granted(
-    stage: Stage, told: Telling, person: str, reason: str, window: str = WINDOW
+    stage: Stage, told: Telling, person: str, reason: str, window: str = ""
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    asked = request(stage, told, person, ROLE, reason, window)
+    asked = request(stage, told, person, ROLE, reason, window or WINDOW)
     if person == "ana" and not any(c["check"] == "self_approval" for c in told.checks):
         own = stage.tidegate(person, "approve", asked["id"], "--yes")
         told.check("self_approval", own.code == 3, f"ana tries to approve it herself: {own.error}")

@@ -9,13 +9,14 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from textwrap import shorten
 from typing import Any, TypeVar
 
 from tidegate.base.errors import WorldFailed
 from tidegate.base.when import parse_instant
-from tidegate.main.scenes import approve, pack_checks, request
-from tidegate.main.stage import PATIENCE_SECONDS, Keys, Told
+from tidegate.main.scenes import approve, one_killed, opening, pack_checks, request
+from tidegate.main.stage import PATIENCE_SECONDS, SQLITE, Keys, Told
 from tidegate.main.standin_stage import PROPAGATION, CenterStage
 from tidegate.main.telling import Telling, perform
 
@@ -37,17 +38,19 @@ Plain = dict[str, Any]
 Found = TypeVar("Found")
 
 
-def play_break(as_json: bool, keep: bool) -> int:
+def play_break(as_json: bool, keep: bool, database: str = SQLITE) -> int:
     """Run it. Returns 0 when every check held, else 1. Leaves no process behind.
 
     Args:
         as_json: print one object with each check at the end, and nothing else.
         keep: leave the temporary directory for a look.
+        database: `postgresql`: two servers share one, and an act is added in which one is killed.
     """
+    acts = (first_grant, nobody_left)
     return perform(
-        CenterStage,
-        (first_grant, nobody_left),
-        opening="starting a stand-in for Identity Center and a server on free loopback ports …",
+        partial(CenterStage, database=database),
+        acts if database == SQLITE else (*acts, one_left),
+        opening=opening("a stand-in for Identity Center", database),
         moral="The cloud said no: seen, told, mended, proven. Nothing was called gone too early.",
         as_json=as_json,
         keep=keep,
@@ -243,7 +246,7 @@ def nobody_left(stage: CenterStage, told: Telling) -> None:
     told.check(
         "works_while_dead",
         _listed(_call(stage, keys)) and not stage.answers(),
-        "the server's process group got SIGKILL; ana goes on, inside her window",
+        f"{stage.every_server} got SIGKILL; ana goes on, inside her window",
     )
     told.tell(f"the window ends at {grant['ends_at']}; nobody of ours is alive …")
     _until(lambda: stage.cloud.assigned("ana", SCHEDULED), lambda there: not there)
@@ -260,7 +263,7 @@ def nobody_left(stage: CenterStage, told: Telling) -> None:
         "the portal gives ana nothing more; what she took before may act for its hour: as shown",
     )
     stage.start_server()
-    told.tell("the server is started again …")
+    told.tell("started again …")
     state = stage.wait_for("ana", grant["id"], "gone")
     cut = _call(stage, keys)
     told.check(
@@ -268,6 +271,26 @@ def nobody_left(stage: CenterStage, told: Telling) -> None:
         state["state"] == "gone" and "AccessDenied" in cut.err,
         f"that session is cut too, and only then: {state['says']}",
     )
+
+
+def one_left(stage: CenterStage, told: Telling) -> None:
+    """SIGKILL for one of two servers with an assignment open: the other removes it and cuts."""
+    told.act("6. Two servers on one database, and one of them killed with an assignment open")
+    asked = request(stage, told, "ana", f"{TARGET}/admin", "INC-4725 empty the queue", WINDOW)
+    grant = approve(stage, told, asked)
+    keys = _signed_in(stage)
+    one_killed(stage, told)
+    told.check("works_with_one", _listed(_call(stage, keys)), "ana goes on, inside her window")
+    state = stage.wait_for("ana", grant["id"], "gone")
+    cut = _call(stage, keys)
+    told.check(
+        "other_closes",
+        state["state"] == "gone"
+        and "AccessDenied" in cut.err
+        and stage.sign_in("ana", TARGET) is None,
+        f"the other removes the assignment and cuts her session: {state['says']}",
+    )
+    pack_checks(stage, told, grant["id"], "by_the_other", b"INC-4725")
 
 
 def _exposure(asked: Plain) -> str:

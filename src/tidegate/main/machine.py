@@ -68,15 +68,15 @@ class ThisMachine:
 
         return onboarding.onboard_aws(config, form, asked)
 
-    def demo(self, as_json: bool, keep: bool, broken: bool) -> int:
+    def demo(self, as_json: bool, keep: bool, broken: bool, database: str) -> int:
         """Play the whole path on a sandbox cloud, or what happens where a cloud refuses an end."""
         if broken:
             from tidegate.main.demo_break import play_break
 
-            return play_break(as_json, keep)
+            return play_break(as_json, keep, database)
         from tidegate.main.demo import play
 
-        return play(as_json, keep)
+        return play(as_json, keep, database)
 
     def account_add(self, config: Path, account: "Account") -> Plain:
         """Make a local account."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tidegate.connectors.sandbox import ACCOUNT, REGION, ROOT_KEY, ROOT_SECRET, Sandbox, free_port
-from tidegate.main.stage import BIN, Keys, StageOf, Told
+from tidegate.main.stage import BIN, SQLITE, Keys, StageOf, Told
 
 __all__ = ["BIN", "Keys", "Stage", "Told", "free_port"]
 
@@ -40,8 +40,8 @@ class Stage(StageOf):
 
     rules = RULES
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: Path, database: str = SQLITE) -> None:
+        super().__init__(directory, database)
         self.sandbox = Sandbox(directory / "cloud")
         self.role_arn = ""
 

@@ -1,12 +1,30 @@
 """What happens in every demo: somebody asks and gets, and the evidence is packed and checked."""
 
+import signal
 from typing import Any
 
 from tidegate.base.errors import WorldFailed
-from tidegate.main.stage import StageOf
+from tidegate.main.stage import SQLITE, StageOf
 from tidegate.main.telling import Telling
 
 Plain = dict[str, Any]
+
+
+def opening(cloud: str, database: str) -> str:
+    """What is told while the stage is made."""
+    servers = "a server" if database == SQLITE else "PostgreSQL with two servers on it"
+    return f"starting {cloud} and {servers} on free loopback ports …"
+
+
+def one_killed(stage: StageOf, told: Telling) -> None:
+    """SIGKILL for the first of two servers; the other goes on alone."""
+    first, other = stage.servers
+    first.signal(signal.SIGKILL)
+    told.check(
+        "one_dead",
+        not first.answers() and other.answers(),
+        "the first server's process group got SIGKILL, the other is all there is",
+    )
 
 
 def request(stage: StageOf, told: Telling, person: str, role: str, reason: str, span: str) -> Plain:

@@ -1,11 +1,14 @@
-"""What every demo stands on: an installation, its server and three people, in one directory.
+"""What every demo stands on: an installation, its servers and three people, in one directory.
 
 The cloud is the subclass's: `sandbox_stage.py`, `standin_stage.py`. Everything runs as a process of
-its own and is reached as people reach it: over HTTP, and through the command line.
+its own and is reached as people reach it: over HTTP, and through the command line. On SQLite one
+server is the whole installation; on PostgreSQL two share a database, each with a directory, a port
+and a journal of its own, as on two machines. ana and cy then talk to one of them, bo to the other.
 """
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +16,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,12 +24,15 @@ from typing import Any, Self
 from tidegate.base.errors import WorldFailed
 from tidegate.connectors.sandbox import REGION, free_port
 from tidegate.main.first import CONFIG_NAME, VERIFIER_NAME, make_installation
+from tidegate.main.postgres import postgres_server
 
 BIN = Path(sys.executable).parent
 PEOPLE = ("ana", "bo", "cy")  # ana and cy ask; bo leads, and approves
 PASSWORD = "only for the sandbox"  # noqa: S105 - the demo's accounts live for a minute
 UP_SECONDS = 30.0
 PATIENCE_SECONDS = 60
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+ORIGIN = "demo.tidegate.invalid/log"
 
 GROUPS = """
 [group.tidegate-operators]
@@ -85,16 +91,58 @@ class Keys:
         return {**found, "AWS_SESSION_TOKEN": self.session_token} if self.session_token else found
 
 
+@dataclass(slots=True)
+class Serving:
+    """One server: its own directory with settings and journal, its port, its process if it runs."""
+
+    home: Path
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def config(self) -> Path:
+        """Its settings."""
+        return self.home / CONFIG_NAME
+
+    def answers(self) -> bool:
+        """Whether something listens on its port."""
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
+        return False
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal its whole process group and wait until it is reaped."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        try:
+            process.wait(timeout=8)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
 class StageOf(ABC):
     """Everything a demo needs, and its sure end. A context manager."""
 
     rules = ""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, database: str = SQLITE) -> None:
         self.directory = directory
         self.home = directory / "installation"
-        self.port = 0
-        self.server: subprocess.Popen[bytes] | None = None
+        self.database = database
+        self.servers = [Serving(self.home)]
+        if database == POSTGRESQL:
+            self.servers.append(Serving(directory / "second"))
+        self._left = ExitStack()
 
     @property
     @abstractmethod
@@ -132,13 +180,23 @@ class StageOf(ABC):
 
     def __exit__(self, *_: object) -> None:
         """No process is left behind, whatever happened."""
-        self.stop_server(signal.SIGTERM)
-        self.cloud_down()
+        try:
+            self.stop_server(signal.SIGTERM)
+        finally:
+            try:
+                self.cloud_down()
+            finally:
+                self._left.close()
 
     @property
-    def url(self) -> str:
-        """The server's address."""
-        return f"http://127.0.0.1:{self.port}"
+    def twin(self) -> bool:
+        """Whether two servers share the database."""
+        return len(self.servers) > 1
+
+    @property
+    def every_server(self) -> str:
+        """What is killed when all are, in words."""
+        return "both servers' process groups" if self.twin else "the server's process group"
 
     @property
     def key_file(self) -> Path:
@@ -146,45 +204,45 @@ class StageOf(ABC):
         return self.home / VERIFIER_NAME
 
     def start_server(self) -> None:
-        """`tidegate serve`, leading its own process group, until it answers."""
+        """`tidegate serve`, leading its own process group, until it answers; each that is down."""
+        down = [one for one in self.servers if one.process is None]
         with (self.directory / "server.log").open("ab") as log:
-            self.server = subprocess.Popen(
-                [str(BIN / "tidegate"), "serve", "--config", str(self.home / CONFIG_NAME)],
-                env=self.server_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            for one in down:
+                one.process = subprocess.Popen(
+                    [str(BIN / "tidegate"), "serve", "--config", str(one.config)],
+                    env=self.server_environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
         until = time.monotonic() + UP_SECONDS
         while time.monotonic() < until:
-            if self.answers():
+            if all(one.answers() for one in down):
                 return
-            if self.server.poll() is not None:
+            if any(one.process and one.process.poll() is not None for one in down):
                 break
             time.sleep(0.05)
         tail = (self.directory / "server.log").read_text(errors="replace")[-800:]
         raise WorldFailed("demo_server", f"the server did not come up: {tail}", "see its log")
 
     def stop_server(self, number: signal.Signals) -> None:
-        """Signal the server's whole process group and wait until it is reaped."""
-        server, self.server = self.server, None
-        if server is None:
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, number)
-        try:
-            server.wait(timeout=8)
-        except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+        """Signal every server's whole process group and wait until it is reaped."""
+        for one in self.servers:
+            one.signal(number)
 
     def answers(self) -> bool:
-        """Whether something listens on the server's port."""
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
-            return True
-        return False
+        """Whether something listens on any server's port."""
+        return any(one.answers() for one in self.servers)
+
+    def server_of(self, person: str) -> Serving:
+        """Where that person's client goes: with two servers bo has the second as the first choice.
+
+        Whoever's server is down goes to the other, as behind a load balancer.
+        """
+        second = self.twin and person == "bo"
+        choice = self.servers[::-1] if second else self.servers
+        return next((one for one in choice if one.process is not None), choice[0])
 
     def tidegate(self, person: str, *words: str, **more: str) -> Told:
         """One command of the command line, as `person` on their own machine."""
@@ -230,7 +288,8 @@ class StageOf(ABC):
     def _person(self, person: str) -> dict[str, str]:
         own = self.directory / "people" / person
         own.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return {"HOME": str(own), "TIDEGATE_HOME": str(own / "tidegate")}
+        number = self.servers.index(self.server_of(person))
+        return {"HOME": str(own), "TIDEGATE_HOME": str(own / f"tidegate-{number}")}
 
     def _environment(self) -> dict[str, str]:
         """A clean environment: nothing of the caller's AWS set-up reaches the demo."""
@@ -248,25 +307,36 @@ class StageOf(ABC):
 
     def _set_up(self) -> None:
         self.cloud_up()
-        self.port = free_port()
-        made = make_installation(
-            self.home, "demo.tidegate.invalid/log", ("bo",), f"127.0.0.1:{self.port}"
-        )
+        url = ""
+        if self.database == POSTGRESQL:
+            url = self._left.enter_context(postgres_server()).url()
+        for one in self.servers:
+            one.port = free_port()
+        listens = [f"127.0.0.1:{one.port}" for one in self.servers]
+        made = make_installation(self.home, ORIGIN, ("bo",), listens[0], url)
         with made.config.open("a") as file:
             file.write(self.settings())
         (self.home / "policies" / "rules.cedar").write_text(self.rules)
         (self.home / "groups.toml").write_text(GROUPS)
         self.installed(made.config)
+        for one, listen in zip(self.servers[1:], listens[1:], strict=True):
+            shutil.copytree(self.home, one.home)
+            one.config.write_text(made.config.read_text().replace(listens[0], listen))
         self._accounts(made.config)
         self.start_server()
+        self._sign_in()
+
+    def _sign_in(self) -> None:
+        """Everybody, at every server: a client keeps its token for one address."""
         secret = self.directory / "password"
         secret.write_text(PASSWORD + "\n")
         for login in PEOPLE:
-            told = self.tidegate(
-                login, "login", self.url, "--login", login, "--password-file", str(secret)
-            )
-            if told.code:
-                raise WorldFailed("demo_login", f"`{login}` could not sign in: {told.err}", "")
+            own = self.directory / "people" / login
+            for number, one in enumerate(self.servers):
+                words = ("login", one.url, "--login", login, "--password-file", str(secret))
+                told = self.tidegate(login, *words, TIDEGATE_HOME=str(own / f"tidegate-{number}"))
+                if told.code:
+                    raise WorldFailed("demo_login", f"`{login}` could not sign in: {told.err}", "")
 
     def _accounts(self, config: Path) -> None:
         from tidegate.main.config import load_config

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from tidegate.base.errors import WorldFailed
 from tidegate.connectors.sandbox import REGION
-from tidegate.main.stage import PEOPLE, Keys, StageOf
+from tidegate.main.stage import PEOPLE, SQLITE, Keys, StageOf
 
 HUB = "999999999999"
 ACCOUNTS = {"aws-prod": "111111111111", "aws-billing": "222222222222"}
@@ -153,8 +153,8 @@ class CenterStage(StageOf):
 
     rules = RULES
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: Path, database: str = SQLITE) -> None:
+        super().__init__(directory, database)
         self.cloud = Standin()
         self._ids: Json = {}
         self._policies: dict[str, Json] = {}

@@ -152,14 +152,22 @@ def check(desk: Desk, config: str) -> Exit:
     "demo",
     ("tidegate demo", "the whole path on a sandbox cloud, about a minute"),
     ("tidegate demo --break", "the cloud refuses a removal: found, bounded, mended, proven"),
+    ("tidegate demo --database postgresql", "two servers on one PostgreSQL; one is killed too"),
     ("tidegate demo --json", "one object with each check"),
     ("tidegate demo --keep", "leaves its directory for a look"),
 )
 @click.option("--break", "broken", is_flag=True, help="Let the cloud refuse a removal.")
+@click.option(
+    "--database",
+    type=click.Choice(["sqlite", "postgresql"]),
+    default="sqlite",
+    show_default=True,
+    help="postgresql: one of its own, with two servers on it.",
+)
 @click.option("--keep", is_flag=True, help="Keep the temporary directory.")
-def demo(desk: Desk, broken: bool, keep: bool) -> int:
+def demo(desk: Desk, broken: bool, keep: bool, database: str) -> int:
     """Watch access open, be used and end, also with the server killed in the middle."""
-    return desk.local.demo(desk.as_json, keep, broken)
+    return desk.local.demo(desk.as_json, keep, broken, database)
 
 
 @tool(

@@ -116,10 +116,11 @@ class Local(Protocol):
         """
         ...
 
-    def demo(self, as_json: bool, keep: bool, broken: bool) -> int:
+    def demo(self, as_json: bool, keep: bool, broken: bool, database: str) -> int:
         """Play the whole path on a sandbox cloud, printing as it goes; the exit code.
 
-        `broken`: the play in which the cloud refuses a removal.
+        `broken`: the play in which the cloud refuses a removal. `database`: `sqlite` with one
+        server, `postgresql` with two.
         """
         ...
 
