@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 from contextlib import closing
+from copy import copy
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from tests.support import World
 from tidegate.base.errors import Unreachable
 from tidegate.base.when import Instant
 from tidegate.connectors.port import Hold, Receipt
+from tidegate.flow.refusing import Refusals
 from tidegate.grant import GrantState
 from tidegate.request import RequestState
 from tidegate.shell import worker as looking
@@ -125,3 +127,52 @@ def test_lease_runs_out_while_its_grant_waits_for_a_hand(
             assert world.worker.tick() == 0
     finally:
         silent.answer()
+
+
+def another(world: World, name: str) -> looking.Worker:
+    """A worker of another process on the same database, not yet at work."""
+    house = copy(world.house)
+    house.me = name
+    return looking.Worker(house, Refusals())
+
+
+def test_end_waits_for_a_worker_that_was_killed(world: World) -> None:
+    """What a worker claimed before it died is ended by another ten seconds after its last beat."""
+    grant = world.granted()
+    dead, other = another(world, "dead"), another(world, "other")
+    dead._beat()
+    world.clock.forward(minutes=31)
+    dead._beat()
+    world.house.store.end_due(world.house.now())
+    (claimed,) = dead._claim()  # and then it is killed, with the end in hand
+    assert claimed.id == grant.id
+    world.clock.forward(seconds=9)
+    other.tick()
+    assert world.grant(grant).state is GrantState.CLOSING
+    world.clock.forward(seconds=3)
+    other.tick()
+    assert world.grant(grant).state is not GrantState.CLOSING
+    other.stop()
+
+
+def test_stopped_worker_keeps_what_it_held(world: World) -> None:
+    """A worker that stops leaves nothing leased, and counts as alive no more."""
+    grant = world.granted()
+    leaving, other = another(world, "leaving"), another(world, "other")
+    leaving._beat()
+    world.clock.forward(minutes=31)
+    assert [one.id for one in leaving._claim()] == [grant.id]
+    leaving.stop()
+    assert [one.id for one in other._claim()] == [grant.id]
+    assert leaving.name not in world.house.store.beats()
+    other.stop()
+
+
+def test_clock_set_back_stills_the_chores(world: World) -> None:
+    """A clock that goes back an hour does not keep a worker from saying that it is alive."""
+    worker = another(world, "here")
+    worker._do_chores()
+    world.clock.forward(hours=-1)
+    worker._do_chores()
+    assert world.house.store.beats()[worker.name][0] == world.house.now()
+    worker.stop()

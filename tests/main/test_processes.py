@@ -15,6 +15,7 @@ import pytest
 
 from tests import postgres
 from tests.main.conftest import ORIGIN, PASSWORD, TARGET
+from tidegate.base.errors import AskedWrongly
 from tidegate.evidence.note import FileSigner
 from tidegate.main import local
 from tidegate.shell.cli.local import Account
@@ -95,7 +96,7 @@ def test_processes_share_a_database(home: Path, url: str, run: Callable[..., Sta
     until(lambda: answers(port))
     api.send_signal(signal.SIGTERM)  # the port is open, and HTTP may not answer yet
     assert api.wait(PATIENCE) == 0
-    until(lambda: duties(url) == ["close", "none", "open"])
+    until(lambda: duties(url) == ["close", "open"])  # who stops takes back its sign of life
     for worker in workers:
         worker.terminate()
     assert [worker.wait(PATIENCE) for worker in workers] == [0, 0]
@@ -109,3 +110,46 @@ def test_another_key_signs_the_log(home: Path, run: Callable[..., Started]) -> N
     _, said = refused.communicate(timeout=PATIENCE)
     assert refused.returncode == 2
     assert b"the key that signed this log" in said and b"put back the key file" in said
+
+
+def test_key_is_changed_under_running_processes(
+    home: Path, url: str, run: Callable[..., Started]
+) -> None:
+    """`key rotate` is refused while a process is at work, and done once it has stopped."""
+    key = home / "keys" / "log.key"
+    before = key.read_text()
+    worker = run(home, "worker")
+    until(lambda: len(duties(url)) == 1)
+    with pytest.raises(AskedWrongly, match="no process at work on this database"):
+        local.key_rotate(home / "tidegate.toml")
+    assert key.read_text() == before
+    worker.terminate()
+    assert worker.wait(PATIENCE) == 0
+    local.key_rotate(home / "tidegate.toml")
+    assert key.read_text() != before
+
+
+def test_server_is_cut_down_while_it_starts(
+    home: Path, url: str, run: Callable[..., Started]
+) -> None:
+    """A stop that comes while a server still waits for its database ends it with code 0."""
+    with psycopg.connect(url) as db:
+        db.execute("LOCK TABLE heartbeats, documents")  # `start` reads them
+        server = run(home, "serve", "--port", "0")
+        until(lambda: waits(url))
+        server.terminate()
+        time.sleep(0.2)  # the signal is there before the way is free
+    _, said = server.communicate(timeout=PATIENCE)
+    assert server.returncode == 0, said
+    assert b"told to stop while starting" in said and b"serving" not in said.replace(b"served", b"")
+    assert duties(url) == []
+
+
+def waits(url: str) -> bool:
+    """Whether somebody waits for a lock in that database."""
+    with psycopg.connect(url) as db:
+        found = db.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            " AND datname = current_database()"
+        )
+        return found.fetchone() is not None

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from tidegate.base.duty import NONE, duties_of
+from tidegate.base.duty import NONE, SILENT, duties_of, workers
 from tidegate.base.errors import AskedWrongly
 from tidegate.evidence.checkpoint import (
     Keys,
@@ -27,7 +27,13 @@ from tidegate.flow.house import Groups
 from tidegate.flow.people import shown_name
 from tidegate.main.checking import findings
 from tidegate.main.clouds import Clouds
-from tidegate.main.config import Config, database_password, database_url, load_config
+from tidegate.main.config import (
+    Config,
+    database_password,
+    database_path,
+    database_url,
+    load_config,
+)
 from tidegate.main.first import make_installation, unmade_on_failure
 from tidegate.main.insight import make_insight
 from tidegate.main.keys import coming_signer, described, key_files, log_keys, prepare, seal
@@ -107,24 +113,28 @@ def serve(config: Path, host: str, port: int, worker: str = "") -> int:
     from tidegate.shell.api.serving import serve
 
     log_plainly()
-    running = start(config, duties_of(worker) if worker else None)
-    server = running.config.server
-    listen_host, listen_port = listen_address(server.listen, remote=server.behind_tls_proxy)
     log = structlog.get_logger("tidegate.serve")
-    app = make_app(
-        running.house,
-        running.refusals,
-        make_insight(running),
-        behind_proxy=server.behind_tls_proxy,
-    )
-    serve(
-        app,
-        host or listen_host,
-        port or listen_port,
-        running.close,
-        on_start=lambda at, number: log.info("serving", host=at, port=number),
-        allow_remote=server.behind_tls_proxy,
-    )
+    with stopped_by_signals() as stopped:
+        running = start(config, duties_of(worker) if worker else None)
+        server = running.config.server
+        listen_host, listen_port = listen_address(server.listen, remote=server.behind_tls_proxy)
+        app = make_app(
+            running.house,
+            running.refusals,
+            make_insight(running),
+            behind_proxy=server.behind_tls_proxy,
+        )
+        serve(
+            app,
+            host or listen_host,
+            port or listen_port,
+            running.close,
+            on_start=lambda at, number: log.info("serving", host=at, port=number),
+            allow_remote=server.behind_tls_proxy,
+            stopped=stopped.is_set,
+        )
+        if stopped.is_set():
+            log.info("told to stop while starting; nothing was served")
     return 0
 
 
@@ -260,7 +270,7 @@ def key_rotate(config: Path) -> Plain:
     journal = ClosingJournal(found.path(found.evidence.journal))
     journal.hold()
     try:
-        open_store(found).close()  # finishes a change that was cut short; refuses a key not ours
+        _only_one_here(found)  # finishes a change that was cut short; refuses a key not ours
         before = read_signer(found).verifier()
         change = seal(found, prepare(files, found.evidence.origin, os.urandom), clock)
         open_store(found).close()  # and this one's files take their places
@@ -274,6 +284,27 @@ def key_rotate(config: Path) -> Plain:
         "public": str(files.public),
         "kept": str(files.past(change.index)),
     }
+
+
+def _only_one_here(config: Config) -> None:
+    """Open the store once. Raises AskedWrongly (`already_running`) while a process works on it.
+
+    On PostgreSQL those may be anywhere: whoever gave a sign of life lately counts, so after a crash
+    it takes SILENT. On SQLite the hold on the journal has told already.
+    """
+    store = open_store(config)
+    try:
+        now = store.now()
+        alive = [one.id for one in workers(store.beats()) if not one.silent(now)]
+    finally:
+        store.close()
+    if alive and database_path(config) is None:
+        raise AskedWrongly(
+            "already_running",
+            f"expected no process at work on this database, got {len(alive)}: {', '.join(alive)}",
+            "stop every `serve` and `worker`, then again; one that was killed counts for "
+            f"{SILENT.total_seconds():g}s",
+        )
 
 
 def rebuild_check(config: Path) -> Sequence[Plain]:

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -60,6 +61,7 @@ GOVERN_EVERY = timedelta(seconds=2)
 WITNESS_EVERY = timedelta(seconds=10)  # one small file each: bounds what is lost and what is kept
 FLUSH_EVERY = timedelta(seconds=20)
 BEAT_EVERY = timedelta(seconds=2)
+SILENT_EVERY = timedelta(seconds=2)
 LAPSE_EVERY = timedelta(seconds=1)
 BULK_AGAIN = timedelta(seconds=30)  # after ends could not be sealed in bulk: one by one until then
 WARN_EVERY = timedelta(seconds=1)
@@ -92,6 +94,7 @@ class Worker:
 
     def __init__(self, house: House, refusals: Refusals, chores: tuple[Chore, ...] = ()) -> None:
         self.house = house
+        self.name = f"{WORKER}:{house.me}"  # what it beats by, and holds leases by
         self._stopping = threading.Event()
         self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="tidegate-hand")
         self._errand_hands = ThreadPoolExecutor(ERRAND_HANDS, thread_name_prefix="tidegate-errand")
@@ -105,6 +108,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="tidegate-worker", daemon=True)
         self._chores = (
             Chore("beat", BEAT_EVERY, self._beat),
+            Chore("silent", SILENT_EVERY, self._free_silent),  # after our own beat
             Chore("lapse", LAPSE_EVERY, lambda: lapse_due(house, LAPSE_AT_ONCE)),
             Chore("forget", FORGET_EVERY, self._forget),
             Chore("warn", WARN_EVERY, lambda: warn_due(house)),
@@ -118,13 +122,15 @@ class Worker:
         self._thread.start()
 
     def stop(self, patience: timedelta = timedelta(seconds=10)) -> None:
-        """Finish the grants in hand, start no others. What is left waits for the next process."""
+        """Finish the grants in hand, start no others. What is left is free for another process."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(patience.total_seconds())
         self._asides.shutdown(wait=True, cancel_futures=True)
         self._errand_hands.shutdown(wait=True, cancel_futures=True)
         self._hands.shutdown(wait=True, cancel_futures=True)
+        with suppress(TidegateError):  # else it is free once this one has been silent for a while
+            self.house.store.leave(self.name)
 
     def tick(self) -> int:
         """One look; returns how many grants were handled. Tests call this instead of `start`.
@@ -234,6 +240,7 @@ class Worker:
             room=room,
             opens=Duty.OPEN in self.house.duties,
             closes=Duty.CLOSE in self.house.duties,
+            by=self.name,
         )
         return self.house.store.claim_due(now, free, LEASE, share)
 
@@ -309,7 +316,7 @@ class Worker:
         """What is due among the chores. None of them can stop another, nor the looking."""
         now = self.house.now()
         for chore in self._chores:
-            if chore.next_at is None or now >= chore.next_at:
+            if _is_due(chore, now):
                 chore.next_at = now + chore.every
                 if not chore.aside:
                     _do(chore)
@@ -318,7 +325,13 @@ class Worker:
 
     def _beat(self) -> None:
         said = told(self.house.duties, __version__)
-        self.house.store.beat(f"{WORKER}:{self.house.me}", self.house.now(), said)
+        self.house.store.beat(self.name, self.house.now(), said)
+
+    def _free_silent(self) -> None:
+        """What a worker had in hand that beats no more is anybody's."""
+        freed = self.house.store.free_silent(self.house.now())
+        if freed:
+            log.warning("another worker fell silent; what it had in hand is taken up", grants=freed)
 
     def _forget(self) -> None:
         """Beats of workers that are no more, and of the release that had one worker."""
@@ -339,6 +352,11 @@ class Worker:
         every TICK.
         """
         self.house.store.wait_for_news(TICK)
+
+
+def _is_due(chore: Chore, now: Instant) -> bool:
+    """Whether to start it; a next start further away than its pace means the clock went back."""
+    return chore.next_at is None or not now < chore.next_at <= now + chore.every
 
 
 def _do(chore: Chore) -> None:

@@ -289,6 +289,15 @@ def free_silent(db: Raw, words: Words, now: Instant) -> int:
     return freed.rowcount
 
 
+def leave(db: Raw, name: str) -> None:
+    """The worker that beat as `name` has stopped: it holds nothing, and is not alive."""
+    db.execute(
+        "UPDATE grants SET lease_until_ms = NULL, lease_by = NULL WHERE lease_by = :name",
+        {"name": name},
+    )
+    db.execute("DELETE FROM heartbeats WHERE name = :name", {"name": name})
+
+
 def free_leases(db: Raw) -> None:
     """Whoever held a lease is gone."""
     db.execute(

@@ -423,15 +423,15 @@ class Store(FindingStore):
         return self._writer.end(Mass(now, limit))
 
     def free_silent(self, now: Instant) -> int:
-        """Free at once what a worker holds that beats no more; returns how many. Cheap if none.
-
-        For every worker, now and then: of several some are always there to do it for one that died.
-        """
+        """Free what a worker holds that beats no more; how many. Cheap, for every worker."""
         if not queue.any_silent(self._database, now):
             return 0
-        words = self._database.words
-        freed: int = self._writer.run(Free(lambda db: queue.free_silent(db, words, now)))
-        return freed
+        work = Free(lambda db: queue.free_silent(db, self._database.words, now))
+        return int(self._writer.run(work))
+
+    def leave(self, name: str) -> None:
+        """The worker that beat as `name` has stopped: its leases are free, and so is its name."""
+        self._writer.run(Free(lambda db: queue.leave(db, name)))
 
     def free_leases(self) -> None:
         """Forget every lease: for a process that knows that no other one is at work."""

@@ -31,6 +31,7 @@ def serve(
     *,
     on_start: Callable[[str, int], None] | None = None,
     allow_remote: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Serve `app` until SIGTERM or SIGINT, then call `on_stop`. For the main thread.
 
@@ -41,6 +42,7 @@ def serve(
         on_stop: stops the worker and closes the store; called whatever ends the serving.
         on_start: called with host and port once the socket accepts connections.
         allow_remote: that TLS is ended by something in front of us.
+        stopped: whether a signal came before this listens for them; it then stops at once.
 
     Raises:
         AskedWrongly: not a loopback address, or the address cannot be had.
@@ -55,6 +57,8 @@ def serve(
 
         before = {number: signal.signal(number, stop) for number in STOPPING}
         try:
+            if stopped():
+                return
             with sock, ThreadPoolExecutor(THREADS, thread_name_prefix="tidegate-api") as pool:
                 set_asyncio_executor(pool)
                 if on_start is not None:
