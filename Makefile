@@ -22,8 +22,9 @@ check: $(READY)          ## format, lint, types, imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(READY)          ## measured beside a control, as a table and in bench/out/bench.json
-	$(BIN)/python -m bench.run
+PARTS ?=
+bench: $(READY)          ## measured beside a control: make bench PARTS="ending lateness"
+	$(BIN)/python -m bench.run $(PARTS)
 
 SEED ?= 1
 LIFECYCLES ?= 20000

@@ -1,81 +1,94 @@
-"""Ends: what a claim costs with many grants alive, and many that end in one instant; SQLite.
+"""Ends: what a claim costs with many grants alive, and many that end in one instant.
 
 Prints one JSON object. `claim_ms` is one look that finds 64 due grants, at each number of grants
-that live besides; `bulk` seals the end of BULK grants that are due at once. Beside them the
-fdatasync probe and the control of the same run.
+that live besides; `bulk` seals the end of BULK grants that are due at once. On each engine, beside
+the fdatasync probe and the control of the same run.
 """
 
 import json
 import os
 import tempfile
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from bench.commit import ORIGIN, _at, control, fdatasync
+from bench.commit import _at, control, fdatasync
+from bench.engine import ENGINES, TIMES, database, opened, spread
 from bench.filling import fill
 from tidegate.base.when import from_ms
-from tidegate.evidence.note import FileSigner
-from tidegate.store import Share, Store
+from tidegate.store import Share
 
-LIVE = tuple(int(n) for n in os.environ.get("LIVE", "10000,100000").split(","))
-BULK = int(os.environ.get("BULK", "20000"))
+LIVE = tuple(int(n) for n in os.environ.get("LIVE", "10000,100000").split(",") if n)
+BULK = int(os.environ.get("BULK", "100000"))
 LOOKS = 60
-LEASE = timedelta(minutes=2)
+LEASE = timedelta(days=1)
 
 
 def main() -> None:
-    """One database a number of grants that live."""
-    claims = {str(live): _claims(live) for live in LIVE}
+    """Both measurements on each engine."""
+    found: dict[str, Any] = {"bench": "ending", "load": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as folder:
-        probe = fdatasync(Path(folder))
-    bulk = _bulk(BULK)
-    found = {"fdatasync_us": probe, "control_us": control(), "claim_ms": claims, "bulk": bulk}
-    print(json.dumps({"bench": "ending", "load": os.getloadavg()[0], **found}))
+        found["fdatasync_us"] = fdatasync(Path(folder))
+    found["control_us"] = control()
+    for engine in ENGINES:
+        found[engine] = {}
+        if BULK:
+            found[engine]["bulk"] = _bulk(engine)
+        if LIVE:
+            found[engine]["claim_ms"] = _claims(engine)
+    print(json.dumps(found))
 
 
-def _claims(live: int) -> dict[str, float]:
-    now_ms = int(time.time() * 1000)
-    times = []
-    with tempfile.TemporaryDirectory() as folder:
-        store = _store(folder)
-        path = Path(folder) / "bench.db"
-        fill(path, 0, live, now_ms + 24 * 3_600_000)
-        fill(path, live, LOOKS * 64, now_ms)
-        now = from_ms(now_ms)
-        while store.end_due(now):
-            pass
-        for _ in range(LOOKS):
-            began = time.perf_counter()
-            found = store.claim_due(now, 64, LEASE, Share(a_target=16))
-            times.append(time.perf_counter() - began)
-            assert len(found) == 64
+def _claims(engine: str) -> dict[str, Any]:
+    """One database that grows: how a look of 64 fares in each size of it."""
+    found: dict[str, Any] = {}
+    with database(engine) as url:
+        store, there = opened(url), 0
+        for live in LIVE:
+            now_ms = int(time.time() * 1000)
+            fill(url, there, live - there, now_ms + 24 * 3_600_000, held=False)
+            there = live
+            rounds = [_looks(url, store, turn * LOOKS * 64 + there * 10) for turn in range(TIMES)]
+            found[str(live)] = {
+                "p50": spread([_at(times, 0.5, 1e3) for times in rounds]),
+                "p99": spread([_at(times, 0.99, 1e3) for times in rounds]),
+            }
         store.close()
-    return {"p50": _at(times, 0.5, 1e3), "p99": _at(times, 0.99, 1e3)}
+    return found
 
 
-def _bulk(count: int) -> dict[str, Any]:
+def _looks(url: str, store: Any, first: int) -> list[float]:
     now_ms = int(time.time() * 1000)
-    with tempfile.TemporaryDirectory() as folder:
-        store = _store(folder)
-        fill(Path(folder) / "bench.db", 0, count, now_ms)
-        began, cpu, ended = time.perf_counter(), time.process_time(), 0
-        while some := store.end_due(from_ms(now_ms)):
-            ended += some
-        spent, cpu = time.perf_counter() - began, time.process_time() - cpu
-        store.close()
-    return {"ended": ended, "seconds": round(spent, 3), "cpu_us": round(cpu / ended * 1e6, 1)}
+    fill(url, first, LOOKS * 64, now_ms)
+    now, times = from_ms(now_ms), []
+    while store.end_due(now):
+        pass
+    for _ in range(LOOKS):
+        began = time.perf_counter()
+        found = store.claim_due(now, 64, LEASE, Share(a_target=16))
+        times.append(time.perf_counter() - began)
+        if len(found) != 64:
+            raise RuntimeError(f"expected 64 due grants, got {len(found)}")
+    return times
 
 
-def _store(folder: str) -> Store:
-    return Store.open(
-        f"sqlite:///{folder}/bench.db",
-        origin=ORIGIN,
-        signer=FileSigner(ORIGIN, bytes(32)),
-        clock=lambda: datetime.now(UTC),
-        create=True,
-    )
+def _bulk(engine: str) -> dict[str, Any]:
+    seconds, cpu = [], []
+    for _ in range(TIMES):
+        now_ms = int(time.time() * 1000)
+        with database(engine) as url:
+            store = opened(url)
+            fill(url, 0, BULK, now_ms)
+            began, used, ended = time.perf_counter(), time.process_time(), 0
+            while some := store.end_due(from_ms(now_ms)):
+                ended += some
+            seconds.append(time.perf_counter() - began)
+            cpu.append((time.process_time() - used) / BULK * 1e6)
+            store.close()
+        if ended != BULK:
+            raise RuntimeError(f"expected {BULK} ends, got {ended}")
+    return {"ended": BULK, "seconds": spread(seconds), "cpu_us_per_end": spread(cpu, 1)}
 
 
 if __name__ == "__main__":

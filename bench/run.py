@@ -1,35 +1,78 @@
 """`make bench`: every measurement in one run, as a table and as bench/out/bench.json.
 
-Ratios count, not absolute figures: each run prints its own control (a fixed loop) and its own
-fdatasync probe beside what is measured.
+    python -m bench.run [--json] [PART …]
+
+Parts that are not run keep what an earlier run found, so that heavy ones can be run by themselves;
+each part says when it was measured, and on what. Ratios count, not absolute figures: each part has
+its own control (a fixed loop) and its own fdatasync probe beside what is measured.
 """
 
 import json
+import os
+import platform
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-PARTS = ("commit", "verify", "lifecycles", "start_credentials", "ending")
+PARTS = (
+    "commit",
+    "commit-postgresql",
+    "verify",
+    "lifecycles",
+    "start_credentials",
+    "ending",
+    "dispatch",
+    "lateness",
+)
 OUT = Path(__file__).parent / "out" / "bench.json"
 
 
-def main() -> None:
-    """Run each part in a process of its own, one after the other."""
-    found: dict[str, Any] = {}
-    for part in PARTS:
-        print(f"measuring {part} …", file=sys.stderr, flush=True)
-        done = subprocess.run(
-            [sys.executable, "-m", f"bench.{part}"], capture_output=True, text=True, check=True
-        )
-        found[part] = json.loads(done.stdout)
+def main(asked: list[str]) -> int:
+    """Run each part in a process of its own, one after the other; 2 for a part there is not."""
+    as_json = "--json" in asked
+    parts = [part for part in asked if part != "--json"] or list(PARTS)
+    if wrong := [part for part in parts if part not in PARTS]:
+        print(f"expected parts of {', '.join(PARTS)}, got {', '.join(wrong)}", file=sys.stderr)
+        return 2
+    found: dict[str, Any] = json.loads(OUT.read_text()) if OUT.exists() else {}
     OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps(found, indent=2) + "\n")
-    for part, values in found.items():
+    failed = 0
+    for part in parts:
+        print(f"measuring {part} …", file=sys.stderr, flush=True)
+        module, _, engine = part.partition("-")
+        done = subprocess.run(
+            [sys.executable, "-m", f"bench.{module}", *([engine] if engine else [])],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        if done.returncode:
+            print(f"{part} failed; what was measured before is kept", file=sys.stderr)
+            failed = 1
+            continue
+        found[part] = json.loads(done.stdout) | {"on": machine()}
+        OUT.write_text(json.dumps(found, indent=2) + "\n")
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return failed
+    for part in parts:
         print(f"\n{part}")
-        for name, value in flat(values):
+        for name, value in flat(found.get(part, {})):
             print(f"  {name:<44} {value}")
-    print(f"\nwritten to {OUT.relative_to(Path(__file__).parents[1])}")
+    print(f"\nin {OUT.relative_to(Path(__file__).parents[1])}; as a table: python -m bench.table")
+    return failed
+
+
+def machine() -> dict[str, Any]:
+    """What a part was measured on, and when."""
+    return {
+        "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "load_after": round(os.getloadavg()[0], 2),
+    }
 
 
 def flat(values: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
@@ -44,4 +87,4 @@ def flat(values: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))
