@@ -74,7 +74,7 @@ class Center:
         self.name = f"Admin{next(_NAMES)}"
         self.ids = self.admin.seed(
             accounts=[ACCOUNT, OTHER],
-            users=[{"user_name": name} for name in ("ana", "bo", "cy")],
+            users=[{"user_name": name} for name in ("ana", "bo", "cy", "eve")],
             groups=[{"name": "ops", "members": []}],
             permission_sets=[{"name": self.name}],
             identities=[
@@ -87,7 +87,7 @@ class Center:
                     "policies": [ANYTHING],
                 }
             ],
-            portal_tokens=[{"user": name} for name in ("ana", "bo", "cy")],
+            portal_tokens=[{"user": name} for name in ("ana", "bo", "cy", "eve")],
             options={"describes": 0, "settle_seconds": 1.0},
         )
         self.arn = self.ids["permission_sets"][self.name]

@@ -60,9 +60,9 @@ def every(world: World) -> list[tuple[str, str, int]]:
     return [(one.kind.value, one.closed_how, one.times) for one in world.house.store.findings()]
 
 
-def gone(world: World) -> Grant:
+def gone(world: World, login: str = "ana") -> Grant:
     """A grant that was opened, ended and is gone."""
-    grant = world.granted()
+    grant = world.granted(login)
     world.clock.forward(minutes=1)
     ended(world, grant)
     settle(world, 3)
@@ -115,7 +115,7 @@ def test_readded_while_removed_goes_back_to_closing(world: World) -> None:
     assert world.grant(grant).state is GrantState.CLOSING
     settle(world, 1)
     assert not world.cloud.assigned(KEY, world.clock())
-    assert look(world) == []
+    assert look(world, 2) == []
     assert "grant.contradicted" in world.names(grant.request)
 
 
@@ -158,9 +158,36 @@ def test_what_stood_at_the_first_look_is_the_baseline(world: World) -> None:
     assert "remove `mallory`" in found.remedy
     assert set(world.cloud.standing(world.clock())) == {EVE, mallory}  # I5
     world.cloud.unassign(mallory, world.clock())
-    assert look(world) == []
+    assert look(world, 2) == []
     assert every(world) == [("standing", "fixed", 1)]
     assert names(world).count("baseline.taken") == 1
+
+
+def test_one_old_list_ends_no_finding(world: World) -> None:
+    """A list from before somebody was added neither closes their finding nor opens it anew."""
+    look(world)
+    world.cloud.place(EVE, world.clock())
+    (found,) = look(world)
+    script = Fault(kind=FaultKind.LIST_STALE, verb="observe", delay=timedelta(minutes=10), count=2)
+    world.connector.script(script)
+    assert [one.id for one in look(world)] == [found.id]
+    assert [one.id for one in look(world)] == [found.id]
+    assert every(world) == [("standing", "", 1)]
+
+
+def test_deadline_that_cannot_be_armed_hides_no_leftover(world: World) -> None:
+    """One access's trouble keeps no other's from being looked at and closed again."""
+    gone(world, "eve")
+    grant = world.granted()
+    look(world)
+    world.cloud.place(EVE, world.clock())
+    world.cloud.arm(KEY, None)
+    world.connector.script(Fault(kind=FaultKind.DOWN, verb="arm", count=1))
+    look(world)
+    assert not world.cloud.assigned(EVE, world.clock())
+    assert every(world) == [("readded", "healed", 1)]
+    look(world, 2)
+    assert world.cloud.deadline(KEY) == grant.ends_at
 
 
 def test_first_admin_of_an_empty_role_is_no_baseline(world: World) -> None:
@@ -219,7 +246,7 @@ def test_access_taken_away_early_is_told_to_the_holder(world: World) -> None:
     assert world.grant(grant).state is GrantState.OPEN
     ended(world, grant)
     settle(world, 3)
-    assert look(world) == []
+    assert look(world, 2) == []
 
 
 @pytest.mark.parametrize("minutes", [None, 600])

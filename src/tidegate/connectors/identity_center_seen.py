@@ -83,6 +83,7 @@ class Looking:
                     cloud_at=holders.cloud_at,
                     foreign=True,
                     inherited=f"group {principal}" if group else "",
+                    detail={"remedy": _remedy(closer, target, arn, principal, group)},
                 )
 
     def _cut(
@@ -112,6 +113,15 @@ class Looking:
             return self.schedules.deadline(closer, hold.key), {}
         except WorldFailed as error:
             return None, {"deadline": f"untold: {error.code}"}
+
+
+def _remedy(closer: Center, target: Target, arn: str, principal: str, group: bool) -> str:
+    """The command that takes an assignment away."""
+    return (
+        f"aws sso-admin delete-account-assignment --instance-arn {closer.instance} "
+        f"--permission-set-arn {arn} --target-type AWS_ACCOUNT --target-id {target.account} "
+        f"--principal-type {'GROUP' if group else 'USER'} --principal-id {principal}"
+    )
 
 
 def _key(target: Target, arn: str, principal: str) -> AssignmentKey:

@@ -43,7 +43,7 @@ def close_again(
     except (Refused, Unreachable, Unknown) as fault:
         log.warning("what came back is not closed yet", grant=grant.id, code=fault.code)
         return finding
-    if seen.usable:
+    if seen.usable or not _cut_too(connector, hold, seen, now):
         return finding
     done = house.now()
     more = {"cloud_at": wire(seen.cloud_at)}
@@ -55,6 +55,22 @@ def close_again(
     for kind in ("gone", "sealed"):  # kept as long as its sessions could act: see `mending.py`
         _journal(house, _line(kind, grant.id, done))
     return house.store.finding(finding.id)
+
+
+def _cut_too(connector: Connector, hold: Hold, seen: Seen, now: Instant) -> bool:
+    """Whether the sessions taken by it are ended as far as they can be.
+
+    A removal alone ends no session where cutting is a change of its own, and no grant is open that
+    would have the cut tried again: what fails here keeps the finding open.
+    """
+    if seen.cut or not connector.powers(hold.role.kind).cuts_apart:
+        return True
+    try:
+        connector.cut(hold, now)
+    except (Refused, Unreachable, Unknown) as fault:
+        log.warning("its sessions are not cut yet", grant=hold.grant, code=fault.code)
+        return False
+    return True
 
 
 def _closed_fact(

@@ -7,9 +7,10 @@ read again with nobody else's hand on it, and what a list may still show from be
 believed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -19,6 +20,7 @@ from tidegate.catalogue import Assignment, Role, Target
 from tidegate.connectors.port import Connector, Powers, Scope, Seen
 from tidegate.finding import ClosedHow, Finding, FindingKind, Sighting
 from tidegate.flow.baseline import known_before, standing_of
+from tidegate.flow.buckets import Bucket, bucket_of, pause_of
 from tidegate.flow.closing_again import close_again
 from tidegate.flow.finding import end, lapse_accepted, see
 from tidegate.flow.holding import closing_hold
@@ -34,7 +36,8 @@ PASS_EVERY = timedelta(seconds=30)  # from the end of one look at a scope to the
 # second that Identity Center allows all its callers together.
 STEP_PAUSE = timedelta(milliseconds=250)
 LEASE = timedelta(minutes=2)  # longer than the slowest list; another process goes on after it
-MOST_GRANTS = 1_000  # open grants of one role in one look
+GRANTS_A_PAGE = 1_000
+BESIDE_ENDS = 32  # of 256 asks: with an ask a half second or slower, a look in about four
 
 MENDED_UNSEEN = frozenset(  # kinds a look no longer seeing them is the end of
     {
@@ -121,6 +124,10 @@ def _one_role(house: House, turn: Turn, target: Target, kind: str) -> Looked | N
         house.store.end_turn(replace(turn, place=""), house.now() + PASS_EVERY)
         return None
     role, last = waiting[0], len(waiting) == 1
+    bucket = bucket_of(house.laws.catalogue, role.id)
+    if bucket is not None and not _may_look(house, bucket):
+        house.store.end_turn(turn, house.now() + pause_of(bucket))
+        return None
     try:
         looked = look_at(house, target, role)
     except (WorldFailed, Stale) as fault:
@@ -134,6 +141,16 @@ def _one_role(house: House, turn: Turn, target: Target, kind: str) -> Looked | N
     return looked
 
 
+def _may_look(house: House, bucket: Bucket) -> bool:
+    """Whether the account may be asked for a list now.
+
+    Ends come first, as before openings. Now and then a look goes beside them: in a long queue of
+    ends, what came back after its own would stand for as long.
+    """
+    beside_ends = house.randomness(1)[0] < BESIDE_ENDS
+    return house.buckets.may(bucket, not beside_ends, house.now())
+
+
 def look_at(house: House, target: Target, role: Role) -> Looked:
     """Hold everything the cloud shows of one role against what we know.
 
@@ -144,38 +161,98 @@ def look_at(house: House, target: Target, role: Role) -> Looked:
     at = house.now()
     seen = tuple(connector.observe(Scope(target=target, role=role), at))
     look = Look(house=house, connector=connector, target=target, role=role, at=at, seen=seen)
-    found = [one for one in _findings(look) if one is not None]
+    found, fault = _found(look)
     named = {one.id for one in found}
+    if fault is not None:  # what was not looked at is not over either
+        raise fault
     for finding in house.store.live_of_role(target.id, role.id):
-        if finding.id not in named and finding.kind in MENDED_UNSEEN:
-            end(house, finding, ClosedHow.FIXED, house.now())
+        if finding.id in named:
+            house.unseen.pop(finding.id, None)
+        elif finding.kind in MENDED_UNSEEN:
+            _no_more(look, finding)
     return Looked(role=role.id, shown=len(seen), findings=len(found))
 
 
-def _findings(look: Look) -> Iterator[Finding | None]:
-    house, role = look.house, look.role
-    for says in look.connector.drift(look.target, role, look.at):
-        what = f"{role.id}: {says}"
-        yield see(
-            house,
-            look.sighting(FindingKind.ROLE_CHANGED, what[:400], says, sort="role"),
-            house.now(),
-        )
-    yield from _denied_early(look)
+def _found(look: Look) -> tuple[list[Finding], TidegateError | None]:
+    """Every finding of a look, and the first fault: one access's trouble hides no other's."""
+    found: list[Finding] = []
+    first: TidegateError | None = None
+    for looks in _findings(look):
+        try:
+            found += [one for one in looks() if one is not None]
+        except (WorldFailed, Stale) as fault:
+            log.warning(
+                "a part of a role could not be looked at", role=look.role.id, code=fault.code
+            )
+            first = first or fault
+    return found, first
+
+
+def _no_more(look: Look, finding: Finding) -> None:
+    """A look does not see it any more: it is over, unless the list may be an old one.
+
+    What came back of ours is over only when it was closed to the end: its sessions too.
+    """
+    house = look.house
+    if finding.kind in (FindingKind.LEFTOVER, FindingKind.READDED) and _finish(look, finding):
+        return
+    first = house.unseen.setdefault(finding.id, look.at)
+    if look.at >= first + look.powers.stale_window:
+        house.unseen.pop(finding.id, None)
+        end(house, finding, ClosedHow.FIXED, house.now())
+
+
+def _finish(look: Look, finding: Finding) -> bool:
+    """Close again to the end what a look before this one began; False: nothing of ours is left."""
+    house = look.house
+    grant = house.store.grant(finding.grant)
+    if grant.state is GrantState.REMOVED:  # called back to closing, where its cut was tried too
+        return False
+    with house.store.only_one(finding.what) as ours:
+        if not ours:
+            return True
+        row = house.store.assignment(grant.assignment)
+        if row is None or row.holders or row.stood_before or house.store.closing_on(row.id):
+            return False
+        close_again(house, look.connector, grant, closing_hold(house, grant), finding)
+    return True
+
+
+def _findings(look: Look) -> Iterator[Callable[[], Iterable[Finding | None]]]:
+    """What there is to look at, each for itself; ours that came back first."""
     rows = _rows(look)
     unknown: dict[str, Seen] = {}
+    held: list[tuple[Assignment, Seen]] = []
     for name, seen in look.usable.items():
         row = rows.get(name)
-        if row is not None and row.holders:
-            if not row.stood_before and not seen.inherited:
-                yield _deadline(look, row, seen)
-        elif row is not None and not row.stood_before and not seen.inherited:
-            yield _ours_again(look, row)
+        if row is None or row.stood_before or seen.inherited:
+            if row is None or not row.holders:
+                unknown[name] = seen
+        elif row.holders:
+            held.append((row, seen))
         else:
-            unknown[name] = seen
-    yield from _standing(look, unknown)
-    yield from _gone_early(look)
-    yield from _held_still(look)
+            yield partial(_one, _ours_again, look, row)
+    yield partial(_role_changed, look)
+    yield partial(_denied_early, look)
+    yield partial(_standing, look, unknown)
+    yield partial(_gone_early, look)
+    yield partial(_held_still, look)
+    for row, seen in held:
+        yield partial(_one, _deadline, look, row, seen)
+
+
+def _one(
+    looks: Callable[..., Finding | None], *what: Look | Assignment | Seen
+) -> tuple[Finding | None]:
+    return (looks(*what),)
+
+
+def _role_changed(look: Look) -> Iterator[Finding | None]:
+    """What somebody changed in the role itself."""
+    for says in look.connector.drift(look.target, look.role, look.at):
+        what = f"{look.role.id}: {says}"
+        seen = look.sighting(FindingKind.ROLE_CHANGED, what[:400], says, sort="role")
+        yield see(look.house, seen, look.house.now())
 
 
 def _rows(look: Look) -> dict[str, Assignment]:
@@ -193,7 +270,21 @@ def _standing(look: Look, unknown: dict[str, Seen]) -> Iterator[Finding | None]:
     before = known_before(look.house, look.connector, look.target, look.role, unknown, look.at)
     for name, seen in sorted(unknown.items()):
         if name not in before:
-            yield see(look.house, standing_of(look.target, look.role, seen), look.house.now())
+            yield _another_name(look, seen) or see(
+                look.house, standing_of(look.target, look.role, seen), look.house.now()
+            )
+
+
+def _another_name(look: Look, seen: Seen) -> Finding | None:
+    """The finding of the same access by another role that hands out the same native one."""
+    house = look.house
+    known = house.store.finding_of(FindingKind.STANDING, look.target.id, seen.key.text())
+    if known is None or not known.live or known.role == look.role.id:
+        return None
+    if known.role not in house.laws.catalogue.roles:
+        return None
+    house.store.findings_seen((known.id,), house.now())
+    return known
 
 
 def _ours_again(look: Look, row: Assignment) -> Finding | None:
@@ -232,7 +323,7 @@ def _again_says(
     return look.sighting(
         kind,
         row.key.text(),
-        f"{row.native_principal} on {look.role.id} {says}; it is closed again",
+        f"{row.native_principal} on {grant.role} {says}; it is closed again",
         principal=grant.principal,
         grant=grant.id,
         by=by,
@@ -305,14 +396,17 @@ def _gone_early(look: Look) -> Iterator[Finding | None]:
 
 def _denied_early(look: Look) -> Iterator[Finding | None]:
     """A deny that names a grant still open, and that we did not write."""
-    house = look.house
-    for seen in look.seen:
-        if not seen.cut or seen.usable or not seen.key.native_principal.startswith("gr_"):
-            continue
-        for grant in _grants(look, GrantState.OPEN):
-            if grant.id == seen.key.native_principal:
-                says = "somebody wrote a deny that names it"
-                yield see(house, _early(look, grant, says), house.now())
+    denied = {
+        seen.key.native_principal
+        for seen in look.seen
+        if seen.cut and not seen.usable and seen.key.native_principal.startswith("gr_")
+    }
+    if not denied:
+        return
+    for grant in _grants(look, GrantState.OPEN):
+        if grant.id in denied:
+            says = "somebody wrote a deny that names it"
+            yield see(look.house, _early(look, grant, says), look.house.now())
 
 
 def _early(look: Look, grant: Grant, how: str) -> Sighting:
@@ -347,8 +441,17 @@ def _held_still(look: Look) -> Iterator[Finding | None]:
             )
 
 
-def _grants(look: Look, state: GrantState) -> list[Grant]:
-    return look.house.store.grants(role=look.role.id, states=frozenset({state}), limit=MOST_GRANTS)
+def _grants(look: Look, state: GrantState) -> Iterator[Grant]:
+    """Every grant of the role in that state, a page at a time."""
+    before: str | None = None
+    while True:
+        page = look.house.store.grants(
+            role=look.role.id, states=frozenset({state}), limit=GRANTS_A_PAGE, before=before
+        )
+        yield from page
+        if len(page) < GRANTS_A_PAGE:
+            return
+        before = page[-1].id
 
 
 def reconcile_some(house: House, most: int) -> int:
