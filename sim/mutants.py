@@ -36,12 +36,15 @@ MUTANTS: tuple[M, ...] = (
     # I2: never stop closing; words mean what they say.
     M("stop-after-six-tries", "closing is given up after six tries",
       "flow.granting:note", "until = now + pause(tries, house.randomness(2))",
-      "until = now + (pause(tries, house.randomness(2)) if tries < 6 else timedelta(days=365))"),
+      "until = now + pause(tries, house.randomness(2))\n        tries < 6 or house.store._writer.run("
+      'lambda db: db.execute("UPDATE grants SET due_at_ms = NULL WHERE id = ?", (current.id,)))'),
     M("stop-after-one-try", "closing is given up after the first failure",
       "flow.granting:note", "until = now + pause(tries, house.randomness(2))",
-      "until = now + timedelta(days=365)"),
-    M("pause-grows-for-ever", "the pause between tries has no bound",
-      "flow.pace:pause", "min(doubled, LONGEST_PAUSE)", "doubled"),
+      "until = now + pause(tries, house.randomness(2))\n        house.store._writer.run("
+      'lambda db: db.execute("UPDATE grants SET due_at_ms = NULL WHERE id = ?", (current.id,)))'),
+    M("settling-never-looked-at", "an end whose list may be stale is never looked at again",
+      "flow.expiring:_remove", "house.store.snooze(grant.id, min(settled_at, acted_at + LONGEST_PAUSE), grant.version)",
+      'house.store._writer.run(lambda db: db.execute("UPDATE grants SET due_at_ms = NULL WHERE id = ?", (grant.id,)))'),
     M("accepted-as-removed", "the cloud's yes is believed without reading back",
       "flow.expiring:_remove", "if seen.usable and not held_by:", "if False:"),
     M("revoke-failure-as-removed", "a removal that failed is called removed when a list looks empty",
@@ -78,9 +81,10 @@ MUTANTS: tuple[M, ...] = (
     M("bulk-ends-early", "bulk ending takes what has not come yet",
       "store.store:Store.end_due", "return self._writer.end(Mass(now, limit))",
       "return self._writer.end(Mass(now + timedelta(minutes=3), limit))"),
-    M("no-disarm-check", "a failed disarm is called gone anyway",
+    M("no-disarm-check", "a grant that another holds too is never looked at again",
       "flow.expiring:_held_still", "house.store.snooze(grant.id, house.now() + LONGEST_PAUSE, grant.version)\n        return grant\n    if",
-      "house.store.snooze(grant.id, house.now() + timedelta(days=30), grant.version)\n        return grant\n    if"),
+      'house.store._writer.run(lambda db: db.execute("UPDATE grants SET due_at_ms = NULL WHERE id = ?", (grant.id,)))'
+      "\n        return grant\n    if"),
     # I3: three locks.
     M("bound-to-session-life", "credentials live for their session, not to the end",
       "connectors.simulated:SimulatedConnector.issue", "at, hold.ends_at)", "at, at + SESSION_LIFE)"),

@@ -111,6 +111,17 @@ def test_nobody_signs_off_what_is_about_themselves(world: World) -> None:
     )
 
 
+def test_second_account_signs_off_what_is_about_the_first(world: World) -> None:
+    """One human being with two accounts is one person: the other cannot close it either."""
+    from tidegate.flow.people import actor, record
+
+    made = record(world.house, "https://idp.invalid", "bo-2", world.clock(), mail="bo@x.invalid")
+    other = replace(actor(world.house, made.id), groups=frozenset({"leads"}))
+    found = seen(world, principal=world.who("bo").id, kind=FindingKind.SIDE_DOOR)
+    with pytest.raises(NotAllowed, match="about you"):
+        close(world.house, other, found.id, "never mind")
+
+
 def test_holder_is_not_told_of_side_doors(world: World) -> None:
     """Who made a side door does not read that it was found; who lost access early does."""
     ana, found = world.who("ana"), []

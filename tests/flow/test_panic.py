@@ -29,7 +29,7 @@ from tidegate.flow.panicking import (
 )
 from tidegate.grant import GrantState, Outcome
 from tidegate.panic import Panic, PanicState, Scope, ScopeKind, by_risk, standing
-from tidegate.request import RequestState
+from tidegate.request import Request, RequestState
 from tidegate.store import compare
 from tidegate.store.writer import MOST_WAITING
 
@@ -366,3 +366,65 @@ def test_late_end_is_nobodys(world: World, monkeypatch: pytest.MonkeyPatch) -> N
         world.work()
     assert world.grant(grant).state is GrantState.GONE
     assert world.house.store.findings(limit=10)[0].state == "open"
+
+
+def off(world: World, **span: float) -> None:
+    """From now on the server's clock is that far from everybody else's."""
+    world.house._clock = lambda: world.clock() + timedelta(**span)
+
+
+def test_panic_on_a_slow_server_spares_what_is_open(world: World) -> None:
+    """An hour slow, every id is from its future: all of it ends, and stays shut for as long."""
+    world.clock.forward(hours=2)
+    grant, pending = world.granted(), world.ask("eve")
+    later = world.vote(world.ask("eve", start=world.clock() + timedelta(minutes=5)))
+    world.clock.forward(minutes=1)
+    off(world, hours=-1)
+    called = panic(world, freeze=timedelta(minutes=30))
+    assert (called.grants, called.requests) == (2, 1)
+    assert world.grant(grant).state is GrantState.CLOSING
+    (ready,) = world.house.store.grants(request=later.id)
+    assert ready.state is GrantState.FAILED
+    assert world.house.store.request(pending.id).state is RequestState.REFUSED
+    assert called.frozen_until == world.clock() + timedelta(minutes=30)
+
+
+def test_request_filed_on_a_fast_server_outlives_a_panic(world: World) -> None:
+    """Its id says that it came an hour after the panic; the log knows better."""
+    off(world, hours=1)
+    voted, pending, late = world.ask(), world.ask("eve"), world.ask()
+    off(world)
+    world.vote(voted)
+    world.work()
+    world.vote(late)
+    (grant,) = world.house.store.grants(request=voted.id)
+    assert grant.state is GrantState.OPEN
+    panic(world)
+    world.work()
+    assert world.grant(grant).state is not GrantState.OPEN
+    (ready,) = world.house.store.grants(request=late.id)
+    assert ready.cause == "ended_before"
+    assert world.house.store.request(pending.id).state is RequestState.REFUSED
+    assert world.ask("eve").state is RequestState.PENDING
+
+
+def test_vote_between_two_readings_of_a_sweep(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request is approved while the sweep reads: it is met as pending or as its grant."""
+    asked = world.ask()
+    requests, raced = world.house.store.requests, []
+
+    def slow(**wanted: object) -> list[Request]:
+        if wanted.get("states") == frozenset({RequestState.PENDING}) and not raced:
+            raced.append("once")
+            world.vote(asked)
+        return requests(**wanted)  # type: ignore[arg-type]
+
+    called = call_panic(world.house, world.who("op"), ALL, "", None)
+    monkeypatch.setattr(world.house.store, "requests", slow)
+    sweep(world.house, called)
+    monkeypatch.undo()
+    world.work()
+    (grant,) = world.house.store.grants(request=asked.id)
+    assert raced and grant.state is GrantState.FAILED

@@ -9,8 +9,9 @@ import pytest
 
 from tests.kept_access.simulated import MINUTE, KindWorld, laws_of
 from tidegate.base.errors import TidegateError
-from tidegate.connectors.simulated import ASSIGNMENT, IAM_ROLE
+from tidegate.connectors.simulated import ASSIGNMENT, IAM_ROLE, Fault, FaultKind
 from tidegate.grant import GrantState
+from tidegate.store import Share
 
 BOTH = pytest.mark.parametrize("kind", [IAM_ROLE, ASSIGNMENT])
 
@@ -68,6 +69,45 @@ def test_server_whose_clock_is_fast_never_ends(world: KindWorld) -> None:
     assert world.grant(grant).state is not GrantState.OPEN
     world.until(grant, GrantState.GONE)
     world.nothing_left(taken)
+
+
+@BOTH
+def test_worker_that_dies_an_hour_ahead_leaves_an_end_asleep(world: KindWorld) -> None:
+    """It tried once, put the end to sleep by its own clock, and is gone: others go on at once."""
+    grant = world.granted()
+    taken = world.take(grant)
+    apart(world, 60 * MINUTE)
+    world.connector.script(Fault(kind=FaultKind.REFUSE, count=1_000))
+    world.work()
+    assert world.grant(grant).state is GrantState.CLOSING
+    world.connector.calm()
+    world.restart()
+    for _ in range(4):
+        world.clock.forward(seconds=10)
+        world.work()
+    assert world.grant(grant).state in (GrantState.REMOVED, GrantState.GONE)
+    assert not world.acts(taken)
+
+
+@BOTH
+def test_lease_of_a_dead_worker_keeps_an_end_waiting(world: KindWorld) -> None:
+    """What it had in hand is taken on ten seconds after its last beat, not when its lease ends."""
+    grant = world.granted()
+    taken = world.take(grant)
+    world.clock.forward(minutes=30)
+    store = world.house.store
+    store.end_due(world.clock())
+    store.beat("worker:dead", world.clock(), "")
+    share = Share(a_target=9, by="worker:dead")
+    assert store.claim_due(world.clock(), 1, timedelta(minutes=2), share)
+    world.work()
+    assert world.grant(grant).state is GrantState.CLOSING
+    world.clock.forward(seconds=16)
+    world.work()
+    world.clock.forward(seconds=10)
+    world.work()
+    assert world.grant(grant).state is not GrantState.CLOSING
+    assert not world.acts(taken)
 
 
 @BOTH

@@ -90,18 +90,18 @@ def allow(
     if (
         verb is Verb.SIGN_OFF
         and is_operator(house, actor)
-        and not _is_holder(house, actor, request)
+        and not _same_person(house, actor, request.terms.principal)
     ):
         return
     deed, who = _NOT_YOURS.get(verb, (verb.replace("_", " "), "ask its owner"))
     raise NotAllowed(f"not_yours_to_{verb}", f"`{thing}` is not yours to {deed}", who)
 
 
-def _is_holder(house: House, actor: Actor, request: Request) -> bool:
-    """Whether the actor is the person who asked, also through another account of theirs."""
-    if actor.id == request.terms.principal:
+def _same_person(house: House, actor: Actor, principal: str) -> bool:
+    """Whether the actor is that principal, also through another account of theirs."""
+    if actor.id == principal:
         return True
-    return person_key(house, house.store.principal(request.terms.principal)) == actor.person
+    return person_key(house, house.store.principal(principal)) == actor.person
 
 
 def allow_finding(house: House, actor: Actor, verb: Verb, finding: Finding) -> None:
@@ -120,7 +120,7 @@ def allow_finding(house: House, actor: Actor, verb: Verb, finding: Finding) -> N
     if verb is Verb.SEE or (verb is Verb.ASSIGN and (owner or _in(actor, finding.assigned_to))):
         return
     if verb is Verb.CLOSE and owner:
-        if finding.principal and finding.principal == actor.id:
+        if finding.principal and _same_person(house, actor, finding.principal):
             raise NotAllowed(
                 "own_finding",
                 f"`{finding.id}` is about you, so somebody else has to sign it off",

@@ -125,7 +125,7 @@ def call_panic(
 
 def begin_panic(house: House, wanted: Wanted) -> Panic:
     """`call_panic` once it is known that it may be."""
-    now = house.now()
+    now = house.closing_now()  # the later: a slow clock must not shorten what stays shut
     words = clean_text("reason", wanted.reason, LONGEST_REASON) if wanted.reason.strip() else ""
     step = call(
         house.new_id(PANIC, now),
@@ -163,12 +163,13 @@ def _sweep(house: House, panic: Panic) -> Panic:
     refused = 0
     comment = house.store.disclosures((panic.reason,)).get(panic.reason) if panic.reason else None
     for _ in range(MOST_PASSES):
-        found = [g for g in _grants(house, panic.scope) if _came_before(g.request, panic)]
+        # Requests first: one that is approved between the two readings is met as its grants.
+        pending = _pending(house, panic)
+        found = [g for g in _grants(house, panic.scope) if _concerns(house, g, panic)]
         panic = _name(house, panic, [grant for grant in by_risk(found) if grant.id not in seen])
         seen.update(grant.id for grant in found)
         still = [grant for grant in found if grant.state in BEFORE]
         _end(house, panic, by_risk(still), comment)
-        pending = _pending(house, panic)
         refused += _refuse(house, panic, pending)
         if not still and not pending:
             break
@@ -346,9 +347,20 @@ def _commit(house: House, step: Step) -> None:
     house.store.submit(step, urgent=True).result()
 
 
-def _came_before(request: str, panic: Panic) -> bool:
+def _concerns(house: House, grant: Grant, panic: Panic) -> bool:
+    """Whether the panic ends it. What is open, or about to be, always: nothing opens meanwhile."""
+    return grant.state in LIVE or _came_before(house, grant.request, panic)
+
+
+def _came_before(house: House, request: str, panic: Panic) -> bool:
+    """Whether it was filed before the panic. Two servers' clocks may be hours apart, so one whose
+    id says that it came later is believed only when the log says so too.
+    """
     made_at = id_made_at(request)
-    return made_at is None or made_at <= panic.called_at
+    if made_at is None or made_at <= panic.called_at:
+        return True
+    filed, called = (house.store.events(subject) for subject in (request, panic.id))
+    return not filed or not called or filed[0][0] < called[0][0]
 
 
 def _grants(house: House, scope: Scope) -> list[Grant]:
@@ -380,7 +392,7 @@ def _pending(house: House, panic: Panic) -> list[Request]:
             limit=PAGE,
             before=before,
         )
-        found += [r for r in page if _came_before(r.id, panic) and scope.covers_request(r)]
+        found += [r for r in page if scope.covers_request(r) and _came_before(house, r.id, panic)]
         if len(page) < PAGE:
             return found
         before = page[-1].id

@@ -325,17 +325,20 @@ class Worker:
 
     def _beat(self) -> None:
         said = told(self.house.duties, __version__)
-        self.house.store.beat(self.name, self.house.now(), said)
+        # By the database's clock, as whoever listens: one that is ahead would seem alive when dead.
+        self.house.store.beat(self.name, self.house.store.now(), said)
 
     def _free_silent(self) -> None:
-        """What a worker had in hand that beats no more is anybody's."""
-        freed = self.house.store.free_silent(self.house.now())
+        """What a worker had in hand that beats no more is anybody's; so is what a wrong clock put
+        to sleep.
+        """
+        freed = self.house.store.free_silent(self.house.store.now())
         if freed:
-            log.warning("another worker fell silent; what it had in hand is taken up", grants=freed)
+            log.warning("what another worker left behind is taken up", grants=freed)
 
     def _forget(self) -> None:
         """Beats of workers that are no more, and of the release that had one worker."""
-        self.house.store.forget_beats(WORKER, self.house.now() - FORGOTTEN)
+        self.house.store.forget_beats(WORKER, self.house.store.now() - FORGOTTEN)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

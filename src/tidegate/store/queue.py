@@ -92,6 +92,10 @@ AND lease_by NOT IN (SELECT name FROM heartbeats WHERE at_ms > :heard)
 # Five beats missed. Shorter, and a busy worker loses what it holds; its hands bear that, but others
 # then do its work twice.
 SILENCE = timedelta(seconds=10)
+# No end sleeps longer than two minutes between two tries. One that is due later than this was put
+# to sleep by a clock that is ahead, and whoever has that clock may be dead.
+LONGEST_ASLEEP = timedelta(minutes=5)
+_MISLED = f"lane IN ({ENDING}, {PROVING}) AND due_at_ms > :beyond"
 
 
 class Candidate(NamedTuple):
@@ -274,19 +278,29 @@ def _by_turns(found: list[Candidate], taken: Counter[str], share: Share, limit: 
 
 
 def any_silent(db: Looking, now: Instant) -> bool:
-    """Whether somebody who has fallen silent holds a lease."""
-    words = {"now": to_ms(now), "heard": to_ms(now - SILENCE)}
-    return bool(db.look(db.words.spelled(f"SELECT 1 FROM grants WHERE {_SILENT} LIMIT 1"), words))  # noqa: S608
+    """Whether there is anything for `free_silent` to do."""
+    silent = {"now": to_ms(now), "heard": to_ms(now - SILENCE)}
+    if db.look(db.words.spelled(f"SELECT 1 FROM grants WHERE {_SILENT} LIMIT 1"), silent):  # noqa: S608
+        return True
+    misled = {"beyond": to_ms(now + LONGEST_ASLEEP)}
+    return bool(db.look(db.words.spelled(f"SELECT 1 FROM grants WHERE {_MISLED} LIMIT 1"), misled))  # noqa: S608
 
 
 def free_silent(db: Raw, words: Words, now: Instant) -> int:
-    """Free the leases of whoever has not beaten for SILENCE; returns how many."""
+    """Free the leases of whoever has not beaten for SILENCE, and wake ends that a clock far ahead
+    put to sleep; returns how many.
+    """
     freed = db.execute(
         "UPDATE grants SET lease_until_ms = NULL, lease_by = NULL WHERE id IN ("  # noqa: S608
         f"SELECT id FROM grants WHERE {_SILENT}{words.skip_locked})",
         {"now": to_ms(now), "heard": to_ms(now - SILENCE)},
     )
-    return freed.rowcount
+    woken = db.execute(
+        "UPDATE grants SET due_at_ms = :now, lease_until_ms = NULL, lease_by = NULL WHERE id IN ("  # noqa: S608
+        f"SELECT id FROM grants WHERE {_MISLED} LIMIT {MOST_WOKEN}{words.skip_locked})",
+        {"now": to_ms(now), "beyond": to_ms(now + LONGEST_ASLEEP)},
+    )
+    return int(freed.rowcount + woken.rowcount)
 
 
 def leave(db: Raw, name: str) -> None:

@@ -423,7 +423,7 @@ class Store(FindingStore):
         return self._writer.end(Mass(now, limit))
 
     def free_silent(self, now: Instant) -> int:
-        """Free what a worker holds that beats no more; how many. Cheap, for every worker."""
+        """Free what a silent worker holds, wake ends that sleep too long; how many. Cheap."""
         if not queue.any_silent(self._database, now):
             return 0
         work = Free(lambda db: queue.free_silent(db, self._database.words, now))
