@@ -9,7 +9,6 @@ from tidegate.base.errors import (
     EvidenceClosed,
     NotFound,
     TidegateError,
-    WorldFailed,
 )
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, wire
@@ -21,7 +20,7 @@ from tidegate.flow.ending import begin
 from tidegate.flow.expiring import take_away
 from tidegate.flow.holding import hold_of_line, lines_by_grant
 from tidegate.flow.house import House
-from tidegate.grant import Grant, GrantState
+from tidegate.grant import GrantState
 
 log = structlog.get_logger("tidegate.recovering")
 
@@ -36,9 +35,10 @@ def close_forgotten(house: House) -> list[str]:
     """
     lines = lines_by_grant(house.journal.read())
     begun: list[str] = []
-    for name in sorted(lines):
+    found = house.store.grants_named(lines)
+    for name in sorted(found):
         ends = [line for line in lines[name] if line.kind in ("closing", *ACTED)]
-        grant = _grant(house, name)
+        grant = found.get(name)
         if grant is None or not (ends or grant.state is GrantState.READY):
             continue
         if grant.state not in (GrantState.READY, GrantState.INTENDED, GrantState.OPEN):
@@ -67,11 +67,9 @@ def close_unknown(house: House) -> list[str]:
     That is so after an older database was restored. What else happened in between cannot be known.
     """
     waiting = {line.grant for line in open_grants(house.journal.read())}
-    found = {name: _grant(house, name) for name in waiting}
+    found = house.store.grants_named(waiting)  # a row that cannot be read: the journal's word holds
     never = (GrantState.READY, GrantState.FAILED)
-    unknown = frozenset(
-        name for name, grant in found.items() if grant is None or grant.state in never
-    )
+    unknown = frozenset(name for name in waiting if name not in found or found[name].state in never)
     return close_without_store(house, unknown) if unknown else []
 
 
@@ -192,9 +190,9 @@ def settle_journal(house: House) -> list[str]:
     """
     told: list[str] = []
     waiting = {line.grant for line in open_grants(house.journal.read())}
-    for name in sorted(waiting):
-        grant = _grant(house, name)
-        if grant is None or grant.state is not GrantState.GONE:
+    found = house.store.grants_named(waiting)
+    for name, grant in sorted(found.items()):
+        if grant.state is not GrantState.GONE:
             continue
         if grant.removed_at is None or grant.gone_at is None:
             continue
@@ -207,18 +205,6 @@ def settle_journal(house: House) -> list[str]:
             house.journal.append(JournalLine(kind=kind, grant=name, at=at, data=data))
         told.append(name)
     return told
-
-
-def _grant(house: House, name: str) -> Grant | None:
-    """The grant's row; None when there is none that can be read: then the journal's word holds."""
-    try:
-        return house.store.grant(name)
-    except NotFound:
-        return None
-    except WorldFailed as fault:
-        if fault.code != "row_unreadable":
-            raise
-        return None
 
 
 def _unsealed(lines: Sequence[JournalLine]) -> list[JournalLine]:
