@@ -23,7 +23,9 @@ PARTS = (
     "lifecycles",
     "start_credentials",
     "ending",
+    "restart",
     "dispatch",
+    "workers",
     "lateness",
 )
 OUT = Path(__file__).parent / "out" / "bench.json"
