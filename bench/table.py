@@ -165,10 +165,14 @@ def _runs(found: dict[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, part in found.items():
-        on, probe, control = part.get("on", {}), part.get("fdatasync_us"), part.get("control_us")
+        on, probe, control = part["on"], part.get("fdatasync_us"), part.get("control_us")
         disk = f"{probe['p50']:.0f}, {probe['p99']:.0f} µs" if probe else "–"
         loop = f"{control['p50']:.0f} µs" if isinstance(control, dict) else "–"
-        load = f"{part.get('load', 0):.1f}, {on.get('load_after', 0):.1f}"
+        load = (
+            f"{part['load']:.1f}, {on['load_after']}"
+            if "load" in part
+            else f"–, {on['load_after']}"
+        )
         box = f"{on.get('cpus')} | {on.get('python')} | {on.get('kernel')}"
         rows.append(f"| {name} | {on.get('at')} | {box} | {load} | {disk} | {loop} |")
     return rows
@@ -183,6 +187,8 @@ def _span(ms: int) -> str:
         return f"{ms} ms"
     if ms < 600_000:
         return f"{ms / 1000:.1f} s"
+    if ms < 7_200_000:
+        return f"{ms / 60_000:.1f} min"
     return f"{ms / 3_600_000:.2f} h"
 
 
