@@ -2,6 +2,7 @@
 
 python -m sim --seed 1 --lifecycles 20000 --mutants all
 python -m sim --seed 1 --world 17              one world again, with its story
+python -m sim --scene held --world 0            a small world that is aimed at some bug
 python -m sim --seed 1 --mutants self-approval one mutant alone
 """
 
@@ -14,7 +15,8 @@ from typing import Any
 
 from sim.mutants import MUTANTS
 from sim.points import names
-from sim.run import BATCH, HUNTED, Outcome, head_of, hunt_many, run_many, run_world
+from sim.run import BATCH, HUNTED, Outcome, head_of, hunt_many, run_many, run_scene, run_world
+from sim.scene import SCENES
 
 MUTANT_WORLDS = 60  # worlds a mutant is hunted in before it is called a survivor
 TELL_EVERY = 5.0  # seconds between two lines of progress
@@ -75,6 +77,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--mutants", default="none", help="`all`, `none`, a count, or a name")
     parser.add_argument("--mutant-worlds", type=int, default=MUTANT_WORLDS)
     parser.add_argument("--world", type=int, help="only this world, with its last steps")
+    parser.add_argument("--scene", choices=sorted(SCENES), help="with --world: of this scene")
     parser.add_argument("--jobs", type=int, default=2, help="processes: one a core")
     parser.add_argument("--points", action="store_true", help="fail when a fault point is missed")
     parser.add_argument("--json", action="store_true", help="one object on standard output")
@@ -115,7 +118,7 @@ def _mutants(asked: argparse.Namespace) -> list[Any]:
     for one in hunt_many(asked.seed, chosen, asked.mutant_worlds, HUNTED, asked.jobs):
         found.append(one)
         how = (
-            f"killed in world {asked.seed}/{one.world} by {one.rule}: {one.words[:90]}"
+            f"killed in world {one.world} by {one.rule}: {one.words[:90]}"
             f" [{', '.join(one.faults) or 'no fault'}]"
             if one.world is not None
             else f"SURVIVED: {one.sentence}"
@@ -148,7 +151,10 @@ def _tell(told: dict[str, Any], broken: list[Outcome], asked: argparse.Namespace
 
 
 def _again(asked: argparse.Namespace) -> int:
-    outcome = run_world(asked.seed, asked.world)
+    if asked.scene:
+        outcome = run_scene(asked.scene, asked.world)
+    else:
+        outcome = run_world(asked.seed, asked.world)
     for line in outcome.told:
         print(line)
     for violation in outcome.violations:

@@ -20,7 +20,8 @@ from typing import Any
 class Mutant:
     """One bug. `where` is `module:function` or `module:Class.method`, below `tidegate`.
 
-    With `old` empty, `where` is `module:CONSTANT` and `new` an expression for its value.
+    With `old` empty, `where` is `module:CONSTANT` and `new` an expression for its value. `also` are
+    further changes (where, old, new): of bugs that show only when a second lock is off as well.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Mutant:
     where: str
     old: str
     new: str
+    also: tuple[tuple[str, str, str], ...] = ()
 
 
 class StaleMutant(Exception):
@@ -37,11 +39,14 @@ class StaleMutant(Exception):
 @contextmanager
 def mutated(mutant: Mutant) -> Iterator[None]:
     """The production code with this bug in it, for the length of the block."""
-    undo = _constant(mutant) if not mutant.old else _function(mutant)
+    undo: list[Any] = []
     try:
+        for where, old, new in ((mutant.where, mutant.old, mutant.new), *mutant.also):
+            part = Mutant(mutant.name, mutant.sentence, where, old, new)
+            undo += _constant(part) if not old else _function(part)
         yield
     finally:
-        for step in undo:
+        for step in reversed(undo):
             step()
 
 

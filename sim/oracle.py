@@ -57,6 +57,7 @@ class Wish:
     emergency: bool
     request: str = ""
     edits: int = 0
+    filed_at: int = 0  # the version that is voted on: which rules carry it is fixed then (I8)
     approved_at: int = NEVER
     ended: str = ""
 
@@ -178,6 +179,7 @@ class Oracle:
         if fact.name == "request.edited":
             old = self.wishes[name]
             old.edits += 1
+            old.filed_at = self.loop.now
             self.ballots[name] = []
             if isinstance(wish, Wish):
                 old.span = wish.span
@@ -186,6 +188,7 @@ class Oracle:
             self.broke("I7", f"{name} was filed though nobody asked")
             return
         wish.request = name
+        wish.filed_at = self.loop.now
         self.wishes[name] = wish
         self.ballots[name] = []
 
@@ -487,6 +490,8 @@ class Oracle:
         """Whether some laws in force while this was decided permit it with these votes (I8, I9)."""
         task = self.loop.task
         since = (task.started if task else self.loop.now) - 4_000
+        if what == "approved":  # judged once more at the opening, by the rules in force then
+            since = min(since, wish.filed_at - 4_000)
         in_force = self._laws_since(process, since)
         for book in in_force:
             needs = book.requirement(wish.login, wish.role, wish.span, wish.emergency)

@@ -22,7 +22,6 @@ MINUTE = 60_000
 # Uses are aimed at what should end them: a little before, at, and a little after, in ms.
 AIMS = (-500, -1, 0, 1, 250, 500, 2_000, 6_000, 12_000, 45_000)
 LATER = (3 * MINUTE, 11 * MINUTE, 40 * MINUTE, 66 * MINUTE)
-SPANS = (20_000, 60_000, 2 * MINUTE, 5 * MINUTE, 12 * MINUTE, 25 * MINUTE)
 
 
 class People:
@@ -38,26 +37,25 @@ class People:
 
     def begin(self) -> None:
         """Plan who asks when."""
-        from sim.world import BUSY
-
-        world = self.world
+        world, scene = self.world, self.world.scene
         if world.plan.wants("world.others.stood_before"):
             for login in self.rng.sample(REQUESTERS, 2):
                 self._place(login, "desk/admin", before=True)
         for _ in range(self.lifecycles):
-            self.loop.at(self.rng.randrange(30_000, BUSY), self._somebody_asks)
+            self.loop.at(self.rng.randrange(scene.asks_from, scene.busy), self._somebody_asks)
 
     # Asking and voting.
 
     def _somebody_asks(self) -> None:
         rng = self.rng
-        role = rng.choice(tuple(PLACES))
-        login = rng.choice(REQUESTERS) if rng.random() < 0.97 else "nobody"
+        scene = self.world.scene
+        role = rng.choice(scene.roles)
+        login = rng.choice(scene.askers) if rng.random() < 0.97 else "nobody"
         emergency = role == "prod/admin" and rng.random() < 0.1
         start = None
-        if rng.random() < 0.1:
+        if rng.random() < scene.later:
             start = (self.loop.now + rng.randrange(10_000, 5 * MINUTE)) // 1000 * 1000
-        wish = Wish(login, role, rng.choice(SPANS), start, emergency)
+        wish = Wish(login, role, rng.choice(scene.spans), start, emergency)
         self._do("asks", wish, lambda process: self._ask(process, wish))
 
     def _ask(self, process: Any, wish: Wish) -> None:
@@ -65,8 +63,8 @@ class People:
         self.loop.tell(f"{wish.login} asked {wish.role} for {wish.span // 1000} s: {request.id}")
         if request.state.value != "pending":
             return
-        rng = self.rng
-        if rng.random() < 0.08:
+        rng, scene = self.rng, self.world.scene
+        if rng.random() < scene.edits:
             self._later(rng.randrange(60_000), lambda: self._edit(wish))
         if rng.random() < 0.03:
             self._later(rng.randrange(60_000), lambda: self._withdraw(wish))
@@ -89,7 +87,13 @@ class People:
         )
 
     def _edit(self, wish: Wish) -> None:
-        other = Wish(wish.login, wish.role, self.rng.choice(SPANS), wish.start, wish.emergency)
+        other = Wish(
+            wish.login,
+            wish.role,
+            self.rng.choice(self.world.scene.spans),
+            wish.start,
+            wish.emergency,
+        )
         other.request = wish.request
 
         def edit(process: Any) -> None:
@@ -150,10 +154,10 @@ class People:
             self.loop.at(max(at, now), lambda: self._take(life))
         for at in (end + rng.choice(AIMS[2:]), end + rng.choice(LATER)):
             self.loop.at(max(at, now), lambda: self._take(life))
-        if rng.random() < 0.4:
+        if rng.random() < self.world.scene.early_ends:
             self._plan_early_end(life)
         again = self.world.plan.wants("world.others.re_added") and not life.place.own
-        if again and rng.random() < 0.2:
+        if again and rng.random() < self.world.scene.re_adds:
             span = rng.choice((-2_000, 3_000, MINUTE))
             self.loop.at(end + span, lambda: self._re_add(life))
         if self.world.plan.wants("world.others.tampered") and life.place.own:

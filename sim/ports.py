@@ -289,7 +289,8 @@ class SimConnector:
     def __init__(self, ports: Ports, inner: Any) -> None:
         self._ports = ports
         self.inner = inner
-        for quiet in ("powers", "exposure", "residual", "lingers", "key", "check", "discover"):
+        for quiet in ("powers", "exposure", "residual", "lingers", "key", "check", "discover",
+                      "drift", "side_doors"):  # fmt: skip
             setattr(self, quiet, getattr(inner, quiet))
 
     def health(self, target: Any, now: Instant) -> Any:

@@ -5,19 +5,22 @@ import logging
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any
 
 import structlog
 
+from sim.aims import AIMED
 from sim.loop import START
 from sim.mutants import MUTANTS
 from sim.mutate import Mutant, mutated
 from sim.oracle import Broken, Violation
 from sim.points import planned
+from sim.scene import SCENES
 from sim.world import World, installed
 
 BATCH = 120  # lifecycles a world: what looks cost is shared by many
@@ -42,10 +45,13 @@ def run_world(
     seed: str, number: int, lifecycles: int = BATCH, stop_at_once: bool = False
 ) -> Outcome:
     """World `number` of a seed: always the same."""
+    name = f"{seed}/{number}"
+    return _run(World(name, lifecycles, planned(Random(name), number)), number, stop_at_once)
+
+
+def _run(world: World, number: int, stop_at_once: bool) -> Outcome:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     began = time.perf_counter()
-    name = f"{seed}/{number}"
-    world = World(name, lifecycles, planned(Random(name), number))
     installed(world.loop)
     world.stop_at_once = stop_at_once
     with suppress(Broken):
@@ -73,13 +79,20 @@ def run_many(seed: str, worlds: Sequence[int], lifecycles: int, jobs: int) -> It
         yield from pool.imap_unordered(_one, work)
 
 
+def run_scene(scene: str, number: int, stop_at_once: bool = False) -> Outcome:
+    """World `number` of a small scene: always the same."""
+    aimed = SCENES[scene]
+    name = f"{scene}/{number}"
+    return _run(World(name, aimed.lives, dict(aimed.faults), aimed), number, stop_at_once)
+
+
 @dataclass(frozen=True, slots=True)
 class Killed:
     """How a mutant fared: found in which world by which rule and what had struck; or not."""
 
     mutant: str
     sentence: str
-    world: int | None
+    world: str | None
     rule: str
     words: str
     faults: tuple[str, ...]
@@ -87,18 +100,27 @@ class Killed:
 
 
 def hunt(seed: str, mutant: Mutant, worlds: int, lifecycles: int = HUNTED) -> Killed:
-    """Run worlds with the bug in until one is found wrong. A crash of the whole world counts."""
+    """Run worlds with the bug in until one is found wrong: first the one that is aimed at it.
+
+    A crash of the whole world counts.
+    """
     began = time.perf_counter()
+    tries: list[tuple[str, Callable[[], Outcome]]] = []
+    if mutant.name in AIMED:
+        scene, number = AIMED[mutant.name]
+        tries.append((f"{scene}/{number}", partial(run_scene, scene, number, True)))
+    for number in range(worlds):
+        tries.append((f"{seed}/{number}", partial(run_world, seed, number, lifecycles, True)))
     with mutated(mutant):
-        for number in range(worlds):
+        for name, run in tries:
             try:
-                outcome = run_world(seed, number, lifecycles, stop_at_once=True)
+                outcome = run()
             except Exception as bug:  # noqa: BLE001 - a bug so bad that the world cannot go on
-                return _killed(mutant, number, "crash", f"{type(bug).__name__}: {bug}", (), began)
+                return _killed(mutant, name, "crash", f"{type(bug).__name__}: {bug}", (), began)
             if outcome.violations:
                 first = outcome.violations[0]
                 faults = tuple(name for name, _ in outcome.hits.most_common(4))
-                return _killed(mutant, number, first.rule, first.words, faults, began)
+                return _killed(mutant, name, first.rule, first.words, faults, began)
     return _killed(mutant, None, "", "", (), began)
 
 
@@ -138,7 +160,7 @@ def _hunt(work: tuple[str, Mutant, int, int]) -> Killed:
 
 
 def _killed(
-    mutant: Mutant, world: int | None, rule: str, words: str, faults: Any, began: float
+    mutant: Mutant, world: str | None, rule: str, words: str, faults: Any, began: float
 ) -> Killed:
     return Killed(
         mutant=mutant.name,

@@ -10,6 +10,7 @@ from sim.oracle import Oracle
 from sim.people import People
 from sim.points import Plan
 from sim.ports import Disk, Ports, SimConnector, SimJournal, SimStore
+from sim.scene import WHOLE, Scene
 from sim.town import ALIASES, LOGINS, laws_of
 from tidegate.base.errors import TidegateError
 from tidegate.base.when import to_ms
@@ -31,9 +32,6 @@ MINUTE = 60_000
 HOUR = 60 * MINUTE
 TICK = 200  # how often a worker looks: the production TICK
 CHORES = 15_000  # how often a worker with nothing due looks after its chores; silent after 30 s
-BUSY = 40 * MINUTE  # people ask for so long
-FAULTS_END = 70 * MINUTE  # then nothing fails any more
-QUIET = 75 * MINUTE + HOUR  # the longest session of a kind that is not cut has ended by then
 START_MS = to_ms(START)
 
 
@@ -114,8 +112,11 @@ class Process:
 class World:
     """One run. `lifecycles` people's wishes become grants, or not, and all of it must end."""
 
-    def __init__(self, seed: str, lifecycles: int, chances: dict[str, float]) -> None:
+    def __init__(
+        self, seed: str, lifecycles: int, chances: dict[str, float], scene: Scene = WHOLE
+    ) -> None:
         self.rng = Random(seed)
+        self.scene = scene
         self.seed = seed
         self.stop_at_once = False  # at the first broken rule: for hunting mutants
         self.loop = Loop()
@@ -194,15 +195,20 @@ class World:
     def run(self) -> None:
         """The whole world, to its quiet end, judged."""
         self.rise("one")
-        if self.rng.random() < 0.5 or self.plan.wants("world.process.beside"):
+        beside = self.rng.random() < 0.5
+        if (
+            self.scene.beside
+            if self.scene.beside is not None
+            else (beside or self.plan.wants("world.process.beside"))
+        ):
             self.plan.hit("world.process.beside")
             self.rise("two")
         self._befall()
         self.people.begin()
         try:
-            self.loop.run(FAULTS_END)
+            self.loop.run(self.scene.faults_end)
             self._calm()
-            self.loop.run(FAULTS_END + QUIET)
+            self.loop.run(self.scene.faults_end + self.scene.quiet)
             self.oracle.judge_end()
             self.head = self.real.head().root.hex()
         finally:
@@ -252,8 +258,9 @@ class World:
         if now < process.stopped_until:
             self._tick_later(process, process.stopped_until - now)
             return
-        pace = TICK if now < FAULTS_END + 10 * MINUTE else 2_000
-        chores = CHORES if now < FAULTS_END + 10 * MINUTE else 5 * MINUTE
+        lively = now < self.scene.faults_end + self.scene.lively
+        pace = TICK if lively else 2_000
+        chores = CHORES if lively else 5 * MINUTE
         due = self.next_due()
         if process.ready and not process.ticking and (
             now >= process.chores_at or (due is not None and due <= process.clock_ms)
@@ -303,7 +310,7 @@ class World:
         wants = self.plan.wants
 
         def when() -> int:
-            return rng.randrange(2 * MINUTE, FAULTS_END - 10 * MINUTE)
+            return rng.randrange(self.scene.busy // 20, self.scene.faults_end * 6 // 7)
 
         for what in ("cloud", "store", "journal"):
             if wants(f"world.{what}.outage"):
@@ -327,7 +334,7 @@ class World:
 
     def _outage(self, what: str, table: dict[str, int], where: str) -> None:
         span = self.plan.rng.choice((30_000, 3 * MINUTE, 40 * MINUTE))
-        until = min(self.loop.now + span, FAULTS_END)
+        until = min(self.loop.now + span, self.scene.faults_end)
         table[what] = until
         self.plan.hit(f"world.{what}.{where}")
         self.oracle.disturbed(f"{what} is away", until - self.loop.now)
@@ -376,7 +383,7 @@ class World:
         if found is None or self.plan.calm:
             return
         span = self.plan.rng.choice((10_000, 3 * MINUTE, 12 * MINUTE))
-        found.stopped_until = min(self.loop.now + span, FAULTS_END)
+        found.stopped_until = min(self.loop.now + span, self.scene.faults_end)
         self.plan.hit("world.process.stopped")
         self.oracle.disturbed(f"{found.name} is stopped", span)
         self.loop.tell(f"{found.name} is stopped for {span // 1000} s")

@@ -7,34 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from sim.aims import AIMED
 from sim.mutants import MUTANTS
 from sim.mutate import Mutant, StaleMutant, mutated
 from sim.points import names, planned
-from sim.run import hunt, rotating, run_world
+from sim.run import hunt, rotating, run_scene, run_world
 
 from tidegate.grant import end_of
 
 ROOT = Path(__file__).parents[2]
-# Found within the first worlds; the others want more than a test has time for.
-QUICK = (
-    "end-a-minute-late",
-    "end-a-second-late",
-    "end-counts-from-claim-by",
-    "opens-before-start",
-    "late-opening-shifts-window",
-    "cloud-before-intent",
-    "stop-after-six-tries",
-    "stop-after-one-try",
-    "removed-as-gone",
-    "residual-forgotten",
-    "residual-without-derived",
-    "cut-believed",
-    "removal-skipped",
-    "closing-waits-for-gate",
-    "bulk-ends-early",
-    "bound-to-session-life",
-    "no-disarm-check",
-)
 FIXED = (0, 1, 2, 3)  # one of them calm
 SEEDS = 60  # lifecycles of a world here
 
@@ -66,10 +47,20 @@ def test_production_code_breaks_a_rule_in_worlds_never_seen(number: int) -> None
     assert outcome.violations == (), (commit(), number, outcome.told)
 
 
-@pytest.mark.parametrize("mutant", rotating(commit(), 8, among=QUICK), ids=lambda one: one.name)
+TURN = rotating(commit(), 20, among=sorted(AIMED))
+
+
+@pytest.mark.parametrize("mutant", TURN, ids=lambda one: one.name)
 def test_seeded_bug_survives(mutant: Mutant) -> None:
-    """Some of the mutants, others at each commit: each is found."""
-    assert hunt("1", mutant, worlds=4).world is not None, mutant.sentence
+    """Twenty of the mutants, others at each commit: each is found, in the world aimed at it."""
+    assert hunt("1", mutant, worlds=0).world is not None, mutant.sentence
+
+
+@pytest.mark.parametrize("scene", sorted({AIMED[one.name] for one in TURN}), ids=str)
+def test_world_aimed_at_a_bug_is_broken_without_it(scene: tuple[str, int]) -> None:
+    """Otherwise finding the bug there would say nothing."""
+    outcome = run_scene(*scene)
+    assert outcome.violations == (), outcome.told
 
 
 def test_replay_is_another_run() -> None:

@@ -1,0 +1,123 @@
+"""What a world is like: how long, who asks for what, and how often people do the unusual."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sim.town import PLACES, REQUESTERS
+
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+ALL = tuple(PLACES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """Spans in milliseconds, shares of one. The default is the long world of `make sim`."""
+
+    busy: int = 40 * MINUTE  # people ask for so long
+    faults_end: int = 70 * MINUTE  # then nothing fails any more
+    quiet: int = 75 * MINUTE + HOUR  # the longest session that is not cut has ended by then
+    lively: int = 10 * MINUTE  # so long after the last fault workers look at full pace
+    asks_from: int = 30_000
+    roles: tuple[str, ...] = ALL
+    askers: tuple[str, ...] = REQUESTERS
+    spans: tuple[int, ...] = (
+        20_000, 60_000, 2 * MINUTE, 5 * MINUTE, 12 * MINUTE, 25 * MINUTE,
+    )  # fmt: skip
+    edits: float = 0.08
+    early_ends: float = 0.4
+    re_adds: float = 0.2
+    later: float = 0.1  # asked for a later start
+    beside: bool | None = None  # a second process; None: by chance
+    lives: int = 120
+    faults: Mapping[str, float] = field(default_factory=dict)  # point: chance at each passing
+
+
+WHOLE = Scene()
+
+
+def small(lives: int = 8, **more: object) -> Scene:
+    """Some minutes with a few lives in them, and an hour of silence after."""
+    settings: dict[str, object] = {
+        "busy": 150_000,
+        "asks_from": 1_000,
+        "faults_end": 7 * MINUTE,
+        "quiet": 70 * MINUTE,
+        "lively": 4 * MINUTE,
+        "spans": (20_000, 60_000, 2 * MINUTE),
+        "beside": False,
+        "lives": lives,
+    }
+    return Scene(**{**settings, **more})  # type: ignore[arg-type]
+
+
+OWN = ("prod/admin", "vault/admin", "dev/admin")
+DESK = ("desk/admin", "desk/also")
+SCENES: Mapping[str, Scene] = {
+    "calm": small(),
+    "calm-own": small(roles=OWN, later=0.4),
+    "calm-two": small(roles=("desk/admin", "armed/admin"), beside=True),
+    "bare": small(5, roles=("bare/admin",)),
+    "quick": small(16, roles=("dev/admin",), spans=(20_000,)),
+    "votes": small(20, roles=("vault/admin", "prod/admin", "desk/admin"), edits=0.4),
+    "held": small(12, roles=DESK, askers=("r2",), early_ends=0.2),
+    "held-two": small(12, roles=("desk/admin", "armed/admin"), askers=("r2", "r3"),
+                      early_ends=0.5, beside=True),
+    "lost-grant": small(roles=DESK, faults={"cloud.grant.lost_reply": 0.7}),
+    "lost-then-no": small(10, roles=DESK, faults={
+        "cloud.grant.lost_reply": 0.4, "cloud.grant.refuse": 0.5}),
+    "grant-away": small(10, roles=DESK, spans=(20_000, 60_000), faults={
+        "cloud.grant.lost_reply": 0.9}),
+    "grant-nothing": small(10, faults={"cloud.grant.refuse": 0.4, "cloud.grant.down": 0.3}),
+    "slow-all": small(10, faults={"cloud.grant.slow": 0.4, "cloud.observe.slow": 0.3,
+                                  "store.commit.slow": 0.1}),
+    "slow-grant": small(10, roles=DESK, spans=(20_000,), faults={"cloud.grant.slow": 0.8}),
+    "revoke-nothing": small(roles=(*DESK, "armed/admin"), faults={"cloud.revoke.nothing": 0.7}),
+    "revoke-down": small(roles=(*DESK, "bare/admin"), faults={"cloud.revoke.down": 0.7}),
+    "revoke-fails": small(roles=DESK, faults={
+        "cloud.revoke.refuse": 0.6, "cloud.observe.stale": 0.8}),
+    "cut-fails": small(roles=DESK, faults={"cloud.cut.down": 0.6, "cloud.cut.nothing": 0.3}),
+    "cut-nothing": small(roles=DESK, faults={"cloud.cut.nothing": 0.8}),
+    "stale": small(12, roles=DESK, spans=(20_000,), early_ends=0.9, faults={
+        "cloud.observe.stale": 0.9, "cloud.revoke.nothing": 0.5}),
+    "re-added": small(roles=(*DESK, "bare/admin"), re_adds=1.0, faults={
+        "world.others.re_added": 1.0, "cloud.cut.nothing": 0.7}),
+    "tampered": small(roles=OWN, spans=(2 * MINUTE, 5 * MINUTE), early_ends=0.9, faults={
+        "world.others.tampered": 1.0, "cloud.probe.slow": 0.5}),
+    "stood": small(12, roles=DESK, faults={"world.others.stood_before": 1.0}),
+    "killed": small(10, faults={"world.process.killed": 1.0, "store.commit.crash_after": 0.02,
+                                "cloud.grant.crash_after": 0.2}),
+    "killed-two": small(10, beside=True, faults={"cloud.revoke.crash_after": 0.2,
+                        "store.claim.crash_after": 0.1}),
+    "store-away": small(10, faults={"world.store.outage": 1.0}),
+    "store-full": small(10, faults={"world.store.full": 1.0, "store.commit.lost_reply": 0.05}),
+    "journal-away": small(10, faults={"journal.append.full": 0.4}),
+    "cloud-away": small(10, faults={"world.cloud.outage": 1.0}),
+    "single": small(10, faults={"store.end_due.full": 1.0}),
+    "single-own": small(10, roles=(*DESK, "armed/admin"), early_ends=0.0,
+                        faults={"store.end_due.full": 1.0}),
+    "laws": small(24, roles=("prod/admin", "vault/admin", "desk/admin"), faults={
+        "world.laws.changed": 1.0, "world.laws.raced": 1.0, "cloud.observe.slow": 0.2}),
+    "laws-lost": small(24, roles=("prod/admin", "vault/admin", "desk/admin"), faults={
+        "world.laws.changed": 1.0, "world.laws.raced": 1.0, "cloud.grant.lost_request": 0.6}),
+    "skewed": small(12, faults={"world.process.clock_behind": 1.0, "world.cloud.clock_ahead": 1.0}),
+    "raced": small(16, roles=(*DESK, "dev/admin"), beside=True, early_ends=1.0, faults={
+        "world.end.raced": 1.0, "store.commit.slow": 0.05, "cloud.issue.slow": 0.3}),
+    "late-open": small(8, roles=DESK, busy=60_000, faults_end=45 * MINUTE, later=0.0,
+                       faults={"cloud.observe.down": 0.97}),
+    "late-cut": small(12, roles=DESK, spans=(20_000, 60_000), faults={
+        "cloud.revoke.late": 0.6, "cloud.cut.late": 0.7, "cloud.observe.slow": 0.2}),
+    "late-cut-slow": small(12, roles=DESK, spans=(20_000, 60_000), faults={
+        "cloud.revoke.slow": 0.4, "cloud.cut.late": 0.9, "cloud.cut.down": 0.3}),
+    "long": small(14, roles=("prod/admin", "vault/admin"), spans=(12 * MINUTE, 25 * MINUTE),
+                  faults_end=12 * MINUTE),
+    "emergency": small(14, roles=("prod/admin",), spans=(2 * MINUTE, 12 * MINUTE)),
+    "stood-away": small(12, roles=("desk/admin",), spans=(60_000,), busy=60_000, faults={
+        "world.others.stood_before": 1.0, "world.store.outage": 1.0}),
+    "clock": small(12, faults={"world.process.clock_ahead": 1.0,
+                               "world.process.clock_behind": 1.0}),
+    "disarm": small(roles=("armed/admin",), early_ends=0.8, faults={
+        "cloud.disarm.down": 0.5, "cloud.arm.nothing": 0.4, "world.store.outage": 1.0}),
+}  # fmt: skip
+
+__all__ = ["SCENES", "WHOLE", "Scene", "small"]
