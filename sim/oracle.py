@@ -91,6 +91,9 @@ class Life:
     still_held: bool = False
     stood: bool = False
     tampered_at: int = -1
+    answered: bool = False  # some opening call came back with a yes
+    probed_at: int = -1  # when a probe was last tried, and the access last read
+    read_at: int = -1
     called: bool = False
     tried_at: int = -1
     counts: Counter[str] = field(default_factory=Counter)
@@ -269,6 +272,8 @@ class Oracle:
         life = self._life(fact)
         if life is not None:
             life.opened = True
+            if not life.answered:
+                self.broke("I1", f"{life.id} is called open and no cloud said yes")
             if life.intended_at == NEVER:
                 self.broke("I1", f"{life.id} is open and was never intended")
 
@@ -312,10 +317,25 @@ class Oracle:
         life.gone_at = self.loop.now
         if life.removed_at == NEVER:
             self.broke("I2", f"{life.id} is called gone and was never removed")
+        self._check_last_look(life)
         if self._may_start(life):
             self.broke("I2", f"{life.id} is called gone while a new session could start")
         if self._acts(life) and not self._others(life):
             self.broke("I2", f"{life.id} is called gone while a session of it acts")
+
+    def _check_last_look(self, life: Life) -> None:
+        """What the house was shown last must not say that access is there again."""
+        cloud, at, key = self.world.cloud, self.world.cloud_now(), life.key
+        if life.place.own:
+            denied = cloud.denied(key.account, key.native_role, life.id, at)
+            before_end = self.loop.now + self.world.cloud_offset < life.end
+            if -1 < life.tampered_at < life.probed_at and not denied and before_end:
+                self.broke("I2", f"{life.id} is called gone over a probe that was allowed")
+            return
+        added = self.foreign.get(key, NEVER)
+        others = any(one is not life and one.gone_at == NEVER for one in self.by_key.get(key, ()))
+        if life.removed_at < added < life.read_at and cloud.assigned(key, at) and not others:
+            self.broke("I2", f"{life.id} is called gone over a list that shows it again")
 
     def _issued(self, process: Any, fact: Any, entered: int) -> None:
         life = self._life(fact)

@@ -175,6 +175,9 @@ class People:
             at = rng.randrange(now, end) if end > now else now
         by = life.wish.login if rng.random() < 0.5 else "op"
         self.loop.at(max(at, now), lambda: self._end(life, by))
+        if self.world.plan.wants("world.others.tampered") and life.place.own:
+            for span in (1_000, 4_000):
+                self.loop.at(max(at, now) + span, lambda: self._tamper(life))
         for span in (100, 2_000, 7_000, 20_000, 5 * MINUTE):
             self.loop.at(max(at, now) + span, lambda: self._use_all(life))
 

@@ -321,13 +321,18 @@ class SimConnector:
             seen = list(self.inner.observe(scope, now))
         finally:
             self.inner.calm()
+        life = self._ports.world.oracle.lives.get(scope.hold.grant) if scope.hold else None
+        if life is not None and where is None:
+            life.read_at = self._ports.loop.now
         self._end(verb, where)
         return iter(seen)
 
     def grant(self, hold: Any, now: Instant) -> Any:
         """Make it usable."""
         self._ports.world.oracle.opening_call(self._ports.process, hold)
-        return self._change("grant", lambda: self.inner.grant(hold, now), hold)
+        receipt = self._change("grant", lambda: self.inner.grant(hold, now), hold)
+        self._ports.world.oracle.lives[hold.grant].answered = True
+        return receipt
 
     def arm(self, hold: Any, until: Instant, now: Instant) -> Any:
         """The cloud's own deadline."""
@@ -355,8 +360,13 @@ class SimConnector:
 
     def probe(self, hold: Any, now: Instant) -> Any:
         """Tried as that access."""
+        life = self._ports.world.oracle.lives.get(hold.grant)
+        if life is not None:
+            life.probed_at = -1  # one that is not answered says nothing
         where = self._begin("probe")
         probed = self.inner.probe(hold, now)
+        if life is not None:
+            life.probed_at = self._ports.loop.now
         self._end("cloud.probe", where)
         return probed
 

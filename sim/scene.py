@@ -84,6 +84,10 @@ SCENES: Mapping[str, Scene] = {
         "world.others.re_added": 1.0, "cloud.cut.nothing": 0.7}),
     "tampered": small(roles=OWN, spans=(2 * MINUTE, 5 * MINUTE), early_ends=0.9, faults={
         "world.others.tampered": 1.0, "cloud.probe.slow": 0.5}),
+    "probe": small(14, roles=OWN, spans=(2 * MINUTE, 5 * MINUTE), early_ends=1.0, faults={
+        "world.others.tampered": 1.0, "cloud.probe.down": 0.8}),
+    "back": small(14, roles=DESK, re_adds=1.0, early_ends=0.0, faults={
+        "world.others.re_added": 1.0, "cloud.cut.down": 0.5}),
     "stood": small(12, roles=DESK, faults={"world.others.stood_before": 1.0}),
     "killed": small(10, faults={"world.process.killed": 1.0, "store.commit.crash_after": 0.02,
                                 "cloud.grant.crash_after": 0.2}),
