@@ -281,3 +281,22 @@ def test_cloud_keeps_the_old_deadline_of_a_later_end(world: World) -> None:
     settle(world, 35)
     assert world.grant(grant).state is GrantState.GONE
     assert world.cloud.deadline(KEY) is None
+
+
+def test_opening_that_lands_after_its_end_stands(world: World, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """A call that hangs until its grant was gone is taken back at once by whoever made it."""
+    request = world.vote(world.ask())
+    (grant,) = world.house.store.grants(request=request.id)
+    really = world.connector.grant
+
+    def late(hold, now):  # type: ignore[no-untyped-def]
+        monkeypatch.setattr(world.connector, "grant", really)
+        end_early(world.house, world.who("ana"), grant.id)
+        settle(world, 5)  # longer than a key may be in hand: a closer acts beside the call
+        assert world.grant(grant).state is GrantState.GONE
+        return really(hold, world.clock())
+
+    monkeypatch.setattr(world.connector, "grant", late)
+    world.worker._handle(world.house.store.claim_due(world.clock(), 1, timedelta(minutes=2))[0])
+    assert world.cloud.standing(world.clock()) == ()
+    assert "leftover.closed" in world.names(request.id)

@@ -10,6 +10,7 @@ import pytest
 from tests.kept_access.simulated import MINUTE, KindWorld, laws_of
 from tidegate.base.errors import TidegateError
 from tidegate.connectors.simulated import ASSIGNMENT, IAM_ROLE, Fault, FaultKind
+from tidegate.flow.revoking import end_early
 from tidegate.grant import GrantState
 from tidegate.store import Share
 
@@ -128,3 +129,16 @@ def test_older_release_on_a_newer_schema_keeps_access(world: KindWorld) -> None:
     with pytest.raises(TidegateError) as told:
         world.restart()
     assert told.value.code == "newer_schema"
+
+
+@BOTH
+@pytest.mark.parametrize("minutes", [1, 4])
+def test_end_asked_of_a_server_that_is_fast_waits(world: KindWorld, minutes: int) -> None:
+    """An early end is due at once for every worker, whatever the clock of the server it came by."""
+    grant = world.granted()
+    apart(world, minutes * MINUTE)
+    end_early(world.house, world.who("ana"), grant.id)
+    apart(world, 0 * MINUTE)
+    before = world.connector.calls["revoke"]
+    world.work()
+    assert world.connector.calls["revoke"] > before

@@ -174,6 +174,18 @@ class House:
         except TidegateError:
             return ours
 
+    def ending_now(self) -> Instant:
+        """The earlier of our clock and the database's, for an end somebody asks for: it is due at
+        once for every worker, also when our clock is ahead of theirs.
+
+        Ours alone when the database cannot say.
+        """
+        ours = self.now()
+        try:
+            return min(ours, self.store.now())
+        except TidegateError:
+            return ours
+
     def opening_now(self) -> Instant:
         """The later of our clock and the database's: opening never gains from a slow clock.
 

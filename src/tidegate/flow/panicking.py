@@ -288,7 +288,7 @@ def _end(house: House, panic: Panic, grants: list[Grant], comment: Personal | No
     for start in range(0, len(grants), AT_ONCE):
         some = grants[start : start + AT_ONCE]
         held = house.store.assignments_named(g.assignment for g in some if g.assignment)
-        now = house.now()
+        now = house.ending_now()
         waiting: list[Future[Committed]] = []
         for grant in some:
             step = _ending(panic, grant, held.get(grant.assignment), comment, now)

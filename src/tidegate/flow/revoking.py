@@ -32,7 +32,7 @@ def end_early(house: House, actor: Actor, some_id: str, comment: str = "") -> Gr
             return grant
         sealed = house.personal(words) if words else None
         try:
-            return begin(house, grant, reason, actor.id, house.now(), sealed)
+            return begin(house, grant, reason, actor.id, house.ending_now(), sealed)
         except Stale:
             if tried == TRIES:
                 raise

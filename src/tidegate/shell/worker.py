@@ -20,6 +20,7 @@ from tidegate.base.errors import EvidenceClosed, Stale, TidegateError
 from tidegate.base.when import Instant
 from tidegate.flow.asking import lapse_due
 from tidegate.flow.buckets import Bucket, bucket_of, pause_of
+from tidegate.flow.came_late import take_back
 from tidegate.flow.erranding import answer
 from tidegate.flow.expiring import close_once
 from tidegate.flow.extending import due_extensions, warn_due
@@ -290,7 +291,10 @@ class Worker:
             else:
                 close_once(self.house, grant)
         except Stale:
-            pass  # somebody else moved it on: the next look sees how it is now
+            # Somebody else moved it on: the next look sees how it is now. What we opened meanwhile
+            # may be known to nobody.
+            if grant.state in OPENING:
+                take_back(self.house, grant)
         except TidegateError as fault:
             log.warning("grant waits", grant=grant.id, code=fault.code, why=fault.message)
         except Exception:  # the rim: one grant's bug must not stop the others' end
