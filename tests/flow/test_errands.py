@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
@@ -22,11 +23,14 @@ from tidegate.flow.house import House
 from tidegate.grant import Grant
 from tidegate.session import SessionState
 
+KEY = b"k" * 32  # what all processes of the installation share
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     """An installation whose worker has every duty."""
     made = World(tmp_path)
+    made.house.errand_key = KEY
     yield made
     made.down()
 
@@ -41,7 +45,7 @@ def beside(world: World, duties: frozenset[Duty]) -> House:
         laws=world.laws,
         clock=world.clock,
         randomness=world.randomness,
-        process=Process(id="beside", duties=duties),
+        process=Process(id="beside", duties=duties, key=KEY),
     )
     errands.house = made
     return made
@@ -109,6 +113,7 @@ def asked(world: World, grant: Grant, principal: str, until: timedelta) -> erran
         reader=erranding.public_of(b"r" * 32).hex(),
         until=now + until,
     )
+    errand = replace(errand, proof=erranding._mark(world.house, "ask", errand).hex())
     world.house.store.ask(errand)
     (taken,) = world.house.store.take_errands(ALL, "me", now, 10)
     return taken
@@ -131,7 +136,9 @@ def test_errand_of_another_persons_grant_is_done(world: World) -> None:
     answer(world.house, taken)
     reply = world.house.store.reply_to(taken.id)
     assert reply is not None
-    box = erranding.open_box(bytes.fromhex(reply), b"r" * 32, erranding._bound(taken))
+    box = erranding.open_box(
+        bytes.fromhex(reply), b"r" * 32, erranding._mark(world.house, "answer", taken)
+    )
     with pytest.raises(NotAllowed) as no:
         erranding._opened(box)
     assert no.value.code == "not_yours"
@@ -145,7 +152,7 @@ def test_answer_of_another_errand_is_believed(world: World) -> None:
     reply = bytes.fromhex(world.house.store.reply_to(taken.id) or "")
     for key, errand in ((b"x" * 32, taken), (b"r" * 32, replace(taken, id="er_2"))):
         with pytest.raises(WorldFailed) as fault:
-            erranding.open_box(reply, key, erranding._bound(errand))
+            erranding.open_box(reply, key, erranding._mark(world.house, "answer", errand))
         assert fault.value.code == "box_broken"
 
 
@@ -198,3 +205,63 @@ def test_opener_word_keeps_a_closer_from_closing(world: World) -> None:
         world.clock.forward(minutes=2)
     found = closer.store.grant(grant.id)
     assert (found.state, found.proof) == ("gone", "removed")
+
+
+def test_forged_ask_mints_keys(world: World) -> None:
+    """Who can only write the database asks for keys of somebody's grant, and gets none."""
+    grant = world.granted()
+    taken = asked(world, grant, grant.principal, timedelta(seconds=5))
+    for forged in (
+        replace(taken, proof=""),
+        replace(taken, proof="zz"),
+        replace(taken, reader=erranding.public_of(b"t" * 32).hex()),
+        replace(taken, until=taken.until + timedelta(minutes=1)),
+        replace(taken, id="er_2"),
+    ):
+        answer(world.house, forged)
+    assert world.house.store.reply_to(taken.id) is None
+    assert world.house.store.sessions(grant.id) == []
+
+
+def test_ask_copied_back_mints_twice(world: World) -> None:
+    """A row that was asked and answered is not answered again, however often it is put back."""
+    grant = world.granted()
+    taken = asked(world, grant, grant.principal, timedelta(seconds=5))
+    answer(world.house, taken)
+    world.house.store.drop_errand(taken.id, world.house.store.now())
+    world.house.store.ask(taken)
+    (again,) = world.house.store.take_errands(ALL, "me", world.house.store.now(), 10)
+    answer(world.house, again)
+    assert len(world.house.store.sessions(grant.id)) == 1
+
+
+def test_forged_answer_is_handed_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A box that anybody can seal to the asker's public key does not open without the mark."""
+    grant = world.granted()
+    api, keys = beside(world, NONE), world.keys(grant)
+
+    def forge(span: timedelta) -> None:
+        (taken,) = world.house.store.take_errands(ALL, "thief", world.house.store.now(), 1)
+        forger = replace_key(world.house)
+        said = {"ok": {"session": "se_x", "credential": msgspec.to_builtins(keys)}}
+        box = erranding.seal_box(
+            msgspec.json.encode(said),
+            bytes.fromhex(taken.reader),
+            erranding._mark(forger, "answer", taken),
+            b"z" * 32,
+        )
+        world.house.store.answer(taken.id, box.hex(), world.house.store.now())
+
+    monkeypatch.setattr(world.house.store, "wait_for_news", forge)
+    with pytest.raises(WorldFailed) as fault:
+        issue(api, world.who("ana"), grant.id)
+    assert fault.value.code == "box_broken"
+
+
+def replace_key(house: House) -> House:
+    """A house that has another key, as whoever guesses one has."""
+
+    class Guess:
+        errand_key = b"g" * 32
+
+    return cast(House, Guess())

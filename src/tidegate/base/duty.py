@@ -4,7 +4,7 @@ A worker says that it is alive by a beat named `worker:ID`, whose text is its du
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
@@ -28,10 +28,15 @@ FORGOTTEN = timedelta(days=1)  # beats of the dead are kept for a look on the da
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """One process of an installation: its name among the others, and what it may do in clouds."""
+    """One process of an installation: its name among the others, and what it may do in clouds.
+
+    `key` is what all of them share and the database does not hold (`sealed_box.shared_key`);
+    without it a process neither asks errands nor does any.
+    """
 
     id: str = WORKER
     duties: frozenset[Duty] = ALL
+    key: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

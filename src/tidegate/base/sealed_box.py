@@ -9,7 +9,9 @@ why the nonce may be zero. Pure: random bytes are given.
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.constant_time import bytes_eq
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from tidegate.base.errors import WorldFailed
@@ -18,6 +20,7 @@ SECRET_BYTES = PUBLIC_BYTES = KEY_BYTES = 32
 NONCE = bytes(12)
 
 _TITLE = b"tidegate.sealed-box.v1"
+_MARKS = b"tidegate.errand-marks.v1"
 
 
 def public_of(secret: bytes) -> bytes:
@@ -58,6 +61,34 @@ def open_box(box: bytes, secret: bytes, bound_to: bytes) -> bytes:
             "expected an answer sealed to the key it was asked with, got another",
             "ask again; if it stays, somebody else writes to the database",
         ) from fault
+
+
+def shared_key(secret: bytes) -> bytes:
+    """A key for `mark`, out of a secret that all processes of an installation have.
+
+    It is another key than the secret, by HKDF, so a mark is never a signature of anything.
+    """
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=_MARKS).derive(secret)
+
+
+def mark(key: bytes, purpose: str, *parts: str) -> bytes:
+    """HMAC-SHA256 over `purpose` and `parts`, each with its length before it.
+
+    Raises:
+        RuntimeError: no key: our own bug, never a mark that anybody could make.
+    """
+    if len(key) != KEY_BYTES:
+        raise RuntimeError(f"a key for marks of {KEY_BYTES} bytes, got {len(key)}")
+    told = HMAC(key, SHA256())
+    for part in (purpose, *parts):
+        data = part.encode()
+        told.update(len(data).to_bytes(8) + data)
+    return told.finalize()
+
+
+def same_mark(left: bytes, right: bytes) -> bool:
+    """Whether two marks are equal, in a time that tells nothing of where they differ."""
+    return bytes_eq(left, right)
 
 
 def _key(shared: bytes, writer: bytes, reader: bytes, bound_to: bytes) -> bytes:

@@ -1,11 +1,14 @@
 """Errands: a process without an identity on a cloud asks one that has it, through the database.
 
 The asker makes a key pair for each; the answer, also a mere look, is sealed to it and bound to the
-errand, so no material ever lies in the database in the clear. It fails closed: without an answer in
-time there is a clear error, and what comes later is dropped, never handed out.
+errand, so no material ever lies in the database in the clear. Both are marked with a key that the
+processes share and the database does not hold: who can only write there can neither ask nor answer.
+It fails closed: without an answer in time there is a clear error, and what comes later is dropped,
+never handed out.
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -24,7 +27,15 @@ from tidegate.base.errors import (
     WorldFailed,
 )
 from tidegate.base.ids import ERRAND
-from tidegate.base.sealed_box import SECRET_BYTES, open_box, public_of, seal_box
+from tidegate.base.sealed_box import (
+    SECRET_BYTES,
+    mark,
+    open_box,
+    public_of,
+    same_mark,
+    seal_box,
+)
+from tidegate.base.when import wire
 from tidegate.connectors.divided import LOOKS, perform
 from tidegate.connectors.port import Credential
 from tidegate.flow.house import House
@@ -83,6 +94,7 @@ def send(house: House, kind: str, duty: Duty, asked: dict[str, Any]) -> Any:
         reader=public_of(secret).hex(),
         until=now + PATIENCE,
     )
+    errand = replace(errand, proof=_mark(house, "ask", errand).hex())
     if not house.store.ask(errand):
         raise _nobody(duty, "too many errands wait already")
     try:
@@ -91,7 +103,7 @@ def send(house: House, kind: str, duty: Duty, asked: dict[str, Any]) -> Any:
         house.store.drop_errand(errand.id, house.store.now())
     if reply is None:
         raise _nobody(duty, f"none answered within {PATIENCE.total_seconds():g}s")
-    return _opened(open_box(bytes.fromhex(reply), secret, _bound(errand)))
+    return _opened(open_box(bytes.fromhex(reply), secret, _mark(house, "answer", errand)))
 
 
 def _await(house: House, errand: Errand) -> str | None:
@@ -105,6 +117,8 @@ def _await(house: House, errand: Errand) -> str | None:
 
 def answer(house: House, errand: Errand) -> None:
     """Do what was asked and leave the answer, unless it is too late for it."""
+    if not _asked_by_us(house, errand):
+        return
     reply: dict[str, Any]
     try:
         reply = {"ok": _done(house, errand, msgspec.json.decode(errand.asked))}
@@ -126,7 +140,7 @@ def answer(house: House, errand: Errand) -> None:
     box = seal_box(
         msgspec.json.encode(reply),
         bytes.fromhex(errand.reader),
-        _bound(errand),
+        _mark(house, "answer", errand),
         house.randomness(SECRET_BYTES),
     )
     if not house.store.answer(errand.id, box.hex(), house.store.now()):
@@ -158,8 +172,39 @@ def ask_to_mint(house: House, grant: str, principal: str) -> tuple[str, Credenti
     return str(found["session"]), msgspec.convert(found["credential"], Credential)
 
 
-def _bound(errand: Errand) -> bytes:
-    return f"{errand.id}\n{errand.kind}\n{errand.asked}".encode()
+def _asked_by_us(house: House, errand: Errand) -> bool:
+    """Whether a process of ours asked this, and for the first time. Others are not answered."""
+    now = house.store.now()
+    done = house.errands_done
+    for name in [name for name, until in done.items() if until < now]:
+        del done[name]
+    try:
+        ours = same_mark(bytes.fromhex(errand.proof), _mark(house, "ask", errand))
+    except ValueError:
+        ours = False
+    if not ours:
+        log.error("an errand no process of ours asked is left undone", errand=errand.id[:40])
+        return False
+    if errand.id in done:
+        log.error("an errand was asked a second time and is left undone", errand=errand.id[:40])
+        return False
+    done[errand.id] = errand.until
+    return True
+
+
+def _mark(house: House, purpose: str, errand: Errand) -> bytes:
+    """What only a process of ours can say of this errand: that it asks it, or answers it."""
+    return mark(
+        house.errand_key,
+        f"tidegate.errand.{purpose}.v1",
+        errand.id,
+        errand.kind,
+        errand.duty.value,
+        errand.asked_by,
+        errand.asked,
+        errand.reader,
+        wire(errand.until),
+    )
 
 
 def _opened(plain: bytes) -> Any:

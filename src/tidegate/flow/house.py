@@ -121,6 +121,8 @@ class House:
         self.outside: Callable[[Instant], tuple[Trouble, ...]] = lambda now: ()
         self.duties = process.duties
         self.me = process.id
+        self.errand_key = process.key
+        self.errands_done: dict[str, Instant] = {}  # ids, until when they could be asked again
         self.strange: set[str] = set()  # grants of the journal that were told of as unknown once
         self.unsealed: list[Fact] = []  # of the worker's chores: sealed as soon as that is possible
         self.unseen: dict[str, Instant] = {}  # open findings a list lacked, since when

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tidegate.base.duty import ALL, WORKER, Duty, Process, duties_of
 from tidegate.base.errors import AskedWrongly, TidegateError
+from tidegate.base.sealed_box import shared_key
 from tidegate.base.when import Instant
 from tidegate.connectors.port import Trouble
 from tidegate.evidence.journal import ClosingJournal
@@ -184,7 +185,7 @@ def open_house(
         clock=clock,
         randomness=os.urandom,
         warn_before=warn_before(config.warn.before),
-        process=Process(id=me, duties=clouds.duties),
+        process=Process(id=me, duties=clouds.duties, key=shared_key(read_signer(config).seed)),
     )
     start_log(house, config.evidence.origin, read_signer(config).verifier().text())
     return house

@@ -22,7 +22,7 @@ _TAKE = """
 UPDATE errands SET state = 'taken', taken_by = :me WHERE state = 'asked' AND id IN (
   SELECT id FROM errands WHERE state = 'asked' AND until_ms > :now
     AND (duty = :first OR duty = :second) ORDER BY until_ms, id LIMIT :limit)
-RETURNING id, kind, duty, asked_by, asked, reader, until_ms
+RETURNING id, kind, duty, asked_by, asked, reader, until_ms, proof
 """
 
 
@@ -30,7 +30,8 @@ RETURNING id, kind, duty, asked_by, asked, reader, until_ms
 class Errand:
     """One thing asked: by the process `asked_by`, of one that has `duty`, until `until`.
 
-    `asked` is JSON without secrets; `reader` the public key the answer is sealed to, in hex.
+    `asked` is JSON without secrets; `reader` the public key the answer is sealed to, in hex;
+    `proof` what shows that a process of ours asked.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Errand:
     asked: str
     reader: str = field(repr=False)
     until: Instant
+    proof: str = field(default="", repr=False)
 
 
 def ask(db: Raw, errand: Errand, words: Words) -> bool:
@@ -49,8 +51,8 @@ def ask(db: Raw, errand: Errand, words: Words) -> bool:
         return False
     db.execute(
         "INSERT INTO errands"
-        " (id, kind, duty, asked_by, asked, reader, state, taken_by, reply, until_ms)"
-        " VALUES (?, ?, ?, ?, ?, ?, 'asked', '', '', ?)",
+        " (id, kind, duty, asked_by, asked, reader, state, taken_by, reply, until_ms, proof)"
+        " VALUES (?, ?, ?, ?, ?, ?, 'asked', '', '', ?, ?)",
         (
             errand.id,
             errand.kind,
@@ -59,6 +61,7 @@ def ask(db: Raw, errand: Errand, words: Words) -> bool:
             errand.asked,
             errand.reader,
             to_ms(errand.until),
+            errand.proof,
         ),
     )
     _wake(db, words)
@@ -97,6 +100,7 @@ def take(db: Raw, duties: Iterable[Duty], me: str, now: Instant, limit: int) -> 
             asked=row[4],
             reader=row[5],
             until=from_ms(row[6]),
+            proof=row[7],
         )
         for row in rows
     ]

@@ -425,6 +425,7 @@ errands = Table(
     Column("taken_by", Text, nullable=False),
     Column("reply", Text, nullable=False),
     Column("until_ms", BigInteger, nullable=False),
+    Column("proof", Text, nullable=False),
 )
 
 heartbeats = Table(

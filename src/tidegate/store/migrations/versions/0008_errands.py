@@ -21,4 +21,5 @@ def upgrade() -> None:
         sa.Column("taken_by", sa.Text, nullable=False),
         sa.Column("reply", sa.Text, nullable=False),
         sa.Column("until_ms", sa.BigInteger, nullable=False),
+        sa.Column("proof", sa.Text, nullable=False),
     )
