@@ -17,7 +17,6 @@ AIMED: Mapping[str, tuple[str, int]] = {
     "opened-before-asking": ("grant-nothing", 0),
     "stop-after-six-tries": ("revoke-down", 0),
     "stop-after-one-try": ("revoke-down", 0),
-    "pause-grows-for-ever": ("revoke-down", 0),
     "accepted-as-removed": ("revoke-nothing", 0),
     "revoke-failure-as-removed": ("revoke-nothing", 0),
     "removed-as-gone": ("calm", 0),
@@ -64,7 +63,7 @@ AIMED: Mapping[str, tuple[str, int]] = {
     "removed-never-looked-at": ("calm", 0),
     "intent-never-looked-at": ("lost-grant", 0),
     "closing-never-looked-at": ("single", 0),
-    "prunes-too-early": ("tampered", 0),
+    "prunes-too-early": ("probe", 0),
     "read-back-skipped": ("revoke-nothing", 0),
     "holders-read-as-none": ("held", 0),
     "one-seat-a-group": ("votes", 0),
@@ -77,6 +76,9 @@ AIMED: Mapping[str, tuple[str, int]] = {
     "log-place-wrong": ("calm", 0),
     "log-time-runs-back": ("calm", 0),
     "fact-sealed-twice": ("calm", 0),
+    "role-change-overlooked": ("laws-lost", 1),
+    "snooze-past-the-end": ("grant-away", 1),
+    "votes-not-counted-again": ("laws-lost", 1),
 }
 
 __all__ = ["AIMED"]
