@@ -50,19 +50,19 @@ class _Bombed(StageOf):
     """A stage whose server is started by `chaos.launch`, and whose cloud is behind a proxy."""
 
     proxy: FaultProxy
-    database = ""  # another than the settings say, as the server reaches it
+    way = ""  # to another database than the settings say, as the server reaches it
     bomb: tuple[str, int] = ("", 0)
 
     def start_server(self) -> None:
         """`tidegate serve` with `bomb`, leading its own process group, until it answers."""
         point, nth = self.bomb
         with (self.directory / "server.log").open("ab") as log:
-            self.server = subprocess.Popen(
+            server = self.servers[0].process = subprocess.Popen(
                 [*LAUNCH, "--config", str(self.home / CONFIG_NAME)],
                 env={
                     **self.server_environment(),
                     "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
-                    "TIDEGATE_CHAOS_DATABASE": self.database,
+                    "TIDEGATE_CHAOS_DATABASE": self.way,
                     "TIDEGATE_CHAOS_POINT": point,
                     "TIDEGATE_CHAOS_NTH": str(nth),
                     "TIDEGATE_CHAOS_ARMED": str(self.armed),
@@ -74,11 +74,11 @@ class _Bombed(StageOf):
                 start_new_session=True,
             )
         until = time.monotonic() + UP_SECONDS
-        while time.monotonic() < until and self.server.poll() is None:
+        while time.monotonic() < until and server.poll() is None:
             if self.answers():
                 return
             time.sleep(0.05)
-        if self.server.poll() == -signal.SIGKILL:
+        if server.poll() == -signal.SIGKILL:
             return  # its bomb was in starting: whoever needs it starts it again
         tail = (self.directory / "server.log").read_text(errors="replace")[-800:]
         raise WorldFailed("chaos_server", f"the server did not come up: {tail}", "see its log")
@@ -141,7 +141,7 @@ class Town:
         if self.engine == "postgresql":
             server = self._stack.enter_context(postgres_server())
             way = self._stack.enter_context(FaultProxy(server.port, http=False))
-            self.stage.database = server.url().replace(f":{server.port}/", f":{way.port}/")
+            self.stage.way = server.url().replace(f":{server.port}/", f":{way.port}/")
             self._stack.enter_context(on_database(server.url()))
             self.postgres, self.way_to_database = server, way
         self.stage.__enter__()
@@ -175,7 +175,7 @@ class Town:
     def call(self, person: str, method: str, path: str, body: Json | None = None) -> Json:
         """One call of the API. Raises Down, Problem."""
         request = urllib.request.Request(
-            f"{self.stage.url}/api/{path}",
+            f"{self.stage.servers[0].url}/api/{path}",
             method=method,
             data=json.dumps(body or {}).encode() if method != "GET" else None,
             headers={"Content-Type": "application/json"},
@@ -197,7 +197,8 @@ class Town:
 
     def alive(self) -> bool:
         """Whether the server's process runs."""
-        return self.stage.server is not None and self.stage.server.poll() is None
+        process = self.stage.servers[0].process
+        return process is not None and process.poll() is None
 
     def revive(self) -> bool:
         """Start the server again when it is dead, with no bomb. Whether it was dead."""

@@ -261,6 +261,9 @@ def test_person_deleted_while_holding_is_never_closed(world: CenterWorld, center
 
 def test_person_nobody_knows_gets_somebody_elses_access(world: CenterWorld, center: Center) -> None:
     """A requester the identity store does not know: failed, said so, nothing made."""
+    center.client("broker", "identitystore").delete_user(
+        IdentityStoreId=center.ids["identity_store_id"], UserId=center.ids["users"]["eve"]
+    )
     request = world.vote(world.ask("eve"))
     world.work()
     (grant,) = world.house.store.grants(request=request.id)
