@@ -165,7 +165,7 @@ class FaultProxy:
         try:
             writer.write(request)
             await writer.drain()
-            return await reader.read()
+            return _closing(await reader.read())
         finally:
             writer.close()
 
@@ -211,6 +211,18 @@ def _reset(writer: asyncio.StreamWriter) -> None:
         raw: socket.socket = writer.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     writer.transport.abort()
+
+
+def _closing(reply: bytes) -> bytes:
+    """`reply` with the word that its connection ends with it: else a client may send on it again,
+    and takes for a lost request what is only our way.
+    """
+    first, end, rest = reply.partition(b"\r\n")
+    if not end:
+        return reply
+    head, blank, body = rest.partition(b"\r\n\r\n")
+    head = _CONNECTION.sub(b"", head + b"\r\n")
+    return first + end + b"connection: close\r\n" + head.removesuffix(b"\r\n") + blank + body
 
 
 def _answer(rule: Rule) -> bytes:

@@ -40,7 +40,13 @@ from tidegate.flow.recalling import (
 )
 from tidegate.grant import LIVE, Grant
 from tidegate.main.clouds import Clouds
-from tidegate.main.config import Config, database_path, load_catalogue, load_config
+from tidegate.main.config import (
+    Config,
+    database_password,
+    database_url,
+    load_catalogue,
+    load_config,
+)
 from tidegate.main.logs import log_quietly
 from tidegate.main.wiring import clock, open_store, read_laws, read_signer
 from tidegate.panic import Panic, PanicState, Scope, ScopeKind, Standing
@@ -304,9 +310,11 @@ def _copy(found: Config, named: Sequence[str]) -> _Copy:
     if named:
         where = named[0] if "://" in named[0] else f"sqlite:///{Path(named[0]).resolve()}"
     else:
-        where = f"sqlite:///{database_path(found)}"
+        where = database_url(found)
     try:
-        return _Copy(where=where, state=sealed_state(where))
+        # The settings' password is for their own server, and for a copy of it on another.
+        password = None if where.startswith("sqlite:") else database_password(found)
+        return _Copy(where=where, state=sealed_state(where, password))
     except TidegateError as fault:
         if named and isinstance(fault, AskedWrongly):
             raise
