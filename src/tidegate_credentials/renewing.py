@@ -28,6 +28,7 @@ from tidegate_credentials.cache import (
 from tidegate_credentials.keeping import locked, sweep, write
 
 REFRESH_SECONDS = 300  # before the cloud's expiry: longer than any one call takes to be signed
+LAST_SECOND = 1  # the cloud's clock has whole seconds
 RETRY_SECONDS = 10  # a server that did not answer is not asked on every AWS call
 ROLE_SECONDS = 300  # a new grant of the role (the old one ended early) is noticed within this
 LONGEST_SECRET = 8_192  # characters: STS promises no maximum, seen are under 2,000
@@ -107,7 +108,10 @@ class _Renewal:
             raise
         fresh = self._minted(grant, role or (entry or {}).get("role", ""), minted)
         sweep(self._folder, self._now)
-        return self._kept(fresh, fresh["refresh_at"])
+        over = self._at >= fresh["ends_at"]
+        # In the last second of a window the cloud may refuse new keys already: not one each call.
+        soon = instant(self._now + LAST_SECOND)
+        return self._kept(fresh, max(fresh["refresh_at"], soon if over else ""))
 
     def _next_look(self, entry: Entry) -> str:
         """After the end: soon while the server has not closed it, else only to wipe dead keys."""

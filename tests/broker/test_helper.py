@@ -147,6 +147,18 @@ def test_keys_bound_to_an_older_end_are_replaced_there(desk: Desk) -> None:
     assert "ASIAEXAMPLE2" in desk.at(T0 + 4 * MINUTE)
 
 
+def test_last_second_mints_on_every_call(desk: Desk) -> None:
+    """Where the cloud refuses new keys already, a client that keeps calling mints one more."""
+    desk.server.ends_at = instant(T0 + 10 * MINUTE + 0.7)
+    desk.server.bound_until = instant(T0 + 10 * MINUTE)
+    desk.at(T0)
+    for part in range(7):
+        assert "ended at" in stopped(desk, T0 + 10 * MINUTE + part / 10)
+    assert desk.server.mints <= 2
+    desk.server.ends_at = desk.server.bound_until = instant(T0 + 14 * MINUTE)
+    assert json.loads(desk.at(T0 + 10 * MINUTE + 1))["Expiration"] == desk.server.ends_at
+
+
 def test_long_grant_gets_new_keys_before_the_old_die(desk: Desk) -> None:
     """Keys of one hour in a grant of three are renewed 5 minutes ahead, and told to end at 1 h."""
     desk.server.ends_at = instant(T0 + 180 * MINUTE)

@@ -9,7 +9,13 @@ import pytest
 
 from tidegate.base.errors import NotAllowed, NotFound, NotSignedIn, TidegateError, Unreachable
 from tidegate.base.when import Instant, wire
-from tidegate.broker.holding import LOOK_AGAIN, LOOK_EVERY, Holding
+from tidegate.broker.holding import (
+    LAST_LOOKS,
+    LAST_LOOKS_EVERY,
+    LOOK_AGAIN,
+    LOOK_EVERY,
+    Holding,
+)
 from tidegate.broker.material import AccessEnded, Material, ended, read_end, read_material
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -47,7 +53,7 @@ class World:
             session_token=f"token-{self.mints}",
             ends_at=self.ends_at,
             expires_at=self.now + self.lives,
-            bound_until=self.ends_at,
+            bound_until=self.ends_at.replace(microsecond=0),  # the cloud counts whole seconds
         )
 
     def look(self) -> Instant:
@@ -66,12 +72,37 @@ class World:
 
 
 def test_many_takes_mint_once() -> None:
-    """Ten minutes of constant use are one session and a look every 30 seconds."""
+    """Ten minutes of constant use are one session, a look every 30 seconds and a few at the end."""
     world = World()
     for second in range(600):
         assert world.key_at(second / 60) == "ASIA1"
     assert world.mints == 1
-    assert world.looks <= timedelta(minutes=10) / LOOK_EVERY
+    last = LAST_LOOKS / LAST_LOOKS_EVERY
+    assert world.looks <= timedelta(minutes=10) / LOOK_EVERY + last
+
+
+def test_keys_of_the_old_end_in_the_last_moment_of_an_extended_grant() -> None:
+    """A later end is known before the old one comes: no call is signed with keys about to stop."""
+    world = World()
+    world.key_at(0)
+    world.key_at(9.9)
+    world.ends_at = minutes(30)
+    assert world.key_at(10 - 4 / 60) == "ASIA2"
+
+
+def test_end_within_a_second_hands_out_what_the_cloud_refuses() -> None:
+    """From the whole second on these keys are not given, and new ones are not minted for nothing;
+    an extension in that very second is noticed at its end.
+    """
+    world = World()
+    world.ends_at += timedelta(milliseconds=700)
+    assert world.key_at(9.9) == "ASIA1"
+    for part in (0, 300, 699):
+        with pytest.raises(AccessEnded, match="ended at"):
+            world.key_at(10 + part / 60_000)
+    assert (world.mints, world.looks) == (1, 1)
+    world.ends_at = minutes(30)
+    assert world.key_at(10 + 701 / 60_000) == "ASIA2"
 
 
 def test_concurrent_first_takes_mint_once() -> None:

@@ -23,6 +23,8 @@ REFRESH_AHEAD = timedelta(minutes=5)  # before the cloud's expiry: a long upload
 LOOK_EVERY = timedelta(seconds=30)  # while keys are asked for: how soon an extension is noticed
 WARN_BEFORE = timedelta(minutes=10)  # as a server warns, unless its settings say otherwise
 LOOK_AGAIN = timedelta(seconds=5)  # after the end, or after no answer: callers retry each second
+# Before keys stop it is asked more often, so that a call signed with them still arrives in time.
+LAST_LOOKS, LAST_LOOKS_EVERY = timedelta(seconds=5), timedelta(seconds=1)
 
 
 class Holding:
@@ -52,6 +54,8 @@ class Holding:
         # Both are known from the first fetch on, and moved only by the thread that asks.
         self._ends_at: Instant | None = None
         self._look_at: Instant | None = None
+        self._refused_from: Instant | None = None  # new keys of `_minted_for` are refused from here
+        self._minted_for: Instant | None = None
         self._told: TidegateError | None = None
         self._final = False
         self._warn_before = warn_before
@@ -151,13 +155,20 @@ class Holding:
             self._look_at = now + LOOK_AGAIN
             if now >= self._ends_at:
                 return
+            if self._ends_at == self._minted_for and self._refused(now):
+                # The cloud counts whole seconds: the rest of the last one buys nothing.
+                self._look_at = min(self._look_at, self._ends_at)
+                return
         if material is None or self._dying(material, now):
             material = self._fetch()
             self._ends_at = material.ends_at
             self._told = ended(self.grant, material.ends_at)
             self._material = material
-        # Never later than these keys work: an extension in the last seconds is not missed.
-        self._look_at = min(now + LOOK_EVERY, material.usable_until)
+            self._minted_for, self._refused_from = material.ends_at, material.bound_until
+        self._look_at = _next_look(now, material.usable_until)
+
+    def _refused(self, now: Instant) -> bool:
+        return self._refused_from is not None and now >= self._refused_from
 
     def _usable(self, now: Instant) -> Material | None:
         material = self._material
@@ -173,6 +184,14 @@ class Holding:
         if window is not None and now >= window:
             return False  # nothing is minted in a grace: these are used to the last
         return self._ends_at is not None and lasts < self._ends_at and now >= lasts - REFRESH_AHEAD
+
+
+def _next_look(now: Instant, stop: Instant) -> Instant:
+    """When to look again with keys that stop at `stop`: a later end is known before that."""
+    last = stop - LAST_LOOKS
+    if now < last:
+        return min(now + LOOK_EVERY, last)
+    return min(now + LAST_LOOKS_EVERY, stop)
 
 
 def _without_traceback(told: TidegateError) -> TidegateError:

@@ -33,6 +33,7 @@ from tidegate.connectors.aws_policy import (
     covers,
     parse_role_arn,
     session_policy,
+    whole_second,
 )
 from tidegate.connectors.aws_rights import IDENTITIES, Identity
 from tidegate.connectors.aws_side_doors import Window
@@ -439,7 +440,7 @@ class AwsConnector:
             key_id=str(keys["AccessKeyId"]),
             issued_at=reply.cloud_at,
             expires_at=from_ms(to_ms(keys["Expiration"])),
-            bound_until=bound_until,
+            bound_until=whole_second(bound_until),  # as the policy says it, not later
         )
 
     def _read_role(self, aws: Aws, arn: RoleArn) -> Reply:
