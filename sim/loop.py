@@ -40,6 +40,7 @@ class Loop:
         self.bugs: list[tuple[str, BaseException]] = []
         self._heap: list[tuple[int, int, Callable[[], None] | Task]] = []
         self._count = 0
+        self.speaker: Task | None = None  # for whom the running task speaks, never over a pause
         self._hub = getcurrent()
         self._tasks: set[Task] = set()
 
@@ -51,7 +52,7 @@ class Loop:
     @property
     def task(self) -> Task | None:
         """The task that runs now; None between tasks."""
-        found = getcurrent()
+        found = self.speaker or getcurrent()
         return found if isinstance(found, Task) else None
 
     def tell(self, words: str) -> None:

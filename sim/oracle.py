@@ -73,6 +73,14 @@ class Ballot:
 
 
 @dataclass(slots=True)
+class Alias:
+    """An account that turned out to be a second one of `person`."""
+
+    login: str
+    person: str
+
+
+@dataclass(slots=True)
 class Life:
     """One grant as the oracle follows it. Instants in ms of true time, but `end`: on a clock."""
 
@@ -94,6 +102,7 @@ class Life:
     answered: bool = False  # some opening call came back with a yes
     probed_at: int = -1  # when a probe was last tried, and the access last read
     read_at: int = -1
+    looked_at: int = -1  # when the cloud last answered anything about it
     called: bool = False
     tried_at: int = -1
     counts: Counter[str] = field(default_factory=Counter)
@@ -128,6 +137,7 @@ class Oracle:
         self.held: dict[str, list[Credential]] = {}
         self.foreign: dict[AssignmentKey, int] = {}
         self.stood: set[AssignmentKey] = set()
+        self.aliases: dict[str, tuple[int, str]] = {}  # second accounts found out during the run
         self.journal: set[str] = set()
         self.uses: Counter[str] = Counter()
         self.sealed_names: Counter[str] = Counter()
@@ -182,7 +192,7 @@ class Oracle:
         if fact.name == "request.edited":
             old = self.wishes[name]
             old.edits += 1
-            old.filed_at = self.loop.now
+            old.filed_at = self.loop.task.started if self.loop.task else self.loop.now
             self.ballots[name] = []
             if isinstance(wish, Wish):
                 old.span = wish.span
@@ -191,7 +201,7 @@ class Oracle:
             self.broke("I7", f"{name} was filed though nobody asked")
             return
         wish.request = name
-        wish.filed_at = self.loop.now
+        wish.filed_at = self.loop.task.started if self.loop.task else self.loop.now
         self.wishes[name] = wish
         self.ballots[name] = []
 
@@ -202,15 +212,31 @@ class Oracle:
         if not isinstance(ballot, Ballot) or ballot.login != login or ballot.request != name:
             self.broke("I9", f"a vote of {login} on {name} was sealed that they did not cast")
             return
-        if person(login) == person(wish.login):
+        since = self.loop.task.started if self.loop.task else self.loop.now
+        who = self._person(login, since)
+        if who == self._person(wish.login, since):
             self.broke("I9", f"{login} voted on {name}, asked by themselves ({wish.login})")
         if ballot.version != wish.edits:
             self.broke("I9", f"{login} voted on version {ballot.version} of {name}, not the last")
-        if any(person(old.login) == person(login) for old in self.ballots[name]):
+        if any(self._person(old.login, since) == who for old in self.ballots[name]):
             self.broke("I9", f"{login} voted twice on {name}")
         if wish.ended:
             self.broke("I9", f"{login} voted on {name}, which was {wish.ended}")
+        in_force = self._laws_since(process, wish.filed_at - 4_000)
+        wanted = {group for book in in_force for _, group in book.needs(wish)}
+        if not any(wanted & book.groups(login) for book in in_force):
+            self.broke("I9", f"{login} voted on {name}, and is in no group that it needs")
         self.ballots[name].append(ballot)
+
+    def _turned_out(self, process: Any, fact: Any, entered: int) -> None:
+        alias = self.loop.task.memo if self.loop.task else None
+        if isinstance(alias, Alias):
+            self.aliases[alias.login] = (self.loop.now, alias.person)
+
+    def _person(self, login: str, at: int) -> str:
+        """The human being behind a login, as everybody could know it at `at`."""
+        since, found = self.aliases.get(login, (NEVER, ""))
+        return found if since <= at else person(login)
 
     def _decided(self, process: Any, fact: Any, entered: int) -> None:
         name = fact.data["request"]
@@ -257,7 +283,9 @@ class Oracle:
             self.broke("I1", f"{life.id} opens after its claim-by")
         if wish.start is not None and clock < wish.start:
             self.broke("I1", f"{life.id} opens before its start")
-        native = self._check_permitted(process, wish, "opened")
+        native = self._check_permitted(
+            process, wish, "opened", self._laws_here(process, life.looked_at)
+        )
         life.native = native
         self.by_key.setdefault(life.key, []).append(life)
         life.stood = life.key in self.foreign
@@ -342,6 +370,8 @@ class Oracle:
         asked_at = self.loop.task.started if self.loop.task else entered
         if life is not None and asked_at + process.offset >= life.end:
             self.broke("I3", f"a credential of {life.id}, asked for after its end, was sealed")
+        elif life is not None and life.closing_at <= self.loop.now:
+            self.broke("I3", f"a credential of {life.id} was sealed after it began to close")
 
     def _life(self, fact: Any) -> Life | None:
         name = fact.data["grant"]
@@ -362,6 +392,10 @@ class Oracle:
         if life is None or life.intended_at == NEVER:
             self.broke("I1", f"the cloud is asked to open {hold.grant} before its intent is sealed")
             return
+        if life.called:  # another try is judged as the first was, by the rules in force by then
+            since = self.loop.task.started if self.loop.task else self.loop.now
+            books = self._laws_here(process, since)
+            self._check_permitted(process, life.wish, "asked for again", books)
         life.called = True
         if hold.grant not in self.journal:
             self.broke("I6", f"the cloud is asked to open {hold.grant}, not in the closing journal")
@@ -506,28 +540,39 @@ class Oracle:
 
     # Rules and the gate.
 
-    def _check_permitted(self, process: Any, wish: Wish, what: str) -> str:
-        """Whether some laws in force while this was decided permit it with these votes (I8, I9)."""
+    def _check_permitted(
+        self, process: Any, wish: Wish, what: str, books: Iterable[Any] = ()
+    ) -> str:
+        """Whether some laws in force while this was decided permit it with these votes (I8, I9).
+
+        With `books` the rules must be of one of those; who was in which group stays as lenient.
+        """
         task = self.loop.task
         since = (task.started if task else self.loop.now) - 4_000
         if what == "approved":  # judged once more at the opening, by the rules in force then
             since = min(since, wish.filed_at - 4_000)
         in_force = self._laws_since(process, since)
-        for book in in_force:
+        for book in books or in_force:
             needs = book.requirement(wish.login, wish.role, wish.span, wish.emergency)
             if needs is None:
                 continue
             for groups in in_force:
                 voters = {
-                    person(ballot.login): groups.groups(ballot.login)
+                    self._person(ballot.login, since): groups.groups(ballot.login)
                     for ballot in self.ballots.get(wish.request, ())
-                    if ballot.approve and person(ballot.login) != person(wish.login)
+                    if ballot.approve
+                    and self._person(ballot.login, since) != self._person(wish.login, since)
                 }
                 if book.suffices(needs, voters):
                     return book.native(wish.role)
-        names = ", ".join(book.name for book in in_force)
+        names = ", ".join(book.name for book in books or in_force)
         self.broke("I8", f"{wish.request} ({wish.role} of {wish.login}) {what} against `{names}`")
         return PLACES[wish.role].native
+
+    def _laws_here(self, process: Any, since: int) -> list[Any]:
+        """The laws this process had in force at some moment since then, and no others."""
+        left = [name for at, name in process.laws_left if at >= since]
+        return [BOOKS[name] for name in dict.fromkeys((process.laws, *left))]
 
     def _laws_since(self, process: Any, since: int) -> list[Any]:
         """Every state of the laws some part of the house may rightly have known since then."""
@@ -614,6 +659,7 @@ def _ago(now: int, life: Life) -> str:
 
 
 _HANDLERS: Mapping[str, Any] = {
+    "principal.recorded": Oracle._turned_out,
     "request.filed": Oracle._filed,
     "request.edited": Oracle._filed,
     "request.voted": Oracle._voted,

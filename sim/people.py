@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from sim.imps import Imps
 from sim.loop import START, Killed
 from sim.oracle import Ballot, Life, Wish
 from sim.town import LEADS, LOGINS, PLACES, REQUESTERS, SECURITY
@@ -34,6 +35,7 @@ class People:
         self.lifecycles = lifecycles
         self.used = 0
         self.principals = {}
+        self.imps = Imps(self)
 
     def begin(self) -> None:
         """Plan who asks when."""
@@ -63,6 +65,7 @@ class People:
         self.loop.tell(f"{wish.login} asked {wish.role} for {wish.span // 1000} s: {request.id}")
         if request.state.value != "pending":
             return
+        self.imps.asked(wish)
         rng, scene = self.rng, self.world.scene
         if rng.random() < scene.edits:
             self._later(rng.randrange(60_000), lambda: self._edit(wish))
@@ -126,6 +129,7 @@ class People:
         ballot = Ballot(voter, wish.request, approve, wish.edits)
         wait = self.rng.choice((0, 200, 5_000, 30_000))
         self._later(wait, lambda: self._vote(ballot, shown))
+        self.imps.voted(ballot, shown, wait)
 
     def _vote(self, ballot: Ballot, shown: str) -> None:
         choice = Choice.APPROVE if ballot.approve else Choice.DENY
@@ -138,6 +142,7 @@ class People:
 
     def approved(self, wish: Wish) -> None:
         """A request was approved: sometimes the laws change in the same moment."""
+        self.imps.approved(wish)
         plan = self.world.plan
         if plan.wants("world.laws.raced") and self.rng.random() < 0.2 and not plan.calm:
             plan.hit("world.laws.raced")
@@ -149,6 +154,7 @@ class People:
         """A grant is about to open: everything that will be tried with it is planned now."""
         rng, now = self.rng, self.loop.now
         end = life.end
+        self.imps.opening(life)
         takes = [now + 1_500, rng.randrange(now, end) if end > now else now, end - 300, end - 20]
         for at in takes[: rng.randint(1, 4)]:
             self.loop.at(max(at, now), lambda: self._take(life))
@@ -175,6 +181,7 @@ class People:
             at = rng.randrange(now, end) if end > now else now
         by = life.wish.login if rng.random() < 0.5 else "op"
         self.loop.at(max(at, now), lambda: self._end(life, by))
+        self.imps.ends(life, max(at, now))
         if self.world.plan.wants("world.others.tampered") and life.place.own:
             for span in (1_000, 4_000):
                 self.loop.at(max(at, now) + span, lambda: self._tamper(life))

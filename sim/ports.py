@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
+from sim.gather import Gatherer
 from sim.loop import Killed
 from tidegate.base.errors import EvidenceClosed, Refused, Unknown, Unreachable, WorldFailed
 from tidegate.base.when import Instant
@@ -85,6 +86,9 @@ class SimStore:
     def __init__(self, ports: Ports, real: Any) -> None:
         self._ports = ports
         self.real = real
+        self._gathering = (
+            Gatherer(ports.loop, real, self._became_durable) if ports.world.gathers else None
+        )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
@@ -108,9 +112,11 @@ class SimStore:
         entered = ports.loop.now
         ports.breathe()
         where = self._before("store.commit")
-        done = self.real.commit(step)
-        ports.world.due_changed()
-        ports.world.oracle.sealed(ports.process, step.facts, entered)
+        if self._gathering is None:
+            done = self.real.commit(step)
+            self._became_durable(step, entered)
+        else:
+            done = self._gathering.commit(step, entered)
         if where == "crash_after":
             ports.die("store.commit", where)
         if where == "lost_reply":
@@ -119,6 +125,10 @@ class SimStore:
                 "evidence_closed", "evidence cannot be written: the connection was lost", "again"
             )
         return done
+
+    def _became_durable(self, step: Any, entered: int) -> None:
+        self._ports.world.due_changed()
+        self._ports.world.oracle.sealed(self._ports.process, step.facts, entered)
 
     def claim_due(self, *args: Any, **kwargs: Any) -> Any:
         """What is due, struck."""
@@ -325,6 +335,8 @@ class SimConnector:
         if life is not None and where is None:
             life.read_at = self._ports.loop.now
         self._end(verb, where)
+        if life is not None:
+            life.looked_at = self._ports.loop.now
         return iter(seen)
 
     def grant(self, hold: Any, now: Instant) -> Any:

@@ -28,6 +28,9 @@ class Scene:
     early_ends: float = 0.4
     re_adds: float = 0.2
     later: float = 0.1  # asked for a later start
+    imps: float = 0.3  # how often people try what nobody may
+    aliased: float = 0.1  # who voted turns out to be who asked
+    gathers: bool | None = None  # commits of one moment share a transaction; None: by chance
     beside: bool | None = None  # a second process; None: by chance
     lives: int = 120
     faults: Mapping[str, float] = field(default_factory=dict)  # point: chance at each passing
@@ -46,6 +49,9 @@ def small(lives: int = 8, **more: object) -> Scene:
         "lively": 4 * MINUTE,
         "spans": (20_000, 60_000, 2 * MINUTE),
         "beside": False,
+        "imps": 0.0,
+        "aliased": 0.0,
+        "gathers": False,
         "lives": lives,
     }
     return Scene(**{**settings, **more})  # type: ignore[arg-type]
@@ -120,6 +126,20 @@ SCENES: Mapping[str, Scene] = {
         "world.others.stood_before": 1.0, "world.store.outage": 1.0}),
     "clock": small(12, faults={"world.process.clock_ahead": 1.0,
                                "world.process.clock_behind": 1.0}),
+    "imps": small(16, roles=("vault/admin", "prod/admin", "desk/admin"), askers=("r0", "r1"),
+                  imps=1.0),
+    "seats": small(12, roles=("armed/admin",)),
+    "edited": small(16, roles=("vault/admin", "armed/admin"), edits=1.0, imps=0.3),
+    "aliased": small(20, roles=("vault/admin", "desk/admin"), later=1.0, aliased=1.0),
+    "laws-later": small(24, roles=("prod/admin", "vault/admin", "desk/admin"), later=0.8, faults={
+        "world.laws.changed": 1.0}),
+    "laws-slow": small(24, roles=("prod/admin", "vault/admin", "desk/admin"), faults={
+        "world.laws.changed": 1.0, "world.laws.raced": 1.0, "cloud.observe.slow": 0.9}),
+    "thieves": small(8, roles=OWN, imps=1.0, early_ends=0.7),
+    "thieves-late": small(8, roles=OWN, imps=1.0, faults={
+        "store.end_due.full": 1.0, "store.claim.full": 0.9}),
+    "gathered": small(12, roles=("vault/admin", "desk/admin", "armed/admin"), imps=1.0,
+                      gathers=True),
     "disarm": small(roles=("armed/admin",), early_ends=0.8, faults={
         "cloud.disarm.down": 0.5, "cloud.arm.nothing": 0.4, "world.store.outage": 1.0}),
 }  # fmt: skip

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import permutations
+from typing import Any
 
 from tidegate.catalogue import Catalogue, Role, Target
 from tidegate.flow.house import Groups, Laws
@@ -123,6 +124,10 @@ class Book:
         }[target]
         fitting = [needs for longest, needs in found if span <= longest]
         return min(fitting, key=lambda needs: sum(n for n, _ in needs)) if fitting else None
+
+    def needs(self, wish: Any) -> tuple:
+        """The needs of what was wished; none when it is not permitted."""
+        return self.requirement(wish.login, wish.role, wish.span, wish.emergency) or ()
 
     def suffices(self, needs: tuple, voters: Mapping[str, frozenset[str]]) -> bool:
         """Whether distinct people fill every seat: all orders are tried."""

@@ -68,6 +68,7 @@ class Process:
             randomness=world.rng.randbytes,
         )
         self.laws = world.laws
+        self.laws_left: list[tuple[int, str]] = []  # until when others were in force here
         chores = (
             Chore("compact", timedelta(minutes=10), self._compact),
             Chore("reconcile", RECONCILE_EVERY, lambda: reconcile_step(self.house), aside=True),
@@ -97,13 +98,18 @@ class Process:
             try:
                 if alone:
                     self.store.free_leases()
-                put_in_force(self.house, laws_of(self.world.laws))
-                self.laws = self.world.laws
+                self.govern(self.world.laws)
                 close_forgotten(self.house)
                 break
             except (TidegateError, OSError):
                 self.world.loop.pause(2_000)
         self.ready = True
+
+    def govern(self, name: str) -> None:
+        """These laws come into force here."""
+        put_in_force(self.house, laws_of(name))
+        self.laws_left.append((self.world.loop.now, self.laws))
+        self.laws = name
 
     def _compact(self) -> None:
         self.house.journal.compact(self.house.now())
@@ -129,6 +135,8 @@ class World:
         self.disk = Disk()
         self.laws = "base"
         self.laws_since: list[tuple[int, str]] = [(0, "base")]
+        gathers = Random(f"{seed} gathers").random() < 0.3
+        self.gathers = gathers if scene.gathers is None else scene.gathers
         self.oracle = Oracle(self)
         self.processes: list[Process] = []
         self._away: dict[str, int] = {}
@@ -405,14 +413,11 @@ def _reading_laws(process: Process) -> Callable[[], None]:
     def reading() -> None:
         world = process.world
         world.loop.pause(world.rng.randrange(2_000))  # each looks every two seconds
-        wanted = world.laws
-        while process.laws != wanted:
+        while process.laws != world.laws:
             try:
-                put_in_force(process.house, laws_of(wanted))
-                process.laws = wanted
+                process.govern(world.laws)
             except TidegateError:
                 world.loop.pause(2_000)
-                wanted = world.laws
 
     return reading
 
