@@ -7,13 +7,15 @@ was fetched is deleted, and nobody is answered after `until`.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 
-from sqlalchemy import Connection, select
+from sqlalchemy import BigInteger, Connection, bindparam, or_, select
 
 from tidegate.base.duty import Duty
 from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.store import schema
 from tidegate.store.database import Raw, Words
+from tidegate.store.look import Look, Looking
 
 MOST_WAITING = 1_000  # asked and not answered: more than every API thread of ten servers
 KEPT = timedelta(minutes=1)  # beyond its end, for nobody
@@ -68,12 +70,18 @@ def ask(db: Raw, errand: Errand, words: Words) -> bool:
     return True
 
 
-def any_asked(db: Connection, duties: Iterable[Duty], now: Instant) -> bool:
+def any_asked(db: Looking, duties: Iterable[Duty], now: Instant) -> bool:
     """Whether `take` would find something: spares an idle worker the write."""
+    names = [duty.value for duty in duties]
+    return bool(_asked().rows(db, now=to_ms(now), first=names[0], second=names[-1]))
+
+
+@cache
+def _asked() -> Look:
     table = schema.errands
-    wanted = table.c.duty.in_([duty.value for duty in duties])
+    wanted = or_(table.c.duty == bindparam("first"), table.c.duty == bindparam("second"))
     query = select(table.c.id).where(table.c.state == "asked", wanted)
-    return db.execute(query.where(table.c.until_ms > to_ms(now)).limit(1)).first() is not None
+    return Look(query.where(table.c.until_ms > bindparam("now", type_=BigInteger)).limit(1))
 
 
 def take(db: Raw, duties: Iterable[Duty], me: str, now: Instant, limit: int) -> list[Errand]:

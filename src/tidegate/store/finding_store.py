@@ -26,8 +26,7 @@ class FindingStore:
 
     def finding_of(self, kind: FindingKind, target: str, what: str) -> Finding | None:
         """The finding of a natural key."""
-        with self._database.reading() as db:
-            return findings.finding_of(db, kind, target, what)
+        return findings.finding_of(self._database, kind, target, what)
 
     def findings(
         self, wanted: Wanted | None = None, limit: int = 100, before: str | None = None
@@ -38,13 +37,11 @@ class FindingStore:
 
     def live_of_role(self, target: str, role: str) -> list[Finding]:
         """Findings of a role that are not closed."""
-        with self._database.reading() as db:
-            return findings.live_of_role(db, target, role)
+        return findings.live_of_role(self._database, target, role)
 
     def acceptances_over(self, now: Instant, limit: int) -> list[Finding]:
         """Accepted findings whose acceptance has run out."""
-        with self._database.reading() as db:
-            return findings.acceptances_over(db, now, limit)
+        return findings.acceptances_over(self._database, now, limit)
 
     def findings_seen(self, names: Iterable[str], now: Instant) -> None:
         """A look saw these findings unchanged."""
@@ -54,23 +51,19 @@ class FindingStore:
 
     def assignments_on(self, connector: str, account: str, native_role: str) -> list[Assignment]:
         """Every assignment of one native role, held or not."""
-        with self._database.reading() as db:
-            return findings.assignments_on(db, connector, account, native_role)
+        return findings.assignments_on(self._database, connector, account, native_role)
 
     def last_grant_on(self, assignment: str) -> Grant | None:
         """The grant that held an assignment last."""
-        with self._database.reading() as db:
-            return findings.last_grant_on(db, assignment)
+        return findings.last_grant_on(self._database, assignment)
 
     def unsearched(self, since: Instant, limit: int) -> list[Grant]:
         """Grants removed after `since` whose side doors were not looked for."""
-        with self._database.reading() as db:
-            return findings.unsearched(db, since, limit)
+        return findings.unsearched(self._database, since, limit)
 
     def baselines(self, target: str) -> list[Baseline]:
         """What stood on each role of a target when it was first looked at."""
-        with self._database.reading() as db:
-            return findings.baselines(db, target)
+        return findings.baselines(self._database, target)
 
     def take_turn(self, name: str, now: Instant, lease: timedelta) -> Turn | None:
         """Take the turn `name` until `now + lease`; None: it is not due, or another has it."""

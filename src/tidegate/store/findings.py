@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 
-from sqlalchemy import Connection, bindparam, or_, select
+from sqlalchemy import BigInteger, Connection, Integer, bindparam, or_, select
 
 from tidegate.base.when import Instant, to_ms
 from tidegate.catalogue import Assignment, Baseline
@@ -14,7 +14,7 @@ from tidegate.grant import Grant
 from tidegate.store import schema
 from tidegate.store.database import Raw
 from tidegate.store.look import Look, Looking
-from tidegate.store.reads import all_of, bounded, first_of
+from tidegate.store.reads import all_of, bounded, first_seen, rows_by, seen
 
 # One role of one account: more people than that hold no role by hand.
 MOST_ON_A_ROLE = 100_000
@@ -48,13 +48,10 @@ class Wanted:
     principal: str | None = None
 
 
-def finding_of(db: Connection, kind: FindingKind, target: str, what: str) -> Finding | None:
+def finding_of(db: Looking, kind: FindingKind, target: str, what: str) -> Finding | None:
     """The finding of a natural key."""
-    table = schema.findings
-    query = select(table).where(
-        table.c.kind == kind.value, table.c.target == target, table.c.what == what
-    )
-    return first_of(db, Finding, query)
+    look = rows_by(schema.findings, "kind", "target", "what")
+    return first_seen(Finding, look.rows(db, w_kind=kind.value, w_target=target, w_what=what))
 
 
 def findings(db: Connection, wanted: Wanted, limit: int, before: str | None) -> list[Finding]:
@@ -77,24 +74,36 @@ def findings(db: Connection, wanted: Wanted, limit: int, before: str | None) -> 
     return all_of(db, Finding, query.order_by(table.c.id.desc()).limit(bounded(limit)))
 
 
-def live_of_role(db: Connection, target: str, role: str) -> list[Finding]:
+def live_of_role(db: Looking, target: str, role: str) -> list[Finding]:
     """Findings of a role that are not closed: what a look must see again, or they are mended."""
+    return seen(Finding, _live().rows(db, target=target, role=role))
+
+
+@cache
+def _live() -> Look:
     table = schema.findings
     query = select(table).where(
-        table.c.target == target, table.c.role == role, table.c.state != FindingState.CLOSED.value
+        table.c.target == bindparam("target"),
+        table.c.role == bindparam("role"),
+        table.c.state != FindingState.CLOSED.value,
     )
-    return all_of(db, Finding, query.order_by(table.c.id).limit(MOST_ON_A_ROLE))
+    return Look(query.order_by(table.c.id).limit(MOST_ON_A_ROLE))
 
 
-def acceptances_over(db: Connection, now: Instant, limit: int) -> list[Finding]:
+def acceptances_over(db: Looking, now: Instant, limit: int) -> list[Finding]:
     """Accepted findings whose acceptance has run out, longest over first."""
+    return seen(Finding, _over().rows(db, now=to_ms(now), most=bounded(limit)))
+
+
+@cache
+def _over() -> Look:
     table = schema.findings
     query = select(table).where(
-        table.c.accepted_until_ms <= to_ms(now), table.c.state == FindingState.CLOSED.value
+        table.c.accepted_until_ms <= bindparam("now", type_=BigInteger),
+        table.c.state == FindingState.CLOSED.value,
     )
-    return all_of(
-        db, Finding, query.order_by(table.c.accepted_until_ms, table.c.id).limit(bounded(limit))
-    )
+    ordered = query.order_by(table.c.accepted_until_ms, table.c.id)
+    return Look(ordered.limit(bindparam("most", type_=Integer)))
 
 
 def seen_at(db: Raw, names: Iterable[str], now: Instant) -> None:
@@ -103,37 +112,47 @@ def seen_at(db: Raw, names: Iterable[str], now: Instant) -> None:
         db.execute("UPDATE findings SET last_seen_ms = ? WHERE id = ?", (to_ms(now), name))
 
 
-def assignments_on(
-    db: Connection, connector: str, account: str, native_role: str
-) -> list[Assignment]:
+def assignments_on(db: Looking, connector: str, account: str, native_role: str) -> list[Assignment]:
     """Every assignment of one native role, held or not."""
+    where = {"connector": connector, "account": account, "native_role": native_role}
+    return seen(Assignment, _on_role().rows(db, **where))
+
+
+@cache
+def _on_role() -> Look:
     table = schema.assignments
-    query = select(table).where(
-        table.c.connector == connector,
-        table.c.account == account,
-        table.c.native_role == native_role,
-    )
-    return all_of(db, Assignment, query.order_by(table.c.native_principal).limit(MOST_ON_A_ROLE))
+    names = ("connector", "account", "native_role")
+    query = select(table).where(*(table.c[name] == bindparam(name) for name in names))
+    return Look(query.order_by(table.c.native_principal).limit(MOST_ON_A_ROLE))
 
 
-def last_grant_on(db: Connection, assignment: str) -> Grant | None:
+def last_grant_on(db: Looking, assignment: str) -> Grant | None:
     """The grant that held an assignment last."""
+    return first_seen(Grant, _last_on().rows(db, wanted=assignment))
+
+
+@cache
+def _last_on() -> Look:
     table = schema.grants
-    query = select(table).where(table.c.assignment == assignment)
-    return first_of(db, Grant, query.order_by(table.c.id.desc()).limit(1))
+    query = select(table).where(table.c.assignment == bindparam("wanted"))
+    return Look(query.order_by(table.c.id.desc()).limit(1))
 
 
-def unsearched(db: Connection, since: Instant, limit: int) -> list[Grant]:
+def unsearched(db: Looking, since: Instant, limit: int) -> list[Grant]:
     """Grants removed after `since` whose side doors were not looked for, longest waiting first."""
+    return seen(Grant, _unsearched().rows(db, since=to_ms(since), most=bounded(limit)))
+
+
+@cache
+def _unsearched() -> Look:
     table = schema.grants
     query = select(table).where(
-        table.c.removed_at_ms > to_ms(since),
+        table.c.removed_at_ms > bindparam("since", type_=BigInteger),
         table.c.searched == "",
         or_(table.c.state == "removed", table.c.state == "gone"),
     )
-    return all_of(
-        db, Grant, query.order_by(table.c.removed_at_ms, table.c.id).limit(bounded(limit))
-    )
+    ordered = query.order_by(table.c.removed_at_ms, table.c.id)
+    return Look(ordered.limit(bindparam("most", type_=Integer)))
 
 
 def may_take_turn(db: Looking, name: str, now: Instant) -> bool:
@@ -170,8 +189,7 @@ def drop_turn(db: Raw, name: str) -> None:
     db.execute("DELETE FROM turns WHERE name = ?", (name,))
 
 
-def baselines(db: Connection, target: str) -> list[Baseline]:
+def baselines(db: Looking, target: str) -> list[Baseline]:
     """Every baseline of a target."""
-    table = schema.baselines
-    query = select(table).where(table.c.target == target).order_by(table.c.id)
-    return all_of(db, Baseline, query)
+    found = seen(Baseline, rows_by(schema.baselines, "target").rows(db, w_target=target))
+    return sorted(found, key=lambda one: one.id)

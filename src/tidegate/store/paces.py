@@ -4,12 +4,14 @@ Tokens are counted in thousandths.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
-from sqlalchemy import Connection, select
+from sqlalchemy import bindparam, select
 
 from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.store import schema
 from tidegate.store.database import Raw, Words
+from tidegate.store.look import Look, Looking
 
 _READ = "SELECT tokens, at_ms, slow_until_ms FROM paces WHERE name = ?"
 _MAKE = (
@@ -53,8 +55,14 @@ def slow(db: Raw, name: str, until: Instant, now: Instant) -> None:
     db.execute(_SLOW, (name, to_ms(now), to_ms(until)))
 
 
-def slowed_until(db: Connection, name: str) -> Instant | None:
+def slowed_until(db: Looking, name: str) -> Instant | None:
     """Until when the bucket gives half its rate; None when it never did."""
+    for row in _slowed().rows(db, wanted=name):
+        return from_ms(row["slow_until_ms"]) if row["slow_until_ms"] else None
+    return None
+
+
+@cache
+def _slowed() -> Look:
     table = schema.paces
-    found = db.execute(select(table.c.slow_until_ms).where(table.c.name == name)).scalar()
-    return from_ms(found) if found else None
+    return Look(select(table.c.slow_until_ms).where(table.c.name == bindparam("wanted")))

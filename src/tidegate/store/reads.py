@@ -5,7 +5,6 @@ Every function takes an open view (`Database.reading`) and bounds what it return
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
 
@@ -19,7 +18,6 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
-    case,
     column,
     false,
     func,
@@ -39,7 +37,6 @@ from tidegate.catalogue import Assignment, AssignmentKey, Membership, Principal
 from tidegate.grant import Grant, GrantState
 from tidegate.notice import Notice
 from tidegate.panic import Panic, PanicState
-from tidegate.policy.rules import LONGEST_GRACE
 from tidegate.request import Request, RequestState
 from tidegate.session import Session
 from tidegate.store import schema
@@ -50,8 +47,6 @@ log = structlog.get_logger("tidegate.store")
 
 MOST_COUNTED = 10_000  # of what waits: beyond it the number no longer matters to who waits
 MOST_ROWS = 1_000  # of one list: what a screen, an API page or a worker's look can use
-# A role session of any cloud lives 12 hours at most (AWS: MaxSessionDuration, SessionDuration).
-LONGEST_LINGERING = timedelta(hours=12)
 _KEY = ("connector", "account", "native_role", "native_principal")
 OVER = frozenset({GrantState.GONE, GrantState.FAILED, GrantState.SIGNED_OFF})
 AT_ONCE = 500  # names in one query: below every engine's bound on parameters
@@ -91,7 +86,7 @@ def one(db: Looking, kind: type[T], name: str) -> T:
 
 def maybe(db: Looking, kind: type[T], name: str) -> T | None:
     """The thing of that kind called `name`, if there is one."""
-    return _first_seen(kind, _by_id(_codec(kind).table).rows(db, wanted=name))
+    return first_seen(kind, _by_id(_codec(kind).table).rows(db, wanted=name))
 
 
 def requests(
@@ -105,41 +100,6 @@ def requests(
     table = schema.requests
     wanted = {"principal": principal}
     return _looked_page(db, Request, table, wanted, None, states, limit, before)
-
-
-def extensions_due(db: Connection, limit: int) -> list[Request]:
-    """Approved extensions whose grant's end has not moved yet, oldest first."""
-    table = schema.requests
-    query = select(table).where(
-        table.c.extends.is_not(None),
-        table.c.state == RequestState.APPROVED.value,
-        table.c.applied_at_ms.is_(None),
-    )
-    return all_of(db, Request, query.order_by(table.c.id).limit(bounded(limit)))
-
-
-def arming(db: Connection, limit: int) -> list[Grant]:
-    """Open grants whose end moved, and journal and cloud may not have it yet."""
-    table = schema.grants
-    query = select(table).where(words("state = 'open' AND arming = true"))
-    return all_of(db, Grant, query.order_by(table.c.id).limit(bounded(limit)))
-
-
-def unwarned(db: Connection, now: Instant, before: timedelta, limit: int) -> list[Grant]:
-    """Open grants whose holder is to be warned of the end by now, the soonest end first.
-
-    That is `before` the window's end, or half a window that is shorter (`extend.warn_at`).
-    """
-    table = schema.grants
-    ahead = int(before / timedelta(milliseconds=1))
-    half = (table.c.duration_seconds + table.c.extended_seconds) * 500
-    lead = case((half < ahead, half), else_=ahead)
-    query = select(table).where(
-        words("state = 'open' AND warned = false"),
-        table.c.ends_at_ms <= to_ms(now + before + LONGEST_GRACE),
-        table.c.ends_at_ms - table.c.grace_seconds * 1000 - lead <= to_ms(now),
-    )
-    return all_of(db, Grant, query.order_by(table.c.ends_at_ms).limit(bounded(limit)))
 
 
 def notices(
@@ -179,7 +139,7 @@ def grants(
 
 def sessions(db: Looking, grant: str) -> list[Session]:
     """Every session of a grant, oldest first."""
-    return _seen(Session, _sessions().rows(db, wanted=grant))
+    return seen(Session, _sessions().rows(db, wanted=grant))
 
 
 def session_by_key(db: Connection, key_id: str) -> Session | None:
@@ -197,34 +157,19 @@ def assignment_by_key(db: Looking, key: AssignmentKey) -> Assignment | None:
         "w_native_role": key.native_role,
         "w_native_principal": key.native_principal,
     }
-    return _first_seen(Assignment, _by(schema.assignments, *_KEY).rows(db, **wanted))
+    return first_seen(Assignment, rows_by(schema.assignments, *_KEY).rows(db, **wanted))
 
 
 def principal_by(db: Looking, issuer: str, subject: str) -> Principal | None:
     """The principal of an identity provider's immutable pair."""
-    look = _by(schema.principals, "issuer", "subject")
-    return _first_seen(Principal, look.rows(db, w_issuer=issuer, w_subject=subject))
+    look = rows_by(schema.principals, "issuer", "subject")
+    return first_seen(Principal, look.rows(db, w_issuer=issuer, w_subject=subject))
 
 
 def memberships(db: Looking, principal: str | None, with_left: bool) -> list[Membership]:
     """Who was seen in which group; without those over unless `with_left`."""
     wanted = {} if principal is None else {"wanted": principal}
-    return _seen(Membership, _memberships(principal is not None, with_left).rows(db, **wanted))
-
-
-def lapsed(db: Connection, now: Instant, limit: int) -> list[Request]:
-    """Pending requests whose decide-by has passed, longest over first.
-
-    A row that cannot be read is named in the server's log and left out.
-    """
-    table = schema.requests
-    query = (
-        select(table)
-        .where(table.c.state == "pending", table.c.decide_by_ms <= to_ms(now))
-        .order_by(table.c.decide_by_ms)
-        .limit(bounded(limit))
-    )
-    return _readable(db, Request, query)
+    return seen(Membership, _memberships(principal is not None, with_left).rows(db, **wanted))
 
 
 def approved_without_grants(db: Connection, limit: int) -> list[Request]:
@@ -243,41 +188,16 @@ def approved_without_grants(db: Connection, limit: int) -> list[Request]:
     return all_of(db, Request, query)
 
 
-def cuts_in_force(db: Connection, since: Instant) -> list[Grant]:
-    """Grants whose cut may have to stand after `since`.
-
-    Those that began to close before an end that lies after `since`, and those whose sessions were
-    cut with or after a removal less than LONGEST_LINGERING before it. A row that cannot be read is
-    named in the server's log and left out: the closing journal names its cut as well.
-    """
-    table = schema.grants
-    early = and_(table.c.ends_at_ms > to_ms(since), table.c.closing_at_ms < table.c.ends_at_ms)
-    late = and_(table.c.removed_at_ms > to_ms(since - LONGEST_LINGERING), table.c.cut)
-    query = select(table).where(or_(early, late)).order_by(table.c.ends_at_ms, table.c.id)
-    return _readable(db, Grant, query)
-
-
 def closing_on(db: Looking, assignment: str) -> list[Grant]:
     """Grants of an assignment whose removal is not read back yet."""
-    return _seen(Grant, _closing_on().rows(db, wanted=assignment))
-
-
-def named(db: Connection, kind: type[T], names: Iterable[str]) -> dict[str, T]:
-    """The things of that kind by id; those not there, or that cannot be read, are left out."""
-    table, wanted = _codec(kind).table, sorted(set(names))
-    found: dict[str, T] = {}
-    for start in range(0, len(wanted), AT_ONCE):
-        some = wanted[start : start + AT_ONCE]
-        for thing in _readable(db, kind, select(table).where(table.c.id.in_(some))):
-            found[thing.id] = thing  # type: ignore[attr-defined]  # every thing has one
-    return found
+    return seen(Grant, _closing_on().rows(db, wanted=assignment))
 
 
 def panics(db: Looking, stopping_at: Instant | None, limit: int) -> list[Panic]:
     """Panics, newest first; with `stopping_at` those by which something may not open then."""
     stopping = {} if stopping_at is None else {"at": to_ms(stopping_at)}
     rows = _panics(stopping_at is not None).rows(db, most=bounded(limit), **stopping)
-    return _seen(Panic, rows)
+    return seen(Panic, rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,22 +235,6 @@ def waiting(db: Connection, targets: tuple[str, ...], now: Instant) -> Waiting:
     return Waiting(
         ends=ends_count, openings=openings_count, oldest=None if since is None else from_ms(since)
     )
-
-
-def late(db: Connection, targets: tuple[str, ...], before: Instant, limit: int) -> list[Grant]:
-    """Grants on these targets closing since before `before`, the longest first."""
-    table = schema.grants
-    query = (
-        select(table)
-        .where(
-            words("lane = 0 AND due_at_ms IS NOT NULL"),
-            table.c.target.in_(targets),
-            table.c.closing_at_ms < to_ms(before),
-        )
-        .order_by(table.c.closing_at_ms, table.c.id)
-        .limit(bounded(limit))
-    )
-    return _readable(db, Grant, query)
 
 
 def any_ending(db: Looking, now: Instant) -> bool:
@@ -388,7 +292,7 @@ def asleep_for_ever(db: Connection) -> int:
 
 def document(db: Looking, digest: str) -> bytes | None:
     """A kept document by its digest."""
-    rows = _by(schema.documents, "digest").rows(db, w_digest=digest)
+    rows = rows_by(schema.documents, "digest").rows(db, w_digest=digest)
     return rows[0]["bytes"] if rows else None
 
 
@@ -413,7 +317,7 @@ def _by_id(table: Table) -> Look:
 
 
 @cache
-def _by(table: Table, *columns: str) -> Look:
+def rows_by(table: Table, *columns: str) -> Look:
     """Rows by the values of columns, `w_COLUMN` each."""
     wheres = [table.c[column] == bindparam(f"w_{column}") for column in columns]
     return Look(select(table).where(*wheres))
@@ -511,14 +415,16 @@ def _looked_page(
         -1 if states is None else len(states),
         before is not None,
     )
-    return _seen(kind, look.rows(db, **asked))
+    return seen(kind, look.rows(db, **asked))
 
 
-def _seen(kind: type[T], rows: list[dict[str, Any]]) -> list[T]:
+def seen(kind: type[T], rows: Iterable[Row]) -> list[T]:
+    """Every thing of that kind in rows of its table. Raises WorldFailed: one cannot be read."""
     return [_decoded(kind, row) for row in rows]
 
 
-def _first_seen(kind: type[T], rows: list[dict[str, Any]]) -> T | None:
+def first_seen(kind: type[T], rows: list[dict[str, Any]]) -> T | None:
+    """The first thing of that kind in rows of its table, if there is one."""
     return _decoded(kind, rows[0]) if rows else None
 
 
@@ -555,10 +461,10 @@ def all_of(db: Connection, kind: type[T], query: Select[Any]) -> list[T]:
     return [_decoded(kind, row) for row in db.execute(query).mappings()]
 
 
-def _readable(db: Connection, kind: type[T], query: Select[Any]) -> list[T]:
-    """`_all` but for the rows that cannot be read: one must not keep the others waiting."""
+def readable(kind: type[T], rows: Iterable[Row]) -> list[T]:
+    """`seen` but for the rows that cannot be read: one must not keep the others waiting."""
     found: list[T] = []
-    for row in db.execute(query).mappings():
+    for row in rows:
         try:
             found.append(_decoded(kind, row))
         except WorldFailed as fault:

@@ -25,7 +25,7 @@ from tidegate.notice import Notice
 from tidegate.panic import Panic
 from tidegate.request import Request, RequestState
 from tidegate.session import Session
-from tidegate.store import errands, log, paces, queue, reads, unsealed
+from tidegate.store import chores, errands, log, paces, queue, reads, unsealed
 from tidegate.store import head as log_head
 from tidegate.store.batch import Committed
 from tidegate.store.database import Database
@@ -184,18 +184,15 @@ class Store(FindingStore):
 
     def extensions_due(self, limit: int) -> list[Request]:
         """Approved extensions that have not moved their grant's end yet."""
-        with self._database.reading() as db:
-            return reads.extensions_due(db, limit)
+        return chores.extensions_due(self._database, limit)
 
     def arming(self, limit: int) -> list[Grant]:
         """Open grants whose end moved, and journal and cloud may not have it yet."""
-        with self._database.reading() as db:
-            return reads.arming(db, limit)
+        return chores.arming(self._database, limit)
 
     def unwarned(self, now: Instant, before: timedelta, limit: int) -> list[Grant]:
         """Open grants whose holder is to be warned of the end by now."""
-        with self._database.reading() as db:
-            return reads.unwarned(db, now, before, limit)
+        return chores.unwarned(self._database, now, before, limit)
 
     def notices(
         self,
@@ -230,13 +227,15 @@ class Store(FindingStore):
 
     def grants_named(self, ids: Iterable[str]) -> dict[str, Grant]:
         """Grants by id; those not there, or whose row cannot be read, are left out."""
-        with self._database.reading() as db:
-            return reads.named(db, Grant, ids)
+        return chores.grants_named(self._database, ids)
+
+    def grant_states(self, ids: Iterable[str]) -> dict[str, GrantState]:
+        """The states of grants by id; those not there are left out."""
+        return chores.states_named(self._database, ids)
 
     def assignments_named(self, ids: Iterable[str]) -> dict[str, Assignment]:
         """Assignments by id, as `grants_named`."""
-        with self._database.reading() as db:
-            return reads.named(db, Assignment, ids)
+        return chores.assignments_named(self._database, ids)
 
     def panic(self, id: str) -> Panic:
         """The panic of that id. Raises NotFound."""
@@ -259,8 +258,7 @@ class Store(FindingStore):
 
     def cuts_in_force(self, since: Instant) -> list[Grant]:
         """Grants whose cut may have to stand after `since`."""
-        with self._database.reading() as db:
-            return reads.cuts_in_force(db, since)
+        return chores.cuts_in_force(self._database, since)
 
     def closing_on(self, assignment: str) -> list[Grant]:
         """Grants of an assignment whose removal is not read back yet."""
@@ -379,8 +377,7 @@ class Store(FindingStore):
 
     def slowed_until(self, name: str) -> Instant | None:
         """Until when a bucket gives half its rate; None when it never did."""
-        with self._database.reading() as db:
-            return paces.slowed_until(db, name)
+        return paces.slowed_until(self._database, name)
 
     def waiting(self, targets: tuple[str, ...], now: Instant) -> Waiting:
         """What waits on these targets: ends that are not removed, and openings that are due."""
@@ -389,8 +386,7 @@ class Store(FindingStore):
 
     def late(self, targets: tuple[str, ...], before: Instant, limit: int) -> list[Grant]:
         """Grants on these targets closing since before `before`, the longest first."""
-        with self._database.reading() as db:
-            return reads.late(db, targets, before, limit)
+        return chores.late(self._database, targets, before, limit)
 
     def wait_for_news(self, timeout: timedelta) -> bool:
         """Wait until something was committed that is due at once; whether it was.
@@ -447,8 +443,7 @@ class Store(FindingStore):
 
     def lapsed(self, now: Instant, limit: int) -> list[Request]:
         """Pending requests whose decide-by has passed, longest over first."""
-        with self._database.reading() as db:
-            return reads.lapsed(db, now, limit)
+        return chores.lapsed(self._database, now, limit)
 
     def approved_without_grants(self, limit: int) -> list[Request]:
         """Approved requests with fewer grants than items: for `doctor`, not for a loop."""
@@ -481,9 +476,8 @@ class Store(FindingStore):
     ) -> list[Errand]:
         """Errands for one of `duties`, given to nobody else; `me` is who takes them."""
         wanted = list(duties)
-        with self._database.reading() as db:
-            if not errands.any_asked(db, wanted, now):
-                return []
+        if limit < 1 or not errands.any_asked(self._database, wanted, now):
+            return []
         return self._writer.run(lambda db: errands.take(db, wanted, me, now, limit))
 
     def answer(self, errand: str, reply: str, now: Instant) -> bool:

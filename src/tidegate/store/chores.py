@@ -1,0 +1,199 @@
+"""What workers ask at every look, prepared once: what is to be warned, moved, lapsed or mended.
+
+A row that cannot be read is named in the server's log and left out, so that it keeps no other
+waiting.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from functools import cache, partial
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    case,
+    or_,
+    select,
+)
+from sqlalchemy import text as words
+
+from tidegate.base.when import Instant, to_ms
+from tidegate.catalogue import Assignment
+from tidegate.grant import Grant, GrantState
+from tidegate.policy.rules import LONGEST_GRACE
+from tidegate.request import Request, RequestState
+from tidegate.store import schema
+from tidegate.store.look import Look, Looking
+from tidegate.store.reads import AT_ONCE, bounded, readable, seen
+
+WIDTHS = (1, 4, 20, 100, AT_ONCE)  # of a list of names
+# A role session of any cloud lives 12 hours at most (AWS: MaxSessionDuration, SessionDuration).
+LONGEST_LINGERING = timedelta(hours=12)
+
+
+def extensions_due(db: Looking, limit: int) -> list[Request]:
+    """Approved extensions whose grant's end has not moved yet, oldest first."""
+    return seen(Request, _extensions().rows(db, most=bounded(limit)))
+
+
+def arming(db: Looking, limit: int) -> list[Grant]:
+    """Open grants whose end moved, and journal and cloud may not have it yet."""
+    return seen(Grant, _arming().rows(db, most=bounded(limit)))
+
+
+def unwarned(db: Looking, now: Instant, before: timedelta, limit: int) -> list[Grant]:
+    """Open grants whose holder is to be warned of the end by now, the soonest end first.
+
+    That is `before` the window's end, or half a window that is shorter (`extend.warn_at`).
+    """
+    rows = _unwarned().rows(
+        db,
+        now=to_ms(now),
+        reach=to_ms(now + before + LONGEST_GRACE),
+        ahead=int(before / timedelta(milliseconds=1)),
+        most=bounded(limit),
+    )
+    return seen(Grant, rows)
+
+
+def lapsed(db: Looking, now: Instant, limit: int) -> list[Request]:
+    """Pending requests whose decide-by has passed, longest over first."""
+    return readable(Request, _lapsed().rows(db, now=to_ms(now), most=bounded(limit)))
+
+
+def cuts_in_force(db: Looking, since: Instant) -> list[Grant]:
+    """Grants whose cut may have to stand after `since`.
+
+    Those that began to close before an end that lies after `since`, and those whose sessions were
+    cut with or after a removal less than LONGEST_LINGERING before it. Of a row that cannot be read
+    the closing journal names the cut as well.
+    """
+    spans = {"since": to_ms(since), "lingering": to_ms(since - LONGEST_LINGERING)}
+    return readable(Grant, _cuts().rows(db, **spans))
+
+
+def grants_named(db: Looking, names: Iterable[str]) -> dict[str, Grant]:
+    """Grants by id; those not there, or that cannot be read, are left out."""
+    rows = _named(db, partial(_these, schema.grants), names)
+    return {one.id: one for one in readable(Grant, rows)}
+
+
+def assignments_named(db: Looking, names: Iterable[str]) -> dict[str, Assignment]:
+    """Assignments by id, as `grants_named`."""
+    rows = _named(db, partial(_these, schema.assignments), names)
+    return {one.id: one for one in readable(Assignment, rows)}
+
+
+def states_named(db: Looking, names: Iterable[str]) -> dict[str, GrantState]:
+    """The states of grants by id; those not there are left out."""
+    return {row["id"]: GrantState(row["state"]) for row in _named(db, _states, names)}
+
+
+def late(db: Looking, targets: tuple[str, ...], before: Instant, limit: int) -> list[Grant]:
+    """Grants on these targets closing since before `before`, the longest first."""
+    found: list[Grant] = []
+    for target in targets:
+        rows = _late().rows(db, target=target, before=to_ms(before), most=bounded(limit))
+        found += readable(Grant, rows)
+    since = {one.id: to_ms(one.closing_at) for one in found if one.closing_at}
+    return sorted(found, key=lambda one: (since[one.id], one.id))[: bounded(limit)]
+
+
+def _named(
+    db: Looking, look: Callable[[int], Look], names: Iterable[str]
+) -> Iterator[dict[str, Any]]:
+    wanted = sorted(set(names))
+    for start in range(0, len(wanted), AT_ONCE):
+        some = wanted[start : start + AT_ONCE]
+        # A few widths, so that a few texts serve every call; the last name fills up.
+        width = next(width for width in WIDTHS if width >= len(some))
+        some += some[-1:] * (width - len(some))
+        yield from look(width).rows(db, **{f"w_{place}": name for place, name in enumerate(some)})
+
+
+def _most(query: Select[Any]) -> Look:
+    return Look(query.limit(bindparam("most", type_=Integer)))
+
+
+def _ms(name: str) -> ColumnElement[int]:
+    return bindparam(name, type_=BigInteger)
+
+
+@cache
+def _these(table: Table, width: int) -> Look:
+    return Look(select(table).where(table.c.id.in_(_names(width))))
+
+
+@cache
+def _states(width: int) -> Look:
+    table = schema.grants
+    return Look(select(table.c.id, table.c.state).where(table.c.id.in_(_names(width))))
+
+
+def _names(width: int) -> list[Any]:
+    return [bindparam(f"w_{place}") for place in range(width)]
+
+
+@cache
+def _extensions() -> Look:
+    table = schema.requests
+    query = select(table).where(
+        table.c.extends.is_not(None),
+        table.c.state == RequestState.APPROVED.value,
+        table.c.applied_at_ms.is_(None),
+    )
+    return _most(query.order_by(table.c.id))
+
+
+@cache
+def _arming() -> Look:
+    table = schema.grants
+    query = select(table).where(words("state = 'open' AND arming = true"))
+    return _most(query.order_by(table.c.id))
+
+
+@cache
+def _unwarned() -> Look:
+    table = schema.grants
+    ahead = _ms("ahead")
+    half = (table.c.duration_seconds + table.c.extended_seconds) * 500
+    lead = case((half < ahead, half), else_=ahead)
+    query = select(table).where(
+        words("state = 'open' AND warned = false"),
+        table.c.ends_at_ms <= _ms("reach"),
+        table.c.ends_at_ms - table.c.grace_seconds * 1000 - lead <= _ms("now"),
+    )
+    return _most(query.order_by(table.c.ends_at_ms))
+
+
+@cache
+def _lapsed() -> Look:
+    table = schema.requests
+    query = select(table).where(table.c.state == "pending", table.c.decide_by_ms <= _ms("now"))
+    return _most(query.order_by(table.c.decide_by_ms))
+
+
+@cache
+def _cuts() -> Look:
+    table = schema.grants
+    early = and_(table.c.ends_at_ms > _ms("since"), table.c.closing_at_ms < table.c.ends_at_ms)
+    late_cut = and_(table.c.removed_at_ms > _ms("lingering"), table.c.cut)
+    query = select(table).where(or_(early, late_cut))
+    return Look(query.order_by(table.c.ends_at_ms, table.c.id))
+
+
+@cache
+def _late() -> Look:
+    table = schema.grants
+    query = select(table).where(
+        words("lane = 0 AND due_at_ms IS NOT NULL"),
+        table.c.target == bindparam("target"),
+        table.c.closing_at_ms < _ms("before"),
+    )
+    return _most(query.order_by(table.c.closing_at_ms, table.c.id))
