@@ -18,6 +18,7 @@ from tidegate.connectors.port import Receipt
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence import journal as journal_room
 from tidegate.evidence.journal import JournalLine, read_journal
+from tidegate.evidence.journal_book import Folding, JournalBook
 from tidegate.evidence.seal import read_event
 
 LATE_MS = 5_000  # how late a change or a copy of it may still arrive: the declared propagation
@@ -224,6 +225,8 @@ class Disk:
         self.data = bytearray()
         self.lines: list[JournalLine] = []
         self.torn = False
+        self.folding = Folding()
+        self.folded = 0
 
 
 class SimJournal:
@@ -265,12 +268,23 @@ class SimJournal:
 
     def read(self) -> list[JournalLine]:
         """Every sound line."""
+        self._readable()
+        return list(self.disk.lines)
+
+    def book(self) -> JournalBook:
+        """The same, folded by the production code."""
+        self._readable()
+        disk = self.disk
+        disk.folding.add(disk.lines[disk.folded :])
+        disk.folded = len(disk.lines)
+        return disk.folding.book()
+
+    def _readable(self) -> None:
         ports = self._ports
         if ports.strike("journal.read") == "down" or ports.world.away("journal"):
             if not ports.world.away("journal"):
                 ports.hit("journal.read", "down")
             raise OSError(errno.EIO, "Input/output error")
-        return list(self.disk.lines)
 
     def compact(self, now: Instant) -> int:
         """As the production one decides, struck before and after the replacement."""
@@ -286,6 +300,7 @@ class SimJournal:
         dropped = len(self.disk.lines) - len(kept)
         if dropped:
             self.disk.lines = kept
+            self.disk.folding, self.disk.folded = Folding(), 0
             self.disk.data = bytearray(b"".join(journal_room._write_line(line) for line in kept))
             self.disk.torn = False
         if where == "crash_after":

@@ -24,6 +24,7 @@ from tidegate.base.errors import AskedWrongly, EvidenceClosed
 from tidegate.base.when import wire
 from tidegate.evidence import journal as journal_file
 from tidegate.evidence.journal import ClosingJournal, JournalLine, open_grants, read_journal
+from tidegate.evidence.journal_book import book_of
 
 LATER = START + timedelta(days=1)  # when nothing that ended at START is needed any more
 
@@ -510,3 +511,31 @@ def test_last_line_of_another_version_is_broken_and_never_cut_off(path: Path) ->
     assert journal.inspect().broken == (2,) and not journal.inspect().torn
     journal.append(line("removed"))
     assert path.read_bytes() == row_of(INTENDED) + strange + row_of(line("removed"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["intended", "closing", "removed", "gone", "noted", "sealed", "torn",
+                             "broken", "compact", "look"]),
+            st.sampled_from(["gr_a", "gr_b", "gr_c"]),
+        ),
+        max_size=40,
+    )
+)  # fmt: skip
+def test_book_that_missed_a_line(tmp_path_factory: pytest.TempPathFactory, steps: Any) -> None:
+    """However a journal was written, also by others, its book is that of all its lines."""
+    path = tmp_path_factory.mktemp("book") / "journal"
+    ours, other = ClosingJournal(path), ClosingJournal(path)
+    for number, (kind, grant) in enumerate(steps):
+        if kind == "compact":
+            other.compact(LATER)
+        elif kind == "look":
+            ours.book()
+        elif kind in ("torn", "broken"):
+            with path.open("ab") as file:
+                file.write(b"0123" if kind == "torn" else b"0123 {}\n")
+        else:
+            (ours if number % 2 else other).append(line(kind, grant))
+    assert ours.book() == book_of(ours.read())

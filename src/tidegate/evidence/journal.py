@@ -18,20 +18,21 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from threading import Lock
 from time import sleep
-from typing import Any
 
 import orjson
 
 from tidegate.base.canonical import canonical
 from tidegate.base.errors import AskedWrongly, EvidenceClosed
 from tidegate.base.when import Instant, parse_instant, wire
+from tidegate.evidence.journal_book import Folding, JournalBook, book_of
+from tidegate.evidence.journal_line import JournalLine as JournalLine  # where callers look for it
 
 # `intended`: before the cloud is called to open. `closing`, `removed`, `gone`: what was done then.
 # `noted`: the lines of this grant so far were sealed after an outage. `sealed`: its end is sealed.
@@ -51,16 +52,6 @@ HOLD_TRIES = 3  # a server that runs does not let go; one that starts is writing
 KEPT_BEYOND = timedelta(hours=1)
 
 _SUM = 16  # hex digits: 64 bits tell a torn line, and nobody is defended against here
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalLine:
-    """One line. `at` is when it was written; `data` a small map in the canonical subset."""
-
-    kind: str
-    grant: str
-    at: Instant
-    data: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +75,13 @@ class ClosingJournal:
         self._side = path.with_name(f"{path.name}.lock")
         self._holding = path.with_name(f"{path.name}.held")
         self._lock = Lock()
+        self._reading = Lock()
         self._left: _State | None = None  # the file as we last left it, known to end in a line
         self._held: int | None = None
+        self._folding = Folding()
+        self._folded: _State | None = None  # the file that was folded last, as it was then
+        self._folded_to = 0  # bytes of it
+        self._last_row = b""  # the line that ends there
 
     def append(self, line: JournalLine) -> None:
         """Write `line` and return once it is on disk.
@@ -141,6 +137,47 @@ class ClosingJournal:
             OSError: it cannot be read, or is no regular file. Damage in it never raises.
         """
         return list(self.inspect().lines)
+
+    def book(self) -> JournalBook:
+        """Every sound line, folded. Only what was written since the last call is read.
+
+        Raises:
+            OSError: as `read`.
+        """
+        with self._reading:
+            try:
+                fd = _open(self._path, os.O_RDONLY)
+            except FileNotFoundError:
+                self._fold_anew()
+                return self._folding.book()
+            try:
+                state = _state_of(fd)
+                if state != self._folded:
+                    self._fold(fd)
+                    self._folded = state
+            finally:
+                os.close(fd)
+            return self._folding.book()
+
+    def _fold(self, fd: int) -> None:
+        """Take up what was written since; everything, when the file is another or was rewritten.
+
+        Lines are only ever added, and a compaction writes the rest anew: where the last line that
+        was folded still stands in its place, so does everything before it.
+        """
+        known = self._last_row
+        data = _content(fd, self._folded_to - len(known))
+        if known and not data.startswith(known):
+            self._fold_anew()
+            data, known = _content(fd), b""
+        contents = read_journal(data[len(known) :])
+        self._folding.add(contents.lines)
+        self._folded_to += contents.whole
+        sound = data[: len(known) + contents.whole]
+        self._last_row = sound[sound.rfind(b"\n", 0, -1) + 1 :]
+
+    def _fold_anew(self) -> None:
+        self._folding, self._folded, self._folded_to, self._last_row = Folding(), None, 0, b""
 
     def inspect(self) -> JournalContents:
         """The lines, and what is damaged: for `doctor`.
@@ -248,17 +285,8 @@ def read_journal(data: bytes) -> JournalContents:
 
 
 def open_grants(lines: Iterable[JournalLine]) -> list[JournalLine]:
-    """The `intended` line of every grant that no line says is gone, oldest first.
-
-    A second `intended` of a grant (a retry) takes the place of the first.
-    """
-    found: dict[str, JournalLine] = {}
-    for line in lines:
-        if line.kind == "intended":
-            found[line.grant] = line
-        elif line.kind == "gone":
-            found.pop(line.grant, None)
-    return list(found.values())
+    """The `intended` line of every grant that no line says is gone: see `JournalBook.waiting`."""
+    return list(book_of(lines).waiting.values())
 
 
 def _finished(lines: Sequence[JournalLine]) -> dict[str, Instant]:
@@ -342,13 +370,7 @@ class _Appending:
 
     def state(self) -> _State:
         """How the file stands now."""
-        seen = os.fstat(self._fd)
-        return _State(
-            device=seen.st_dev,
-            inode=seen.st_ino,
-            size=seen.st_size,
-            changed_ns=seen.st_mtime_ns,
-        )
+        return _state_of(self._fd)
 
     def mend(self) -> None:
         """Cut off a torn last line, so that the next one starts a line of its own."""
@@ -390,14 +412,22 @@ def _read_file(path: Path) -> bytes:
         os.close(fd)
 
 
-def _content(fd: int) -> bytes:
+def _content(fd: int, first: int = 0) -> bytes:
+    """The bytes from `first` on."""
     size = os.fstat(fd).st_size
     if size > LARGEST_READ:
         raise OSError(errno.EFBIG, f"expected at most {LARGEST_READ} bytes, got {size}")
-    data = bytearray()
-    while len(data) < size and (part := os.pread(fd, size - len(data), len(data))):
+    data, wanted = bytearray(), max(0, size - first)
+    while len(data) < wanted and (part := os.pread(fd, wanted - len(data), first + len(data))):
         data += part
     return bytes(data)
+
+
+def _state_of(fd: int) -> _State:
+    seen = os.fstat(fd)
+    return _State(
+        device=seen.st_dev, inode=seen.st_ino, size=seen.st_size, changed_ns=seen.st_mtime_ns
+    )
 
 
 def _take(path: Path, tries: int) -> int:

@@ -24,7 +24,6 @@ from tidegate.base.errors import EvidenceClosed, Stale, WorldFailed
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.ids import NOTICE
 from tidegate.base.when import Instant, wire
-from tidegate.catalogue import role_of_entry
 from tidegate.connectors.port import Trouble
 from tidegate.evidence.journal import JournalLine
 from tidegate.extend import Longer, armed, check_may_extend, extend, warn, warn_at
@@ -34,7 +33,7 @@ from tidegate.flow.holding import hold_of
 from tidegate.flow.house import House, Laws
 from tidegate.flow.pace import worth_noting
 from tidegate.flow.people import groups_of
-from tidegate.flow.reading import entry_of
+from tidegate.flow.reading import role_asked
 from tidegate.flow.stopping import stop_says, stopped
 from tidegate.flow.weighing import asked_of, judge_longer
 from tidegate.grant import Grant, GrantState, Outcome, noted, seconds_up
@@ -98,7 +97,7 @@ def _apply(house: House, request: Request, grant: Grant) -> None:
             return _refuse(house, request, verdict, now)
         if panic := stopped(house, grant.principal, grant.role, now):
             return _wait(house, request, now, stop_says(panic, now))
-        target, _ = role_of_entry(entry_of(house, grant.role_digest))
+        target, _ = role_asked(house, grant.role_digest)
         shut = shut_at_opening(house, target, now)
         if shut and not request.terms.emergency:
             return _wait(house, request, now, shut[0].message)
@@ -145,7 +144,7 @@ def _longer(house: House, laws: Laws, request: Request, grant: Grant) -> Longer 
     window = grant.window_ends_at
     if window is None:
         raise RuntimeError(f"extension of {grant.id} without an end")
-    target, role = role_of_entry(entry_of(house, grant.role_digest))
+    target, role = role_asked(house, grant.role_digest)
     exposure = house.connector(target.connector).exposure(target, role)
     grace = min(terms.items[0].grace, verdict.grace)  # never later than what was voted on
     return Longer(

@@ -15,7 +15,7 @@ from tidegate.base.errors import EvidenceClosed, Refused, Stale, Unknown, Unreac
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.ids import ASSIGNMENT
 from tidegate.base.when import Instant, wire
-from tidegate.catalogue import Assignment, AssignmentKey, Principal, role_of_entry
+from tidegate.catalogue import Assignment, AssignmentKey, Principal
 from tidegate.connectors.port import Connector, Hold, Scope, Trouble
 from tidegate.evidence.journal import JournalLine
 from tidegate.expire import EndReason
@@ -26,7 +26,7 @@ from tidegate.flow.holding import hold_of, key_of
 from tidegate.flow.house import House, Laws
 from tidegate.flow.pace import SHORTEST_PAUSE, SLOWER, THROTTLED, pause, worth_noting
 from tidegate.flow.people import approvers, groups_of, person_key
-from tidegate.flow.reading import entry_of
+from tidegate.flow.reading import role_asked
 from tidegate.flow.stopping import stopped
 from tidegate.flow.weighing import asked_of, held_by, judge
 from tidegate.grant import (
@@ -94,7 +94,7 @@ def _not_claimed(house: House, grant: Grant, now: Instant) -> Grant:
     why = f"it could not be opened before {wire(grant.claim_by)}"
     if grant.outcome != Outcome.GATE_SHUT:
         return _fail(house, grant, Cause.NOT_CLAIMED, why, now)
-    target, _ = role_of_entry(entry_of(house, grant.role_digest))
+    target, _ = role_asked(house, grant.role_digest)
     shut = shut_at_filing(house, target, now)
     said = "; ".join(f"{trouble.message}: {trouble.help}" for trouble in shut)
     said = said or "see `tidegate doctor`"
@@ -111,7 +111,7 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
         return _fail(house, grant, verdict.cause, verdict.why, now)
     if stopped(house, grant.principal, grant.role, now):
         return note(house, grant, "panic", Outcome.FROZEN, "frozen")
-    target, role = role_of_entry(entry_of(house, grant.role_digest))
+    target, role = role_asked(house, grant.role_digest)
     connector = house.connector(target.connector)
     shut = shut_at_opening(house, target, now)
     request = house.store.request(grant.request)

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 from tidegate.base.errors import AskedWrongly, EvidenceBroken
 from tidegate.base.when import parse_instant
-from tidegate.catalogue import AssignmentKey, Role, Target, role_of_entry
+from tidegate.catalogue import AssignmentKey, Role, Target
 from tidegate.connectors.port import Hold, Person
 from tidegate.evidence.journal import JournalLine
 from tidegate.flow.house import House
-from tidegate.flow.reading import entry_of
+from tidegate.flow.reading import role_asked
 from tidegate.grant import Grant
 
 
@@ -19,7 +19,7 @@ def hold_of(house: House, grant: Grant) -> Hold:
     """
     if grant.ends_at is None:
         raise RuntimeError(f"hold of {grant.id} without an end")
-    target, role = role_of_entry(entry_of(house, grant.role_digest))
+    target, role = role_asked(house, grant.role_digest)
     assignment = house.store.assignment(grant.assignment) if grant.assignment else None
     return Hold(
         grant=grant.id,
@@ -66,7 +66,7 @@ def key_of(house: House, grant: Grant) -> AssignmentKey:
     assignment = house.store.assignment(grant.assignment) if grant.assignment else None
     if assignment is not None:
         return assignment.key
-    target, role = role_of_entry(entry_of(house, grant.role_digest))
+    target, role = role_asked(house, grant.role_digest)
     connector = house.connector(target.connector)
     return connector.key(target, role, grant.id, person_of(house, grant.principal))
 

@@ -13,7 +13,7 @@ from tidegate.base.fact import Fact
 from tidegate.base.ids import RANDOM_BYTES, make_id
 from tidegate.base.personal import SALT_BYTES, Personal
 from tidegate.base.when import Instant, from_ms, to_ms
-from tidegate.catalogue import Catalogue, Principal
+from tidegate.catalogue import Catalogue, Principal, Role, Target
 from tidegate.connectors.port import Connector, Trouble
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.flow.buckets import BURST, Bucket, Buckets
@@ -123,6 +123,9 @@ class House:
         self.me = process.id
         self.errand_key = process.key
         self.errands_done: dict[str, Instant] = {}  # ids, until when they could be asked again
+        self.over: set[str] = set()  # grants of the journal that both sides call over
+        self.log_seen = 0  # events, when that was asked last
+        self.entries: dict[str, tuple[Target, Role]] = {}  # by digest: what `entry_of` was read as
         self.strange: set[str] = set()  # grants of the journal that were told of as unknown once
         self.unsealed: list[Fact] = []  # of the worker's chores: sealed as soon as that is possible
         self.unseen: dict[str, Instant] = {}  # open findings a list lacked, since when

@@ -1,6 +1,6 @@
 """Closing without the database, from the journal alone; sealing afterwards what was done (I6)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
@@ -13,18 +13,19 @@ from tidegate.base.errors import (
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Hold
-from tidegate.evidence.journal import JournalLine, open_grants
+from tidegate.evidence.journal import JournalLine
 from tidegate.expire import EndReason
 from tidegate.flow.buckets import bucket_of
 from tidegate.flow.ending import begin
 from tidegate.flow.expiring import take_away
-from tidegate.flow.holding import hold_of_line, lines_by_grant
+from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import House
 from tidegate.grant import GrantState
 
 log = structlog.get_logger("tidegate.recovering")
 
 ACTED = ("removed", "gone")
+LIVE = frozenset({GrantState.READY, GrantState.INTENDED, GrantState.OPEN})
 
 
 def close_forgotten(house: House) -> list[str]:
@@ -33,16 +34,18 @@ def close_forgotten(house: House) -> list[str]:
     So it is after an older database was restored, and after an end that could not be sealed.
     Returns the grants whose end is sealed now.
     """
-    lines = lines_by_grant(house.journal.read())
+    lines = house.journal.book().lines
+    states = house.store.grant_states(_undecided(house, lines))
+    doubtful = [
+        name
+        for name, state in states.items()
+        if state in LIVE and (state is GrantState.READY or _ends(lines[name]))
+    ]
+    _forget(house, lines, states)
     begun: list[str] = []
-    found = house.store.grants_named(lines)
-    for name in sorted(found):
-        ends = [line for line in lines[name] if line.kind in ("closing", *ACTED)]
-        grant = found.get(name)
-        if grant is None or not (ends or grant.state is GrantState.READY):
-            continue
-        if grant.state not in (GrantState.READY, GrantState.INTENDED, GrantState.OPEN):
-            continue
+    found = house.store.grants_named(doubtful)
+    for name, grant in sorted(found.items()):
+        ends = _ends(lines[name])
         reason, actor = _ended_as(ends)
         try:
             begin(house, grant, reason, actor, house.now())
@@ -52,6 +55,37 @@ def close_forgotten(house: House) -> list[str]:
         except TidegateError as fault:  # one grant's trouble must not keep the others open
             log.warning("an end of the journal is not sealed", grant=name, code=fault.code)
     return begun
+
+
+def _ends(lines: Sequence[JournalLine]) -> list[JournalLine]:
+    return [line for line in lines if line.kind in ("closing", *ACTED)]
+
+
+def _undecided(house: House, names: Iterable[str]) -> list[str]:
+    """Which of these grants must be asked about: not those both sides called over before.
+
+    That holds while the log only grows: one that is shorter is an older database restored.
+    """
+    size = house.store.head().size
+    if size < house.log_seen:
+        house.over.clear()
+    house.log_seen = size
+    return [name for name in names if name not in house.over]
+
+
+def _forget(
+    house: House,
+    lines: Mapping[str, Sequence[JournalLine]],
+    states: Mapping[str, GrantState],
+) -> None:
+    """Remember which grants both the journal and the database call over."""
+    if len(house.over) > 2 * len(lines):
+        house.over.intersection_update(lines)
+    house.over.update(
+        name
+        for name, state in states.items()
+        if state is GrantState.GONE and {"gone", "sealed"} <= {line.kind for line in lines[name]}
+    )
 
 
 def _ended_as(ends: Sequence[JournalLine]) -> tuple[EndReason, str]:
@@ -66,11 +100,22 @@ def close_unknown(house: House) -> list[str]:
 
     That is so after an older database was restored. What else happened in between cannot be known.
     """
-    waiting = {line.grant for line in open_grants(house.journal.read())}
-    found = house.store.grants_named(waiting)  # a row that cannot be read: the journal's word holds
+    book, now = house.journal.book(), wire(house.now())
+    due = [
+        name
+        for name, intended in book.waiting.items()
+        if _is_due(intended, now) or any(line.kind == "closing" for line in book.lines[name])
+    ]
+    found = house.store.grants_named(due)  # a row that cannot be read: the journal's word holds
     never = (GrantState.READY, GrantState.FAILED)
-    unknown = frozenset(name for name in waiting if name not in found or found[name].state in never)
+    unknown = frozenset(name for name in due if name not in found or found[name].state in never)
     return close_without_store(house, unknown) if unknown else []
+
+
+def _is_due(intended: JournalLine, now: str) -> bool:
+    """Whether the end may have come; one that cannot be read may have. `now` as it is written."""
+    end = intended.data.get("ends_at")
+    return not isinstance(end, str) or end <= now
 
 
 def close_without_store(house: House, only: frozenset[str] | None = None) -> list[str]:
@@ -80,12 +125,13 @@ def close_without_store(house: House, only: frozenset[str] | None = None) -> lis
     before, or that another grant of the journal still holds, is only read (I5).
     """
     now = house.now()
-    lines = house.journal.read()
+    book = house.journal.book()
+    lines = [line for told in book.lines.values() for line in told]
     acted = {line.grant for line in lines if line.kind in ACTED}
     # Once closing was decided the end has come, whatever the end that was fixed at opening.
     begun = {line.grant for line in lines if line.kind == "closing"}
     stood = {line.grant for line in lines if line.data.get("stood_before") is True}
-    waiting = _holds(open_grants(lines))
+    waiting = _holds(tuple(book.waiting.values()))
     due = {name for name, hold in waiting.items() if name in begun or now >= hold.ends_at}
     done: list[str] = []
     made = {line.grant: line.at for line in lines if line.kind == "intended"}
@@ -145,8 +191,8 @@ def seal_journal(house: House) -> int:
 
     The grants themselves are then closed and read back as usual: a line of ours is not a proof.
     """
-    lines = house.journal.read()
-    return sum(_seal(house, line) for line in _unsealed(lines))
+    unsealed = house.journal.book().unsealed
+    return sum(_seal(house, line) for lines in unsealed.values() for line in lines)
 
 
 def _seal(house: House, line: JournalLine) -> bool:
@@ -189,11 +235,9 @@ def settle_journal(house: House) -> list[str]:
     those that were sealed, so nothing here is news.
     """
     told: list[str] = []
-    waiting = {line.grant for line in open_grants(house.journal.read())}
-    found = house.store.grants_named(waiting)
-    for name, grant in sorted(found.items()):
-        if grant.state is not GrantState.GONE:
-            continue
+    states = house.store.grant_states(house.journal.book().waiting)
+    gone = [name for name, state in states.items() if state is GrantState.GONE]
+    for name, grant in sorted(house.store.grants_named(gone).items()):
         if grant.removed_at is None or grant.gone_at is None:
             continue
         cut = {"cut_before": wire(grant.cut_before)} if grant.cut_before else {}
@@ -205,9 +249,3 @@ def settle_journal(house: House) -> list[str]:
             house.journal.append(JournalLine(kind=kind, grant=name, at=at, data=data))
         told.append(name)
     return told
-
-
-def _unsealed(lines: Sequence[JournalLine]) -> list[JournalLine]:
-    """`removed` lines written without the database: no `noted` or `sealed` line follows them."""
-    settled = {line.grant for line in lines if line.kind in ("noted", "sealed")}
-    return [line for line in lines if line.kind == "removed" and line.grant not in settled]

@@ -1,0 +1,62 @@
+"""A closing journal kept folded while it grows: what its lines say of each grant.
+
+A server looks at its journal every few seconds for as long as it runs. Reading a file of many
+megabytes each time to find the three lines that are new would cost more than all its other looks.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tidegate.evidence.journal_line import JournalLine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalBook:
+    """One moment of a journal. Nothing here changes any more.
+
+    `lines` are those of each grant, oldest first. `waiting` has the `intended` line of every grant
+    that no line says is gone (a second one, of a retry, takes the place of the first), oldest
+    first. `unsealed` are the `removed` lines of grants that nothing says were sealed.
+    """
+
+    lines: Mapping[str, tuple[JournalLine, ...]]
+    waiting: Mapping[str, JournalLine]
+    unsealed: Mapping[str, tuple[JournalLine, ...]]
+
+
+@dataclass(slots=True)
+class Folding:
+    """A book being written. Not safe to share between threads."""
+
+    lines: dict[str, tuple[JournalLine, ...]] = field(default_factory=dict)
+    waiting: dict[str, JournalLine] = field(default_factory=dict)
+    unsealed: dict[str, tuple[JournalLine, ...]] = field(default_factory=dict)
+    settled: set[str] = field(default_factory=set)
+
+    def add(self, lines: Iterable[JournalLine]) -> None:
+        """Take up the lines that came after those there are."""
+        for line in lines:
+            grant = line.grant
+            self.lines[grant] = (*self.lines.get(grant, ()), line)
+            if line.kind == "intended":
+                self.waiting[grant] = line
+            elif line.kind == "gone":
+                self.waiting.pop(grant, None)
+            elif line.kind in ("noted", "sealed"):
+                self.settled.add(grant)
+                self.unsealed.pop(grant, None)
+            elif line.kind == "removed" and grant not in self.settled:
+                self.unsealed[grant] = (*self.unsealed.get(grant, ()), line)
+
+    def book(self) -> JournalBook:
+        """How it stands now."""
+        return JournalBook(
+            lines=dict(self.lines), waiting=dict(self.waiting), unsealed=dict(self.unsealed)
+        )
+
+
+def book_of(lines: Iterable[JournalLine]) -> JournalBook:
+    """The book of all these lines."""
+    folding = Folding()
+    folding.add(lines)
+    return folding.book()
