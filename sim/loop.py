@@ -31,6 +31,17 @@ class Task(greenlet):
     memo: Any
 
 
+class Turn:
+    """When a task that waits for something goes on at the latest."""
+
+    __slots__ = ("over", "task", "when")
+
+    def __init__(self, task: Task, when: int) -> None:
+        self.task = task
+        self.when = when
+        self.over = False
+
+
 class Loop:
     """What happens when. `now` is the true time in whole milliseconds since START."""
 
@@ -38,7 +49,7 @@ class Loop:
         self.now = 0
         self.told: deque[tuple[int, str]] = deque(maxlen=REMEMBERED)
         self.bugs: list[tuple[str, BaseException]] = []
-        self._heap: list[tuple[int, int, Callable[[], None] | Task]] = []
+        self._heap: list[tuple[int, int, Callable[[], None] | Task | Turn]] = []
         self._count = 0
         self.speaker: Task | None = None  # for whom the running task speaks, never over a pause
         self._hub = getcurrent()
@@ -86,6 +97,25 @@ class Loop:
         self._push(self.now + span, task)
         self._hub.switch()
 
+    def sleep_until(self, when: int) -> "Turn":
+        """A place in the queue for the task that runs now, which `wake` may bring forward."""
+        task = self.task
+        assert task is not None
+        turn = Turn(task, when)
+        self._push(when, turn)
+        return turn
+
+    def wake(self, turn: "Turn", when: int) -> None:
+        """Have it go on at `when`, when that is sooner."""
+        if not turn.over and when < turn.when:
+            turn.when = when
+            self._push(when, turn)
+
+    def rest(self, turn: "Turn") -> None:
+        """Let others go on until the turn has come. Raises Killed as `pause` does."""
+        if not turn.over:
+            self._hub.switch()
+
     def run(self, until: int) -> None:
         """Do everything that is due before `until`, in order."""
         heap = self._heap
@@ -95,6 +125,10 @@ class Loop:
                 self.now = when
             if isinstance(what, Task):
                 self._resume(what)
+            elif isinstance(what, Turn):
+                if not what.over and when >= what.when:
+                    what.over = True
+                    self._resume(what.task)
             else:
                 what()
         self.now = max(self.now, until)
@@ -119,7 +153,7 @@ class Loop:
         else:
             task.switch()
 
-    def _push(self, when: int, what: Callable[[], None] | Task) -> None:
+    def _push(self, when: int, what: "Callable[[], None] | Task | Turn") -> None:
         self._count += 1
         heapq.heappush(self._heap, (when, self._count, what))
 
@@ -160,9 +194,24 @@ class Hands(Executor):
 
 
 def wait_for(loop: Loop, futures: Any, seconds: float, step: int = 50) -> Any:
-    """What `concurrent.futures.wait` does, in virtual time."""
-    until = loop.now + int(seconds * 1000)
-    waiting = list(futures)
-    while loop.now < until and any(not one.done() for one in waiting):
-        loop.pause(step)
-    return {one for one in waiting if one.done()}
+    """What `concurrent.futures.wait` does, in virtual time; it looks every `step` ms.
+
+    Between two looks that could see nothing new it is not resumed.
+    """
+    began, until = loop.now, loop.now + int(seconds * 1000)
+    waiting = [one for one in futures if not one.done()]
+    if waiting and until > began and loop.task is not None:
+        left = len(waiting)
+
+        def one_done(_: Any) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                at = began + -((began - loop.now) // step) * step
+                loop.wake(turn, max(at, began + step))
+
+        turn = loop.sleep_until(began + -((began - until) // step) * step)
+        for one in waiting:
+            one.add_done_callback(one_done)
+        loop.rest(turn)
+    return {one for one in futures if one.done()}

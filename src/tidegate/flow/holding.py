@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from tidegate.base.errors import AskedWrongly, EvidenceBroken
 from tidegate.base.when import parse_instant
-from tidegate.catalogue import AssignmentKey, Role, Target
+from tidegate.catalogue import Assignment, AssignmentKey, Role, Target
 from tidegate.connectors.port import Hold, Person
 from tidegate.evidence.journal import JournalLine
 from tidegate.flow.house import House
@@ -12,15 +12,17 @@ from tidegate.flow.reading import role_asked
 from tidegate.grant import Grant
 
 
-def hold_of(house: House, grant: Grant) -> Hold:
+def hold_of(house: House, grant: Grant, assignment: Assignment | None = None) -> Hold:
     """The grant as connectors see it, from the catalogue entry that was voted on.
 
     Its natural key is the one sealed with the intent; only a grant without one asks the cloud.
+    `assignment` is the grant's, from whoever has read it already.
     """
     if grant.ends_at is None:
         raise RuntimeError(f"hold of {grant.id} without an end")
     target, role = role_asked(house, grant.role_digest)
-    assignment = house.store.assignment(grant.assignment) if grant.assignment else None
+    if assignment is None and grant.assignment:
+        assignment = house.store.assignment(grant.assignment)
     return Hold(
         grant=grant.id,
         request=grant.request,
@@ -33,14 +35,14 @@ def hold_of(house: House, grant: Grant) -> Hold:
     )
 
 
-def closing_hold(house: House, grant: Grant) -> Hold:
+def closing_hold(house: House, grant: Grant, assignment: Assignment | None = None) -> Hold:
     """`hold_of` for closing: where the entry that was voted on is lost, the journal's word for it.
 
     Raises:
         EvidenceBroken: neither the database nor the journal says what to close.
     """
     try:
-        return hold_of(house, grant)
+        return hold_of(house, grant, assignment)
     except EvidenceBroken:
         lines = lines_by_grant(house.journal.read()).get(grant.id, [])
         for line in reversed(lines):

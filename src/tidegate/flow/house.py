@@ -15,7 +15,7 @@ from tidegate.base.personal import SALT_BYTES, Personal
 from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.catalogue import Catalogue, Principal, Role, Target
 from tidegate.connectors.port import Connector, Trouble
-from tidegate.evidence.journal import ClosingJournal
+from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.flow.buckets import BURST, Bucket, Buckets
 from tidegate.flow.looks import Looks
 from tidegate.flow.pace import JournalPace, Tries
@@ -26,6 +26,8 @@ from tidegate.store import Pace, Store
 WARN_BEFORE = timedelta(minutes=10)  # time to ask for an extension, and for somebody to vote
 PROCESS = Process()  # the one there is, where nothing else was said
 CLOCKS_APART = timedelta(seconds=1)  # between us and the database; more shuts the gate
+
+ASKED_ANEW = timedelta(minutes=2)  # a row that was damaged meanwhile is noticed by then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,30 @@ class Wanted:
     freeze: timedelta | None = None
 
 
+@dataclass(slots=True)
+class Asked:
+    """What the database was asked about the closing journal's grants, and knew: by grant, up to
+    which of its lines. `size` is how long the log was then, `since` when everything was asked.
+    """
+
+    forgotten: dict[str, JournalLine] = field(default_factory=dict)
+    unknown: dict[str, JournalLine] = field(default_factory=dict)
+    unsealed: dict[str, JournalLine] = field(default_factory=dict)
+    size: int = 0
+    since: Instant | None = None
+
+    def anew(self, size: int, now: Instant) -> None:
+        """Ask everything again after a while, and when the log is shorter than it was: then an
+        older database was restored.
+        """
+        if self.since is None or size < self.size or not now - ASKED_ANEW < self.since <= now:
+            self.forgotten.clear()
+            self.unknown.clear()
+            self.unsealed.clear()
+            self.since = now
+        self.size = size
+
+
 class House:
     """The ports and the laws in force. Safe to share between threads.
 
@@ -123,8 +149,8 @@ class House:
         self.me = process.id
         self.errand_key = process.key
         self.errands_done: dict[str, Instant] = {}  # ids, until when they could be asked again
-        self.over: set[str] = set()  # grants of the journal that both sides call over
-        self.log_seen = 0  # events, when that was asked last
+        self.asked = Asked()
+        self.unarmed: set[tuple[str, str]] = set()  # targets and kinds whose cloud has no deadline
         self.entries: dict[str, tuple[Target, Role]] = {}  # by digest: what `entry_of` was read as
         self.strange: set[str] = set()  # grants of the journal that were told of as unknown once
         self.unsealed: list[Fact] = []  # of the worker's chores: sealed as soon as that is possible

@@ -4,7 +4,7 @@ What must stand is asked of the database *and* of the closing journal: a databas
 knows nothing of an end that came after its backup, and its denies must not be pruned for that.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
 import structlog
@@ -15,9 +15,8 @@ from tidegate.base.when import Instant, parse_instant, wire
 from tidegate.catalogue import AssignmentKey, target_chain
 from tidegate.connectors.port import Cut, Hold
 from tidegate.evidence.journal import JournalLine
-from tidegate.flow.holding import closing_hold, hold_of_line, lines_by_grant
+from tidegate.flow.holding import closing_hold, hold_of_line
 from tidegate.flow.house import House
-from tidegate.grant import Grant
 
 log = structlog.get_logger("tidegate.mending")
 
@@ -61,21 +60,20 @@ def mend_cuts(house: House) -> list[str]:
 
 
 def _of_store(house: House, now: Instant) -> Iterator[tuple[Hold, Cut, bool]]:
-    for grant in house.store.cuts_in_force(now - CLOCKS_MAY_DIFFER):
-        if grant.still_held_by or (grant.removed_at is None and _held_by_others(house, grant)):
+    grants = house.store.cuts_in_force(now - CLOCKS_MAY_DIFFER)
+    assignments = house.store.assignments_named(one.assignment for one in grants)
+    for grant in grants:
+        assignment = assignments.get(grant.assignment)
+        held = assignment is not None and bool(assignment.holders)
+        if grant.still_held_by or (grant.removed_at is None and held):
             continue  # nothing was cut: another grant's sessions go on by the same assignment
         try:
-            hold = closing_hold(house, grant)
+            hold = closing_hold(house, grant, assignment)
             removed_at = grant.removed_at
             needed = _cut_of(house, hold, removed_at or now, grant.cut_before)
             yield hold, needed, removed_at is not None
         except TidegateError as fault:  # one grant's trouble must not keep the others open
             log.error("a cut cannot be looked after", grant=grant.id, code=fault.code)
-
-
-def _held_by_others(house: House, grant: Grant) -> bool:
-    assignment = house.store.assignment(grant.assignment)
-    return bool(assignment and assignment.holders)
 
 
 def _of_journal(house: House, now: Instant) -> Iterator[tuple[Hold, Cut, bool]]:
@@ -85,7 +83,7 @@ def _of_journal(house: House, now: Instant) -> Iterator[tuple[Hold, Cut, bool]]:
     """
     ends: list[tuple[Hold, list[JournalLine]]] = []
     held: set[AssignmentKey] = set()
-    for name, lines in lines_by_grant(_read(house)).items():
+    for name, lines in _read(house).items():
         begun = [line for line in lines if line.kind in ("closing", "removed", "gone")]
         intended = [line for line in lines if line.kind == "intended"]
         if not intended:
@@ -113,12 +111,12 @@ def _of_journal(house: House, now: Instant) -> Iterator[tuple[Hold, Cut, bool]]:
             log.error("a cut cannot be looked after", grant=hold.grant, code=fault.code)
 
 
-def _read(house: House) -> list[JournalLine]:
+def _read(house: House) -> Mapping[str, Sequence[JournalLine]]:
     try:
-        return house.journal.read()
+        return house.journal.book().lines
     except OSError as fault:
         log.error("the closing journal cannot be read", errno=fault.errno)
-        return []
+        return {}
 
 
 def _cut_of(house: House, hold: Hold, removed_at: Instant, cut_before: Instant | None) -> Cut:

@@ -344,6 +344,9 @@ def _deadline(look: Look, row: Assignment, seen: Seen) -> Finding | None:
         seconds=1
     ):
         return None
+    place = (look.target.id, look.role.kind)
+    if seen.deadline_at is None and place in house.unarmed:
+        return None
     with house.store.only_one(row.key.text()) as ours:
         fresh = house.store.assignment(row.id) if ours else None
         if fresh is None or not fresh.holders or fresh.stood_before:
@@ -352,6 +355,8 @@ def _deadline(look: Look, row: Assignment, seen: Seen) -> Finding | None:
         if grant.state is not GrantState.OPEN or house.now() >= fresh.deadline_at:
             return None
         receipt = look.connector.arm(closing_hold(house, grant), fresh.deadline_at, house.now())
+    if receipt is None:  # no such thing here: connectors are set up once a process
+        house.unarmed.add(place)
     if receipt is None or receipt.detail.get("deadline") == "there":
         return None
     was = "was gone" if receipt.detail.get("deadline") == "made" else "was another"

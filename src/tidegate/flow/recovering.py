@@ -1,6 +1,6 @@
 """Closing without the database, from the journal alone; sealing afterwards what was done (I6)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -25,6 +25,8 @@ from tidegate.grant import GrantState
 log = structlog.get_logger("tidegate.recovering")
 
 ACTED = ("removed", "gone")
+UNOPENED = frozenset({GrantState.READY, GrantState.FAILED})
+MOST_FORGOTTEN = 1_000  # grants a compacted journal no longer names, before they are let go of
 LIVE = frozenset({GrantState.READY, GrantState.INTENDED, GrantState.OPEN})
 
 
@@ -35,13 +37,16 @@ def close_forgotten(house: House) -> list[str]:
     Returns the grants whose end is sealed now.
     """
     lines = house.journal.book().lines
-    states = house.store.grant_states(_undecided(house, lines))
+    asked = _unasked(house, house.asked.forgotten, lines)
+    states = house.store.grant_states(asked)
     doubtful = [
         name
         for name, state in states.items()
         if state in LIVE and (state is GrantState.READY or _ends(lines[name]))
     ]
-    _forget(house, lines, states)
+    house.asked.forgotten.update((name, lines[name][-1]) for name in states)
+    for name in doubtful:
+        del house.asked.forgotten[name]  # until its end is sealed
     begun: list[str] = []
     found = house.store.grants_named(doubtful)
     for name, grant in sorted(found.items()):
@@ -61,31 +66,18 @@ def _ends(lines: Sequence[JournalLine]) -> list[JournalLine]:
     return [line for line in lines if line.kind in ("closing", *ACTED)]
 
 
-def _undecided(house: House, names: Iterable[str]) -> list[str]:
-    """Which of these grants must be asked about: not those both sides called over before.
+def _unasked(
+    house: House, asked: dict[str, JournalLine], names: Mapping[str, Sequence[JournalLine]]
+) -> list[str]:
+    """Which of these grants must be asked about: those with a line that came since.
 
-    That holds while the log only grows: one that is shorter is an older database restored.
+    For a grant never goes back to what it was before, while the log only grows.
     """
-    size = house.store.head().size
-    if size < house.log_seen:
-        house.over.clear()
-    house.log_seen = size
-    return [name for name in names if name not in house.over]
-
-
-def _forget(
-    house: House,
-    lines: Mapping[str, Sequence[JournalLine]],
-    states: Mapping[str, GrantState],
-) -> None:
-    """Remember which grants both the journal and the database call over."""
-    if len(house.over) > 2 * len(lines):
-        house.over.intersection_update(lines)
-    house.over.update(
-        name
-        for name, state in states.items()
-        if state is GrantState.GONE and {"gone", "sealed"} <= {line.kind for line in lines[name]}
-    )
+    house.asked.anew(house.store.head().size, house.now())
+    if len(asked) > 2 * len(names) + MOST_FORGOTTEN:
+        for name in asked.keys() - names.keys():
+            del asked[name]
+    return [name for name, lines in names.items() if asked.get(name) is not lines[-1]]
 
 
 def _ended_as(ends: Sequence[JournalLine]) -> tuple[EndReason, str]:
@@ -101,14 +93,16 @@ def close_unknown(house: House) -> list[str]:
     That is so after an older database was restored. What else happened in between cannot be known.
     """
     book, now = house.journal.book(), wire(house.now())
-    due = [
-        name
+    due = {
+        name: book.lines[name]
         for name, intended in book.waiting.items()
         if _is_due(intended, now) or any(line.kind == "closing" for line in book.lines[name])
-    ]
-    found = house.store.grants_named(due)  # a row that cannot be read: the journal's word holds
-    never = (GrantState.READY, GrantState.FAILED)
-    unknown = frozenset(name for name in due if name not in found or found[name].state in never)
+    }
+    asked = _unasked(house, house.asked.unknown, due)
+    found = house.store.grants_named(asked)  # a row that cannot be read: the journal's word holds
+    known = {name for name in found if found[name].state not in UNOPENED}
+    house.asked.unknown.update((name, due[name][-1]) for name in known)
+    unknown = frozenset(asked) - known
     return close_without_store(house, unknown) if unknown else []
 
 
@@ -192,7 +186,12 @@ def seal_journal(house: House) -> int:
     The grants themselves are then closed and read back as usual: a line of ours is not a proof.
     """
     unsealed = house.journal.book().unsealed
-    return sum(_seal(house, line) for lines in unsealed.values() for line in lines)
+    asked = _unasked(house, house.asked.unsealed, unsealed)
+    done = 0
+    for name in asked:
+        done += sum([_seal(house, line) for line in unsealed[name]])
+        house.asked.unsealed[name] = unsealed[name][-1]
+    return done
 
 
 def _seal(house: House, line: JournalLine) -> bool:

@@ -161,6 +161,14 @@ requests = Table(
         sqlite_where=text("extends IS NOT NULL"),
         postgresql_where=text("extends IS NOT NULL"),
     ),
+    Index(  # approved extensions whose grant's end has not moved
+        "requests_moving",
+        "id",
+        sqlite_where=text("extends IS NOT NULL AND state = 'approved' AND applied_at_ms IS NULL"),
+        postgresql_where=text(
+            "extends IS NOT NULL AND state = 'approved' AND applied_at_ms IS NULL"
+        ),
+    ),
 )
 
 grants = Table(
