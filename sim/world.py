@@ -47,6 +47,8 @@ class Process:
         self.offset = offset
         self.ticking = False
         self.chores_at = 0
+        self.looked_at = 0  # when its worker looked last, and looks next
+        self.looks_at = 0
         ports = Ports(world, self)
         self.store = SimStore(ports, world.real)
         self.journal = SimJournal(ports, world.disk)
@@ -169,6 +171,11 @@ class World:
     def due_changed(self) -> None:
         """Something was committed, claimed or put to sleep: what is due next must be asked anew."""
         self._due = None
+        for process in self.processes:
+            pace = self._pace()
+            soonest = self.loop.now + pace - (self.loop.now - process.looked_at) % pace
+            if process.looks_at > soonest:
+                self._look_at(process, soonest)
 
     def kill(self, process: Process) -> None:
         """The process dies now; another comes up on what is there."""
@@ -190,7 +197,8 @@ class World:
         self.processes.append(process)
         self.loop.tell(f"{name} comes up")
         self.loop.spawn(process, f"{name} coming up", process.up)
-        self._tick_later(process, TICK)
+        process.looked_at = self.loop.now
+        self._look_at(process, self.loop.now + TICK)
         return process
 
     def some_process(self) -> Process | None:
@@ -255,27 +263,34 @@ class World:
         put_in_force(founder, laws_of("base"))
         self.oracle.founded(self.real.head().size)
 
-    def _tick_later(self, process: Process, span: int) -> None:
-        self.loop.after(span, lambda: self._look(process))
+    def _look_at(self, process: Process, when: int) -> None:
+        """Have its worker look then, and not at what was planned before."""
+        process.looks_at = when
+        self.loop.at(when, lambda: self._look(process, when))
 
-    def _look(self, process: Process) -> None:
-        """What the worker's thread does every TICK; a look with nothing due costs nothing here."""
-        if not process.alive:
+    def _lively(self) -> bool:
+        return self.loop.now < self.scene.faults_end + self.scene.lively
+
+    def _pace(self) -> int:
+        return TICK if self._lively() else 2_000
+
+    def _look(self, process: Process, planned: int) -> None:
+        """What the worker's thread does every TICK; looks that would find nothing are left out."""
+        if not process.alive or planned != process.looks_at:
             return
         now = self.loop.now
+        process.looked_at = now
         if now < process.stopped_until:
-            self._tick_later(process, process.stopped_until - now)
+            self._look_at(process, process.stopped_until)
             return
-        lively = now < self.scene.faults_end + self.scene.lively
-        pace = TICK if lively else 2_000
-        chores = CHORES if lively else 5 * MINUTE
-        due = self.next_due()
+        pace, due = self._pace(), self.next_due()
         if process.ready and not process.ticking and (
-            now >= process.chores_at or (due is not None and due <= process.clock_ms)
+            now >= process.chores_at or due <= process.clock_ms
         ):  # fmt: skip
             process.ticking = True
             if now >= process.chores_at:
-                process.chores_at = now + chores
+                process.chores_at = now + (CHORES if self._lively() else 5 * MINUTE)
+            process.looks_at = now + pace
 
             def tick() -> None:
                 try:
@@ -284,9 +299,19 @@ class World:
                     process.ticking = False
 
             self.loop.spawn(process, f"worker of {process.name}", tick)
-        self._tick_later(process, pace)
+        self._look_at(process, now + self._spared(process, pace))
 
-    def next_due(self) -> int | None:
+    def _spared(self, process: Process, pace: int) -> int:
+        """How long nothing can be due for it, in whole looks. What changes that asks anew."""
+        now, due = self.loop.now, self._due
+        if due is None or process.ticking or not process.ready or self.away("store"):
+            return pace
+        waits = min(process.chores_at, due - process.offset) - now
+        if self._lively():  # the pace changes then
+            waits = min(waits, self.scene.faults_end + self.scene.lively - now)
+        return max(1, -(-waits // pace)) * pace
+
+    def next_due(self) -> int:
         """When the next grant is due, in ms since START; only to spare looks that find nothing."""
         if self.away("store"):
             return self.loop.now - HOUR
@@ -308,6 +333,7 @@ class World:
         for process in self.processes:
             process.offset = 0
             process.stopped_until = 0
+        self.due_changed()
         self.oracle.disturbed("the last fault is over")
         self.loop.tell("nothing fails from here on")
 
@@ -344,6 +370,7 @@ class World:
         span = self.plan.rng.choice((30_000, 3 * MINUTE, 40 * MINUTE))
         until = min(self.loop.now + span, self.scene.faults_end)
         table[what] = until
+        self.due_changed()
         self.plan.hit(f"world.{what}.{where}")
         self.oracle.disturbed(f"{what} is away", until - self.loop.now)
         self.loop.tell(f"{what} is away ({where}) for {span // 1000} s")
@@ -354,6 +381,7 @@ class World:
             return
         self._skewed(found.name, span, f"world.process.{where}")
         found.offset = span
+        self.due_changed()
         until = self.plan.rng.choice((20_000, 5 * MINUTE))
         self.oracle.disturbed("a clock is wrong", until)
 
@@ -361,6 +389,7 @@ class World:
             for process in self.processes:
                 if process.name == found.name:
                     process.offset = 0
+            self.due_changed()
 
         self.loop.after(until, back)
 
@@ -392,6 +421,7 @@ class World:
             return
         span = self.plan.rng.choice((10_000, 3 * MINUTE, 12 * MINUTE))
         found.stopped_until = min(self.loop.now + span, self.scene.faults_end)
+        self.due_changed()
         self.plan.hit("world.process.stopped")
         self.oracle.disturbed(f"{found.name} is stopped", span)
         self.loop.tell(f"{found.name} is stopped for {span // 1000} s")
