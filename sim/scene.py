@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sim.town import PLACES, REQUESTERS
+from sim.town import CROWD, PLACES, REQUESTERS
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -37,6 +37,15 @@ class Scene:
 
 
 WHOLE = Scene()
+# The same in a quarter of the time, by many people at once: ends come in heaps.
+CROWDED = Scene(
+    busy=10 * MINUTE,
+    faults_end=25 * MINUTE,
+    quiet=25 * MINUTE + 75 * MINUTE,
+    lively=5 * MINUTE,
+    askers=(*REQUESTERS, *CROWD),
+    spans=(20_000, 60_000, 2 * MINUTE, 5 * MINUTE, 12 * MINUTE),
+)
 
 
 def small(lives: int = 8, **more: object) -> Scene:

@@ -253,7 +253,7 @@ class World:
             randomness=self.rng.randbytes,
         )
         start_log(founder, ORIGIN, self.signer.verifier().text())
-        for login in LOGINS:
+        for login in (*LOGINS, *(one for one in self.scene.askers if one not in LOGINS)):
             mail = f"{ALIASES.get(login, login)}@x.invalid"
             made = record(founder, LOCAL, login, founder.now(), name=login, mail=mail)
             self.oracle.known(login, made.id)
