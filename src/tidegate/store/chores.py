@@ -4,7 +4,7 @@ A row that cannot be read is named in the server's log and left out, so that it 
 waiting.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import cache, partial
 from typing import Any
@@ -15,10 +15,9 @@ from sqlalchemy import (
     Integer,
     Select,
     Table,
-    and_,
     bindparam,
     case,
-    or_,
+    column,
     select,
 )
 from sqlalchemy import text as words
@@ -32,6 +31,8 @@ from tidegate.store import schema
 from tidegate.store.look import Look, Looking
 from tidegate.store.reads import AT_ONCE, bounded, readable, seen
 
+Columns = Mapping[str, ColumnElement[Any]]
+
 WIDTHS = (1, 4, 20, 60, 200, AT_ONCE)  # of a list of names
 # A role session of any cloud lives 12 hours at most (AWS: MaxSessionDuration, SessionDuration).
 LONGEST_LINGERING = timedelta(hours=12)
@@ -39,12 +40,12 @@ LONGEST_LINGERING = timedelta(hours=12)
 
 def extensions_due(db: Looking, limit: int) -> list[Request]:
     """Approved extensions whose grant's end has not moved yet, oldest first."""
-    return seen(Request, _extensions().rows(db, most=bounded(limit)))
+    return seen(Request, _extensions(db.words.name).rows(db, most=bounded(limit)))
 
 
 def arming(db: Looking, limit: int) -> list[Grant]:
     """Open grants whose end moved, and journal and cloud may not have it yet."""
-    return seen(Grant, _arming().rows(db, most=bounded(limit)))
+    return seen(Grant, _arming(db.words.name).rows(db, most=bounded(limit)))
 
 
 def unwarned(db: Looking, now: Instant, before: timedelta, limit: int) -> list[Grant]:
@@ -52,7 +53,7 @@ def unwarned(db: Looking, now: Instant, before: timedelta, limit: int) -> list[G
 
     That is `before` the window's end, or half a window that is shorter (`extend.warn_at`).
     """
-    rows = _unwarned().rows(
+    rows = _unwarned(db.words.name).rows(
         db,
         now=to_ms(now),
         reach=to_ms(now + before + LONGEST_GRACE),
@@ -64,7 +65,7 @@ def unwarned(db: Looking, now: Instant, before: timedelta, limit: int) -> list[G
 
 def lapsed(db: Looking, now: Instant, limit: int) -> list[Request]:
     """Pending requests whose decide-by has passed, longest over first."""
-    return readable(Request, _lapsed().rows(db, now=to_ms(now), most=bounded(limit)))
+    return readable(Request, _lapsed(db.words.name).rows(db, now=to_ms(now), most=bounded(limit)))
 
 
 def cuts_in_force(db: Looking, since: Instant) -> list[Grant]:
@@ -74,8 +75,11 @@ def cuts_in_force(db: Looking, since: Instant) -> list[Grant]:
     cut with or after a removal less than LONGEST_LINGERING before it. Of a row that cannot be read
     the closing journal names the cut as well.
     """
-    spans = {"since": to_ms(since), "lingering": to_ms(since - LONGEST_LINGERING)}
-    return readable(Grant, _cuts().rows(db, **spans))
+    engine = db.words.name
+    early = _cut_early(engine).rows(db, since=to_ms(since))
+    late_ones = _cut_late(engine).rows(db, since=to_ms(since - LONGEST_LINGERING))
+    found = {one.id: one for one in readable(Grant, (*early, *late_ones))}
+    return sorted(found.values(), key=lambda one: (one.ends_at is None, one.ends_at, one.id))
 
 
 def grants_named(db: Looking, names: Iterable[str]) -> dict[str, Grant]:
@@ -99,7 +103,9 @@ def late(db: Looking, targets: tuple[str, ...], before: Instant, limit: int) -> 
     """Grants on these targets closing since before `before`, the longest first."""
     found: list[Grant] = []
     for target in targets:
-        rows = _late().rows(db, target=target, before=to_ms(before), most=bounded(limit))
+        rows = _late(db.words.name).rows(
+            db, target=target, before=to_ms(before), most=bounded(limit)
+        )
         found += readable(Grant, rows)
     since = {one.id: to_ms(one.closing_at) for one in found if one.closing_at}
     return sorted(found, key=lambda one: (since[one.id], one.id))[: bounded(limit)]
@@ -140,57 +146,72 @@ def _names(width: int) -> list[Any]:
     return [bindparam(f"w_{place}") for place in range(width)]
 
 
+def _by_index(table: Table, index: str, engine: str) -> tuple[Select[Any], Columns]:
+    """Every column of a table, by that index.
+
+    Left alone, SQLite takes the index by state: of a million open grants that is a walk of them
+    all. Conditions on partial indexes are written out: a bound parameter would hide that they fit.
+    """
+    columns: dict[str, ColumnElement[Any]] = {
+        one.name: column(one.name, one.type) for one in table.columns
+    }
+    hint = f" INDEXED BY {index}" if engine == "sqlite" else ""
+    return select(*columns.values()).select_from(words(table.name + hint)), columns
+
+
 @cache
-def _extensions() -> Look:
-    table = schema.requests
-    # Written out, as everywhere here: a bound parameter would keep it from the partial index.
+def _extensions(engine: str) -> Look:
+    query, columns = _by_index(schema.requests, "requests_moving", engine)
     moving = words("extends IS NOT NULL AND state = 'approved' AND applied_at_ms IS NULL")
-    return _most(select(table).where(moving).order_by(table.c.id))
+    return _most(query.where(moving).order_by(columns["id"]))
 
 
 @cache
-def _arming() -> Look:
-    table = schema.grants
-    query = select(table).where(words("state = 'open' AND arming = true"))
-    return _most(query.order_by(table.c.id))
+def _arming(engine: str) -> Look:
+    query, columns = _by_index(schema.grants, "grants_arming", engine)
+    return _most(query.where(words("state = 'open' AND arming = true")).order_by(columns["id"]))
 
 
 @cache
-def _unwarned() -> Look:
-    table = schema.grants
-    ahead = _ms("ahead")
-    half = (table.c.duration_seconds + table.c.extended_seconds) * 500
+def _unwarned(engine: str) -> Look:
+    query, columns = _by_index(schema.grants, "grants_unwarned", engine)
+    ahead, ends = _ms("ahead"), columns["ends_at_ms"]
+    half = (columns["duration_seconds"] + columns["extended_seconds"]) * 500
     lead = case((half < ahead, half), else_=ahead)
-    query = select(table).where(
+    query = query.where(
         words("state = 'open' AND warned = false"),
-        table.c.ends_at_ms <= _ms("reach"),
-        table.c.ends_at_ms - table.c.grace_seconds * 1000 - lead <= _ms("now"),
+        ends <= _ms("reach"),
+        ends - columns["grace_seconds"] * 1000 - lead <= _ms("now"),
     )
-    return _most(query.order_by(table.c.ends_at_ms))
+    return _most(query.order_by(ends))
 
 
 @cache
-def _lapsed() -> Look:
-    table = schema.requests
-    query = select(table).where(words("state = 'pending'"), table.c.decide_by_ms <= _ms("now"))
-    return _most(query.order_by(table.c.decide_by_ms))
+def _lapsed(engine: str) -> Look:
+    query, columns = _by_index(schema.requests, "requests_undecided", engine)
+    by = columns["decide_by_ms"]
+    return _most(query.where(words("state = 'pending'"), by <= _ms("now")).order_by(by))
 
 
 @cache
-def _cuts() -> Look:
-    table = schema.grants
-    early = and_(table.c.ends_at_ms > _ms("since"), table.c.closing_at_ms < table.c.ends_at_ms)
-    late_cut = and_(table.c.removed_at_ms > _ms("lingering"), table.c.cut)
-    query = select(table).where(or_(early, late_cut))
-    return Look(query.order_by(table.c.ends_at_ms, table.c.id))
+def _cut_early(engine: str) -> Look:
+    query, columns = _by_index(schema.grants, "grants_cut_early", engine)
+    early = words("closing_at_ms < ends_at_ms")
+    return Look(query.where(early, columns["ends_at_ms"] > _ms("since")))
 
 
 @cache
-def _late() -> Look:
-    table = schema.grants
-    query = select(table).where(
+def _cut_late(engine: str) -> Look:
+    query, columns = _by_index(schema.grants, "grants_removed", engine)
+    return Look(query.where(columns["removed_at_ms"] > _ms("since"), columns["cut"]))
+
+
+@cache
+def _late(engine: str) -> Look:
+    query, columns = _by_index(schema.grants, "grants_due", engine)
+    query = query.where(
         words("lane = 0 AND due_at_ms IS NOT NULL"),
-        table.c.target == bindparam("target"),
-        table.c.closing_at_ms < _ms("before"),
+        columns["target"] == bindparam("target"),
+        columns["closing_at_ms"] < _ms("before"),
     )
-    return _most(query.order_by(table.c.closing_at_ms, table.c.id))
+    return _most(query.order_by(columns["closing_at_ms"], columns["id"]))

@@ -222,6 +222,12 @@ grants = Table(
     Index("grants_ends", "ends_at_ms"),
     Index("grants_removed", "removed_at_ms"),
     Index("grants_assignment", "assignment"),
+    Index(  # ends that came early: their cut stands until the end
+        "grants_cut_early",
+        "ends_at_ms",
+        sqlite_where=text("closing_at_ms < ends_at_ms"),
+        postgresql_where=text("closing_at_ms < ends_at_ms"),
+    ),
     Index(
         "grants_leased",
         "lease_by",
