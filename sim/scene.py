@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sim.town import CROWD, PLACES, REQUESTERS
+from sim.town import BOOKS, CROWD, PLACES, REQUESTERS
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -31,6 +31,7 @@ class Scene:
     imps: float = 0.3  # how often people try what nobody may
     aliased: float = 0.1  # who voted turns out to be who asked
     gathers: bool | None = None  # commits of one moment share a transaction; None: by chance
+    laws: tuple[str, ...] = tuple(BOOKS)  # which states of the laws there are
     beside: bool | None = None  # a second process; None: by chance
     lives: int = 120
     faults: Mapping[str, float] = field(default_factory=dict)  # point: chance at each passing
@@ -140,9 +141,15 @@ SCENES: Mapping[str, Scene] = {
     "seats": small(12, roles=("armed/admin",)),
     "edited": small(16, roles=("vault/admin", "armed/admin"), edits=1.0, imps=0.3),
     "aliased": small(20, roles=("vault/admin", "desk/admin"), later=1.0, aliased=1.0),
-    "laws-later": small(24, roles=("prod/admin", "vault/admin", "desk/admin"), later=0.8, faults={
+    "laws-later": small(24, roles=("vault/admin", "desk/admin"), laws=("base", "closed"),
+                        later=0.8, faults={"world.laws.changed": 1.0}),
+    "closed": small(24, roles=("vault/admin", "desk/admin"), laws=("base", "closed"), faults={
         "world.laws.changed": 1.0}),
-    "laws-slow": small(24, roles=("prod/admin", "vault/admin", "desk/admin"), faults={
+    "closed-lost": small(24, roles=("vault/admin", "desk/admin"), laws=("base", "closed"), faults={
+        "world.laws.changed": 1.0, "world.laws.raced": 1.0, "cloud.grant.lost_request": 0.8}),
+    "left": small(24, roles=("vault/admin", "desk/admin"), laws=("base", "left"), later=0.8,
+                  faults={"world.laws.changed": 1.0}),
+    "laws-slow": small(40, roles=("vault/admin", "desk/admin"), laws=("base", "closed"), faults={
         "world.laws.changed": 1.0, "world.laws.raced": 1.0, "cloud.observe.slow": 0.9}),
     "thieves": small(8, roles=OWN, imps=1.0, early_ends=0.7),
     "thieves-late": small(8, roles=OWN, imps=1.0, faults={

@@ -329,7 +329,8 @@ class World:
         self.plan.calm = True
         self._away.clear()
         self._full.clear()
-        self.cloud_offset = self.database_offset = 0
+        self.database_offset = 0
+        self._set_cloud_clock(0)
         for process in self.processes:
             process.offset = 0
             process.stopped_until = 0
@@ -395,14 +396,17 @@ class World:
 
     def _skew_cloud(self, span: int, where: str) -> None:
         self._skewed("the cloud", span, f"world.cloud.{where}")
-        self.cloud_offset = span
+        self._set_cloud_clock(span)
         until = self.plan.rng.choice((20_000, 5 * MINUTE))
         self.oracle.disturbed("the cloud's clock is wrong", until)
 
-        def back() -> None:
-            self.cloud_offset = 0
+        self.loop.after(until, lambda: self._set_cloud_clock(0))
 
-        self.loop.after(until, back)
+    def _set_cloud_clock(self, offset: int) -> None:
+        """Set back, a clock undoes nothing that the cloud has done."""
+        before, self.cloud_offset = self.cloud_offset, offset
+        if offset < before:
+            self.cloud.set_back(self.cloud_now())
 
     def _skewed(self, whose: str, span: int, point: str) -> None:
         self.plan.hit(point)
@@ -427,9 +431,7 @@ class World:
         self.loop.tell(f"{found.name} is stopped for {span // 1000} s")
 
     def _change_laws(self) -> None:
-        from sim.town import BOOKS
-
-        name = self.plan.rng.choice([name for name in BOOKS if name != self.laws])
+        name = self.plan.rng.choice([name for name in self.scene.laws if name != self.laws])
         self.laws = name
         self.laws_since.append((self.loop.now, name))
         self.plan.hit("world.laws.changed")

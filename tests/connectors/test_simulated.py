@@ -229,3 +229,18 @@ def test_session_of_the_very_instant_of_a_cut_lives_on() -> None:
     cloud.unassign(key, START + timedelta(minutes=1))
     cloud.cut_sessions(key, START + timedelta(minutes=1))
     assert cloud.use(keys, START + timedelta(minutes=1)) is Answer.DENIED
+
+
+def test_clock_set_back_undoes_what_the_cloud_has_done() -> None:
+    """Denied, removed and cut under a clock ahead stay so, however far it is set back."""
+    sim, one, seat = SimulatedConnector(), hold(), hold(SEAT)
+    sim.grant(seat, START)
+    key, session = sim.issue(one, "se_1", START), sim.cloud.sign_in(seat.key, START)
+    ahead, back = START + 5 * MINUTE, START + MINUTE
+    sim.revoke(one, ahead)
+    sim.revoke(seat, ahead)
+    sim.cut(seat, ahead)
+    sim.cloud.set_back(back)
+    assert sim.cloud.use(key, back) is Answer.DENIED
+    assert sim.cloud.use(session, back) is Answer.DENIED
+    assert not sim.cloud.assigned(seat.key, back)

@@ -6,7 +6,7 @@ are cut by a deny that names the grant (AWS roles), and assignments whose sessio
 """
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from tidegate.base.errors import Refused
@@ -173,6 +173,15 @@ class SimulatedCloud:
             span = self._denied.get((account, native_role, grant))
             if span is not None and span.at(now):
                 span.until = now
+
+    def set_back(self, now: Instant) -> None:
+        """Its clock was set back to `now`: what had changed by then stays changed."""
+        with self.lock:
+            for span in (*self._assigned.values(), *self._denied.values()):
+                span.since = min(span.since, now)
+                span.until = span.until and min(span.until, now)
+            for key, cuts in self._cuts.items():
+                self._cuts[key] = [replace(cut, since=min(cut.since, now)) for cut in cuts]
 
     def delete_role(self, account: str, native_role: str) -> None:
         """The role is gone, and with it the rights of its sessions."""
