@@ -244,7 +244,7 @@ MUTANTS: tuple[M, ...] = (
     M("mend-cuts-holders", "looking after a cut cuts another holder's sessions",
       "flow.mending:_of_store", "if grant.still_held_by or (", "if False and ("),
     M("prunes-too-early", "denies are pruned while they are needed",
-      "connectors.port:may_prune", "return cloud_at > until + PRUNE_MARGIN", "return True"),
+      "connectors.port:may_prune", "return cloud_at > until + PRUNE_MARGIN and now >= until", "return True"),
     M("end-needs-no-deny", "an early end writes no deny",
       "connectors.port:ends_by_itself", "now >= ends_at and cloud_at", "True or cloud_at"),
     M("journal-takes-what-stood", "closing from the journal removes what stood before",

@@ -461,7 +461,7 @@ class Oracle:
             return
         if life.failed_at <= now:
             self.broke("I1", f"{life.id} was used and had failed")
-        if life.tampered_at >= life.over_at() - MENDED_WITHIN:
+        if life.tampered_at >= max(0, life.over_at() - MENDED_WITHIN):
             if self._late(now, life.tampered_at, MENDED_WITHIN):
                 self.broke("I2", f"the deny of {life.id} was taken away and is not put back")
             return

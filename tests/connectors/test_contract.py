@@ -230,6 +230,7 @@ def test_rule_of_the_two_clocks() -> None:
     assert not worth_restoring(end, end - DEADLINE_SOON)
     assert may_prune(end, end, end + PRUNE_MARGIN + tick)
     assert not may_prune(end, end + TEN_MINUTES, end + PRUNE_MARGIN)
+    assert not may_prune(end, end - tick, end + TEN_MINUTES), "the cloud's clock ran ahead"
     assert may_prune(None, end + LONGEST_AHEAD, end)
     assert not may_prune(None, end + LONGEST_AHEAD + tick, end)
 

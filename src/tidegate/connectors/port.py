@@ -383,7 +383,8 @@ class Connector(Protocol):
         """Put back cuts somebody removed and prune those that can no longer matter.
 
         `cuts` maps every grant id that must stay refused to its cut; name each for ten minutes
-        longer by our clock. `may_prune` decides what goes, by the cloud's clock read in this call.
+        longer by our clock. `may_prune` decides what goes, by the cloud's clock read in this call
+        and ours: the end has passed by both.
         Returns the grant ids whose cut was missing and is there again.
         """
         ...
@@ -408,4 +409,5 @@ def may_prune(until: Instant | None, now: Instant, cloud_at: Instant) -> bool:
     """Whether a cut can no longer matter; `until` is None when the caller did not name it."""
     if until is None:
         return now - cloud_at <= LONGEST_AHEAD
-    return cloud_at > until + PRUNE_MARGIN
+    # By both clocks: dropped while the cloud's ran ahead, it would be missing once that is right.
+    return cloud_at > until + PRUNE_MARGIN and now >= until
