@@ -155,9 +155,12 @@ def may_be_gone(grant: Grant, denied: bool, derived: timedelta, now: Instant) ->
     """Whether `gone` is true of a removed grant.
 
     Never while standing access still holds it. Otherwise once `residual_until` has passed, or at
-    once when live sessions were seen cut and nothing derived from them can act.
+    once when live sessions were seen cut and nothing derived from them can act. Where a try was
+    once allowed (`acted`), time proves nothing: only a try that is `denied` now.
     """
     if grant.residual_until is None or grant.still_held_by:
+        return False
+    if grant.acted and not denied:
         return False
     return now >= grant.residual_until or (denied and not derived)
 

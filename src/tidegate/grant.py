@@ -116,6 +116,7 @@ class Outcome(StrEnum):
     CLOCK_APART = "clock_apart"  # the cloud's clock and ours disagree
     NOT_PROVEN = "not_proven"  # removed, and the stronger proof was not reached yet
     NOT_CUT = "not_cut"  # removed, and live sessions are not seen cut yet
+    STILL_ACTS = "still_acts"  # removed, and tried as that access it was still allowed
     LATER = "later"  # told to slow down: certainly nothing changed, and it is tried again
     GATE_SHUT = "gate_shut"  # waits: a check of the health gate says no
     FROZEN = "frozen"  # waits: a panic keeps shut what it is in
@@ -143,7 +144,9 @@ class Grant:
     `ends_at` is the window's end plus `grace`: the instant everything is bound to. `held_since` is
     since when its holder has held the role without a break, by this grant and those it overlaps
     with; `extended` how much longer its window was made. `arming`: the end moved, and journal and
-    cloud are not known to have the new one. `warned`: its holder was warned of this end.
+    cloud are not known to have the new one. `warned`: its holder was warned of this end. `acted`:
+    tried as that access after the removal it was allowed; from then on only a refused try proves
+    its end, whatever time passes.
     """
 
     id: str
@@ -182,6 +185,7 @@ class Grant:
     extended: timedelta = timedelta(0)
     arming: bool = False
     warned: bool = False
+    acted: bool = False
 
     @property
     def window_ends_at(self) -> Instant | None:
@@ -399,7 +403,8 @@ def evolve(before: Grant | None, fact: Fact) -> Grant:
         case "grant.failed":
             return replace(after, cause=data["cause"], outcome="")
         case "grant.noted":
-            return replace(after, outcome=data["outcome"], tries=data["tries"])
+            acted = before.acted or data["outcome"] == Outcome.STILL_ACTS
+            return replace(after, outcome=data["outcome"], tries=data["tries"], acted=acted)
         case "session.issued":
             return replace(after, sessions=before.sessions + 1)
         case "grant.closing":

@@ -7,9 +7,9 @@ The production flow and the cloud's own word: what its holder took inside the wi
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -24,13 +24,15 @@ from tests.kept_access.simulated import (
     laws_of,
 )
 from tests.support import ARN, GROUPS, RULES
-from tidegate.base.errors import NotAllowed, Refused
+from tidegate.base.errors import NotAllowed, Refused, Stale
+from tidegate.connectors.port import Hold, Probed
 from tidegate.connectors.simulated import ASSIGNMENT, IAM_ROLE, Fault, FaultKind
+from tidegate.expire import Proof
 from tidegate.flow.expiring import close_once
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.mending import mend_cuts
 from tidegate.flow.recovering import close_forgotten, close_without_store
-from tidegate.grant import Cause, GrantState, Outcome
+from tidegate.grant import Cause, GrantState, Outcome, noted
 
 BOTH = pytest.mark.parametrize("kind", [IAM_ROLE, ASSIGNMENT])
 
@@ -453,3 +455,61 @@ def _put_back(world: KindWorld, kept: Path) -> None:
         (world.directory / f"tidegate.db{end}").unlink(missing_ok=True)
     shutil.copy(kept, world.directory / "tidegate.db")
     world.up()
+
+
+@pytest.mark.parametrize("kind", [IAM_ROLE])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_c_access_that_acted_is_called_gone_when_nobody_answers(
+    world: KindWorld, restarts: bool
+) -> None:
+    """C: the deny was taken away and a try was allowed; then no try is answered, for hours and
+    after a restart: never gone. Once it is refused, gone, and by that proof alone.
+    """
+    grant = world.granted()
+    taken = world.take(grant)
+    world.settle(1)
+    world.connector.script(Fault(kind=FaultKind.DOWN, verb="probe"))
+    assert world.ended(grant).state is GrantState.REMOVED
+    world.cloud.tamper("123456789012", f"{ARN}-prod", grant.id, world.clock())
+    assert world.acts(taken)
+    world.clock.forward(seconds=2)
+    world.work()
+    assert world.grant(grant).outcome == Outcome.STILL_ACTS
+    if restarts:
+        world.restart()
+    silent = world.clock() + timedelta(hours=3)
+    world.connector.script(Fault(kind=FaultKind.DOWN, verb="probe", until=silent))
+    world.settle(170, step=30)
+    after = world.grant(grant)
+    assert (after.state, after.acted) == (GrantState.REMOVED, True)
+    world.clock.forward(minutes=10)
+    after = world.until(grant, GrantState.GONE)
+    assert after.proof == Proof.DENIED
+    world.nothing_left(taken)
+
+
+@pytest.mark.parametrize("kind", [IAM_ROLE])
+def test_c_allowed_try_is_lost_to_a_row_that_moved(world: KindWorld) -> None:
+    """C: while the try was under way, something else was sealed of the grant: that it was allowed
+    is sealed all the same, and a process that starts after it knows.
+    """
+    grant = world.granted()
+    world.take(grant)
+    world.settle(1)
+    world.connector.script(Fault(kind=FaultKind.DOWN, verb="probe"))
+    world.ended(grant)
+    world.cloud.tamper("123456789012", f"{ARN}-prod", grant.id, world.clock())
+    real = world.connector.probe
+
+    def probe(hold: Hold, now: datetime) -> Probed:
+        probed = real(hold, now)
+        found = world.grant(grant)
+        step = noted(found, "cut", Outcome.UNREACHABLE, "unreachable", 1, now)
+        world.house.store.commit(step)
+        return probed
+
+    world.connector.probe = probe  # type: ignore[method-assign]
+    with suppress(Stale):
+        close_once(world.house, world.grant(grant))
+    world.restart()
+    assert world.grant(grant).acted

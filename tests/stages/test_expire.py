@@ -8,6 +8,7 @@ import pytest
 from tests.stages.make import NOW, a_grant, thing
 from tidegate.base.errors import Stale
 from tidegate.base.fact import SYSTEM
+from tidegate.base.personal import Personal
 from tidegate.catalogue import Assignment
 from tidegate.expire import (
     EndReason,
@@ -19,8 +20,10 @@ from tidegate.expire import (
     may_be_gone,
     removed,
     residual_until,
+    resumed,
+    signed_off,
 )
-from tidegate.grant import Grant, GrantState
+from tidegate.grant import Grant, GrantState, Outcome, noted
 from tidegate.session import Session, Why, issued
 
 MINUTE = timedelta(minutes=1)
@@ -136,3 +139,36 @@ def test_probe_that_acts_after_removed_is_shrugged_off() -> None:
     assert isinstance(after, Grant)
     assert after.state is GrantState.CLOSING
     assert after.removed_at is None
+
+
+def acted(grant: Grant) -> Grant:
+    """It was tried as that access after the removal, and was allowed."""
+    after = thing(noted(grant, "probe", Outcome.STILL_ACTS, "probe_allowed", 1, NOW), Grant)
+    assert isinstance(after, Grant)
+    return after
+
+
+def test_access_that_acted_called_gone_because_time_passed() -> None:
+    """Once a try was allowed, no time and no unanswered try proves its end: only a refused one."""
+    grant = acted(a_removed(NOW))
+    assert not may_be_gone(grant, False, NONE, NOW + timedelta(days=30))
+    assert may_be_gone(grant, True, NONE, NOW + timedelta(minutes=1))
+
+
+def test_access_that_acted_forgotten_by_what_is_noted_later() -> None:
+    """Neither an unanswered try, nor another read-back, nor a sign-off taken back forgets it."""
+    grant = acted(a_removed(NOW))
+    for step in (
+        lambda g: noted(g, "probe", Outcome.NOT_PROVEN, "probe_untold", 2, NOW),
+        lambda g: contradicted(g, "it is usable again", {}, NOW),
+        lambda g: noted(g, "revoke", Outcome.UNREACHABLE, "unreachable", 1, NOW),
+        lambda g: removed(g, back(NOW + MINUTE), NOW + MINUTE),
+        lambda g: signed_off(g, "pr_bo", Personal(b"s" * 32, "closed"), NOW + MINUTE),
+        lambda g: resumed(g, "pr_bo", Personal(b"s" * 32, "no"), NOW + MINUTE),
+        lambda g: removed(g, back(NOW + 2 * MINUTE), NOW + 2 * MINUTE),
+    ):
+        after = thing(step(grant), Grant)
+        assert isinstance(after, Grant)
+        grant = after
+    assert grant.acted
+    assert not may_be_gone(grant, False, NONE, NOW + timedelta(days=30))

@@ -140,6 +140,9 @@ def _removed(telling: Telling, grant: Grant) -> Told:
         holder = short(grant.still_held_by)
         step = f"whoever owns that access ends it, if it should not be; {look}"
         return StageState.STOPPED, f"ended, still held by {holder}", step
+    if grant.acted:
+        said = "removed, and not proven: tried as this access since, it was still allowed"
+        return StageState.STOPPED, f"{said}; only a refused try ends this", look
     if grant.residual_until and telling.now < grant.residual_until:
         step = f"wait; {look}"
         return StageState.WAITING, f"removed; a session taken before may act until {until}", step

@@ -44,6 +44,7 @@ _OUTCOMES = {
     Outcome.STILL_USABLE: "read back, it is still usable",
     Outcome.CLOCK_APART: "the cloud's clock and ours are apart",
     Outcome.NOT_PROVEN: "its end is not proven yet",
+    Outcome.STILL_ACTS: "tried as that access, it was still allowed",
     Outcome.LATER: "the cloud asks us to slow down; it is tried again",
     Outcome.NOT_CUT: "its live sessions are not seen cut yet",
     Outcome.GATE_SHUT: "the health gate is shut: what opens now might not be closed",

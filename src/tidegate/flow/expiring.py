@@ -5,6 +5,7 @@ word is sealed: accepted is not removed, removed is not gone.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
@@ -46,7 +47,7 @@ from tidegate.flow.holding import closing_hold
 from tidegate.flow.house import House
 from tidegate.flow.lateness import note_late
 from tidegate.flow.pace import LONGEST_PAUSE, SHORTEST_PAUSE, pause
-from tidegate.grant import Grant, GrantState, Outcome
+from tidegate.grant import Grant, GrantState, Outcome, noted
 
 log = structlog.get_logger("tidegate.expiring")
 
@@ -339,15 +340,21 @@ def _judge_proof(
     now = house.now()
     settled = grant.residual_until is not None and now >= grant.residual_until
     how = _how(probed)
-    if probed.answer is Answer.ALLOWED and settled:
-        return _once_more(house, grant, "a probe was allowed after the end", how)
+    if probed.answer is Answer.ALLOWED:
+        grant = _still_acts(house, grant)
+        if grant.state is not GrantState.REMOVED:
+            return grant
+        if settled:
+            return _once_more(house, grant, "a probe was allowed after the end", how)
     denied = probed.proves_denied
     apart = connector.powers(hold.role.kind).cuts_apart
     derived = connector.residual(hold.target, hold.role, grant.cut)
     if not may_be_gone(grant, denied, derived, now):
         if apart and grant.residual_until is not None:
             return _wait(house, grant, grant.residual_until, now)
-        return note(house, grant, "probe", Outcome.NOT_PROVEN, f"probe_{probed.answer}")
+        allowed = probed.answer is Answer.ALLOWED
+        outcome = Outcome.STILL_ACTS if allowed else Outcome.NOT_PROVEN
+        return note(house, grant, "probe", outcome, f"probe_{probed.answer}")
     try:
         if apart:  # nothing was tried as that access: look once more, at this very moment
             seen = next(iter(connector.observe(Scope(target=hold.target, hold=hold), now)))
@@ -365,6 +372,22 @@ def _judge_proof(
     _journal(house, "sealed", grant.id, now, {})
     house.tries.forget(grant.id)
     return house.store.grant(grant.id)
+
+
+def _still_acts(house: House, grant: Grant) -> Grant:
+    """Seal that it acted, before anything else is made of it: a later look that gets no answer,
+    by this process or by another, must not call it gone.
+
+    A row that moved meanwhile (a search was told of it) keeps it from nothing: it is told of the
+    row as it is then.
+    """
+    while grant.state is GrantState.REMOVED and not grant.acted:
+        tries, now = house.tries.one_more(grant), house.now()
+        step = noted(grant, "probe", Outcome.STILL_ACTS, "probe_allowed", tries, now)
+        with suppress(Stale):
+            house.store.commit(step)
+        grant = house.store.grant(grant.id)
+    return grant
 
 
 def _wait(house: House, grant: Grant, until: Instant, now: Instant) -> Grant:

@@ -273,6 +273,7 @@ def _from_grant(grant: Grant) -> dict[str, Value]:
         "extended_seconds": whole_seconds(grant.extended),
         "arming": grant.arming,
         "warned": grant.warned,
+        "acted": grant.acted,
         "version": grant.version,
         "risk": grant.risk,
     }
@@ -328,6 +329,7 @@ def _to_grant(row: Row) -> Grant:
         extended=timedelta(seconds=row["extended_seconds"]),
         arming=bool(row["arming"]),
         warned=bool(row["warned"]),
+        acted=bool(row["acted"]),
         version=row["version"],
         risk=row["risk"],
     )

@@ -208,6 +208,7 @@ grants = Table(
     Column("extended_seconds", BigInteger, nullable=False, server_default="0"),
     Column("arming", Boolean, nullable=False, server_default=text("false")),
     Column("warned", Boolean, nullable=False, server_default=text("false")),
+    Column("acted", Boolean, nullable=False, server_default=text("false")),
     Column("version", BigInteger, nullable=False),
     Column("risk", Integer, nullable=False, server_default=text("0")),
     Column("due_at_ms", BigInteger),  # the worker's: when to look next; null once it is over

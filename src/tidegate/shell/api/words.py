@@ -39,6 +39,7 @@ WHAT_CAME_BACK = {
     Outcome.STILL_USABLE: "the read-back does not show it removed yet",
     Outcome.CLOCK_APART: "the cloud's clock and ours disagree",
     Outcome.NOT_PROVEN: "the stronger proof was not reached yet",
+    Outcome.STILL_ACTS: "tried as that access, it was still allowed",
     Outcome.LATER: "the cloud asked us to slow down",
     Outcome.NOT_CUT: "live sessions are not seen cut yet",
     Outcome.FROZEN: "a panic keeps this shut: see `tidegate doctor`",
