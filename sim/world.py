@@ -32,6 +32,7 @@ MINUTE = 60_000
 HOUR = 60 * MINUTE
 TICK = 200  # how often a worker looks: the production TICK
 CHORES = 15_000  # how often a worker with nothing due looks after its chores; silent after 30 s
+NEXT_DUE = "SELECT min(max(due_at_ms, coalesce(lease_until_ms, 0))) FROM grants WHERE due_at_ms IS NOT NULL"
 START_MS = to_ms(START)
 
 
@@ -316,12 +317,8 @@ class World:
         if self.away("store"):
             return self.loop.now - HOUR
         if self._due is None:
-            with self.real.reading() as db:
-                row = db.exec_driver_sql(
-                    "SELECT min(max(due_at_ms, coalesce(lease_until_ms, 0))) FROM grants"
-                    " WHERE due_at_ms IS NOT NULL"
-                ).first()
-            self._due = (row[0] - START_MS) if row and row[0] is not None else 1 << 60
+            ((due,),) = self.real._database.look(NEXT_DUE, {})
+            self._due = 1 << 60 if due is None else due - START_MS
         return self._due
 
     def _calm(self) -> None:

@@ -147,7 +147,11 @@ class SimulatedCloud:
     def standing(self, now: Instant) -> tuple[AssignmentKey, ...]:
         """Every assignment by which a session could be taken at `now`."""
         with self.lock:
-            return tuple(key for key in self._assigned if self.assigned(key, now))
+            return tuple(
+                key
+                for key, span in self._assigned.items()
+                if (key in self._deadlines or span.at(now)) and self.assigned(key, now)
+            )
 
     def place(self, key: AssignmentKey, now: Instant, by: str = "") -> None:
         """Somebody else makes an assignment: access that stood before, or was added by hand."""

@@ -128,7 +128,10 @@ def gather(
 
 def chain_heads(db: Raw, sql: Statements, subjects: Iterable[str]) -> dict[str, Head]:
     """Where each subject's chain stands; one that has none yet is left out."""
-    names = orjson.dumps(list(subjects)).decode()
+    wanted = list(subjects)
+    if not wanted:
+        return {}
+    names = orjson.dumps(wanted).decode()
     return {subject: (size, head) for subject, size, head in db.execute(sql.heads, (names,))}
 
 

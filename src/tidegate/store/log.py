@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Protocol
 
 from sqlalchemy import Connection, func, select
@@ -12,6 +13,7 @@ from tidegate.evidence.merkle import consistency_proof, inclusion_proof
 from tidegate.evidence.tiles import TileReader, Tree
 from tidegate.store import schema
 from tidegate.store.head import Head
+from tidegate.store.look import Look, Looking
 
 AT_ONCE = 500  # chains in one query: below every engine's bound on parameters
 PAGE = 1_000  # events a query when a whole log is read: bounds memory, not the log
@@ -38,6 +40,23 @@ def head(db: Connection) -> Head:
         checkpoint_text=row.checkpoint,
         at=from_ms(row.at_ms),
     )
+
+
+def head_now(db: Looking) -> Head:
+    """The log's head, of no view in particular."""
+    (row,) = _head().rows(db)
+    return Head(
+        origin=row["origin"],
+        size=row["size"],
+        root=row["root"],
+        checkpoint_text=row["checkpoint"],
+        at=from_ms(row["at_ms"]),
+    )
+
+
+@cache
+def _head() -> Look:
+    return Look(select(schema.log_head))
 
 
 def chain(db: Connection, subject: str) -> list[tuple[int, bytes]]:

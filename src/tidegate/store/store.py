@@ -500,8 +500,7 @@ class Store(FindingStore):
 
     def head(self) -> Head:
         """How far the log goes, with its signed checkpoint."""
-        with self._database.reading() as db:
-            return log.head(db)
+        return log.head_now(self._database)
 
     def events(self, subject: str) -> list[tuple[int, bytes]]:
         """Every event of one subject, in order: (index, leaf)."""
