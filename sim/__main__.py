@@ -15,7 +15,7 @@ from typing import Any
 
 from sim.mutants import MUTANTS
 from sim.points import names
-from sim.run import BATCH, HUNTED, Outcome, head_of, hunt_many, run_many, run_scene, run_world
+from sim.run import HUNTED, Outcome, head_of, hunt_many, run_many, run_scene, run_world
 from sim.scene import SCENES
 
 MUTANT_WORLDS = 60  # worlds a mutant is hunted in before it is called a survivor
@@ -73,7 +73,8 @@ def _asked() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--seed", default="1", help="any text; the same one is the same run")
-    parser.add_argument("--lifecycles", type=int, default=4_000, help="how many people ask")
+    parser.add_argument("--lifecycles", type=int, default=4_000, help="grants that open and end")
+    parser.add_argument("--wishes", type=int, help="with --world: how often somebody asks there")
     parser.add_argument("--mutants", default="none", help="`all`, `none`, a count, or a name")
     parser.add_argument("--mutant-worlds", type=int, default=MUTANT_WORLDS)
     parser.add_argument("--world", type=int, help="only this world, with its last steps")
@@ -85,21 +86,19 @@ def _asked() -> argparse.Namespace:
 
 
 def _lifecycles(asked: argparse.Namespace) -> list[Outcome]:
-    worlds = range(-(-asked.lifecycles // BATCH))
     outcomes: list[Outcome] = []
+    lives = broken = 0
     told_at = began = time.perf_counter()
-    for outcome in run_many(asked.seed, worlds, BATCH, asked.jobs):
+    for outcome in run_many(asked.seed, asked.lifecycles, asked.jobs) if asked.lifecycles else ():
         outcomes.append(outcome)
+        lives, broken = lives + outcome.lives, broken + bool(outcome.violations)
         now = time.perf_counter()
         if now - told_at >= TELL_EVERY:
-            told_at = now
-            lives, broken = (
-                sum(one.lives for one in outcomes),
-                sum(bool(one.violations) for one in outcomes),
-            )
+            told_at, pace = now, lives / (now - began)
             print(
-                f"{len(outcomes)} of {len(worlds)} worlds, {lives} lifecycles,"
-                f" {lives / (now - began):.0f} a second, {broken} broken",
+                f"{len(outcomes)} worlds, {lives} of {asked.lifecycles} lifecycles,"
+                f" {pace:.0f} a second, {broken} broken,"
+                f" {(asked.lifecycles - lives) / pace / 60 if pace else 0:.0f} min to go",
                 file=sys.stderr,
                 flush=True,
             )
@@ -154,7 +153,10 @@ def _again(asked: argparse.Namespace) -> int:
     if asked.scene:
         outcome = run_scene(asked.scene, asked.world)
     else:
-        outcome = run_world(asked.seed, asked.world)
+        outcome = run_world(asked.seed, asked.world, asked.wishes)
+    if asked.json:
+        print(json.dumps({"head": outcome.head, "lifecycles": outcome.lives}))
+        return 1 if outcome.violations else 0
     for line in outcome.told:
         print(line)
     for violation in outcome.violations:

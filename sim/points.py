@@ -99,8 +99,10 @@ class Plan:
         self.hits[name] += 1
 
 
-def planned(rng: Random, number: int, featured: Iterable[str] = ()) -> dict[str, float]:
-    """The chances of world `number`: every fourth is calm, the others feature a few points each.
+def planned(
+    rng: Random, number: int, featured: Iterable[str] = (), most: int = 5
+) -> dict[str, float]:
+    """The chances of world `number`: every fourth is calm, the others feature some points.
 
     The featured points walk through the list with the world's number, so that a run of any length
     beyond a hundred worlds has tried each of them many times; a faint chance of every other one
@@ -112,7 +114,7 @@ def planned(rng: Random, number: int, featured: Iterable[str] = ()) -> dict[str,
         if number % 4 == 0:
             return {}
         first = (number * 3) % len(every)
-        chosen = [every[(first + step * 37) % len(every)] for step in range(rng.randint(1, 5))]
+        chosen = [every[(first + step * 37) % len(every)] for step in range(rng.randint(1, most))]
         if rng.random() < 0.5:
             chosen.append(rng.choice(("world.cloud.outage", "world.process.killed")))
     chances = {name: _chance(rng, name) for name in chosen}

@@ -1,10 +1,12 @@
 """Runs worlds: one, or many on several cores, with or without a seeded bug."""
 
+import gc
 import hashlib
+import itertools
 import logging
 import multiprocessing
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,11 +22,14 @@ from sim.mutants import MUTANTS
 from sim.mutate import Mutant, mutated
 from sim.oracle import Broken, Violation
 from sim.points import planned
-from sim.scene import SCENES
+from sim.scene import CROWDED, SCENES, WHOLE, Scene
 from sim.world import World, installed
 
-BATCH = 120  # lifecycles a world: what looks cost is shared by many
-HUNTED = 50  # lifecycles of a world in which a mutant is hunted
+HUNTED = 50  # wishes of a world in which a mutant is hunted
+LONG = 8  # every so many worlds is a long one of few people; in the others many ask at once
+FEATURED = (5, 9)  # fault points a world features at the most: a long one, a crowded one
+AHEAD = 3  # worlds a process may be ahead of the one whose turn it is: the order decides the end
+WORLDS_A_PROCESS = 16  # then a fresh one takes its place, with none of its memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +46,32 @@ class Outcome:
     seconds: float
 
 
+def scene_of(number: int) -> Scene:
+    """What world `number` of a seed is like."""
+    return WHOLE if number % LONG == LONG - 1 else CROWDED
+
+
 def run_world(
-    seed: str, number: int, lifecycles: int = BATCH, stop_at_once: bool = False
+    seed: str, number: int, wishes: int | None = None, stop_at_once: bool = False
 ) -> Outcome:
-    """World `number` of a seed: always the same."""
-    name = f"{seed}/{number}"
-    return _run(World(name, lifecycles, planned(Random(name), number)), number, stop_at_once)
+    """World `number` of a seed: always the same. `wishes` are people's; None: as its scene has."""
+    name, scene = f"{seed}/{number}", scene_of(number)
+    most = FEATURED[scene is CROWDED]
+    chances = planned(Random(name), number, most=most)
+    world = World(name, wishes or scene.lives, chances, scene)
+    return _run(world, number, stop_at_once)
 
 
 def _run(world: World, number: int, stop_at_once: bool) -> Outcome:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     began = time.perf_counter()
+    gc.set_threshold(100_000, 50, 100)  # a world is made of much that lives as long as it does
     installed(world.loop)
     world.stop_at_once = stop_at_once
     with suppress(Broken):
         world.run()
     told = tuple(f"{at / 1000:>10.3f} s  {words}" for at, words in world.told_until_broken)
+    gc.collect()
     return Outcome(
         number=number,
         head=world.head,
@@ -69,14 +84,24 @@ def _run(world: World, number: int, stop_at_once: bool) -> Outcome:
     )
 
 
-def run_many(seed: str, worlds: Sequence[int], lifecycles: int, jobs: int) -> Iterator[Outcome]:
-    """Every world, on `jobs` processes, as they end."""
-    work = [(seed, number, lifecycles) for number in worlds]
-    if jobs <= 1:
-        yield from map(_one, work)
-        return
-    with multiprocessing.get_context("fork").Pool(jobs) as pool:
-        yield from pool.imap_unordered(_one, work)
+def run_many(seed: str, lifecycles: int, jobs: int) -> Iterator[Outcome]:
+    """Worlds from number 0 on, in order, until there were as many lifecycles; on `jobs` processes.
+
+    How many there are depends on the seed alone, not on which process was faster.
+    """
+    lives = 0
+    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=WORLDS_A_PROCESS) as pool:
+        waiting: deque[Any] = deque()
+        for number in itertools.count():
+            waiting.append(pool.apply_async(run_world, (seed, number)))
+            if len(waiting) < jobs * AHEAD:
+                continue
+            outcome: Outcome = waiting.popleft().get()
+            lives += outcome.lives
+            yield outcome
+            if lives >= lifecycles:
+                pool.terminate()
+                return
 
 
 def run_scene(scene: str, number: int, stop_at_once: bool = False) -> Outcome:
@@ -151,10 +176,6 @@ def head_of(outcomes: Iterable[Outcome]) -> str:
     return whole.hexdigest()
 
 
-def _one(work: tuple[str, int, int]) -> Outcome:
-    return run_world(*work)
-
-
 def _hunt(work: tuple[str, Mutant, int, int]) -> Killed:
     return hunt(*work)
 
@@ -173,4 +194,4 @@ def _killed(
     )
 
 
-__all__ = ["BATCH", "START", "Killed", "Outcome", "head_of", "hunt", "run_many", "run_world"]
+__all__ = ["START", "Killed", "Outcome", "head_of", "hunt", "run_many", "run_world"]

@@ -8,6 +8,8 @@ from sim.town import BOOKS, CROWD, PLACES, REQUESTERS
 MINUTE = 60_000
 HOUR = 60 * MINUTE
 ALL = tuple(PLACES)
+# What is looked at for an hour after its end, again and again, is asked for more seldom.
+WEIGHED = tuple(role for role in PLACES for _ in range(1 if role == "bare/admin" else 4))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +45,11 @@ CROWDED = Scene(
     busy=10 * MINUTE,
     faults_end=25 * MINUTE,
     quiet=25 * MINUTE + 75 * MINUTE,
+    roles=WEIGHED,
     lively=5 * MINUTE,
     askers=(*REQUESTERS, *CROWD),
     spans=(20_000, 60_000, 2 * MINUTE, 5 * MINUTE, 12 * MINUTE),
+    lives=800,
 )
 
 

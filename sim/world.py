@@ -32,7 +32,9 @@ MINUTE = 60_000
 HOUR = 60 * MINUTE
 TICK = 200  # how often a worker looks: the production TICK
 CHORES = 15_000  # how often a worker with nothing due looks after its chores; silent after 30 s
-NEXT_DUE = "SELECT min(max(due_at_ms, coalesce(lease_until_ms, 0))) FROM grants WHERE due_at_ms IS NOT NULL"
+NEXT_DUE = """
+SELECT min(max(due_at_ms, coalesce(lease_until_ms, 0))) FROM grants WHERE due_at_ms IS NOT NULL
+"""
 START_MS = to_ms(START)
 
 
@@ -80,6 +82,9 @@ class Process:
         for chore in self.worker._chores:
             if chore.name == "mend" and not world.plan.wants("world.others.tampered"):
                 chore.every = timedelta(minutes=4)  # every look reads every cut there is
+            others = ("world.others.re_added", "world.others.stood_before")
+            if chore.name == "reconcile" and not any(map(world.plan.wants, others)):
+                chore.every = timedelta(seconds=2)
         self.worker._hands.shutdown(wait=False)
         self.worker._asides.shutdown(wait=False)
         self.worker._hands = Hands(world.loop, self)  # type: ignore[assignment]

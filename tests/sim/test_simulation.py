@@ -68,8 +68,8 @@ def test_replay_is_another_run() -> None:
     heads = set()
     for hash_seed in ("1", "2"):
         done = subprocess.run(
-            [sys.executable, "-m", "sim", "--seed", "again", "--lifecycles", "30", "--json",
-             "--jobs", "1"],
+            [sys.executable, "-m", "sim", "--seed", "again", "--world", "1", "--wishes", "40",
+             "--json"],
             cwd=ROOT,
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
             capture_output=True,
