@@ -26,6 +26,7 @@ from sim.scene import CROWDED, SCENES, WHOLE, Scene
 from sim.world import World, installed
 
 HUNTED = 50  # wishes of a world in which a mutant is hunted
+AIMED_TRIES = 6  # numbers of the aimed scene, from the one named on: code that changes shifts luck
 LONG = 8  # every so many worlds is a long one of few people; in the others many ask at once
 FEATURED = (5, 9)  # fault points a world features at the most: a long one, a crowded one
 AHEAD = 3  # worlds a process may be ahead of the one whose turn it is: the order decides the end
@@ -132,8 +133,9 @@ def hunt(seed: str, mutant: Mutant, worlds: int, lifecycles: int = HUNTED) -> Ki
     began = time.perf_counter()
     tries: list[tuple[str, Callable[[], Outcome]]] = []
     if mutant.name in AIMED:
-        scene, number = AIMED[mutant.name]
-        tries.append((f"{scene}/{number}", partial(run_scene, scene, number, True)))
+        scene, first = AIMED[mutant.name]
+        for number in range(first, first + AIMED_TRIES):
+            tries.append((f"{scene}/{number}", partial(run_scene, scene, number, True)))
     for number in range(worlds):
         tries.append((f"{seed}/{number}", partial(run_world, seed, number, lifecycles, True)))
     with mutated(mutant):
