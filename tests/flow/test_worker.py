@@ -176,3 +176,72 @@ def test_clock_set_back_stills_the_chores(world: World) -> None:
     worker._do_chores()
     assert world.house.store.beats()[worker.name][0] == world.house.now()
     worker.stop()
+
+
+def test_end_comes_while_the_worker_sleeps_on(world: World) -> None:
+    """An end in 50 ms is slept towards and no further; one that just came, not at all."""
+    grant = world.granted()
+    assert grant.ends_at is not None
+    world.clock.at = grant.ends_at - timedelta(milliseconds=50)
+    world.worker.tick()
+    assert world.worker._nap() == timedelta(milliseconds=50)
+    world.clock.forward(milliseconds=51)  # between the look and the nap
+    assert world.worker._nap() == timedelta(0)
+
+
+def test_clock_or_store_makes_the_worker_oversleep(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never sleeps longer than TICK: not for a far end, a clock set back, or a silent store."""
+    grant = world.granted()
+    assert grant.ends_at is not None
+    world.worker.tick()
+    assert world.worker._nap() == looking.TICK
+    world.clock.at = grant.ends_at - timedelta(milliseconds=50)
+    world.worker.tick()
+    world.clock.forward(hours=-1)
+    assert world.worker._nap() == looking.TICK
+
+    def silent(after: Instant) -> None:
+        raise Unreachable("no_answer", "no answer", "wait")
+
+    monkeypatch.setattr(world.house.store, "next_due", silent)
+    assert world.worker._nap() == looking.TICK
+
+
+def test_due_end_waits_for_a_chore_after_a_restart(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A started worker beats, then claims what is due, and only then does chores; an end that comes
+    while one of them takes long does not wait for it.
+    """
+    first, second = world.granted(), world.granted("eve", duration=timedelta(minutes=40))
+    world.restart()
+    world.clock.forward(minutes=31)
+    told: list[str] = []
+    over = threading.Event()
+    revoke, beat = world.connector.revoke, world.house.store.beat
+
+    def called(hold: Hold, now: Instant) -> Receipt:
+        told.append(hold.grant)
+        if hold.grant == second.id:
+            over.set()
+        return revoke(hold, now)
+
+    def beaten(name: str, now: Instant, said: str) -> None:
+        told.append("beat")
+        beat(name, now, said)
+
+    def read(*_: object) -> None:
+        if "chore" not in told:
+            told.append("chore")
+            world.clock.forward(minutes=10)
+        assert over.wait(10)
+
+    monkeypatch.setattr(world.connector, "revoke", called)
+    monkeypatch.setattr(world.house.store, "beat", beaten)
+    monkeypatch.setattr(looking, "settle_journal", read)
+    world.worker.start()
+    assert over.wait(10)
+    world.worker.stop()
+    assert list(dict.fromkeys(told)) == ["beat", first.id, "chore", second.id]

@@ -7,6 +7,7 @@ from tidegate.expire import EndReason, ReadBack, end, removed
 from tidegate.grant import Grant, GrantState, Outcome, noted, opened
 from tidegate.request import RequestState, lapse
 from tidegate.store import Share
+from tidegate.store.writer import Free
 
 from .making import NOW, filed, intended, lifecycle, only, readied
 
@@ -216,3 +217,37 @@ def test_leases_of_a_silent_worker_hold_nothing_up(store):
     freed = store.claim_due(late, 9, LEASE, Share(a_target=9, by="worker:here"))
     assert [one.id for one in freed] == [held["worker:gone"].id]
     assert store.free_silent(late) == 0
+
+
+def test_worker_is_told_a_wrong_instant_to_wake(store):
+    """The next instant is the first due time or end after the one asked about; none is none."""
+    assert store.next_due(NOW) is None
+    waiting(store, 1)
+    opened = waiting(store, 2, until=GrantState.OPEN)
+    assert store.next_due(NOW - HOUR) == NOW
+    assert store.next_due(NOW) == opened.ends_at
+    store.snooze(opened.id, NOW + LEASE)
+    assert store.next_due(NOW) == NOW + LEASE
+    assert store.next_due(NOW + LEASE) == opened.ends_at
+    assert store.next_due(opened.ends_at) is None
+
+
+def test_lease_waits_for_the_disk_and_evidence_does_not(store):
+    """A claim commits without waiting for the disk; whatever comes after it waits again."""
+    asked = (
+        "PRAGMA synchronous"
+        if store._database.words.name == "sqlite"
+        else "SHOW synchronous_commit"
+    )
+
+    def told(db):
+        return str(db.execute(asked).fetchone()[0])
+
+    assert told_by(store, told) in ("2", "on")
+    assert told_by(store, Free(told)) in ("1", "off")
+    assert told_by(store, told) in ("2", "on")
+
+
+def told_by(store, work):
+    """What a piece of work returned."""
+    return store._writer.run(work)

@@ -244,8 +244,8 @@ def start(config_path: Path, duties: frozenset[Duty] | None = None) -> Running:
     )
     chores = (
         Chore("govern", GOVERN_EVERY, lambda: watch.look(house)),
-        Chore("witness", WITNESS_EVERY, lambda: publish(house, witness)),
-        Chore("compact", COMPACT_EVERY, lambda: house.journal.compact(house.now())),
+        Chore("witness", WITNESS_EVERY, lambda: publish(house, witness), long=True),
+        Chore("compact", COMPACT_EVERY, lambda: house.journal.compact(house.now()), long=True),
         *(closes if Duty.CLOSE in duties else ()),
     )
     worker = Worker(house, refusals, chores)

@@ -6,9 +6,9 @@ nothing. When the store cannot be used it closes from the journal instead.
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -43,13 +43,12 @@ from tidegate.store.errands import Errand
 
 log = structlog.get_logger("tidegate.worker")
 
-TICK = timedelta(milliseconds=200)  # how late the worker may notice that something is due
+TICK = timedelta(milliseconds=200)  # the longest sleep: how late what nobody told of is noticed
 LAPSE_AT_ONCE = 64  # requests a look; the rest lapse at the next one
 LEASE = timedelta(minutes=2)  # longer than every cloud call's time-out together
 HANDS_A_TARGET = 16  # cloud calls at a time: below the rate limits of one account
 EXTENDING_A_TARGET = HANDS_A_TARGET // 4  # of them for ends that move: most are for closing
 HANDS = 4 * HANDS_A_TARGET  # three targets may be silent and the others still end in time
-ASIDES = 4  # chores that may wait for a cloud at a time; ends never wait for them
 RECONCILE_EVERY = timedelta(milliseconds=250)  # one look at one role; see `flow/reconciling.py`
 SEARCH_EVERY = timedelta(seconds=2)
 ERRAND_HANDS = 16  # calls that people wait for; they share the rate limits with HANDS
@@ -76,13 +75,15 @@ class Chore:
     """Something done now and then. `every` is the least time between two starts.
 
     With `aside` it may wait for a cloud: it runs on a thread of its own, and a start that falls in
-    a run that still goes on is left out.
+    a run that still goes on is left out. One that is `long` may take seconds when much is alive:
+    a worker that was started does it aside as well, and `tick` does it at once.
     """
 
     name: str
     every: timedelta
     run: Callable[[], object]
     aside: bool = False
+    long: bool = False
     next_at: Instant | None = field(default=None)
 
 
@@ -103,12 +104,14 @@ class Worker:
         self._in_hand: dict[Future[None], str] = {}  # the target of each grant handed out
         self._paced: dict[str, set[Bucket]] = {}  # by target, as met: what paces it
         self._bulk_from: Instant | None = None  # not before then: a row kept it from working
-        self._asides = ThreadPoolExecutor(ASIDES, thread_name_prefix="tidegate-aside")
+        self._looked_at: Instant | None = None  # by what clock it was last claimed; None: it failed
+        self._from_journal = threading.Lock()  # one at a time closes from there
         self._beside: dict[str, Future[None]] = {}  # by chore: its run that may still go on
         self._extending: dict[Future[None], str] = {}  # the target of each end that is to move
         self._thread = threading.Thread(target=self._run, name="tidegate-worker", daemon=True)
+        self._heart = Chore("beat", BEAT_EVERY, self._beat)
         self._chores = (
-            Chore("beat", BEAT_EVERY, self._beat),
+            self._heart,
             Chore("silent", SILENT_EVERY, self._free_silent),  # after our own beat
             Chore("lapse", LAPSE_EVERY, lambda: lapse_due(house, LAPSE_AT_ONCE)),
             Chore("forget", FORGET_EVERY, self._forget),
@@ -117,6 +120,9 @@ class Worker:
             *(self._closing_chores() if Duty.CLOSE in house.duties else self._opening_chores()),
             *chores,
         )
+        # A hand for each: one that waits for a silent cloud keeps no other waiting.
+        asides = sum(chore.aside or chore.long for chore in self._chores)
+        self._asides = ThreadPoolExecutor(asides + 1, thread_name_prefix="tidegate-aside")
 
     def start(self) -> None:
         """Begin looking."""
@@ -141,6 +147,10 @@ class Worker:
         runs out while its grant waits for a hand would put the grant in line twice.
         """
         self._do_chores()
+        return self._look()
+
+    def _look(self) -> int:
+        self._looked_at = None
         if not self.house.duties:
             return 0
         self._run_errands()
@@ -243,7 +253,9 @@ class Worker:
             closes=Duty.CLOSE in self.house.duties,
             by=self.name,
         )
-        return self.house.store.claim_due(now, free, LEASE, share)
+        due = self.house.store.claim_due(now, free, LEASE, share)
+        self._looked_at = now
+        return due
 
     def _look_at_journal(self) -> None:
         try:
@@ -258,23 +270,27 @@ class Worker:
 
     def _opening_chores(self) -> tuple[Chore, ...]:
         """Of a process that does not close: its journal hears of the ends from the database."""
-        return (Chore("journal", JOURNAL_EVERY, lambda: settle_journal(self.house)),)
+        return (Chore("journal", JOURNAL_EVERY, lambda: settle_journal(self.house), long=True),)
 
     def _closing_chores(self) -> tuple[Chore, ...]:
         return (
-            Chore("journal", JOURNAL_EVERY, self._look_at_journal),
+            Chore("journal", JOURNAL_EVERY, self._look_at_journal, long=True),
             Chore("panic", PANIC_EVERY, lambda: resume(self.house)),
-            Chore("late", LATE_EVERY, lambda: find_late(self.house)),
-            Chore("mend", MEND_EVERY, lambda: mend_cuts(self.house)),
+            Chore("late", LATE_EVERY, lambda: find_late(self.house), long=True),
+            Chore("mend", MEND_EVERY, lambda: mend_cuts(self.house), long=True),
         )
 
     def _close_from_journal(self) -> None:
         if Duty.CLOSE not in self.house.duties:
             return
+        if not self._from_journal.acquire(blocking=False):
+            return  # the look at the journal, aside, is at it
         try:
             close_without_store(self.house)
         except OSError as fault:
             log.error("the closing journal cannot be read", errno=fault.errno)
+        finally:
+            self._from_journal.release()
 
     def _handle(self, grant: Grant) -> None:
         """Take one grant on. Nothing that goes wrong with it may stop the others."""
@@ -316,13 +332,16 @@ class Worker:
         self.house.store.snooze(grant.id, now + pause_of(bucket), grant.version)
         return True
 
-    def _do_chores(self) -> None:
-        """What is due among the chores. None of them can stop another, nor the looking."""
+    def _do_chores(self, beside: bool = False) -> None:
+        """What is due among the chores. None of them can stop another, nor the looking.
+
+        With `beside` long ones go aside too.
+        """
         now = self.house.now()
         for chore in self._chores:
             if _is_due(chore, now):
                 chore.next_at = now + chore.every
-                if not chore.aside:
+                if not (chore.aside or (chore.long and beside)):
                     _do(chore)
                 elif chore.name not in self._beside or self._beside[chore.name].done():
                     self._beside[chore.name] = self._asides.submit(_do, chore)
@@ -345,20 +364,44 @@ class Worker:
         self.house.store.forget_beats(WORKER, self.house.store.now() - FORGOTTEN)
 
     def _run(self) -> None:
+        """Look, then do chores, for ever: after a restart what is due waits for no chore.
+
+        But for one beat: nobody frees what a worker claims that was heard of.
+        """
+        _do(self._heart)
         while not self._stopping.is_set():
-            try:
-                handled = self.tick()
-            except Exception:  # the rim: the loop outlives every single tick
-                log.exception("tick failed")
-                handled = 0
+            handled = 0
+            with self._outlived():
+                handled = self._look()
+            with self._outlived():
+                self._do_chores(beside=True)
             if not handled:
                 self._wait()
 
+    @contextmanager
+    def _outlived(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:  # the rim: the loop outlives every single tick
+            log.exception("tick failed")
+
     def _wait(self) -> None:
-        """Until something may be due: what is made due by a commit is told, the rest is looked for
-        every TICK.
+        """Until something is due. What a commit makes due at once is told; whatever else happens,
+        be it to a clock or to the news, it is TICK at the most.
         """
-        self.house.store.wait_for_news(TICK)
+        self.house.store.wait_for_news(self._nap())
+
+    def _nap(self) -> timedelta:
+        """How long nothing is due, as far as the store knows."""
+        if self._looked_at is None:
+            return TICK
+        try:
+            due = self.house.store.next_due(self._looked_at)
+        except TidegateError:
+            return TICK
+        # Since the last look, not since now: what became due in between was not seen by it.
+        left = TICK if due is None else due - self.house.closing_now()
+        return max(timedelta(0), min(TICK, left))
 
 
 def _is_due(chore: Chore, now: Instant) -> bool:

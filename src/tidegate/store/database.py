@@ -147,8 +147,10 @@ class Database(Protocol):
         """The rows of one query, on the driver itself. Raises WorldFailed."""
         ...
 
-    def writing(self) -> AbstractContextManager[Raw]:
+    def writing(self, lasting: bool = True) -> AbstractContextManager[Raw]:
         """The write transaction: durable when it ends well, undone when it does not.
+
+        One that is not `lasting` is not waited for at the disk: a power cut may undo it, whole.
 
         Raises:
             EvidenceClosed: it cannot be written; CommitUnknown when nobody can say.

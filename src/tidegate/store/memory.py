@@ -54,7 +54,7 @@ class Memory(SqliteFile):
             return self._writing.execute(sql, params).fetchall()
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self, lasting: bool = True) -> Iterator[sqlite3.Connection]:
         """One transaction, undone when it does not end well. Raises EvidenceClosed."""
         db = self._writing
         with self._alone:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -80,6 +80,8 @@ _GREETING = "SELECT " + ", ".join(  # noqa: S608 - nothing but the constants abo
         *(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items()),
     )
 )
+_BEGIN: LiteralString = "BEGIN"
+_BEGIN_LIGHTLY: LiteralString = "BEGIN; SET LOCAL synchronous_commit = off"
 _CLUSTER = "SELECT system_identifier FROM pg_control_system()"
 _CLOCK = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
@@ -213,14 +215,16 @@ class Postgres:
         raise AssertionError("two tries, and neither ended")
 
     @contextmanager
-    def writing(self) -> Iterator[Raw]:
+    def writing(self, lasting: bool = True) -> Iterator[Raw]:
         """The write transaction: durable when it ends well, undone when it does not.
+
+        One that is not `lasting` may be undone by a crash of the server, whole.
 
         Raises:
             CommitUnknown: the connection was lost while committing.
             EvidenceClosed: anything else that keeps it from being written.
         """
-        db = self._begun()
+        db = self._begun(_BEGIN if lasting else _BEGIN_LIGHTLY)
         try:
             yield _Session(db)
         except psycopg.Error as error:
@@ -308,7 +312,7 @@ class Postgres:
                 "point the address back, or restart to use the one that is there now",
             )
 
-    def _begun(self) -> "psycopg.Connection[Any]":
+    def _begun(self, begin: LiteralString) -> "psycopg.Connection[Any]":
         """The write connection in a new transaction; connects again while there is patience."""
         deadline = time.monotonic() + self._patience.total_seconds()
         while True:
@@ -319,7 +323,7 @@ class Postgres:
                 if db.info.transaction_status != TransactionStatus.IDLE:
                     self._undo(db)
                     continue
-                db.execute("BEGIN", prepare=False)
+                db.execute(begin, prepare=False)
                 return db
             except psycopg.Error as error:
                 if self._writing is not None:

@@ -15,7 +15,7 @@ import orjson
 import structlog
 from sqlalchemy import BigInteger, ColumnElement, Select, and_, bindparam, select, text
 
-from tidegate.base.when import Instant, to_ms
+from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.grant import Grant
 from tidegate.store import schema
 from tidegate.store.database import Raw, Words
@@ -98,6 +98,20 @@ LONGEST_ASLEEP = timedelta(minutes=5)
 _MISLED = f"lane IN ({ENDING}, {PROVING}) AND due_at_ms > :beyond"
 
 
+# The first of each line, and the first end, after the instant asked about: one step of an index
+# each, however many are alive.
+_NEXT = " UNION ALL ".join(
+    f"SELECT * FROM (SELECT {at} AS at FROM grants{{{index}}} WHERE {which} AND {at} > :after"  # noqa: S608
+    f" ORDER BY {at} LIMIT 1) AS next{place}"
+    for place, (at, index, which) in enumerate(
+        (
+            *(("due_at_ms", "due", f"lane = {lane} AND due_at_ms IS NOT NULL") for lane in LINES),
+            ("ends_at_ms", "ending", "state IN ('open', 'intended')"),
+        )
+    )
+)
+
+
 class Candidate(NamedTuple):
     """A due grant, as far as its turn depends on it."""
 
@@ -140,6 +154,23 @@ def any_due(db: Looking, now: Instant, share: Share | None = None) -> bool:
     if alone and OPENING not in lines:
         looks.append(_due_over())
     return any(look.rows(db, now=to_ms(now)) for look in looks)
+
+
+def next_due(db: Looking, after: Instant) -> Instant | None:
+    """The first instant after `after` at which something becomes due; None when nothing does.
+
+    What is due by then already is not asked about, and a lease that runs out is not either: the
+    worker looks for those at its own pace.
+    """
+    rows = db.look(_next(db.words), {"after": to_ms(after)})
+    return from_ms(min(row[0] for row in rows)) if rows else None
+
+
+@cache
+def _next(words: Words) -> str:
+    lite = words.name == "sqlite"  # as with ENDING_INDEX: else it may walk what is open
+    due = " INDEXED BY grants_due" if lite else ""
+    return words.spelled(_NEXT.format(due=due, ending=ENDING_INDEX.get(words.name, "")))
 
 
 @cache

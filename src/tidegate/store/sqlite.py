@@ -60,6 +60,7 @@ class SqliteFile:
         self.news = News()
         self._keys = KeysInHand()
         self._patience = patience
+        self._lasting = True  # how the writing connection was told to commit
         try:
             self._writing = self.connect()
             self._prepare()
@@ -145,10 +146,11 @@ class SqliteFile:
         return rows
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self, lasting: bool = True) -> Iterator[sqlite3.Connection]:
         """The one write transaction: durable when it ends well, undone when it does not.
 
-        For the writer's thread only.
+        For the writer's thread only. One that is not `lasting` reaches the disk with the next that
+        is: the write-ahead log is one file, and syncing it syncs all of it.
 
         Raises:
             EvidenceClosed: not the file that was opened, full, locked, read-only or damaged. After
@@ -157,6 +159,9 @@ class SqliteFile:
         db = self._writing
         self.check()
         try:
+            if lasting != self._lasting:
+                db.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
+                self._lasting = lasting
             db.execute("BEGIN IMMEDIATE")
             yield db
             db.execute("COMMIT")

@@ -365,6 +365,10 @@ class Store(FindingStore):
             Free(lambda db: queue.claim(db, words, now, limit, lease, share, turns))
         )
 
+    def next_due(self, after: Instant) -> Instant | None:
+        """When the next thing becomes due after `after`; None when nothing will. Cheap."""
+        return queue.next_due(self._database, after)
+
     def take_tokens(self, pace: Pace, want: int, now: Instant) -> int:
         """Take at most `want` tokens of a bucket all processes share; returns how many."""
         words = self._database.words
