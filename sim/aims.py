@@ -27,7 +27,7 @@ AIMED: Mapping[str, tuple[str, int]] = {
     "cut-not-retried": ("cut-nothing", 0),
     "cut-believed": ("calm", 0),
     "removal-skipped": ("calm", 0),
-    "probe-allowed-overlooked": ("probe", 0),
+    "probe-allowed-overlooked": ("probe", 15),
     "closing-waits-for-gate": ("calm", 0),
     "expired-only-when-asked": ("single", 0),
     "ends-a-minute-late": ("single", 0),

@@ -77,7 +77,7 @@ MUTANTS: tuple[M, ...] = (
     M("not-seen-again", "access that came back while removed is overlooked",
       "flow.expiring:_usable_again", "return seen.usable and", "return False and"),
     M("probe-allowed-overlooked", "a probe that was allowed after the end is overlooked",
-      "flow.expiring:_judge_proof", "probed.answer is Answer.ALLOWED and settled", "False"),
+      "flow.expiring:_judge_proof", "    if probed.answer is Answer.ALLOWED:", "    if False:"),
     M("stale-list-believed", "a list that may be from before the opening is believed",
       "flow.expiring:_readable_from", "made_at + powers.stale_window", "made_at - powers.stale_window"),
     M("closing-waits-for-gate", "closing does nothing while the target's health is doubtful",
