@@ -1,5 +1,6 @@
 """Places checkpoints go to: each tried for itself, and a silent one told after five minutes."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -7,13 +8,26 @@ from pathlib import Path
 import pytest
 
 from tests.diagnose.test_doctor import SOUND
-from tests.evidence.made_log import SIGNER, START, make_log, story
-from tidegate.base.errors import EvidenceBroken, TidegateError
+from tests.evidence.made_log import SIGNER, START, MadeLog, make_log, story
+from tidegate.base.errors import EvidenceBroken, TidegateError, WorldFailed
 from tidegate.diagnose.doctor import examine
 from tidegate.diagnose.examined import published
-from tidegate.evidence.checkpoint import sign_checkpoint
+from tidegate.evidence import witnesses
+from tidegate.evidence.checkpoint import (
+    Checkpoint,
+    check_extends,
+    parse_checkpoint,
+    sign_checkpoint,
+)
+from tidegate.evidence.merkle import consistency_proof
 from tidegate.evidence.note import FileSigner
-from tidegate.evidence.witness import read_directory
+from tidegate.evidence.witness import (
+    MOST_FORKED,
+    keep_fork,
+    read_directory,
+    read_forked,
+    remembered,
+)
 from tidegate.evidence.witnesses import (
     SILENT,
     PlaceSeen,
@@ -30,7 +44,12 @@ NOWHERE = "http://127.0.0.1:9/"  # the discard port: nothing listens there
 
 def places(directory: Path | None, url: str = "", **more: object) -> Witnesses:
     """Places looked after since START."""
-    given = {"started": START, "beats": {}} | more
+    given = {
+        "memory": Path("/nonexistent"),
+        "contradicts": lambda kept: "",
+        "started": START,
+        "beats": {},
+    } | more
     return Witnesses(directory=directory, url=url, **given)  # type: ignore[arg-type]
 
 
@@ -116,3 +135,107 @@ def test_doctor_passes_over_a_silent_place() -> None:
         found = [check for check in told.findings if check.name == "witness" and not check.ok]
         assert bool(found) is bool(said)
         assert all(said in check.says and "[witness]" in check.fix for check in found)
+
+
+FORKED = make_log([*story()[:8], *story()[9:]])  # parts from the log at its ninth event
+
+
+def of_log(log: MadeLog) -> Callable[[str], str]:
+    """How a kept checkpoint contradicts that log, as the store is asked."""
+
+    def contradicts(kept: str) -> str:
+        old, head = parse_checkpoint(kept), log.head()
+        if old.size > head.size:
+            return f"{old.size} were witnessed: it was cut"
+        try:
+            check_extends(old, head, consistency_proof(old.size, head.size, log.read()))
+        except EvidenceBroken as fault:
+            return fault.message
+        return ""
+
+    return contradicts
+
+
+def test_older_log_that_grew_replaces_what_was_witnessed(tmp_path: Path) -> None:
+    """A log that parted from the witnessed one is refused however long it is; both are kept."""
+    before = make_log(story()[:12])
+    places(tmp_path / "w").publish(before.checkpoint(), START)
+    made = places(tmp_path / "w", contradicts=of_log(FORKED))
+    made.check()
+    assert "directory" in (made.forked() or "")
+    for _ in range(2):
+        with pytest.raises(EvidenceBroken) as caught:
+            made.publish(FORKED.checkpoint(), START)
+        assert caught.value.code == "forked"
+    assert newest_in(tmp_path / "w") == before.checkpoint()
+    assert read_directory(tmp_path / "w") == [before.checkpoint()]
+    assert read_forked(tmp_path / "w") == [FORKED.checkpoint()]
+    assert made.forked() is not None and made.seen()[0].size == 0
+
+
+def test_log_that_was_cut_is_published(tmp_path: Path) -> None:
+    """A log shorter than what was witnessed is refused too; its end is no second history."""
+    for log in (SHORT, LONGER):
+        places(tmp_path / "w").publish(log.checkpoint(), START)
+    made = places(tmp_path / "w", contradicts=of_log(SHORT))
+    with pytest.raises(EvidenceBroken):
+        made.publish(SHORT.checkpoint(), START)
+    assert made.forked() and read_forked(tmp_path / "w") == []
+    healed = places(tmp_path / "w", contradicts=of_log(LONGER))
+    healed.check()
+    assert healed.forked() is None
+    healed.publish(LONGER.checkpoint(), START)
+
+
+def test_latest_removed_hides_what_was_witnessed(tmp_path: Path) -> None:
+    """Without `latest` the largest checkpoint that is there is asked."""
+    places(tmp_path / "w").publish(LONGER.checkpoint(), START)
+    (tmp_path / "w" / "latest").unlink()
+    made = places(tmp_path / "w", contradicts=of_log(SHORT))
+    made.check()
+    assert made.forked()
+
+
+def test_fork_is_forgiven_by_another_fault(tmp_path: Path) -> None:
+    """While a place cannot be asked, what it contradicted before stands."""
+    places(tmp_path / "w").publish(LONGER.checkpoint(), START)
+    answers = iter(("it was cut", WorldFailed("away", "the database is away", "wait")))
+
+    def contradicts(kept: str) -> str:
+        answer = next(answers)
+        if isinstance(answer, WorldFailed):
+            raise answer
+        return answer
+
+    made = places(tmp_path / "w", contradicts=contradicts)
+    for kind in (EvidenceBroken, WorldFailed):
+        with pytest.raises(kind):
+            made.publish(SHORT.checkpoint(), START)
+        assert made.forked()
+
+
+def test_forks_fill_the_disk_of_the_witness(tmp_path: Path) -> None:
+    """A log that goes on growing after its fork is kept MOST_FORKED times, and no more."""
+    for size in range(1, MOST_FORKED + 4):
+        head = Checkpoint(origin=SIGNER.name, size=size, root=bytes(32))
+        keep_fork(tmp_path, sign_checkpoint(head, SIGNER))
+    assert len(read_forked(tmp_path)) == MOST_FORKED
+
+
+def test_address_forgets_what_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an address took is remembered here, also by the next process, and nothing that parts
+    from it is sent there.
+    """
+    sent: list[str] = []
+    monkeypatch.setattr(witnesses, "publish_over_http", lambda url, note: sent.append(note))
+    first = places(None, NOWHERE, memory=tmp_path / "m", contradicts=of_log(LONGER))
+    first.publish(SHORT.checkpoint(), START)
+    first.publish(LONGER.checkpoint(), START)
+    assert remembered(tmp_path / "m") == [LONGER.checkpoint()]
+    made = places(None, NOWHERE, memory=tmp_path / "m", contradicts=of_log(FORKED))
+    made.check()
+    assert "url" in (made.forked() or "")
+    with pytest.raises(EvidenceBroken):
+        made.publish(FORKED.checkpoint(), START)
+    assert sent == [SHORT.checkpoint(), LONGER.checkpoint()]
+    assert read_forked(tmp_path / "m") == [FORKED.checkpoint()]

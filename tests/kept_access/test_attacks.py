@@ -6,18 +6,26 @@ The whole list with the test of each: docs/kept-access.md.
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.kept_access.simulated import KindWorld, laws_of
+from tests.kept_access.simulated import KindWorld, backup, laws_of, put_back
 from tests.support import ARN, RULES
-from tidegate.base.errors import AskedWrongly, NotAllowed, NotFound, TidegateError
+from tidegate.base.errors import AskedWrongly, EvidenceBroken, NotAllowed, NotFound, TidegateError
 from tidegate.connectors.simulated import ASSIGNMENT, IAM_ROLE, Fault, FaultKind
+from tidegate.diagnose.looking import mismatch
+from tidegate.evidence.checkpoint import TrustedKey
+from tidegate.evidence.witness import read_forked
+from tidegate.evidence.witnesses import Witnesses
 from tidegate.flow.brokering import issue
 from tidegate.flow.governing import put_in_force
+from tidegate.flow.people import LOCAL, record
+from tidegate.flow.recovering import close_forgotten
 from tidegate.flow.revoking import end_early
 from tidegate.grant import GrantState
+from tidegate.main.wiring import _outside, publish
 
 BOTH = pytest.mark.parametrize("kind", [IAM_ROLE, ASSIGNMENT])
 
@@ -142,3 +150,52 @@ def test_restored_rules_widen_what_was_asked(world: KindWorld) -> None:
     world.clock.forward(minutes=30)
     with pytest.raises(TidegateError):
         world.keys(grant)
+
+
+@BOTH
+def test_g39_restored_database_outgrows_its_witness(world: KindWorld) -> None:
+    """G39: an older database that grew past what was witnessed opens nothing and forgets nothing:
+    what was open is closed all the same, it is said, and the witness keeps both histories.
+    """
+    kept = backup(world)
+    _witnessed(world)
+    grant = world.granted()
+    taken = world.take(grant)
+    publish(world.house, _witnessed(world))
+    before = world.house.store.head()
+    put_back(world, kept)
+    witness = _witnessed(world)
+    assert "it was cut" in (witness.forked() or "")
+    for number in range(before.size):  # it grows past it
+        record(world.house, LOCAL, f"new-{number}", world.clock())
+    with pytest.raises(EvidenceBroken):
+        publish(world.house, witness)
+    assert witness.latest() == before.checkpoint_text
+    assert read_forked(world.directory / "witness") == [world.house.store.head().checkpoint_text]
+    asked = world.ask()
+    assert asked.code == "gate_shut"
+    (trouble,) = world.house.outside(world.clock())
+    assert (trouble.code, trouble.shuts) == ("log_forked", True)
+    again = _witnessed(world)  # a restart forgets nothing of it
+    assert again.forked()
+    world.clock.forward(minutes=40)
+    close_forgotten(world.house)
+    world.settle(40, step=10)
+    assert not world.house.store.grants(request=asked.id)
+    world.nothing_left(taken)
+
+
+def _witnessed(world: KindWorld) -> Witnesses:
+    """The witness of a process that starts now, as the health gate asks it."""
+    store = world.house.store
+    made = Witnesses(
+        directory=world.directory / "witness",
+        url="",
+        memory=world.directory / "witnessed",
+        contradicts=partial(mismatch, store, (TrustedKey(key=world.signer.verifier()),)),
+        started=world.clock(),
+        beats=store.beats(),
+    )
+    made.check()
+    world.house.outside = partial(_outside, world.house, made)
+    return made

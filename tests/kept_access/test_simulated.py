@@ -4,10 +4,8 @@
 The production flow and the cloud's own word: what its holder took inside the window is used again.
 """
 
-import shutil
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,8 +18,10 @@ from tests.kept_access.simulated import (
     SECOND_NAME,
     KindWorld,
     Liar,
+    backup,
     catalogue_of,
     laws_of,
+    put_back,
 )
 from tests.support import ARN, GROUPS, RULES
 from tidegate.base.errors import NotAllowed, Refused, Stale
@@ -176,18 +176,18 @@ def test_g_lost_database_leaves_it_for_ever(world: KindWorld) -> None:
 @pytest.mark.parametrize("before", ["request", "opening", "end"])
 def test_g_restored_database_reopens_or_forgets(world: KindWorld, before: str) -> None:
     """G: an older database is put back: nothing opens again, and every end comes all the same."""
-    kept = _backup(world) if before == "request" else None
+    kept = backup(world) if before == "request" else None
     request = world.vote(world.ask())
-    kept = _backup(world) if before == "opening" else kept
+    kept = backup(world) if before == "opening" else kept
     world.work()
     (grant,) = world.house.store.grants(request=request.id)
     taken = world.take(grant)
     world.settle(1)
-    kept = _backup(world) if before == "end" else kept
+    kept = backup(world) if before == "end" else kept
     assert kept is not None
     world.ended(grant)
     world.settle(1)
-    _put_back(world, kept)
+    put_back(world, kept)
     close_forgotten(world.house)
     opened = world.connector.calls["grant"]
     world.settle(40, step=10)
@@ -437,24 +437,6 @@ def test_journal_closes_what_a_lying_cloud_kept(world: KindWorld) -> None:
         assert close_without_store(world.house) == [grant.id]
     mend_cuts(world.house)
     world.until(grant, GrantState.GONE)
-
-
-def _backup(world: KindWorld) -> Path:
-    kept = world.directory / "backup.db"
-    with (
-        closing(sqlite3.connect(world.directory / "tidegate.db")) as db,
-        closing(sqlite3.connect(kept)) as copy,
-    ):
-        db.backup(copy)
-    return kept
-
-
-def _put_back(world: KindWorld, kept: Path) -> None:
-    world.down()
-    for end in ("-wal", "-shm"):
-        (world.directory / f"tidegate.db{end}").unlink(missing_ok=True)
-    shutil.copy(kept, world.directory / "tidegate.db")
-    world.up()
 
 
 @pytest.mark.parametrize("kind", [IAM_ROLE])

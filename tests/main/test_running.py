@@ -1,6 +1,7 @@
 """What a running process keeps: laws that were in force, ways to clouds, checkpoints outside."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -13,10 +14,19 @@ from tidegate.evidence.checkpoint import parse_checkpoint, sign_checkpoint
 from tidegate.evidence.note import FileSigner, parse_signer
 from tidegate.evidence.witness import publish_to_directory
 from tidegate.flow.house import House
+from tidegate.flow.people import LOCAL, record
 from tidegate.main import local
 from tidegate.main.clouds import Clouds
 from tidegate.main.config import load_config
-from tidegate.main.wiring import LawWatch, open_house, open_store
+from tidegate.main.wiring import (
+    LawWatch,
+    _outside,
+    open_house,
+    open_store,
+    publish,
+    witnesses_of,
+)
+from tidegate.shell.metrics import Metrics
 
 AWS = """
 [[target]]
@@ -157,3 +167,68 @@ def test_foreign_checkpoint_is_believed(home: Home) -> None:
     home.write("witness/latest", foreign)
     with pytest.raises(EvidenceBroken):
         local.verify_log(home.config, ())
+
+
+def forked_log(home: Home) -> House:
+    """The installation's house, on a log that parted from the witnessed one and outgrew it."""
+    config = load_config(home.config)
+    database = home.directory / "tidegate.db"
+    kept = database.read_bytes()
+    house = open_house(config)
+    record(house, LOCAL, "before", house.now())
+    publish(house, witnesses_of(config, house))
+    house.store.close()
+    database.write_bytes(kept)
+    house = open_house(config)
+    for number in range(3):
+        record(house, LOCAL, f"after-{number}", house.now())
+    return house
+
+
+def test_forked_log_starts_with_an_open_gate(home: Home) -> None:
+    """A process that starts on an older database that grew knows before anything opens; the figures
+    say so, and closing is not asked.
+    """
+    config = load_config(home.config)
+    house = forked_log(home)
+    witness = witnesses_of(config, house)
+    witness.check()
+    house.outside = partial(_outside, house, witness)
+    (trouble,) = house.outside(house.now())
+    assert (trouble.code, trouble.shuts) == ("log_forked", True)
+    assert b"tidegate_log_forked 1.0" in Metrics(house).render("")[0]
+    with pytest.raises(EvidenceBroken):
+        publish(house, witness)
+    house.store.close()
+    assert not local.verify_log(home.config, ()).ok
+
+
+def test_fork_is_hidden_behind_a_newer_latest(home: Home) -> None:
+    """Where an older release let the longer history take `latest`, the files by size show it."""
+    config = load_config(home.config)
+    house = forked_log(home)
+    directory = home.directory / "witness"
+    (directory / "latest").write_text(house.store.head().checkpoint_text)
+    assert witnesses_of(config, house).forked() is None
+    house.store.close()
+    told = local.verify_log(home.config, ())
+    assert not told.ok
+    assert {"from": "1 more of the witnesses", "size": told.report.remembered[0]} in told.as_json()[
+        "since"
+    ]
+
+
+def test_sound_log_is_called_forked(home: Home) -> None:
+    """A log that only grew is published, and holds against every checkpoint of it."""
+    config = load_config(home.config)
+    house = open_house(config)
+    for number in range(3):
+        record(house, LOCAL, f"new-{number}", house.now())
+        made = witnesses_of(config, house)
+        made.check()
+        publish(house, made)
+        assert made.forked() is None
+    assert b"tidegate_log_forked 0.0" in Metrics(house).render("")[0]
+    house.store.close()
+    told = local.verify_log(home.config, ())
+    assert told.ok and len(told.report.remembered) == 3

@@ -131,7 +131,8 @@ def _witness(seen: Examined) -> Iterator[Check]:
         yield Check(name=name, ok=None, says=said, fix=fix)
         return
     if told.mismatch:
-        fix = "keep both; `tidegate evidence verify --since` the witnessed one names what differs"
+        fix = "nothing opens while it is so; keep both histories; `tidegate evidence verify` names"
+        fix += " what differs; then `tidegate recover`, and begin a new log (docs/operations.md)"
         yield Check(name=name, ok=False, says=told.mismatch, fix=fix)
     size = seen.kept.head.size if seen.kept else 0
     silent = witness_trouble(told.places, size, seen.now)

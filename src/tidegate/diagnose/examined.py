@@ -79,6 +79,7 @@ def published(places: tuple[PlaceSeen, ...], unread: str = "") -> Published:
         published_size=least.size if least else 0,
         published_at=least.at if least else None,
         fault=faults[0] if faults else unread,
+        mismatch=next((f"witness {one.place}: {one.forked}" for one in places if one.forked), ""),
         places=places,
     )
 

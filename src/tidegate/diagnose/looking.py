@@ -102,9 +102,9 @@ def look(
     now, fault, kept = clock(), None, None
     try:
         kept = _kept(store, laws.catalogue.targets, now)
-        mismatch = _mismatch(store, keys, places.witnessed)
+        differs = mismatch(store, keys, places.witnessed)
     except WorldFailed as failed:
-        fault, mismatch = failed, ""
+        fault, differs = failed, ""
     return Examined(
         now=now,
         kept=kept,
@@ -116,7 +116,7 @@ def look(
             }
         ),
         keys=keys,
-        witness=replace(witness, mismatch=witness.mismatch or mismatch),
+        witness=replace(witness, mismatch=witness.mismatch or differs),
         journal=_journal(places.journal, store if kept else None),
         rules=_rules(laws),
         targets=targets,
@@ -231,8 +231,8 @@ def _events(store: Store, subject: str, newest: int) -> list[Event]:
     return events
 
 
-def _mismatch(store: Store, keys: Keys, witnessed: str | None) -> str:
-    """How the newest witnessed checkpoint contradicts the log as it is, or empty."""
+def mismatch(store: Store, keys: Keys, witnessed: str | None) -> str:
+    """How a witnessed checkpoint contradicts the log as it is, or empty. Raises WorldFailed."""
     if witnessed is None:
         return ""
     try:

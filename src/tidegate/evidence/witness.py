@@ -12,6 +12,7 @@ import re
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from datetime import timedelta
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
@@ -23,25 +24,41 @@ from tidegate.evidence.checkpoint import parse_checkpoint
 from tidegate.evidence.note import LONGEST_NOTE
 
 PATIENCE = timedelta(seconds=5)  # publishing is retried with every later checkpoint
-MOST_WITNESSED = 10_000  # files read back from a directory: the newest ones
+MOST_WITNESSED = 1_000_000  # files read back, the newest ones: some minutes, for a check by hand
+MOST_FORKED = 20  # refused checkpoints kept beside the others: one shows it, more show how it grew
 LATEST = "latest"
 
+# How a checkpoint kept outside contradicts the log as it is: one sentence, or empty.
+Contradicts = Callable[[str], str]
+
 _NAME = re.compile(r"checkpoint-(\d{16})", re.ASCII)
+_FORK = re.compile(r"forked-(\d{16})-[0-9a-f]{16}", re.ASCII)
 
 
-def publish_to_directory(directory: Path, note: str) -> Path:
+def publish_to_directory(
+    directory: Path, note: str, contradicts: Contradicts | None = None
+) -> Path:
     """Keep the checkpoint `note` as a file named by its size, and as `latest`. Safe to repeat.
 
+    Args:
+        directory: where to.
+        note: a checkpoint of the log as it is, or as it was a moment ago.
+        contradicts: asked about the newest one kept there; None: only sizes are compared.
+
     Raises:
-        EvidenceBroken: another checkpoint of that size is there already: the log has forked, or
-            this is another log's directory. Nothing is overwritten.
+        EvidenceBroken: `forked`: the log does not extend what is kept there, or another checkpoint
+            of that size is, or this is another log's directory. Nothing is overwritten, and what
+            was refused is kept beside it.
         OSError: the directory is missing or cannot be written.
     """
     checkpoint = parse_checkpoint(note)
+    if contradicts is not None and (kept_note := last_kept(directory)) is not None:
+        refuse_fork(directory, note, contradicts(kept_note))
     path = directory / f"checkpoint-{checkpoint.size:016d}"
     if path.exists():
         kept = parse_checkpoint(_read(path))
         if kept != checkpoint:
+            keep_fork(directory, note)
             raise EvidenceBroken(
                 "forked",
                 f"witnessed checkpoint {checkpoint.size}",
@@ -56,10 +73,56 @@ def publish_to_directory(directory: Path, note: str) -> Path:
     return path
 
 
+def refuse_fork(directory: Path, note: str, said: str) -> None:
+    """Raise EvidenceBroken `forked` unless `said` is empty; `note` is then kept in `directory`."""
+    if said:
+        keep_fork(directory, note)
+        raise EvidenceBroken("forked", "log", "an extension of what was witnessed", said)
+
+
+def keep_fork(directory: Path, note: str) -> None:
+    """Keep a refused checkpoint beside those it contradicts, unless MOST_FORKED are there.
+
+    One that is there under its size is no second history, only an older end of the same: it is not
+    kept twice. Never raises for a directory that cannot be written: the refusal stands without it.
+    """
+    checkpoint = parse_checkpoint(note)
+    name = f"forked-{checkpoint.size:016d}-{checkpoint.root.hex()[:16]}"
+    try:
+        same = directory / f"checkpoint-{checkpoint.size:016d}"
+        if same.exists() and parse_checkpoint(_read(same)) == checkpoint:
+            return
+        kept = [path for path in directory.iterdir() if _FORK.fullmatch(path.name)]
+        if len(kept) < MOST_FORKED and not (directory / name).exists():
+            _write(directory / name, note)
+    except (OSError, EvidenceBroken):
+        return
+
+
+def last_kept(directory: Path) -> str | None:
+    """The newest checkpoint kept there: `latest`, or without it the largest; None: there is none.
+
+    Raises:
+        EvidenceBroken: it is no text. OSError: it cannot be read.
+    """
+    try:
+        return _read(directory / LATEST)
+    except FileNotFoundError:
+        names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+        newest = max((name for name in names if _NAME.fullmatch(name)), default=None)
+        return _read(directory / newest) if newest else None
+
+
 def read_directory(directory: Path) -> list[str]:
     """The newest MOST_WITNESSED checkpoints kept there, smallest first. Raises OSError."""
     names = sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name))
     return [_read(path) for path in names[-MOST_WITNESSED:]]
+
+
+def read_forked(directory: Path) -> list[str]:
+    """The checkpoints that were refused there as a fork, smallest first. Raises OSError."""
+    names = sorted(path for path in directory.iterdir() if _FORK.fullmatch(path.name))
+    return [_read(path) for path in names[:MOST_FORKED]]
 
 
 def publish_over_http(url: str, note: str, patience: timedelta = PATIENCE) -> None:
@@ -115,6 +178,11 @@ def remember(directory: Path, server: str, note: str) -> None:
         )
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     _write(_memory(directory, server), note)
+
+
+def remembered(directory: Path) -> list[str]:
+    """Every checkpoint remembered there, of whatever server. Raises OSError."""
+    return [_read(path) for path in sorted(directory.glob("*.checkpoint"))]
 
 
 def recall(directory: Path, server: str) -> str | None:

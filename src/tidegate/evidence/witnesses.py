@@ -5,16 +5,25 @@ go by. The moving of texts is in `witness.py`.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from tidegate.base.errors import TidegateError, WorldFailed
+from tidegate.base.errors import EvidenceBroken, TidegateError, WorldFailed
 from tidegate.base.when import Instant, show_duration
 from tidegate.evidence.checkpoint import parse_checkpoint
-from tidegate.evidence.note import LONGEST_NOTE
-from tidegate.evidence.witness import LATEST, publish_over_http, publish_to_directory
+from tidegate.evidence.witness import (
+    LATEST,
+    Contradicts,
+    last_kept,
+    publish_over_http,
+    publish_to_directory,
+    recall,
+    refuse_fork,
+    remember,
+)
 
 # Checkpoints leave every ten seconds. Five minutes of events that no witness has is as much as
 # may be rewritten unseen; less would tell of every restart of the other side.
@@ -33,6 +42,8 @@ class PlaceSeen:
         at: when it was last known to have the log's newest checkpoint; None before the first.
         since: from when on it is looked after: silence before that is nobody's.
         fault: why the last try failed; empty when it went well.
+        forked: how what it has contradicts the log; empty when it does not. It holds until the
+            place was seen to fit again.
     """
 
     place: str
@@ -40,6 +51,7 @@ class PlaceSeen:
     at: Instant | None
     since: Instant
     fault: str = ""
+    forked: str = ""
 
     def silent_for(self, size: int, now: Instant) -> timedelta | None:
         """For how long it has lacked what a log of `size` events has grown by; None: it has all."""
@@ -64,7 +76,9 @@ def witness_trouble(places: Sequence[PlaceSeen], size: int, now: Instant) -> str
 class Witnesses:
     """The places of an installation. Safe to call from any thread.
 
-    `beats` are those of the store: the last successes of the process before this one.
+    `beats` are those of the store: the last successes of the process before this one. `memory` is a
+    directory on this machine where the last checkpoint an address took is kept; `contradicts` is
+    asked of what a place has before anything newer is brought to it.
     """
 
     def __init__(
@@ -72,11 +86,15 @@ class Witnesses:
         *,
         directory: Path | None,
         url: str,
+        memory: Path,
+        contradicts: Contradicts,
         started: Instant,
         beats: Mapping[str, tuple[Instant, str]],
     ) -> None:
         self._directory = directory
         self._url = url
+        self._memory = memory
+        self._contradicts = contradicts
         self._lock = threading.Lock()
         names = [DIRECTORY] if directory else []
         names += [URL] if url else []
@@ -98,6 +116,32 @@ class Witnesses:
         """`witness_trouble` of these places. For the health gate: asks nobody, waits for none."""
         return witness_trouble(self.seen(), size, now)
 
+    def forked(self) -> str | None:
+        """Which place has a checkpoint that the log contradicts, in one sentence; None: none has.
+
+        For the health gate: asks nobody, waits for none.
+        """
+        for seen in self.seen():
+            if seen.forked:
+                return f"witness {seen.place}: {seen.forked}"
+        return None
+
+    def check(self) -> None:
+        """Hold the log against what every place has, as far as that is kept on this machine.
+
+        To be called before anything may open. What cannot be read is told by the next `publish`.
+        """
+        for seen in self.seen():
+            try:
+                kept = self._kept(seen.place)
+                said = self._contradicts(kept) if kept is not None else ""
+            except EvidenceBroken as fault:
+                said = fault.message
+            except WorldFailed:
+                continue
+            with self._lock:
+                self._seen[seen.place] = replace(seen, forked=said)
+
     def publish(self, note: str, now: Instant) -> None:
         """Bring the checkpoint `note` to every place that lacks it, each tried for itself.
 
@@ -114,9 +158,12 @@ class Witnesses:
                 if seen.size != size or seen.fault or seen.place not in self._tried:
                     self._bring(seen.place, note)
                     self._tried.add(seen.place)
-                fresh = replace(seen, size=size, at=now, fault="")
+                fresh = replace(seen, size=size, at=now, fault="", forked="")
             except TidegateError as fault:
-                fresh = replace(seen, fault=fault.message)
+                forked = isinstance(fault, EvidenceBroken)
+                fresh = replace(
+                    seen, fault=fault.message, forked=fault.message if forked else seen.forked
+                )
                 first = first or fault
             with self._lock:
                 self._seen[seen.place] = fresh
@@ -137,17 +184,35 @@ class Witnesses:
 
     def _bring(self, place: str, note: str) -> None:
         if place == URL:
+            kept = self._kept(place)
+            if kept is not None:
+                refuse_fork(self._memory, note, self._contradicts(kept))
             publish_over_http(self._url, note)
+            if kept is None or parse_checkpoint(kept).size <= parse_checkpoint(note).size:
+                with _told("memory of the witness"):
+                    remember(self._memory, self._url, note)
         elif self._directory is not None:
-            try:
+            with _told("witness directory"):
                 self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-                publish_to_directory(self._directory, note)
-            except OSError as fault:
-                raise WorldFailed(
-                    "witness_unwritable",
-                    f"witness directory: {fault.strerror}",
-                    "make room or mend its rights",
-                ) from None
+                publish_to_directory(self._directory, note, self._contradicts)
+
+    def _kept(self, place: str) -> str | None:
+        """The last checkpoint a place took. Raises WorldFailed, EvidenceBroken."""
+        if place == URL:
+            with _told("memory of the witness"):
+                return recall(self._memory, self._url)
+        return self.latest()
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """A file that cannot be used, in our words."""
+    try:
+        yield
+    except OSError as fault:
+        raise WorldFailed(
+            "witness_unwritable", f"{what}: {fault.strerror}", "make room or mend its rights"
+        ) from None
 
 
 def newest_in(directory: Path) -> str | None:
@@ -157,12 +222,9 @@ def newest_in(directory: Path) -> str | None:
         WorldFailed: it is there and cannot be read.
     """
     try:
-        with (directory / LATEST).open("rb") as file:
-            return file.read(LONGEST_NOTE + 1).decode()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as fault:
-        why = fault.strerror if isinstance(fault, OSError) else "it is no UTF-8"
+        return last_kept(directory)
+    except (OSError, EvidenceBroken) as fault:
+        why = fault.strerror if isinstance(fault, OSError) else fault.message
         raise WorldFailed(
             "witness_unreadable",
             f"witness directory: cannot read `{LATEST}`: {why}",

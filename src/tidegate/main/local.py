@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from tidegate.base.duty import NONE, SILENT, duties_of, workers
-from tidegate.base.errors import AskedWrongly
+from tidegate.base.errors import AskedWrongly, WorldFailed
 from tidegate.evidence.checkpoint import (
     Keys,
     open_checkpoint,
@@ -22,6 +22,7 @@ from tidegate.evidence.checkpoint import (
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.verify import LogReport
 from tidegate.evidence.verify import verify_log as verify
+from tidegate.evidence.witness import read_directory, read_forked, remembered
 from tidegate.evidence.witnesses import newest_in
 from tidegate.flow.house import Groups
 from tidegate.flow.people import shown_name
@@ -40,7 +41,14 @@ from tidegate.main.keys import coming_signer, described, key_files, log_keys, pr
 from tidegate.main.logs import log_plainly, log_quietly
 from tidegate.main.stopping import stopped_by_signals
 from tidegate.main.values import listen_address
-from tidegate.main.wiring import clock, open_house, open_store, read_signer, start
+from tidegate.main.wiring import (
+    clock,
+    open_house,
+    open_store,
+    read_signer,
+    start,
+    witness_memory,
+)
 from tidegate.shell import identity
 from tidegate.shell.cli.local import Account
 from tidegate.store import compare
@@ -201,7 +209,7 @@ def account_password(config: Path, login: str, password: str) -> Plain:
 
 
 def verify_log(config: Path, since: Sequence[str], key: str = "") -> LogChecked:
-    """Check the whole log against `since`, and the newest checkpoint of the witness directory.
+    """Check the whole log against `since`, and every checkpoint kept by its witnesses here.
 
     `key` is the text of a key file to go by, the first key of the log is enough; without one the
     installation's own signing key is what is trusted.
@@ -214,13 +222,35 @@ def verify_log(config: Path, since: Sequence[str], key: str = "") -> LogChecked:
     log_quietly()
     found = load_config(config)
     notes = [("--since", note) for note in since]
-    if directory := found.witness.directory:
-        newest = newest_in(found.path(directory))
-        if newest is not None:
+    more = _witnessed(found, notes)
+    report = _checked(found, [note for _, note in notes] + more, key)
+    used = [(where, parse_checkpoint(note).size) for where, note in notes]
+    if more:
+        largest = max(parse_checkpoint(note).size for note in more)
+        used.append((f"{len(more)} more of the witnesses", largest))
+    return LogChecked(report=report, since=tuple(used))
+
+
+def _witnessed(config: Config, notes: list[tuple[str, str]]) -> list[str]:
+    """Adds the newest and the refused checkpoints to `notes`; returns all others, each once.
+
+    Raises WorldFailed: they are there and cannot be read.
+    """
+    more: list[str] = []
+    directory, memory = config.witness.directory, witness_memory(config)
+    try:
+        if directory and (newest := newest_in(config.path(directory))) is not None:
             notes.append((f"{directory}/latest", newest))
-    report = _checked(found, [note for _, note in notes], key)
-    used = tuple((where, parse_checkpoint(note).size) for where, note in notes)
-    return LogChecked(report=report, since=used)
+        for place in ([config.path(directory)] if directory else []) + [memory]:
+            if place.is_dir():
+                notes += [(f"{place.name}, refused", note) for note in read_forked(place)]
+                more += read_directory(place) + remembered(place)
+    except OSError as fault:
+        raise WorldFailed(
+            "witness_unreadable", f"witness directory: {fault.strerror}", "mend its rights"
+        ) from None
+    known = {note for _, note in notes}
+    return [note for note in dict.fromkeys(more) if note not in known]
 
 
 def _checked(config: Config, notes: Sequence[str], key: str) -> LogReport:

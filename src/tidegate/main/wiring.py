@@ -15,6 +15,7 @@ from tidegate.base.errors import AskedWrongly, TidegateError
 from tidegate.base.sealed_box import shared_key
 from tidegate.base.when import Instant
 from tidegate.connectors.port import Trouble
+from tidegate.diagnose.looking import mismatch
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.note import FileSigner, parse_signer
 from tidegate.evidence.witnesses import Witnesses
@@ -38,7 +39,7 @@ from tidegate.main.config import (
     secret,
 )
 from tidegate.main.groups import load_groups
-from tidegate.main.keys import coming_signer, finish
+from tidegate.main.keys import coming_signer, finish, log_keys
 from tidegate.main.left import tell_left
 from tidegate.main.places import Place
 from tidegate.main.values import warn_before
@@ -230,12 +231,8 @@ def start(config_path: Path, duties: frozenset[Duty] | None = None) -> Running:
         house.store.close()
         raise
     refusals = Refusals()
-    witness = Witnesses(
-        directory=config.path(config.witness.directory) if config.witness.directory else None,
-        url=config.witness.url,
-        started=house.now(),
-        beats=house.store.beats(),
-    )
+    witness = witnesses_of(config, house)
+    witness.check()  # before anything opens: an older database may have been put back
     house.late_after = config.lateness.span
     house.outside = partial(_outside, house, witness)
     closes = (
@@ -253,8 +250,33 @@ def start(config_path: Path, duties: frozenset[Duty] | None = None) -> Running:
     return Running(config, house, refusals, worker, witness, watch)
 
 
+def witnesses_of(config: Config, house: House) -> Witnesses:
+    """The places checkpoints go to, each held against the log before it is brought a newer one."""
+    keys = log_keys(house.store, read_signer(config).verifier())
+    return Witnesses(
+        directory=config.path(config.witness.directory) if config.witness.directory else None,
+        url=config.witness.url,
+        memory=witness_memory(config),
+        contradicts=partial(mismatch, house.store, keys),
+        started=house.now(),
+        beats=house.store.beats(),
+    )
+
+
+def witness_memory(config: Config) -> Path:
+    """Where the last checkpoint that an address took is kept: beside the closing journal."""
+    return config.path(config.evidence.journal).parent / "witnessed"
+
+
 def _outside(house: House, witness: Witnesses, now: Instant) -> tuple[Trouble, ...]:
     """What lies outside the store and the clouds, for the health gate: the witnesses."""
+    forked = witness.forked()
+    if forked is not None:
+        help = (
+            "an older database was put back, or the log was rewritten: closing goes on; see "
+            "`A forked log` in docs/operations.md"
+        )
+        return (Trouble(code="log_forked", message=forked, help=help),)
     silent = witness.trouble(house.store.head().size, now)
     if silent is None:
         return ()

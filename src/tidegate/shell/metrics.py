@@ -168,6 +168,8 @@ class _Now(Collector):
         for part, age in sorted(newest.items()):
             beats.add_metric([part], age)
         yield beats
+        forked = any(one.code == "log_forked" for one in self._house.outside(now))
+        yield _gauge("tidegate_log_forked", "1: the log does not extend what was witnessed", forked)
         frozen = [panic for panic in store.panics(stopping_at=now) if panic.stops(now)]
         yield _gauge("tidegate_panics", "Panics by which something is kept shut", len(frozen))
 
