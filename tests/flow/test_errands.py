@@ -1,5 +1,6 @@
 """Errands: what a process without a cloud identity asks of one that has it."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,15 +10,17 @@ from typing import cast
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
-from tests.support import World
+from tests.support import START, World
 from tidegate.base.duty import ALL, NONE, Duty, Process
-from tidegate.base.errors import NotAllowed, Refused, Unreachable, WorldFailed
+from tidegate.base.errors import EvidenceClosed, NotAllowed, Refused, Unreachable, WorldFailed
 from tidegate.connectors.divided import LOOKS, Divided, perform
 from tidegate.connectors.port import Scope
 from tidegate.flow import erranding
 from tidegate.flow.brokering import issue
 from tidegate.flow.erranding import Errands, answer, send
+from tidegate.flow.errands_done import ErrandsDone
 from tidegate.flow.holding import hold_of
 from tidegate.flow.house import House
 from tidegate.grant import Grant
@@ -233,6 +236,82 @@ def test_ask_copied_back_mints_twice(world: World) -> None:
     (again,) = world.house.store.take_errands(ALL, "me", world.house.store.now(), 10)
     answer(world.house, again)
     assert len(world.house.store.sessions(grant.id)) == 1
+
+
+@pytest.mark.parametrize("after", ["second process", "restart"])
+def test_ask_copied_back_mints_twice_elsewhere(world: World, after: str) -> None:
+    """Nor by a process that never saw it: the mark is the database's, not a process's."""
+    grant = world.granted()
+    taken = asked(world, grant, grant.principal, timedelta(seconds=5))
+    answer(world.house, taken)
+    if after == "restart":
+        world.restart()
+        world.house.errand_key = KEY
+    world.house.store.drop_errand(taken.id, world.house.store.now())
+    world.house.store.ask(taken)
+    other = beside(world, ALL) if after == "second process" else world.house
+    (again,) = other.store.take_errands(ALL, "other", other.store.now(), 10)
+    answer(other, again)
+    assert len(other.store.sessions(grant.id)) == 1
+    assert other.store.reply_to(taken.id) is None
+
+
+def test_unmarked_errand_is_done(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the mark cannot be written nothing is minted."""
+    grant = world.granted()
+    taken = asked(world, grant, grant.principal, timedelta(seconds=5))
+
+    def full(*_: object) -> bool:
+        raise EvidenceClosed("database_full", "no room", "make some")
+
+    monkeypatch.setattr(world.house.store, "use_errand", full)
+    with pytest.raises(EvidenceClosed):
+        answer(world.house, taken)
+    assert world.house.store.sessions(grant.id) == []
+
+
+def test_forged_rows_fill_database_and_log(world: World) -> None:
+    """What nobody of ours asked is deleted, and told once a minute with how many there were."""
+    grant = world.granted()
+    with capture_logs() as logs:
+        for seconds in (0, 0, 0, 61):
+            world.clock.forward(seconds=seconds)
+            taken = asked(world, grant, grant.principal, timedelta(seconds=5))
+            answer(world.house, replace(taken, proof="00"))
+    told = [one["count"] for one in logs if "no process of ours asked" in one["event"]]
+    assert told == [1, 3]
+    with world.house.store.reading() as db:
+        assert db.exec_driver_sql("SELECT count(*) FROM errands").scalar() == 0
+
+
+def test_errand_is_first_for_two_hands() -> None:
+    """Of many hands that answer at once, one is the first for an errand, and none breaks."""
+    done, firsts, broken = ErrandsDone(), list[str](), list[Exception]()
+    start = threading.Barrier(8)
+
+    def hand() -> None:
+        start.wait()
+        try:
+            for number in range(300):
+                if done.first(f"er_{number}", START + timedelta(hours=1), START):
+                    firsts.append(f"er_{number}")
+            for number in range(300):  # each is over for the next: all hands clear the memory
+                now = START + timedelta(hours=2, seconds=number)
+                done.first(f"late_{number}", now, now)
+        except Exception as fault:  # what it was is told below
+            broken.append(fault)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        hands = [threading.Thread(target=hand) for _ in range(8)]
+        for one in hands:
+            one.start()
+        for one in hands:
+            one.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert broken == [] and len(firsts) == 300
 
 
 def test_forged_answer_is_handed_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from tidegate.base.duty import ALL, Duty
+from tidegate.store import errands
 from tidegate.store.errands import Errand
 
 from .making import NOW
@@ -61,3 +62,14 @@ def test_beats_of_the_dead_are_kept_for_ever(store):
     store.beat("worker:b", NOW + 2 * SECOND, "")
     store.forget_beats("worker", NOW + SECOND)
     assert sorted(store.beats()) == ["witness url", "worker:b", "workers"]
+
+
+def test_errand_is_used_twice(store):
+    """An errand is used once, also when its row is gone; the mark goes long after its end."""
+    over = NOW + 10 * SECOND
+    assert store.use_errand("er_1", over, NOW)
+    store.drop_errand("er_1", NOW)
+    assert not store.use_errand("er_1", over, NOW)
+    assert store.use_errand("er_2", over, over + errands.USED_KEPT)
+    assert not store.use_errand("er_1", over, over + errands.USED_KEPT)
+    assert store.use_errand("er_1", over, over + errands.USED_KEPT + SECOND)

@@ -17,6 +17,7 @@ from tidegate.catalogue import Catalogue, Principal, Role, Target
 from tidegate.connectors.port import Connector, Trouble
 from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.flow.buckets import BURST, Bucket, Buckets
+from tidegate.flow.errands_done import ErrandsDone
 from tidegate.flow.looks import Looks
 from tidegate.flow.pace import JournalPace, Tries
 from tidegate.panic import Scope
@@ -148,7 +149,7 @@ class House:
         self.duties = process.duties
         self.me = process.id
         self.errand_key = process.key
-        self.errands_done: dict[str, Instant] = {}  # ids, until when they could be asked again
+        self.errands_done = ErrandsDone()
         self.asked = Asked()
         self.unarmed: set[tuple[str, str]] = set()  # targets and kinds whose cloud has no deadline
         self.entries: dict[str, tuple[Target, Role]] = {}  # by digest: what `entry_of` was read as

@@ -19,6 +19,7 @@ from tidegate.store.look import Look, Looking
 
 MOST_WAITING = 1_000  # asked and not answered: more than every API thread of ten servers
 KEPT = timedelta(minutes=1)  # beyond its end, for nobody
+USED_KEPT = timedelta(hours=1)  # beyond its end: no clock that is set back by less revives it
 
 _TAKE = """
 UPDATE errands SET state = 'taken', taken_by = :me WHERE state = 'asked' AND id IN (
@@ -123,6 +124,20 @@ def answer(db: Raw, id: str, reply: str, now: Instant, words: Words) -> bool:
     )
     _wake(db, words)
     return changed.rowcount == 1
+
+
+def use(db: Raw, id: str, until: Instant, now: Instant) -> bool:
+    """Mark an errand as used; False when it is marked already. Old marks go with it.
+
+    Apart from the errand's own row: that is deleted when it is fetched, and whoever puts it back
+    finds the mark still there.
+    """
+    db.execute("DELETE FROM errands_used WHERE until_ms < ?", (to_ms(now - USED_KEPT),))
+    made = db.execute(
+        "INSERT INTO errands_used (id, until_ms) VALUES (?, ?) ON CONFLICT (id) DO NOTHING",
+        (id, to_ms(until)),
+    )
+    return made.rowcount == 1
 
 
 def reply_to(db: Connection, id: str) -> str | None:

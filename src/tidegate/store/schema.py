@@ -443,6 +443,14 @@ errands = Table(
     Column("proof", Text, nullable=False),
 )
 
+errands_used = Table(
+    "errands_used",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("until_ms", BigInteger, nullable=False),
+    Index("errands_used_until", "until_ms"),
+)
+
 heartbeats = Table(
     "heartbeats",
     metadata,

@@ -13,7 +13,6 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from tidegate.base.canonical import digest_bytes
-from tidegate.base.duty import Duty
 from tidegate.base.errors import EvidenceClosed, WorldFailed
 from tidegate.base.fact import Step
 from tidegate.base.personal import Personal
@@ -25,12 +24,12 @@ from tidegate.notice import Notice
 from tidegate.panic import Panic
 from tidegate.request import Request, RequestState
 from tidegate.session import Session
-from tidegate.store import chores, errands, log, paces, queue, reads, unsealed
+from tidegate.store import chores, log, paces, queue, reads, unsealed
 from tidegate.store import head as log_head
 from tidegate.store.batch import Committed
 from tidegate.store.database import Database
 from tidegate.store.engines import open_database
-from tidegate.store.errands import Errand
+from tidegate.store.errand_store import ErrandStore
 from tidegate.store.finding_store import FindingStore
 from tidegate.store.head import Head
 from tidegate.store.mass import AT_ONCE, Mass
@@ -44,7 +43,7 @@ from tidegate.store.unsealed import Account, Token
 from tidegate.store.writer import Committer, Direct, Free, Writer
 
 
-class Store(FindingStore):
+class Store(FindingStore, ErrandStore):
     """One open database with its log. Made by `open`, ended by `close`.
 
     Every reading method raises WorldFailed when the database, or a row asked for, cannot be read;
@@ -465,40 +464,6 @@ class Store(FindingStore):
     def beats(self) -> dict[str, tuple[Instant, str]]:
         """When each part of the house was last alive, and what it said."""
         return unsealed.beats(self._database)
-
-    # Errands: what one process asks of another.
-
-    def ask(self, errand: Errand) -> bool:
-        """Leave an errand for a process that has its duty; False when too many wait."""
-        words = self._database.words
-        left = self._writer.run(lambda db: errands.ask(db, errand, words))
-        self._database.news.tell()
-        return left
-
-    def take_errands(
-        self, duties: Iterable[Duty], me: str, now: Instant, limit: int
-    ) -> list[Errand]:
-        """Errands for one of `duties`, given to nobody else; `me` is who takes them."""
-        wanted = list(duties)
-        if limit < 1 or not errands.any_asked(self._database, wanted, now):
-            return []
-        return self._writer.run(lambda db: errands.take(db, wanted, me, now, limit))
-
-    def answer(self, errand: str, reply: str, now: Instant) -> bool:
-        """Leave the answer to an errand; False when it is too late or nobody waits."""
-        words = self._database.words
-        left = self._writer.run(lambda db: errands.answer(db, errand, reply, now, words))
-        self._database.news.tell()
-        return left
-
-    def reply_to(self, errand: str) -> str | None:
-        """The answer to an errand; None when there is none yet."""
-        with self._database.reading() as db:
-            return errands.reply_to(db, errand)
-
-    def drop_errand(self, errand: str, now: Instant) -> None:
-        """Forget an errand that was fetched or given up."""
-        self._writer.run(lambda db: errands.drop(db, errand, now))
 
     # The log.
 
