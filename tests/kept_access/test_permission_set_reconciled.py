@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 import tidegate_standin
-from tests.connectors.identity_center_world import ACCOUNT, Center, running
+from tests.connectors.identity_center_world import ACCOUNT, OTHER, Center, running
 from tests.kept_access.permission_set import CenterWorld, CloudClock, laws_of
+from tidegate.evidence.seal import read_event
 from tidegate.finding import Finding, FindingKind
 from tidegate.flow.baseline import take_baseline
 from tidegate.flow.reconciling import PASS_EVERY, reconcile_some
 from tidegate.flow.revoking import end_early
+from tidegate.flow.searching import search_some
 from tidegate.grant import Grant, GrantState
 
 
@@ -207,3 +209,57 @@ def test_several_pages_of_people(world: CenterWorld, center: Center) -> None:
     for n in range(130):
         assign(center, f"u{n}")
     assert len(look(world)) == 130
+
+
+def made(center: Center, user: str, account: str = ACCOUNT) -> None:
+    """An assignment made by the API, as an administrator would."""
+    center.client("broker", "sso-admin").create_account_assignment(
+        InstanceArn=center.ids["instance_arn"],
+        PermissionSetArn=center.arn,
+        TargetType="AWS_ACCOUNT",
+        TargetId=account,
+        PrincipalType="USER",
+        PrincipalId=center.ids["users"][user],
+    )
+
+
+def searched(world: CenterWorld, grant: Grant) -> dict[str, object]:
+    """What the search of an ended grant told."""
+    end_early(world.house, world.who("bo"), grant.id)
+    world.until(grant, GrantState.GONE)
+    search_some(world.house)
+    events = [read_event(leaf) for _, leaf in world.house.store.events(grant.request)]
+    (event,) = [event for event in events if event.name == "grant.searched"]
+    return dict(event.data)
+
+
+def test_assignment_made_inside_the_window_is_a_side_door(
+    world: CenterWorld, center: Center
+) -> None:
+    """What was assigned meanwhile is named with its command; grants' own and older ones are not."""
+    made(center, "bo")
+    world.clock.forward(minutes=5)
+    grant, other = opened(world), opened(world, "eve")
+    world.clock.forward(minutes=1)
+    made(center, "cy")
+    made(center, "ana", OTHER)
+    made(center, "bo", OTHER)
+    world.clock.forward(minutes=1)
+    told = searched(world, grant)
+    found = [one for one in world.house.store.findings() if one.kind is FindingKind.SIDE_DOOR]
+    users = center.ids["users"]
+    assert {one.what.rpartition("|")[2] for one in found} == {users["cy"], users["ana"]}
+    assert all(one.remedy.startswith("aws sso-admin delete-account") for one in found)
+    assert all(one.by == "" for one in found)
+    assert told["searched"] == ["account_assignment"]
+    assert ACCOUNT in str(told["why_not"])
+    assert center.assigned("cy") and world.grant(other).state is GrantState.OPEN
+
+
+def test_search_that_may_not_be_made_says_why(world: CenterWorld, center: Center) -> None:
+    """Without the right to list requests nothing is said to be searched."""
+    grant = opened(world)
+    center.admin.fault("ListAccountAssignmentCreationStatus", "refuse", count=50)
+    told = searched(world, grant)
+    assert told["searched"] == [] and "account assignments: " in str(told["why_not"])
+    assert world.grant(grant).searched == "not_searched"

@@ -83,7 +83,7 @@ class Looking:
                     cloud_at=holders.cloud_at,
                     foreign=True,
                     inherited=f"group {principal}" if group else "",
-                    detail={"remedy": _remedy(closer, target, arn, principal, group)},
+                    detail={"remedy": remedy(closer, target.account, arn, principal, group=group)},
                 )
 
     def _cut(
@@ -115,11 +115,11 @@ class Looking:
             return None, {"deadline": f"untold: {error.code}"}
 
 
-def _remedy(closer: Center, target: Target, arn: str, principal: str, group: bool) -> str:
+def remedy(closer: Center, account: str, arn: str, principal: str, *, group: bool) -> str:
     """The command that takes an assignment away."""
     return (
         f"aws sso-admin delete-account-assignment --instance-arn {closer.instance} "
-        f"--permission-set-arn {arn} --target-type AWS_ACCOUNT --target-id {target.account} "
+        f"--permission-set-arn {arn} --target-type AWS_ACCOUNT --target-id {account} "
         f"--principal-type {'GROUP' if group else 'USER'} --principal-id {principal}"
     )
 

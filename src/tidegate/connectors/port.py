@@ -254,7 +254,9 @@ class Found:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideDoor:
     """An object by which somebody could come back: `sort` (`access_key`, `role`…), the cloud's own
-    id, when it was made or changed, by whom if the cloud says so, the command that removes it."""
+    id, when it was made or changed, by whom if the cloud says so, the command that removes it.
+
+    `key` is of access that may be a grant's own: what is known here is no side door."""
 
     sort: str
     what: str
@@ -262,6 +264,7 @@ class SideDoor:
     says: str
     remedy: str
     by: str = ""
+    key: AssignmentKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

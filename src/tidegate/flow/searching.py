@@ -73,7 +73,9 @@ def _try_once(house: House, grant: Grant, turn: Turn) -> bool:
         )
         return False
     found = [
-        (door, see(house, _sighting(house, grant, hold, door), house.now())) for door in doors.found
+        (door, see(house, _sighting(house, grant, hold, door), house.now()))
+        for door in doors.found
+        if not _ours(house, door)
     ]
     if doors.again_at is not None and house.now() < doors.again_at:
         house.store.end_turn(turn, doors.again_at)  # waiting for the cloud's records is no try
@@ -98,6 +100,12 @@ def _look(house: House, grant: Grant, hold: Hold, since: Instant, until: Instant
         return connector.side_doors(hold, keys, since, until, house.now())
     except WorldFailed as fault:
         return SideDoors(why_not=(f"{fault.code}: {fault.message}"[:400],), again=True)
+
+
+def _ours(house: House, door: SideDoor) -> bool:
+    """Whether it is access of ours, which has an end of its own."""
+    row = house.store.assignment_by_key(door.key) if door.key else None
+    return row is not None and not row.stood_before
 
 
 def _sighting(house: House, grant: Grant, hold: Hold, door: SideDoor) -> Sighting:
