@@ -94,6 +94,7 @@ class ClosedHow(StrEnum):
     HEALED = "healed"  # we mended it ourselves, and that was read back
     FIXED = "fixed"  # a later look no longer sees it
     RESOLVED = "resolved"  # a person says it is mended: seen again, it opens again
+    BASELINE = "baseline"  # it stands, and a person called it known with a new baseline
     ACCEPTED = "accepted"  # a person signed it off until an instant
 
 

@@ -100,6 +100,11 @@ def test_cut_that_somebody_removed(world: World) -> None:
     assert mend_cuts(world.house) == [grant.id]
     assert world.use(keys) is Answer.DENIED
     assert "cut.restored" in world.names("target:prod")
+    (found,) = world.house.store.findings()
+    assert (found.kind.value, found.grant, found.closed_how) == ("deny_removed", grant.id, "healed")
+    world.cloud.tamper("123456789012", f"{ARN}-prod", grant.id, world.clock())
+    assert mend_cuts(world.house) == [grant.id]
+    assert [one.times for one in world.house.store.findings()] == [2]
     world.clock.forward(minutes=31)
     assert mend_cuts(world.house) == []
 

@@ -145,6 +145,70 @@ def test_leftover_of_a_lost_reply(world: World) -> None:
     assert not world.cloud.assigned(KEY, world.clock())
 
 
+def failed(world: World, login: str = "ana") -> Grant:
+    """A grant that the cloud refused plainly: nothing of it was ever there."""
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="grant"))
+    request = world.vote(world.ask(login))
+    world.work()
+    (grant,) = world.house.store.grants(request=request.id)
+    assert grant.state is GrantState.FAILED
+    return grant
+
+
+def test_access_by_hand_to_somebody_whose_grant_failed_is_removed(world: World) -> None:
+    """Nothing of ours was ever there, so what somebody adds later is told and left alone (I5)."""
+    failed(world)
+    look(world)
+    world.cloud.place(KEY, world.clock(), by="root")
+    (found,) = look(world, 3)
+    assert (found.kind, found.what, found.by) == (FindingKind.STANDING, KEY.text(), "root")
+    assert world.cloud.assigned(KEY, world.clock())
+    take_baseline(world.house, world.who("cy"), "prod", "CHG-8: root added ana")
+    assert look(world, 2) == []
+    assert world.cloud.assigned(KEY, world.clock())
+
+
+def test_failed_grant_after_one_that_opened_forgets_what_was_ours(world: World) -> None:
+    """An earlier grant's access that comes back is ours, whatever failed after it."""
+    gone(world)
+    failed(world)
+    look(world)
+    world.cloud.place(KEY, world.clock(), by="terraform")
+    assert look(world, 2) == []
+    assert every(world) == [("readded", "healed", 1)]
+    assert not world.cloud.assigned(KEY, world.clock())
+
+
+def test_baseline_says_that_standing_access_is_gone(world: World) -> None:
+    """Who is called known holds it still; who is not shown is no business of a baseline."""
+    look(world)
+    world.cloud.place(EVE, world.clock())
+    look(world)
+    mallory = replace(KEY, native_principal="mallory")
+    world.cloud.place(mallory, world.clock())
+    assert len(look(world)) == 2
+    world.cloud.unassign(mallory, world.clock())
+    take_baseline(world.house, world.who("cy"), "prod", "CHG-7: eve runs the backups")
+    assert every(world) == [("standing", "", 1), ("standing", "baseline", 1)]
+    assert look(world, 2) == []
+    assert every(world) == [("standing", "fixed", 1), ("standing", "baseline", 1)]
+    world.cloud.unassign(EVE, world.clock())
+    look(world)
+    world.cloud.place(EVE, world.clock())
+    assert [one.what for one in look(world)] == [EVE.text()]
+
+
+def test_standing_access_is_called_gone_when_its_role_is_mapped_elsewhere(world: World) -> None:
+    """A look at another native role has not seen that the access to the old one ended."""
+    look(world)
+    world.cloud.place(EVE, world.clock())
+    look(world)
+    elsewhere = catalogue("arn:aws:iam::123456789012:role/other")
+    put_in_force(world.house, laws(found=assignments(elsewhere)))
+    assert [one.what for one in look(world, 4)] == [EVE.text()]
+    assert world.cloud.assigned(EVE, world.clock())
+
+
 def test_what_stood_at_the_first_look_is_the_baseline(world: World) -> None:
     """Standing access is sealed once; only who comes after it is a finding, and is left alone."""
     world.cloud.place(EVE, world.clock())

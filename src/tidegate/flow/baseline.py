@@ -16,11 +16,12 @@ from tidegate.base.fact import SYSTEM, Change, Fact, Step
 from tidegate.base.personal import Personal
 from tidegate.base.text import LONGEST_REASON, clean_text
 from tidegate.base.when import Instant, wire
-from tidegate.catalogue import Baseline, Role, Target, evolve_baseline, target_chain
+from tidegate.catalogue import Assignment, Baseline, Role, Target, evolve_baseline, target_chain
 from tidegate.connectors.port import Connector, Scope, Seen
 from tidegate.finding import ClosedHow, FindingKind, Sighting, closed
 from tidegate.flow.allowing import allow_target
 from tidegate.flow.house import Actor, House
+from tidegate.grant import Grant
 
 log = structlog.get_logger("tidegate.baseline")
 
@@ -55,6 +56,8 @@ def known_before(
 def take_baseline(house: House, actor: Actor, target_id: str, reason: str) -> list[Baseline]:
     """Call everything that stands on a target now known, with a reason; its findings are closed.
 
+    A finding of access that is not shown stays open: only looks say that it is gone.
+
     Raises:
         NotFound: no such target. NotAllowed: neither its owner nor an operator.
         WorldFailed: the cloud did not answer; roles taken before that stay taken.
@@ -67,16 +70,18 @@ def take_baseline(house: House, actor: Actor, target_id: str, reason: str) -> li
         if role.target != target.id:
             continue
         now = house.now()
+        showing = tuple(connector.observe(Scope(target=target, role=role), now))
         standing = {
             seen.key.native_principal
-            for seen in connector.observe(Scope(target=target, role=role), now)
+            for seen in showing
             if seen.usable and not _is_ours(house, seen)
         }
+        shown = {seen.key.text() for seen in showing if seen.usable}
         before = _of_role(house, target, role)
         _take(house, target, role, standing, before, actor.id, now, house.personal(words))
         for finding in house.store.live_of_role(target.id, role.id):
-            if finding.kind is FindingKind.STANDING:
-                step = closed(finding, ClosedHow.FIXED, actor.id, now, house.personal(words))
+            if finding.kind is FindingKind.STANDING and finding.what in shown:
+                step = closed(finding, ClosedHow.BASELINE, actor.id, now, house.personal(words))
                 house.store.commit(step)
     return house.store.baselines(target.id)
 
@@ -104,9 +109,22 @@ def native_name(role: Role) -> str:
     return canonical(dict(role.native)).decode()
 
 
+def maker_of(house: House, row: Assignment, seen: Seen) -> Grant | None:
+    """The grant that made the access shown; None: somebody else did.
+
+    A grant that failed made nothing, so it makes nothing ours either: only where the cloud itself
+    says that we made it, was it that one.
+    """
+    if row.stood_before or seen.inherited:
+        return None
+    if not seen.foreign:
+        return house.store.last_grant_on(row.id)
+    return house.store.last_made_on(row.id)
+
+
 def _is_ours(house: House, seen: Seen) -> bool:
     row = house.store.assignment_by_key(seen.key)
-    return bool(row and not row.stood_before and not seen.inherited)
+    return row is not None and maker_of(house, row, seen) is not None
 
 
 def _of_role(house: House, target: Target, role: Role) -> Baseline | None:

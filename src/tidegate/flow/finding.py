@@ -10,7 +10,7 @@ from datetime import timedelta
 import structlog
 
 from tidegate.base.errors import AskedWrongly, Stale
-from tidegate.base.fact import SYSTEM
+from tidegate.base.fact import SYSTEM, Step
 from tidegate.base.ids import FINDING, id_kind
 from tidegate.base.text import LONGEST_REASON, clean_text
 from tidegate.base.when import Instant
@@ -43,16 +43,9 @@ def see(house: House, seen: Sighting, now: Instant, *, once_more: bool = False) 
     the finding; None when somebody else changed it in this very moment, and the next look sees.
     """
     found = house.store.finding_of(seen.kind, seen.target, seen.what)
-    if found is None:
-        step = opened(house.new_id(FINDING, now), seen, now)
-    elif found.live and once_more:
-        step = came_back(found, seen, now)
-    else:
-        again = seen_again(found, seen, now)
-        if again is None:
-            house.store.findings_seen((found.id,), now)
-            return house.store.finding(found.id)
-        step = again
+    step = sighted(house, found, seen, now, once_more=once_more)
+    if step is None:
+        return found and _looked_at(house, found, now)
     try:
         house.store.commit(step)
     except Stale:
@@ -61,6 +54,22 @@ def see(house: House, seen: Sighting, now: Instant, *, once_more: bool = False) 
     if after is not None:
         log.warning("finding", finding=after.id, kind=after.kind.value, target=after.target)
     return after
+
+
+def sighted(
+    house: House, found: Finding | None, seen: Sighting, now: Instant, *, once_more: bool = False
+) -> Step | None:
+    """What `see` seals of a fact whose finding, if there is one, is `found`; None: nothing."""
+    if found is None:
+        return opened(house.new_id(FINDING, now), seen, now)
+    if found.live and once_more:
+        return came_back(found, seen, now)
+    return seen_again(found, seen, now)
+
+
+def _looked_at(house: House, found: Finding, now: Instant) -> Finding:
+    house.store.findings_seen((found.id,), now)
+    return house.store.finding(found.id)
 
 
 def see_all(house: House, sightings: Iterable[Sighting], now: Instant) -> list[Finding]:

@@ -9,14 +9,17 @@ from datetime import timedelta
 
 import structlog
 
-from tidegate.base.errors import EvidenceBroken, TidegateError
+from tidegate.base.errors import EvidenceBroken, NotFound, TidegateError
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, parse_instant, wire
 from tidegate.catalogue import AssignmentKey, target_chain
 from tidegate.connectors.port import Cut, Hold
 from tidegate.evidence.journal import JournalLine
+from tidegate.finding import ClosedHow, FindingKind, Sighting
+from tidegate.flow.finding import end, sighted
 from tidegate.flow.holding import closing_hold, hold_of_line
 from tidegate.flow.house import House
+from tidegate.flow.searching import owner_of
 
 log = structlog.get_logger("tidegate.mending")
 
@@ -136,8 +139,40 @@ def _cut_of(house: House, hold: Hold, removed_at: Instant, cut_before: Instant |
 def _seal_restored(house: House) -> None:
     """Seal what was put back, oldest first. What cannot be sealed now stays for the next look."""
     while house.unsealed:
-        house.store.commit(Step((), (house.unsealed[0],)))
+        fact, now = house.unsealed[0], house.now()
+        step, told = Step((), (fact,)), []
+        for seen in _sightings(house, fact):
+            found = house.store.finding_of(seen.kind, seen.target, seen.what)
+            if more := sighted(house, found, seen, now, once_more=True):
+                step = step.then(more)
+                told.append(seen)
+        house.store.commit(step)
         house.unsealed.pop(0)
+        for seen in told:
+            found = house.store.finding_of(seen.kind, seen.target, seen.what)
+            if found is not None and found.live:  # one a crash leaves open is for a person to close
+                end(house, found, ClosedHow.HEALED, house.now())
+
+
+def _sightings(house: House, fact: Fact) -> Iterator[Sighting]:
+    """Somebody took away a deny of ours: one finding a grant, put right already."""
+    target, role = str(fact.data["target"]), str(fact.data["role"])
+    for name in fact.data["grants"]:
+        try:
+            principal = house.store.grant(name).principal
+        except NotFound:  # a restored database need not know it
+            principal = ""
+        yield Sighting(
+            kind=FindingKind.DENY_REMOVED,
+            target=target,
+            what=name,
+            sort="deny",
+            says=f"somebody removed the deny of {name} on {role}; it is put back",
+            owner=owner_of(house, target),
+            role=role,
+            principal=principal,
+            grant=name,
+        )
 
 
 def _restored(hold: Hold, grants: tuple[str, ...], now: Instant) -> Fact:

@@ -19,7 +19,7 @@ from tidegate.base.when import Instant
 from tidegate.catalogue import Assignment, Role, Target
 from tidegate.connectors.port import Connector, Powers, Scope, Seen
 from tidegate.finding import ClosedHow, Finding, FindingKind, Sighting
-from tidegate.flow.baseline import known_before, standing_of
+from tidegate.flow.baseline import known_before, maker_of, standing_of
 from tidegate.flow.buckets import Bucket, bucket_of, pause_of
 from tidegate.flow.closing_again import close_again
 from tidegate.flow.finding import end, lapse_accepted, see
@@ -196,10 +196,23 @@ def _no_more(look: Look, finding: Finding) -> None:
     house = look.house
     if finding.kind in (FindingKind.LEFTOVER, FindingKind.READDED) and _finish(look, finding):
         return
+    if finding.kind is FindingKind.STANDING and not _absent(look, finding):
+        return
     first = house.unseen.setdefault(finding.id, look.at)
     if look.at >= first + look.powers.stale_window:
         house.unseen.pop(finding.id, None)
         end(house, finding, ClosedHow.FIXED, house.now())
+
+
+def _absent(look: Look, finding: Finding) -> bool:
+    """Whether this look would have shown the access, and did not.
+
+    What is in a baseline stands all the same, and a role that is another one by now in the
+    catalogue shows nothing of what it was.
+    """
+    native = look.role.native.get("arn", look.role.id)
+    shown = {seen.key.text() for seen in look.seen if seen.usable}
+    return f"|{native}|" in finding.what and finding.what not in shown
 
 
 def _finish(look: Look, finding: Finding) -> bool:
@@ -230,6 +243,8 @@ def _findings(look: Look) -> Iterator[Callable[[], Iterable[Finding | None]]]:
                 unknown[name] = seen
         elif row.holders:
             held.append((row, seen))
+        elif maker_of(look.house, row, seen) is None:
+            unknown[name] = seen
         else:
             yield partial(_one, _ours_again, look, row)
     yield partial(_role_changed, look)
@@ -290,7 +305,7 @@ def _another_name(look: Look, seen: Seen) -> Finding | None:
 def _ours_again(look: Look, row: Assignment) -> Finding | None:
     """Access we made, or took away, is there and no grant wants it: close it again at once."""
     house, now = look.house, look.house.now()
-    grant = house.store.last_grant_on(row.id)
+    grant = maker_of(house, row, look.usable[row.native_principal])
     if grant is None or _may_be_stale(look, grant):
         return None
     with house.store.only_one(row.key.text()) as ours:
@@ -301,8 +316,8 @@ def _ours_again(look: Look, row: Assignment) -> Finding | None:
             return None
         hold = closing_hold(house, grant)
         seen = next(iter(look.connector.observe(Scope(target=hold.target, hold=hold), now)))
-        if not seen.usable or seen.inherited:
-            return None
+        if not seen.usable or maker_of(house, fresh, seen) is None:
+            return None  # NB. what is somebody else's by now is told by the next look
         kind = FindingKind.READDED if grant.removed_at else FindingKind.LEFTOVER
         known = house.store.finding_of(kind, look.target.id, row.key.text())
         if known is not None and known.accepted(now):

@@ -57,6 +57,10 @@ class FindingStore:
         """The grant that held an assignment last."""
         return findings.last_grant_on(self._database, assignment)
 
+    def last_made_on(self, assignment: str) -> Grant | None:
+        """The last grant on an assignment that may have made something there."""
+        return findings.last_made_on(self._database, assignment)
+
     def unsearched(self, since: Instant, limit: int) -> list[Grant]:
         """Grants removed after `since` whose side doors were not looked for."""
         return findings.unsearched(self._database, since, limit)

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Connection, Integer, bindparam, or_, select
 from tidegate.base.when import Instant, to_ms
 from tidegate.catalogue import Assignment, Baseline
 from tidegate.finding import Finding, FindingKind, FindingState
-from tidegate.grant import Grant
+from tidegate.grant import Grant, GrantState
 from tidegate.store import schema
 from tidegate.store.database import Raw
 from tidegate.store.look import Look, Looking
@@ -135,6 +135,20 @@ def last_grant_on(db: Looking, assignment: str) -> Grant | None:
 def _last_on() -> Look:
     table = schema.grants
     query = select(table).where(table.c.assignment == bindparam("wanted"))
+    return Look(query.order_by(table.c.id.desc()).limit(1))
+
+
+def last_made_on(db: Looking, assignment: str) -> Grant | None:
+    """The last grant on it that may have made something: one that `failed` made nothing."""
+    return first_seen(Grant, _last_made_on().rows(db, wanted=assignment))
+
+
+@cache
+def _last_made_on() -> Look:
+    table = schema.grants
+    query = select(table).where(
+        table.c.assignment == bindparam("wanted"), table.c.state != GrantState.FAILED.value
+    )
     return Look(query.order_by(table.c.id.desc()).limit(1))
 
 
