@@ -13,8 +13,10 @@ import time
 from collections import Counter
 from typing import Any
 
+from sim.checks import CHECKERS
 from sim.mutants import MUTANTS
 from sim.points import names
+from sim.quiet import QUIET
 from sim.run import HUNTED, Outcome, head_of, hunt_many, run_many, run_scene, run_world
 from sim.scene import SCENES
 
@@ -31,8 +33,10 @@ def main() -> int:
     outcomes = _lifecycles(asked)
     seconds = time.perf_counter() - began
     hits: Counter[str] = Counter()
+    checks: Counter[str] = Counter()
     for outcome in outcomes:
         hits.update(outcome.hits)
+        checks.update(outcome.checks)
     missed = [name for name in names() if not hits[name]]
     broken = [one for one in outcomes if one.violations]
     mutants = _mutants(asked)
@@ -50,6 +54,7 @@ def main() -> int:
             for one in broken
             for v in one.violations[:3]
         ],
+        "checks": {name: checks[name] for name in (*CHECKERS, *QUIET)},
         "fault_points": {"all": len(names()), "hit": len(names()) - len(missed), "missed": missed},
         "mutants": {
             "all": len(mutants),
@@ -143,6 +148,7 @@ def _tell(told: dict[str, Any], broken: list[Outcome], asked: argparse.Namespace
         f"\n{points['hit']} of {points['all']} fault points hit"
         f"\nhead {told['head']}"
     )
+    print("checks " + ", ".join(f"{name} {count:,}" for name, count in told["checks"].items()))
     for name in mutants["survivors"]:
         print(f"survivor: {name}")
     if points["missed"]:

@@ -35,13 +35,16 @@ WORLDS_A_PROCESS = 16  # then a fresh one takes its place, with none of its memo
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one world went. `head` is the root of its log; `told` its last steps."""
+    """How one world went. `head` is the root of its log; `checks` how often each checker was
+    asked; `told` its last steps.
+    """
 
     number: int
     head: str
     lives: int
     uses: int
     hits: Counter[str]
+    checks: Counter[str]
     violations: tuple[Violation, ...]
     told: tuple[str, ...]
     seconds: float
@@ -79,6 +82,7 @@ def _run(world: World, number: int, stop_at_once: bool) -> Outcome:
         lives=len(world.oracle.lives),
         uses=sum(world.oracle.uses.values()),
         hits=world.plan.hits,
+        checks=world.oracle.ran,
         violations=tuple(world.oracle.violations),
         told=told,
         seconds=time.perf_counter() - began,

@@ -1,0 +1,127 @@
+"""The oracle's book: what people did, how each grant went, and the spans it judges by."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from sim.loop import START
+from sim.town import Place
+from tidegate.base.when import to_ms
+from tidegate.catalogue import AssignmentKey
+
+START_MS = to_ms(START)
+MINUTE = 60_000
+SLACK = 4_000  # looks every 200 ms, calls of up to 40 ms, sixteen at a time
+RECOVERY = 6 * MINUTE  # the longest pause between tries, a dead worker's lease, and two tries
+CLAIM_WITHIN = 30 * MINUTE
+CLOSING_LATE = 2 * MINUTE
+MENDED_WITHIN = 40_000  # denies are looked after every thirty seconds
+TICKS = 6_000  # at a native end the cloud's whole seconds may still hide that it has passed
+NEVER = 1 << 60
+
+
+class Broken(BaseException):
+    """Enough is known: the world need not go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A rule that was broken: which, when, and what happened in plain words."""
+
+    rule: str
+    at: int
+    words: str
+
+
+@dataclass(slots=True)
+class Wish:
+    """What somebody asked, as they asked it. `edits` counts the versions sealed."""
+
+    login: str
+    role: str
+    span: int
+    start: int | None
+    emergency: bool
+    request: str = ""
+    edits: int = 0
+    filed_at: int = 0  # the version that is voted on: which rules carry it is fixed then (I8)
+    approved_at: int = NEVER
+    ended: str = ""
+    grant: str = ""
+
+
+@dataclass(slots=True)
+class Ballot:
+    """A vote somebody tried to cast, on the version they were shown."""
+
+    login: str
+    request: str
+    approve: bool
+    version: int
+
+
+@dataclass(slots=True)
+class Alias:
+    """An account that turned out to be a second one of `person`."""
+
+    login: str
+    person: str
+
+
+@dataclass(slots=True)
+class Life:
+    """One grant as the oracle follows it. Instants in ms of true time, but `end`: on a clock."""
+
+    id: str
+    wish: Wish
+    place: Place
+    native: str
+    readied_at: int
+    intended_at: int = NEVER
+    end: int = NEVER
+    closing_at: int = NEVER
+    removed_at: int = NEVER
+    gone_at: int = NEVER
+    failed_at: int = NEVER
+    opened: bool = False
+    still_held: bool = False
+    stood: bool = False
+    tampered_at: int = -1
+    answered: bool = False  # some opening call came back with a yes
+    probed_at: int = -1  # when a probe was last tried, and the access last read
+    read_at: int = -1
+    looked_at: int = -1  # when the cloud last answered anything about it
+    called: bool = False
+    tried_at: int = -1
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def over_at(self) -> int:
+        """When it ends by what the oracle knows: at its end, or earlier when somebody ended it."""
+        return min(self.end, self.closing_at, self.failed_at)
+
+    @property
+    def key(self) -> AssignmentKey:
+        """The thing in the cloud that it is about."""
+        return AssignmentKey(
+            connector=self.place.connector,
+            account=f"account-{self.place.target}",
+            native_role=self.native,
+            native_principal=self.wish.login if self.place.kind == "assignment" else self.id,
+        )
+
+
+@dataclass(slots=True)
+class Seen:
+    """One thing the oracle saw, for the checkers: `what` happened to whom, by which process.
+
+    `entered` is when the process set out to commit it. `found` is what was looked up for all
+    checkers at once; what it is depends on `what`.
+    """
+
+    what: str
+    process: Any = None
+    life: Life | None = None
+    wish: Wish | None = None
+    data: Any = None
+    entered: int = 0
+    found: Any = None

@@ -1,0 +1,294 @@
+"""The checkers: one for each invariant, given what the oracle saw at the moment it saw it.
+
+Each yields, in plain words, what breaks its invariant, and nothing when all is well. Which moments
+it is asked at stands in `CHECKERS`; what is asked at each step is bounded by one key or one target.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from sim.book import CLAIM_WITHIN, CLOSING_LATE, NEVER, SLACK, START_MS, Ballot, Life, Seen
+from sim.sight import (
+    acts,
+    carrying,
+    clock_of,
+    late,
+    laws_here,
+    laws_since,
+    may_start,
+    others,
+    right_until,
+    since_of,
+)
+from tidegate.base.when import parse_instant, to_ms
+
+Checker = Callable[[Any, Seen], Iterator[str]]
+
+
+def deadline_before_effect(oracle: Any, seen: Seen) -> Iterator[str]:
+    """I1: intent and absolute end are durable before the cloud is called, the outcome after.
+
+    The end is what was approved, to the millisecond; a lost reply is never called failed.
+    """
+    life = seen.life
+    if life is None:
+        if seen.what == "opening call":
+            yield f"the cloud is asked to open {seen.data.grant} before its intent is sealed"
+        return
+    match seen.what:
+        case "intended":
+            said = to_ms(parse_instant(seen.data["ends_at"])) - START_MS
+            if said != life.end:
+                yield f"the end of {life.id} is {said - life.end} ms off what was approved"
+            clock, start = clock_of(oracle, seen.process, seen.entered), life.wish.start
+            if clock >= max(life.readied_at, start or 0) + CLAIM_WITHIN + SLACK:
+                yield f"{life.id} opens after its claim-by"
+            if start is not None and clock < start:
+                yield f"{life.id} opens before its start"
+        case "opening call" if life.intended_at == NEVER:
+            yield f"the cloud is asked to open {life.id} before its intent is sealed"
+        case "opened":
+            if not life.answered:
+                yield f"{life.id} is called open and no cloud said yes"
+            if life.intended_at == NEVER:
+                yield f"{life.id} is open and was never intended"
+        case "failed":
+            if life.intended_at != NEVER and acts(oracle, life) and not others(oracle, life):
+                yield f"{life.id} is called failed and can act"
+        case "allowed" if life.failed_at <= oracle.loop.now and seen.found in _AFTER:
+            yield f"{life.id} was used and had failed"
+
+
+def never_stop_closing(oracle: Any, seen: Seen) -> Iterator[str]:
+    """I2: closing goes on until gone. Accepted is not removed, and removed is not gone."""
+    life, now = seen.life, oracle.loop.now
+    if life is None:
+        return
+    match seen.what:
+        case "closing":
+            if seen.data["reason"] == "expired" and life.intended_at != NEVER:
+                clock = clock_of(oracle, seen.process, seen.entered)
+                early = clock < life.end and clock < life.readied_at + CLAIM_WITHIN - SLACK
+                if early and life.wish.start is None:
+                    yield f"{life.id} expired {life.end - clock} ms before its end"
+        case "removed":
+            if not life.still_held and may_start(oracle, life):
+                yield f"{life.id} is called removed while a new session could start"
+        case "gone":
+            yield from _wrongly_gone(oracle, life)
+        case "signed in":
+            if seen.found == "none open":
+                yield f"a new session of {life.id} started after it was called removed"
+        case "allowed" if seen.found == "tampered":
+            if late(oracle, now, life.tampered_at, 40_000):
+                yield f"the deny of {life.id} was taken away and is not put back"
+        case "allowed" if seen.found == "gone":
+            yield f"{life.id} was used {now - life.gone_at} ms after it was called gone"
+
+
+def _wrongly_gone(oracle: Any, life: Life) -> Iterator[str]:
+    if life.removed_at == NEVER:
+        yield f"{life.id} is called gone and was never removed"
+    yield from _last_look(oracle, life)
+    if may_start(oracle, life):
+        yield f"{life.id} is called gone while a new session could start"
+    if acts(oracle, life) and not others(oracle, life):
+        yield f"{life.id} is called gone while a session of it acts"
+
+
+def _last_look(oracle: Any, life: Life) -> Iterator[str]:
+    """What the house was shown last must not say that access is there again."""
+    cloud, at, key = oracle.world.cloud, oracle.world.cloud_now(), life.key
+    if life.place.own:
+        denied = cloud.denied(key.account, key.native_role, life.id, at)
+        before_end = oracle.loop.now + oracle.world.cloud_offset < life.end
+        if -1 < life.tampered_at < life.probed_at and not denied and before_end:
+            yield f"{life.id} is called gone over a probe that was allowed"
+        return
+    added = oracle.foreign.get(key, NEVER)
+    held = any(one is not life and one.gone_at == NEVER for one in oracle.by_key.get(key, ()))
+    if life.removed_at < added < life.read_at and cloud.assigned(key, at) and not held:
+        yield f"{life.id} is called gone over a list that shows it again"
+
+
+def locks_on_the_end(oracle: Any, seen: Seen) -> Iterator[str]:
+    """I3: after the end nothing acts, nothing starts, and no credential is handed out."""
+    life, now = seen.life, oracle.loop.now
+    if life is None:
+        return
+    match seen.what:
+        case "issued":
+            if since_of(oracle) + seen.process.offset >= life.end:
+                yield f"a credential of {life.id}, asked for after its end, was sealed"
+            elif life.closing_at <= now:
+                yield f"a credential of {life.id} was sealed after it began to close"
+        case "signed in":
+            if seen.found == "some open" and late(oracle, now, right_until(oracle, life), 5_000):
+                yield f"a new session of {life.id} started {_ago(now, life)}"
+        case "allowed" if seen.found == "past the cloud's deadline":
+            yield f"{life.id} was used {_ago(now, life)}, past the cloud's own deadline"
+        case "allowed" if seen.found == "after":
+            if late(oracle, now, right_until(oracle, life), life.place.exposure):
+                yield f"{life.id} was used {_ago(now, life)}"
+
+
+def open_only_what_closes(oracle: Any, seen: Seen) -> Iterator[str]:
+    """I4: nothing opens on a target where an end is long overdue."""
+    life = seen.life
+    if life is None or life.wish.emergency or seen.process.offset:
+        return
+    overdue = oracle.loop.now - CLOSING_LATE - SLACK - 30_000
+    for other in oracle.closing.get(life.place.target, {}).values():
+        if other is not life and other.closing_at < overdue:
+            yield f"{life.id} opened while {other.id} was late to close"
+            return
+
+
+def only_what_is_ours(oracle: Any, seen: Seen) -> Iterator[str]:
+    """I5: what is not ours is never removed, and nobody is cut off before the end."""
+    life = seen.life
+    match seen.what:
+        case "closing call" if life is None:
+            yield f"the cloud is asked to close {seen.data.grant}, which nobody opened"
+        case "opening call" if life is not None and not life.stood and seen.data.stood_before:
+            yield f"{life.id} is said to have stood before"
+        case "denied" if life is not None:
+            yield from _cut_early(oracle, life, seen.data)
+
+
+def _cut_early(oracle: Any, life: Life, credential: Any) -> Iterator[str]:
+    """In a world where nothing fails, nobody loses access before the end."""
+    now = oracle.loop.now
+    if oracle.last_disturbed > -NEVER or now >= life.over_at() or life.tampered_at >= 0:
+        return
+    issued_at = to_ms(credential.issued_at) - START_MS
+    if issued_at < life.intended_at or life.stood:
+        return
+    if to_ms(credential.expires_at) - START_MS > now:
+        yield f"{life.id} was cut {life.end - now} ms before its end"
+
+
+def journal_before_cloud(oracle: Any, seen: Seen) -> Iterator[str]:
+    """I6: before a cloud is asked to open, the closing journal has the grant and its end."""
+    if seen.life is not None and seen.life.id not in oracle.journal:
+        yield f"the cloud is asked to open {seen.life.id}, not in the closing journal"
+
+
+def evidence_is_complete(oracle: Any, seen: Seen) -> Iterator[str]:
+    """I7: what is sealed took place, once, and is about something that was sealed before."""
+    name = seen.found
+    match seen.what:
+        case "filed" if seen.wish is None:
+            yield f"{name} was filed though nobody asked"
+        case "decided" if seen.wish is None:
+            yield f"{seen.data} of {name}, which nobody asked"
+        case "of a grant" if seen.life is None:
+            yield f"{seen.data} of {name}, which was never made ready"
+        case "of a grant" if seen.data in _ONCE and seen.life.counts[seen.data] > 1:
+            yield f"{seen.data} of {name} was sealed twice"
+
+
+def rules_never_mix(oracle: Any, seen: Seen) -> Iterator[str]:
+    """I8: one rule in force carries what is approved, opened or tried again; a forbid wins."""
+    wish, process, life = seen.wish, seen.process, seen.life
+    if wish is None:
+        return
+    books = []
+    match seen.what:
+        case "decided":
+            if seen.data != "request.approved":
+                return
+            what = "approved"
+        case "intended":
+            if seen.found is not None:  # carried: the oracle had to know what that names
+                return
+            what, books = "opened", laws_here(process, life.looked_at if life else 0)
+        case _:  # another try is judged as the first was, by the rules in force by then
+            if life is None or not life.called:
+                return
+            what, books = "asked for again", laws_here(process, since_of(oracle))
+    if carrying(oracle, process, wish, what, books) is None:
+        names = ", ".join(book.name for book in books or laws_since(oracle, process, 0))
+        yield f"{wish.request} ({wish.role} of {wish.login}) {what} against `{names}`"
+
+
+def votes_name_the_digest(oracle: Any, seen: Seen) -> Iterator[str]:
+    """I9: a vote is of somebody else than who asks, once, on what they were shown, and needed."""
+    match seen.what:
+        case "voted":
+            yield from _vote(oracle, seen)
+        case "decided" if seen.wish is not None:
+            wish, name = seen.wish, seen.wish.request
+            if wish.ended or wish.approved_at != NEVER:
+                yield f"{seen.data} of {name}, decided already"
+            denied = any(not ballot.approve for ballot in oracle.ballots[name])
+            if seen.data == "request.approved" and denied:
+                yield f"{name} was approved over a deny"
+        case "readied":
+            wish, name = seen.wish, seen.data["grant"]
+            # The approval is a fact of the same Step, sealed before it.
+            if wish is None or wish.approved_at == NEVER:
+                yield f"{name} is ready though {seen.data['request']} was never approved"
+            elif wish.grant not in ("", name):
+                yield f"{wish.request} has two grants for one role"
+
+
+def _vote(oracle: Any, seen: Seen) -> Iterator[str]:
+    login, ballot, wish = seen.found, seen.data, seen.wish
+    assert wish is not None
+    name = wish.request
+    if not isinstance(ballot, Ballot) or ballot.login != login or ballot.request != name:
+        yield f"a vote of {login} on {name} was sealed that they did not cast"
+        return
+    since = since_of(oracle)
+    who = oracle.person(login, since)
+    if who == oracle.person(wish.login, since):
+        yield f"{login} voted on {name}, asked by themselves ({wish.login})"
+    if ballot.version != wish.edits:
+        yield f"{login} voted on version {ballot.version} of {name}, not the last"
+    if any(oracle.person(old.login, since) == who for old in oracle.ballots[name]):
+        yield f"{login} voted twice on {name}"
+    if wish.ended:
+        yield f"{login} voted on {name}, which was {wish.ended}"
+    in_force = laws_since(oracle, seen.process, wish.filed_at - 4_000)
+    wanted = {group for book in in_force for _, group in book.needs(wish)}
+    if not any(wanted & book.groups(login) for book in in_force):
+        yield f"{login} voted on {name}, and is in no group that it needs"
+
+
+def _ago(now: int, life: Life) -> str:
+    over = life.over_at()
+    how = "its end" if over == life.end else "it was ended"
+    return f"{now - over} ms after {how}"
+
+
+_AFTER = frozenset({"tampered", "standing", "gone", "after"})
+_ONCE = frozenset(
+    {
+        "grant.readied",
+        "grant.intended",
+        "grant.opened",
+        "grant.failed",
+        "grant.closing",
+        "grant.gone",
+    }
+)
+
+# The invariant, its checker, and the moments at which it is asked.
+CHECKERS: Mapping[str, tuple[Checker, tuple[str, ...]]] = {
+    "I1": (deadline_before_effect, ("intended", "opening call", "opened", "failed", "allowed")),
+    "I2": (never_stop_closing, ("closing", "removed", "gone", "signed in", "allowed")),
+    "I3": (locks_on_the_end, ("issued", "signed in", "allowed")),
+    "I4": (open_only_what_closes, ("intended",)),
+    "I5": (only_what_is_ours, ("closing call", "opening call", "denied")),
+    "I6": (journal_before_cloud, ("opening call",)),
+    "I7": (evidence_is_complete, ("filed", "decided", "of a grant")),
+    "I8": (rules_never_mix, ("decided", "intended", "opening call")),
+    "I9": (votes_name_the_digest, ("voted", "decided", "readied")),
+}
+MOMENTS: Mapping[str, tuple[tuple[str, Checker], ...]] = {
+    moment: tuple((rule, check) for rule, (check, moments) in CHECKERS.items() if moment in moments)
+    for moment in sorted({one for _, moments in CHECKERS.values() for one in moments})
+}
+
+__all__ = ["CHECKERS", "MOMENTS"]

@@ -1,0 +1,158 @@
+"""What the oracle sees for itself: who acts, whose right explains it, which rules were in force."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sim.book import MENDED_WITHIN, NEVER, RECOVERY, SLACK, Life, Wish
+from sim.town import BOOKS, Book
+from tidegate.connectors.port import Answer
+
+
+def open_lives(oracle: Any, life: Life) -> list[Life]:
+    """The lives of its key that nobody called removed or failed yet, late ones too."""
+    now = oracle.loop.now
+    return [
+        one
+        for one in oracle.by_key.get(life.key, ())
+        if one.intended_at <= now and one.removed_at == NEVER and one.failed_at == NEVER
+    ]
+
+
+def others(oracle: Any, life: Life) -> bool:
+    """Whether somebody else's right explains it: another grant in its window, or no grant."""
+    if life.place.own:
+        return False
+    key, now = life.key, oracle.loop.now
+    if key in oracle.foreign:
+        return True
+    return any(
+        other is not life and other.intended_at <= now < other.over_at() + 5_000
+        for other in oracle.by_key.get(key, ())
+    )
+
+
+def right_until(oracle: Any, life: Life) -> int:
+    """Until when anybody rightly held what `life` is about: of one key, the latest of all."""
+    if life.place.own:
+        return life.over_at()
+    now = oracle.loop.now
+    known = [one.over_at() for one in oracle.by_key[life.key] if one.intended_at <= now]
+    return max(known, default=life.over_at())
+
+
+def tampered(oracle: Any, life: Life) -> bool:
+    """Whether its deny was taken away a moment ago, so that it may act until that is mended."""
+    return life.tampered_at >= max(0, oracle.loop.now - MENDED_WITHIN)
+
+
+def acts(oracle: Any, life: Life) -> bool:
+    """Whether the cloud would do now what some session of it asks."""
+    cloud, at = oracle.world.cloud, oracle.world.cloud_now()
+    if tampered(oracle, life):
+        return False
+    return any(
+        cloud.use(credential, at) is Answer.ALLOWED for credential in oracle.held.get(life.id, ())
+    )
+
+
+def may_start(oracle: Any, life: Life) -> bool:
+    """Whether the cloud would let a new session of it start now."""
+    cloud, at, key = oracle.world.cloud, oracle.world.cloud_now(), life.key
+    if not life.place.own:
+        late = [other for other in open_lives(oracle, life) if other is not life]
+        return bool(cloud.assigned(key, at)) and not late and not others(oracle, life)
+    if tampered(oracle, life):
+        return False
+    denied = cloud.denied(key.account, key.native_role, life.id, at)
+    return not denied and oracle.loop.now + oracle.world.cloud_offset < life.end
+
+
+def late(oracle: Any, now: int, end: int, exposure: int) -> bool:
+    """Whether `now` is later than every fault so far excuses."""
+    disturbed = oracle.last_disturbed
+    if disturbed >= end - SLACK:
+        return bool(now > max(end, disturbed) + RECOVERY + exposure)
+    return now > end + exposure + SLACK
+
+
+def clock_of(oracle: Any, process: Any, entered: int) -> int:
+    """The later of the process's clock and the database's, when it set out to commit."""
+    return max(entered + process.offset, database_clock(oracle, process, entered))
+
+
+def database_clock(oracle: Any, process: Any, entered: int) -> int:
+    """What the database's clock showed; on SQLite it is the process's."""
+    world = oracle.world
+    own = world.own_database_clock
+    return int(entered + (world.database_offset if own else process.offset))
+
+
+def use_of(oracle: Any, life: Life) -> str:
+    """What an allowed use of a session of it is: `rightly`, `excused`, or what may be wrong."""
+    now = oracle.loop.now
+    if life.place.own and now + oracle.world.cloud_offset >= life.end:
+        return "past the cloud's deadline"
+    if now < life.over_at():
+        return "rightly"
+    if life.gone_at > now and others(oracle, life):
+        return "excused"
+    if life.tampered_at >= max(0, life.over_at() - MENDED_WITHIN):
+        return "tampered"
+    if life.key in oracle.foreign:
+        return "standing"
+    return "gone" if life.gone_at <= now else "after"
+
+
+# Rules.
+
+
+def carrying(
+    oracle: Any, process: Any, wish: Wish, what: str, books: Iterable[Book] = ()
+) -> Book | None:
+    """Some laws in force while this was decided that permit it with these votes (I8, I9).
+
+    With `books` the rules must be of one of those; who was in which group stays as lenient.
+    """
+    since = since_of(oracle) - 4_000
+    if what == "approved":  # judged once more at the opening, by the rules in force then
+        since = min(since, wish.filed_at - 4_000)
+    in_force = laws_since(oracle, process, since)
+    own = oracle.person(wish.login, since)
+    for book in books or in_force:
+        needs = book.requirement(wish.login, wish.role, wish.span, wish.emergency)
+        if needs is None:
+            continue
+        for groups in in_force:
+            voters = {
+                oracle.person(ballot.login, since): groups.groups(ballot.login)
+                for ballot in oracle.ballots.get(wish.request, ())
+                if ballot.approve and oracle.person(ballot.login, since) != own
+            }
+            if book.suffices(needs, voters):
+                return book
+    return None
+
+
+def laws_here(process: Any, since: int) -> list[Book]:
+    """The laws this process had in force at some moment since then, and no others."""
+    left = [name for at, name in process.laws_left if at >= since]
+    return [BOOKS[name] for name in dict.fromkeys((process.laws, *left))]
+
+
+def laws_since(oracle: Any, process: Any, since: int) -> list[Book]:
+    """Every state of the laws some part of the house may rightly have known since then."""
+    found = {process.laws: None} if hasattr(process, "laws") else {}
+    for other in oracle.world.processes:
+        found[other.laws] = None
+    history = oracle.world.laws_since
+    for place, (_, name) in enumerate(history):
+        until = history[place + 1][0] if place + 1 < len(history) else NEVER
+        if until >= since:
+            found[name] = None
+    return [BOOKS[name] for name in found]
+
+
+def since_of(oracle: Any) -> int:
+    """When the task that runs began: what it decided on is of then or later."""
+    task = oracle.loop.task
+    return int(task.started if task else oracle.loop.now)
