@@ -12,6 +12,12 @@ from tidegate.base.fact import Fact
 from tidegate.base.when import Instant, parse_instant
 
 ENDING = "grant.ending"  # an access of theirs ends soon
+GONE_EARLY = "grant.gone_early"  # an access of theirs was taken away before its end
+
+_TOLD: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "grant.warned": (ENDING, ("role", "window_ends_at", "ends_at")),
+    "access.gone_early": (GONE_EARLY, ("role", "how", "ends_at")),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +38,15 @@ class Notice:
 
 
 def notice_of(fact: Fact) -> Notice:
-    """The notice `grant.warned` makes."""
+    """The notice that `grant.warned` or `access.gone_early` makes."""
     data = fact.data
+    kind, told = _TOLD[fact.name]
     return Notice(
         id=str(data["notice"]),
-        kind=ENDING,
+        kind=kind,
         subject=str(data["grant"]),
         audience=str(data["principal"]),
         made_at=parse_instant(str(data["at"])),
-        payload={name: str(data[name]) for name in ("role", "window_ends_at", "ends_at")},
+        payload={name: str(data[name]) for name in told},
         version=1,
     )

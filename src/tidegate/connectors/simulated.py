@@ -313,6 +313,7 @@ class SimulatedConnector:
 
         def act(at: Instant) -> Receipt:
             before = self.cloud.deadline(hold.key)
+            self.cloud.assigned(hold.key, at)  # a deadline that has passed took effect then
             how = "there" if before == until else ("made" if before is None else "moved")
             self.cloud.arm(hold.key, until)
             detail = {"deadline": how, "deadline_at": wire(until)}

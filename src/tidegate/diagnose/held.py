@@ -312,6 +312,8 @@ def _session_lines(telling: Telling, grant: Grant) -> list[tuple[str, str]]:
             lines.append((at, f"session {shown(data['session'])} {kind}, key {key}"))
         elif event.name == "grant.warned":
             lines.append((at, f"warned of its end at {moment(str(data['window_ends_at']))}"))
+        elif event.name == "access.gone_early":
+            lines.append((at, f"gone before its end: {shown(data['how'])}; its holder was told"))
         elif event.name == "session.ended":
             lines.append((at, f"session {shown(data['session'])} ended: {shown(data['why'])}"))
         elif event.name == "access.tried" and data["phase"] != AFTER:

@@ -293,6 +293,15 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
     # A grant's: a person answers for an end that is not known, and takes that back.
     "grant.signed_off": {**GRANT_AT, "reason": "personal"},
     "grant.resumed": {**GRANT_AT, "reason": "personal"},
+    # A grant's again, though its row does not move: its holder is told that the access was gone.
+    "access.gone_early": {
+        **GRANT_AT,
+        "principal": "text",
+        "role": "text",
+        "notice": "text",
+        "how": "text",
+        "ends_at": "instant",
+    },
 }
 
 # Fields as they were, where an event has changed since.

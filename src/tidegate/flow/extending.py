@@ -11,6 +11,9 @@ and none leaves one later than the sealed end:
 5. The cloud's own deadline is moved (`arm`), where the cloud keeps one beside its credentials.
 6. `grant.armed` is sealed. *Until it is, 4 and 5 are done again; both may be done twice.*
 
+Where the cloud could not be reached until after the old end, its own deadline has taken the access
+away meanwhile: nothing is made again, and the grant ends with it (`gone_early.py`).
+
 An end that comes first wins: the Step names the version it was decided on, and closing changes it.
 """
 
@@ -28,6 +31,7 @@ from tidegate.connectors.port import Trouble
 from tidegate.evidence.journal import JournalLine
 from tidegate.extend import Longer, armed, check_may_extend, extend, warn, warn_at
 from tidegate.flow.gating import shut_at_opening
+from tidegate.flow.gone_early import ended_by_our_deadline
 from tidegate.flow.granting import intended_line, outcome_of, votes_lack
 from tidegate.flow.holding import hold_of
 from tidegate.flow.house import House, Laws
@@ -180,6 +184,8 @@ def arm_once(house: House, grant: Grant, alone: bool = False) -> Grant:
         if assignment and not assignment.stood_before:
             connector = house.connector(hold.target.connector)
             receipt = connector.arm(hold, assignment.deadline_at, now)
+            if ended_by_our_deadline(house, connector, grant, hold, now):
+                return house.store.grant(grant.id)
     except WorldFailed as fault:
         return _note(house, grant, outcome_of(fault), fault.code)
     except OSError:

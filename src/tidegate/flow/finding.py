@@ -45,7 +45,7 @@ def see(house: House, seen: Sighting, now: Instant, *, once_more: bool = False) 
     found = house.store.finding_of(seen.kind, seen.target, seen.what)
     step = sighted(house, found, seen, now, once_more=once_more)
     if step is None:
-        return found and _looked_at(house, found, now)
+        return found and looked_at(house, found, now)
     try:
         house.store.commit(step)
     except Stale:
@@ -67,9 +67,16 @@ def sighted(
     return seen_again(found, seen, now)
 
 
-def _looked_at(house: House, found: Finding, now: Instant) -> Finding:
+def looked_at(house: House, found: Finding, now: Instant) -> Finding:
+    """A look saw it unchanged: only when is remembered."""
     house.store.findings_seen((found.id,), now)
     return house.store.finding(found.id)
+
+
+def owner_of(house: House, target: str) -> str:
+    """Whose target it is today; empty when the catalogue has it no more: then the operators'."""
+    found = house.laws.catalogue.targets.get(target)
+    return found.owner if found else ""
 
 
 def see_all(house: House, sightings: Iterable[Sighting], now: Instant) -> list[Finding]:

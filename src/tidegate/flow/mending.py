@@ -16,10 +16,9 @@ from tidegate.catalogue import AssignmentKey, target_chain
 from tidegate.connectors.port import Cut, Hold
 from tidegate.evidence.journal import JournalLine
 from tidegate.finding import ClosedHow, FindingKind, Sighting
-from tidegate.flow.finding import end, sighted
+from tidegate.flow.finding import end, owner_of, sighted
 from tidegate.flow.holding import closing_hold, hold_of_line
 from tidegate.flow.house import House
-from tidegate.flow.searching import owner_of
 
 log = structlog.get_logger("tidegate.mending")
 

@@ -23,6 +23,7 @@ from tidegate.flow.baseline import known_before, maker_of, standing_of
 from tidegate.flow.buckets import Bucket, bucket_of, pause_of
 from tidegate.flow.closing_again import close_again
 from tidegate.flow.finding import end, lapse_accepted, see
+from tidegate.flow.gone_early import tell_early
 from tidegate.flow.holding import closing_hold
 from tidegate.flow.house import House
 from tidegate.flow.pace import LONGEST_PAUSE, pause
@@ -411,7 +412,7 @@ def _gone_early(look: Look) -> Iterator[Finding | None]:
             hold = closing_hold(house, again)
             seen = next(iter(look.connector.observe(Scope(target=hold.target, hold=hold), now)))
         if not seen.usable:
-            yield see(house, _early(look, again, "somebody removed it in the cloud"), now)
+            yield tell_early(house, again, "somebody removed it in the cloud", now)
 
 
 def _denied_early(look: Look) -> Iterator[Finding | None]:
@@ -426,19 +427,7 @@ def _denied_early(look: Look) -> Iterator[Finding | None]:
     for grant in _grants(look, GrantState.OPEN):
         if grant.id in denied:
             says = "somebody wrote a deny that names it"
-            yield see(look.house, _early(look, grant, says), look.house.now())
-
-
-def _early(look: Look, grant: Grant, how: str) -> Sighting:
-    return look.sighting(
-        FindingKind.GONE_EARLY,
-        grant.id,
-        f"the access of {grant.id} to {look.role.id} was gone before its end: {how}",
-        remedy=f"tidegate done {grant.id}, and ask again if it is still needed",
-        sort="grant",
-        principal=grant.principal,
-        grant=grant.id,
-    )
+            yield tell_early(look.house, grant, says, look.house.now())
 
 
 def _held_still(look: Look) -> Iterator[Finding | None]:

@@ -15,7 +15,7 @@ from tidegate.base.when import Instant
 from tidegate.connectors.port import Hold, SideDoor, SideDoors
 from tidegate.expire import Search, searched
 from tidegate.finding import Finding, FindingKind, Sighting
-from tidegate.flow.finding import see
+from tidegate.flow.finding import owner_of, see
 from tidegate.flow.holding import closing_hold
 from tidegate.flow.house import House
 from tidegate.flow.pace import pause
@@ -122,12 +122,6 @@ def _sighting(house: House, grant: Grant, hold: Hold, door: SideDoor) -> Sightin
         grant=grant.id,
         by=door.by,
     )
-
-
-def owner_of(house: House, target: str) -> str:
-    """Whose target it is today; empty when the catalogue has it no more: then the operators'."""
-    found = house.laws.catalogue.targets.get(target)
-    return found.owner if found else ""
 
 
 def _plain(door: SideDoor, finding: Finding | None) -> dict[str, str]:

@@ -110,6 +110,8 @@ def fold(rebuilt: Rebuilt, fact: Fact) -> None:
             rebuilt.put(evolve_request(before, fact))
         case "grant":
             _fold_grant(rebuilt, fact)
+        case "access" if fact.name == "access.gone_early":
+            rebuilt.put(notice_of(fact))
         case "session":
             _fold_session(rebuilt, fact)
         case "principal":
