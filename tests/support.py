@@ -13,11 +13,13 @@ from tidegate.connectors.port import Answer, Credential
 from tidegate.connectors.simulated import SimulatedCloud, SimulatedConnector
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.note import FileSigner
+from tidegate.evidence.panic_file import PanicFile
 from tidegate.flow.approving import cast
 from tidegate.flow.asking import Asked, ask
 from tidegate.flow.brokering import issue
 from tidegate.flow.governing import put_in_force, start_log
 from tidegate.flow.house import Actor, Groups, House, Laws
+from tidegate.flow.panics_kept import PanicsKept
 from tidegate.flow.people import LOCAL, actor, record
 from tidegate.flow.refusing import Refusals
 from tidegate.grant import Grant, GrantState
@@ -148,6 +150,7 @@ class World:
             clock=self.clock,
             randomness=self.randomness,
         )
+        self.house.wanted = PanicsKept(PanicFile(self.directory / "closing.journal.panics"))
         self.refusals = Refusals()
         self.worker = Worker(self.house, self.refusals)
 

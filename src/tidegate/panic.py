@@ -133,15 +133,9 @@ def call(
     """A panic is called. Committed before anything is ended, so that nothing opens meanwhile.
 
     Raises:
-        AskedWrongly: a freeze of no length, or of more than LONGEST_FREEZE.
+        AskedWrongly: as `check_freeze`.
     """
-    if freeze is not None and not timedelta(0) < freeze <= LONGEST_FREEZE:
-        raise AskedWrongly(
-            "bad_freeze",
-            f"expected a freeze of more than 0s and at most {show_duration(LONGEST_FREEZE)}, "
-            f"got {show_duration(freeze)}",
-            "what must stay shut for longer is a `forbid` in the rules",
-        )
+    check_freeze(freeze)
     fact = Fact(
         name="panic.called",
         subject=panic_id,
@@ -157,6 +151,17 @@ def call(
         },
     )
     return moved(None, evolve(None, fact), fact, *([reason] if reason else []))
+
+
+def check_freeze(freeze: timedelta | None) -> None:
+    """Raises AskedWrongly: a freeze of no length, or of more than LONGEST_FREEZE."""
+    if freeze is not None and not timedelta(0) < freeze <= LONGEST_FREEZE:
+        raise AskedWrongly(
+            "bad_freeze",
+            f"expected a freeze of more than 0s and at most {show_duration(LONGEST_FREEZE)}, "
+            f"got {show_duration(freeze)}",
+            "what must stay shut for longer is a `forbid` in the rules",
+        )
 
 
 def listed(panic: Panic, grants: tuple[str, ...], now: Instant) -> Step:

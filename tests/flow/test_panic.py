@@ -15,7 +15,13 @@ from tidegate.base.errors import EvidenceClosed, NotAllowed, Refused
 from tidegate.base.fact import Fact, Step
 from tidegate.base.when import Instant
 from tidegate.connectors.port import Answer, Hold, Receipt
+from tidegate.diagnose.doctor import _panics
+from tidegate.diagnose.looking import _kept
+from tidegate.evidence.panic_file import PanicFile
 from tidegate.evidence.seal import read_event
+from tidegate.flow.asking import Asked, ask
+from tidegate.flow.extending import apply_once
+from tidegate.flow.granting import open_once
 from tidegate.flow.house import Wanted
 from tidegate.flow.panicking import (
     call_panic,
@@ -27,9 +33,10 @@ from tidegate.flow.panicking import (
     sweep,
     unfreeze,
 )
-from tidegate.grant import GrantState, Outcome
-from tidegate.panic import Panic, PanicState, Scope, ScopeKind, by_risk, standing
+from tidegate.grant import Grant, GrantState, Outcome
+from tidegate.panic import Panic, PanicState, Scope, ScopeKind, by_risk, standing, swept
 from tidegate.request import Request, RequestState
+from tidegate.shell.metrics import Metrics
 from tidegate.store import compare
 from tidegate.store.writer import MOST_WAITING
 
@@ -335,8 +342,6 @@ def test_reason_of_a_panic_is_kept_in_the_clear(world: World) -> None:
 
 def test_freeze_that_doctor_does_not_know(world: World) -> None:
     """Whoever wonders why nothing opens is told by doctor, with the way to open again."""
-    from tidegate.diagnose.looking import _kept
-
     called = panic(world, freeze=timedelta(hours=1))
     assert [one.id for one in _kept(world.house.store, ("prod",), world.clock()).panics] == [
         called.id
@@ -428,3 +433,152 @@ def test_vote_between_two_readings_of_a_sweep(
     world.work()
     (grant,) = world.house.store.grants(request=asked.id)
     assert raced and grant.state is GrantState.FAILED
+
+
+def unsealed(world: World, scope: Scope = ALL, **more: object) -> None:
+    """A panic that is called while the database cannot be written."""
+    freeze = more.get("freeze")
+    assert freeze is None or isinstance(freeze, timedelta)
+    by = world.who("op").id
+    wanted = Wanted(scope=scope, by=by, via="api", reason="laptop stolen", freeze=freeze)
+    close_named(world.house, panic_unsealed(world.house, wanted))
+
+
+def test_unsealed_panic_dies_with_its_process(world: World) -> None:
+    """Killed before it could seal: the next process keeps its scope shut, seals it and its freeze,
+    and the words leave the disk.
+    """
+    grant = world.granted()
+    unsealed(world, freeze=timedelta(hours=1))
+    kept = world.directory / "closing.journal.panics"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    world.restart()
+    assert world.ask("eve").code == "frozen"
+    resume(world.house)
+    (sealed,) = world.house.store.panics()
+    assert (sealed.state, sealed.frozen_until) == (
+        PanicState.SWEPT,
+        world.clock() + timedelta(hours=1),
+    )
+    assert world.house.store.text(sealed.reason) == "laptop stolen"
+    assert world.grant(grant).end_reason == "panic"
+    assert world.ask("eve").code == "frozen"
+    assert not kept.exists() and not world.house.wanted
+
+
+def test_unsealed_panic_is_sealed_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the seal and forgetting that it waited: it is not called a second time, and
+    what was opened since is left alone.
+    """
+    unsealed(world)
+    with monkeypatch.context() as patched:
+        patched.setattr(world.house.wanted, "drop", lambda id: None)
+        resume(world.house)
+    world.restart()
+    assert world.house.wanted
+    resume(world.house)
+    assert len(world.house.store.panics()) == 1
+    grant = world.granted()
+    resume(world.house)
+    assert world.grant(grant).state is GrantState.OPEN
+
+
+def test_same_panic_waits_twice(world: World) -> None:
+    """Called again because nobody answered: it waits once."""
+    for _ in range(3):
+        unsealed(world)
+        world.clock.forward(seconds=5)
+    assert len(world.house.wanted.all()) == 1
+
+
+def test_damaged_file_of_panics_opens_everything(world: World) -> None:
+    """What it kept shut is not known: nothing opens anywhere, ends go on."""
+    grant = world.granted()
+    (world.directory / "closing.journal.panics").write_text("0123456789abcdef {}\n")
+    world.restart()
+    assert world.ask("eve").code == "frozen"
+    with pytest.raises(NotAllowed, match="cannot be read"):
+        world.keys(grant)
+    resume(world.house)
+    world.clock.forward(minutes=31)
+    world.work()
+    assert world.grant(grant).state is GrantState.GONE
+
+
+def test_login_in_an_unsealed_panic_means_nobody(world: World) -> None:
+    """Called by a login on a machine without a database: whom it means is looked up when it is
+    sealed, and until then nothing opens for anybody.
+    """
+    grant, other = world.granted(), world.granted("eve")
+    by = Wanted(scope=Scope(ScopeKind.PRINCIPAL, "ana"), by="system", via="machine")
+    world.house.wanted.keep(by, "pn_1", world.clock())
+    assert world.ask("eve", role="dev/admin").code == "frozen"
+    resume(world.house)
+    assert world.grant(grant).end_reason == "panic"
+    assert world.grant(other).state is GrantState.OPEN
+    assert world.ask("eve", role="dev/admin").state is RequestState.APPROVED
+    nobody = replace(by, scope=Scope(ScopeKind.PRINCIPAL, "nosuch"))
+    world.house.wanted.keep(nobody, "pn_2", world.clock())
+    resume(world.house)
+    assert not world.house.wanted and len(world.house.store.panics()) == 1
+
+
+def test_full_disk_forgets_a_panic(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file cannot be written, the process itself keeps it until it is sealed."""
+
+    def full(self: PanicFile, work: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(PanicFile, "change", full)
+    unsealed(world)
+    assert world.ask("eve").code == "frozen"
+    resume(world.house)
+    assert len(world.house.store.panics()) == 1 and not world.house.wanted
+
+
+@pytest.mark.parametrize("how", ["called", "frozen", "unsealed"])
+def test_panic_lets_one_way_in(world: World, how: str) -> None:
+    """Filing, opening, keys, asking for a later end and moving one: all of them stop, while it is
+    under way, while it is frozen, and while it could not be sealed yet.
+    """
+    held, moving = world.granted(), world.granted("eve")
+    approved = world.vote(world.ask("eve", role="prod/admin"))
+    later = world.vote(ask_longer(world, moving, "eve"))
+    if how == "unsealed":
+        wanted = Wanted(scope=ALL, by="system", via="machine")
+        world.house.wanted.keep(wanted, "pn_1", world.clock())
+    else:
+        freeze = timedelta(hours=1) if how == "frozen" else None
+        called = call_panic(world.house, world.who("op"), ALL, "", freeze)
+        if how == "frozen":  # what it missed, as after an older database was restored
+            world.house.store.commit(swept(called, 0, world.clock()))
+    for _ in range(5):
+        for grant in world.house.store.grants(request=approved.id):
+            open_once(world.house, grant)
+        apply_once(world.house, later)
+        world.clock.forward(seconds=5)
+    assert {one.state for one in world.house.store.grants(request=approved.id)} <= {
+        GrantState.READY
+    }
+    assert world.house.store.request(later.id).applied_at is None
+    assert world.grant(moving).ends_at == moving.ends_at
+    assert ask_longer(world, held, "ana").code == "frozen"
+    assert world.ask().code == "frozen"
+    with pytest.raises(NotAllowed):
+        world.keys(held)
+
+
+def ask_longer(world: World, grant: Grant, login: str) -> Request:
+    """An extension asked for."""
+    asked = Asked(roles=(), duration=timedelta(minutes=10), reason="not done yet", extends=grant.id)
+    return ask(world.house, world.who(login), asked)
+
+
+def test_panic_that_waits_is_told_by_nobody(world: World) -> None:
+    """`doctor` and the figures say that something is shut by a panic nobody could seal."""
+    world.house.wanted.keep(Wanted(scope=ALL, by="system", via="machine"), "pn_1", world.clock())
+    kept = _kept(world.house.store, ("prod",), world.clock())
+    waiting = tuple(one.as_panic() for one in world.house.wanted.all())
+    (check,) = _panics(replace(kept, panics=waiting))
+    assert check.ok is False and "waits to be sealed" in check.says
+    assert b"tidegate_panics 1.0" in Metrics(world.house).render("")[0]

@@ -11,8 +11,13 @@ from tests.support import START
 from tidegate.base.errors import AskedWrongly
 from tidegate.base.when import wire
 from tidegate.evidence.journal import ClosingJournal, JournalLine
+from tidegate.flow.panicking import resume
+from tidegate.flow.stopping import stop_says, stopped
 from tidegate.main import local
+from tidegate.main.config import load_config
 from tidegate.main.emergency import panic_here, recover
+from tidegate.main.wiring import open_house
+from tidegate.panic import PanicState
 from tidegate.shell.cli.local import Account
 
 QUICK = timedelta(seconds=5)
@@ -87,7 +92,6 @@ def test_missing_events_are_not_counted(config: Path, tmp_path: Path) -> None:
     shutil.copy(database(config), backup)
     local.account_add(config, Account(login="late", password="correct horse battery staple"))
     from tidegate.evidence.witness import publish_to_directory
-    from tidegate.main.config import load_config
     from tidegate.main.wiring import open_store
 
     store = open_store(load_config(config))
@@ -120,3 +124,28 @@ def test_panic_without_a_database_is_called_safe(config: Path) -> None:
     owed(next(config.parent.glob("*.journal"), journal))
     told = panic_here(config, "all", "", "", None, patience=QUICK, tell=tell)
     assert (told["removed"], told["closing"], told["safe"]) == (1, 0, False)
+
+
+def test_panic_without_a_database_is_forgotten(config: Path) -> None:
+    """Called with no database at all: it waits on this machine, keeps its scope shut from the first
+    moment of the next start, and is sealed with its freeze.
+    """
+    (file,) = config.parent.glob("*.db")
+    away = file.with_name("away")
+    file.rename(away)
+    said: list[str] = []
+    freeze = timedelta(hours=1)
+    panic_here(config, "target", "prod", "night", freeze, patience=QUICK, tell=said.append)
+    assert any("kept in" in line for line in said)
+    with pytest.raises(AskedWrongly):
+        panic_here(config, "all", "", "", timedelta(days=30), patience=QUICK, tell=tell)
+    away.rename(file)
+    house = open_house(load_config(config))
+    stop = stopped(house, "pr_1", "prod/admin", house.now())
+    assert stop is not None and stop_says(stop, house.now()).endswith(f"(`{stop.id}`)")
+    resume(house)
+    (sealed,) = house.store.panics()
+    assert (sealed.id, sealed.via, sealed.name) == (stop.id, "machine", "prod")
+    assert sealed.state is PanicState.SWEPT and sealed.frozen(house.now())
+    assert stopped(house, "pr_1", "dev/admin", house.now()) is None
+    house.store.close()

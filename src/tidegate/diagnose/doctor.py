@@ -329,6 +329,14 @@ def _grants(now: Instant, kept: Kept) -> Iterator[Check]:
 
 def _panics(kept: Kept) -> Iterator[Check]:
     for panic in kept.panics[:MOST_SAID]:
+        if not panic.version:  # called, and not sealed yet
+            fix = (
+                "mend the database, then it is sealed by itself; a damaged `closing.journal.panics`"
+            )
+            fix += " is read, and removed once the panics it names are called again"
+            said = f"everything in `{panic.scope.text}` is shut by a panic that waits to be sealed"
+            yield Check(name="panic", ok=False, says=said, fix=fix)
+            continue
         until = panic.frozen_until
         shut = f"nothing opens there until {wire(until)}" if until else "its ends are being sealed"
         said = f"`{panic.id}` ended everything in `{panic.scope.text}`, and {shut}"

@@ -118,7 +118,7 @@ class ClosingJournal:
                     "find out why grants are not closing, then compact the journal",
                 )
             if not size:
-                _sync_directory(self._path.parent)  # before the line: a lost name loses it
+                sync_directory(self._path.parent)  # before the line: a lost name loses it
             self._left = None  # until it is written, part of the line may be there
             file.write(data)
             self._left = file.state()
@@ -187,7 +187,7 @@ class ClosingJournal:
         Raises:
             OSError: as `read`.
         """
-        return read_journal(_read_file(self._path))
+        return read_journal(read_file(self._path))
 
     def compact(self, now: Instant) -> int:
         """Drop the lines of grants that are gone and sealed; returns how many went.
@@ -202,7 +202,7 @@ class ClosingJournal:
             OSError: it could not be read or replaced, or another process kept the lock.
         """
         with self._alone():
-            data = _read_file(self._path)
+            data = read_file(self._path)
             contents = read_journal(data)
             if contents.broken:
                 return 0
@@ -215,7 +215,7 @@ class ClosingJournal:
             ]
             dropped = len(rows) - len(kept)
             if dropped:
-                _replace(self._path, b"".join(kept))
+                put_in_place(self._path, b"".join(kept))
             return dropped
 
     def hold(self) -> None:
@@ -231,7 +231,7 @@ class ClosingJournal:
         if self._held is not None:
             raise RuntimeError("this closing journal is held already")
         try:
-            held = _take(self._holding, HOLD_TRIES)
+            held = take_lock(self._holding, HOLD_TRIES)
         except BlockingIOError as error:
             pid = _pid_in(self._holding)
             raise AskedWrongly(
@@ -256,7 +256,7 @@ class ClosingJournal:
     def _alone(self) -> Iterator[None]:
         """Keep every other writer out, in this process and in others."""
         with self._lock:
-            taken = _take(self._side, LOCK_TRIES)
+            taken = take_lock(self._side, LOCK_TRIES)
             try:
                 yield
             finally:
@@ -277,7 +277,7 @@ def read_journal(data: bytes) -> JournalContents:
             lines.append(line)
     whole = len(data) - len(unfinished)
     torn = bool(unfinished)
-    if not torn and bad and bad[-1] == len(rows) and not _is_whole(rows[-1]):
+    if not torn and bad and bad[-1] == len(rows) and not is_whole(rows[-1]):
         # Blocks reach the disk in any order: a crash can leave the line feed and not what precedes.
         bad.pop()
         torn, whole = True, whole - len(rows[-1]) - 1
@@ -319,14 +319,14 @@ def _write_line(line: JournalLine) -> bytes:
     body = canonical(
         {"at": wire(line.at), "data": line.data, "grant": line.grant, "kind": line.kind}
     )
-    data = _sum(body) + b" " + body + b"\n"
+    data = sum_of(body) + b" " + body + b"\n"
     if len(data) > LONGEST_LINE:
         raise RuntimeError(f"journal line of {len(data)} bytes, at most {LONGEST_LINE}")
     return data
 
 
 def _read_line(row: bytes) -> JournalLine | None:
-    if len(row) > LONGEST_LINE or not _is_whole(row):
+    if len(row) > LONGEST_LINE or not is_whole(row):
         return None
     try:
         value = orjson.loads(row.partition(b" ")[2])
@@ -342,13 +342,14 @@ def _read_line(row: bytes) -> JournalLine | None:
     return line if known and isinstance(line.grant, str) and isinstance(line.data, dict) else None
 
 
-def _is_whole(row: bytes) -> bool:
+def is_whole(row: bytes) -> bool:
     """Whether all of `row` was written, whatever it says."""
     told, blank, body = row.partition(b" ")
-    return bool(blank) and told == _sum(body)
+    return bool(blank) and told == sum_of(body)
 
 
-def _sum(body: bytes) -> bytes:
+def sum_of(body: bytes) -> bytes:
+    """What a line begins with."""
     return hashlib.sha256(body).hexdigest()[:_SUM].encode()
 
 
@@ -400,7 +401,7 @@ def _open(path: Path, flags: int) -> int:
     return fd
 
 
-def _read_file(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
     """The bytes of the file that is at `path` now; empty when there is none."""
     try:
         fd = _open(path, os.O_RDONLY)
@@ -430,7 +431,7 @@ def _state_of(fd: int) -> _State:
     )
 
 
-def _take(path: Path, tries: int) -> int:
+def take_lock(path: Path, tries: int) -> int:
     """Lock the side file `path`, made when missing, until the descriptor returned is closed.
 
     Raises BlockingIOError when somebody else still has it at the last of `tries`.
@@ -460,13 +461,13 @@ def _is_at(fd: int, path: Path) -> bool:
 def _pid_in(path: Path) -> str:
     """The process id the holder wrote; empty when it has not, or could not."""
     try:
-        told = _read_file(path)[:20].strip()
+        told = read_file(path)[:20].strip()
     except OSError:
         return ""
     return told.decode() if told.isdigit() else ""
 
 
-def _replace(path: Path, data: bytes) -> None:
+def put_in_place(path: Path, data: bytes) -> None:
     """Put `data` in the place of `path` so that a crash leaves the old file or the new one."""
     fd, name = tempfile.mkstemp(prefix=".journal-", dir=path.parent)  # mode 0600
     fresh = Path(name)
@@ -479,10 +480,10 @@ def _replace(path: Path, data: bytes) -> None:
     except OSError:
         fresh.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Make a new name in `directory` outlive a power cut."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -20,7 +20,8 @@ from tidegate.flow.buckets import BURST, Bucket, Buckets
 from tidegate.flow.errands_done import ErrandsDone
 from tidegate.flow.looks import Looks
 from tidegate.flow.pace import JournalPace, Tries
-from tidegate.panic import Scope
+from tidegate.flow.panics_kept import PanicsKept
+from tidegate.flow.panics_kept import Wanted as Wanted
 from tidegate.policy.rules import RuleSet
 from tidegate.store import Pace, Store
 
@@ -78,17 +79,6 @@ class Actor:
     def id(self) -> str:
         """The principal's id: what evidence names."""
         return self.principal.id
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """A panic as it was asked for: by whom, from where, why, and what stays shut how long."""
-
-    scope: Scope
-    by: str
-    via: str
-    reason: str = ""
-    freeze: timedelta | None = None
 
 
 @dataclass(slots=True)
@@ -158,7 +148,7 @@ class House:
         self.unseen: dict[str, Instant] = {}  # open findings a list lacked, since when
         self.sweeping: set[str] = set()  # panics some thread of this process works at
         self.late_after: timedelta | None = None  # `[lateness] bound`, when it is set
-        self.wanted: list[Wanted] = []  # panics that could not be sealed yet
+        self.wanted = PanicsKept()  # panics that could not be sealed yet
         self._clock = clock
 
     def _take_tokens(self, bucket: Bucket, want: int, opening: bool, now: Instant) -> int:

@@ -8,7 +8,8 @@ one finds nothing: an opening that was faster than us is met by the next.
 
 from collections.abc import Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
@@ -43,6 +44,7 @@ from tidegate.panic import (
     Standing,
     by_risk,
     call,
+    check_freeze,
     lift,
     listed,
     standing,
@@ -128,7 +130,7 @@ def begin_panic(house: House, wanted: Wanted) -> Panic:
     now = house.closing_now()  # the later: a slow clock must not shorten what stays shut
     words = clean_text("reason", wanted.reason, LONGEST_REASON) if wanted.reason.strip() else ""
     step = call(
-        house.new_id(PANIC, now),
+        wanted.id or house.new_id(PANIC, now),
         wanted.scope,
         wanted.by,
         wanted.via,
@@ -179,10 +181,14 @@ def _sweep(house: House, panic: Panic) -> Panic:
 
 def resume(house: House) -> None:
     """Take up what nobody works at: sweeps of a process that died, and panics not sealed yet."""
-    while house.wanted:
-        panic = begin_panic(house, house.wanted[0])  # raises EvidenceClosed: it stays wanted
-        house.wanted.pop(0)
-        sweep(house, panic)
+    for wanted in house.wanted.all():
+        if not wanted.id:
+            continue  # the file that cannot be read: said in the log, and nothing opens meanwhile
+        panic = _seal(house, wanted)  # raises EvidenceClosed: it stays wanted
+        with suppress(OSError):  # it is sealed under its own id, so a second time does nothing
+            house.wanted.drop(wanted.id)
+        if panic is not None:
+            sweep(house, panic)
     now = house.now()
     for panic in house.store.panics(stopping_at=now):
         left = panic.id not in house.sweeping and now - panic.called_at > LEFT_ALONE
@@ -190,15 +196,39 @@ def resume(house: House) -> None:
             sweep(house, panic)
 
 
+def _seal(house: House, wanted: Wanted) -> Panic | None:
+    """Seal a panic that waited, unless another process did; None: nobody knows whom it means."""
+    try:
+        return house.store.panic(wanted.id)
+    except NotFound:
+        pass
+    if wanted.names_a_login:
+        try:
+            scope = scope_meant(house, None, wanted.scope.kind, wanted.scope.name)
+        except (NotFound, AskedWrongly) as fault:
+            log.error("a panic that waited means nobody", panic=wanted.id, why=fault.message)
+            return None
+        wanted = replace(wanted, scope=scope)
+    try:
+        return begin_panic(house, wanted)
+    except Stale:
+        return house.store.panic(wanted.id)
+
+
 def panic_unsealed(house: House, wanted: Wanted) -> tuple[str, ...]:
     """Begin the same ends in the closing journal, because the evidence cannot be written (I6).
 
     Returns the grants named, the riskiest first as far as that can be read. The caller closes them
-    by `close_named`, and the panic is sealed by `resume` as soon as that can be.
+    by `close_named`, and the panic is sealed by `resume` as soon as that can be, by this process or
+    by one that starts later. Until then nothing opens in its scope.
 
     Raises:
         EvidenceClosed: the journal cannot be written either.
+        AskedWrongly: an odd freeze.
     """
+    check_freeze(wanted.freeze)
+    called_at = house.closing_now()
+    house.wanted.keep(wanted, house.new_id(PANIC, called_at), called_at)
     lines = house.journal.read()
     gone = {line.grant for line in lines if line.kind == "gone"}
     begun = {line.grant for line in lines if line.kind == "closing"}
@@ -219,8 +249,6 @@ def panic_unsealed(house: House, wanted: Wanted) -> tuple[str, ...]:
             f"neither the evidence nor the closing journal can be written: {fault.strerror}",
             "end this access in the cloud by hand, and make room or mend the disk",
         ) from None
-    if wanted not in house.wanted:
-        house.wanted.append(wanted)
     return tuple(named)
 
 

@@ -17,6 +17,7 @@ import orjson
 from tidegate.base.duty import SILENT, Duty, last_heard
 from tidegate.base.errors import AskedWrongly, EvidenceClosed, TidegateError
 from tidegate.base.fact import SYSTEM
+from tidegate.base.ids import PANIC, RANDOM_BYTES, make_id
 from tidegate.base.when import Instant, wire
 from tidegate.catalogue import Assignment, AssignmentKey, Catalogue, role_of_entry
 from tidegate.connectors.port import Hold
@@ -26,6 +27,7 @@ from tidegate.evidence.witnesses import newest_in
 from tidegate.flow.expiring import close_now
 from tidegate.flow.house import Groups, House, Laws, Wanted
 from tidegate.flow.panicking import begin_panic, panic_unsealed, scope_meant, stand, sweep
+from tidegate.flow.panics_kept import PanicsKept
 from tidegate.flow.recalling import (
     Fate,
     Gathered,
@@ -48,8 +50,8 @@ from tidegate.main.config import (
     load_config,
 )
 from tidegate.main.logs import log_quietly
-from tidegate.main.wiring import clock, open_store, read_laws, read_signer
-from tidegate.panic import Panic, PanicState, Scope, ScopeKind, Standing
+from tidegate.main.wiring import clock, open_store, panic_file, read_laws, read_signer
+from tidegate.panic import Panic, PanicState, Scope, ScopeKind, Standing, check_freeze
 from tidegate.policy.rules import load_rules
 from tidegate.store.sealed import SealedState, sealed_state
 
@@ -128,7 +130,9 @@ def panic_here(
         house = _house(found)
     except TidegateError as fault:
         tell(f"the database cannot be used ({fault.message}); going by the closing journal")
-        scope = Scope(ScopeKind(kind), name)
+        scope = Scope(ScopeKind(kind), name.strip())
+        wanted = Wanted(scope=scope, by=SYSTEM, via="machine", reason=reason, freeze=freeze)
+        _keep(found, wanted, tell)
         return _panic_by_journal(found, scope, patience, tell)
     try:
         scope = scope_meant(house, None, ScopeKind(kind), name)
@@ -145,6 +149,17 @@ def panic_here(
         house.store.close()
 
 
+def _keep(found: Config, wanted: Wanted, tell: Tell) -> None:
+    """The panic waits in a file until a server that starts here seals it. Raises AskedWrongly."""
+    check_freeze(wanted.freeze)
+    file, now = panic_file(found), clock()
+    id = make_id(PANIC, now, os.urandom(RANDOM_BYTES))
+    if PanicsKept(file).keep(wanted, id, now):
+        tell(f"{id}: kept in `{file.path}`; a server that starts here seals it, with its freeze")
+    else:
+        tell(f"the panic cannot be kept in `{file.path}`: call it again once the database is back")
+
+
 def _house(found: Config) -> House:
     """A house for ending only: rules that are broken must not stand in its way."""
     connectors = Clouds().connect(found)
@@ -154,7 +169,7 @@ def _house(found: Config) -> House:
         laws = Laws(rules=load_rules({}), catalogue=Catalogue({}, {}), groups=Groups())
         with suppress(TidegateError):
             laws = Laws(rules=laws.rules, catalogue=load_catalogue(found), groups=laws.groups)
-    return House(
+    house = House(
         store=open_store(found),
         journal=ClosingJournal(found.path(found.evidence.journal)),
         connectors=connectors,
@@ -162,6 +177,8 @@ def _house(found: Config) -> House:
         clock=clock,
         randomness=os.urandom,
     )
+    house.wanted = PanicsKept(panic_file(found))
+    return house
 
 
 def _ground(found: Config, tell: Tell) -> Ground:

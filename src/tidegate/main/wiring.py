@@ -18,10 +18,12 @@ from tidegate.connectors.port import Trouble
 from tidegate.diagnose.looking import mismatch
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.note import FileSigner, parse_signer
+from tidegate.evidence.panic_file import PanicFile
 from tidegate.evidence.witnesses import Witnesses
 from tidegate.flow.erranding import Errands
 from tidegate.flow.governing import put_in_force, start_log
 from tidegate.flow.house import House, Laws
+from tidegate.flow.panics_kept import PanicsKept
 from tidegate.flow.reconciling import reconcile_step
 from tidegate.flow.recovering import close_forgotten
 from tidegate.flow.refusing import Refusals
@@ -188,8 +190,15 @@ def open_house(
         warn_before=warn_before(config.warn.before),
         process=Process(id=me, duties=clouds.duties, key=shared_key(read_signer(config).seed)),
     )
+    house.wanted = PanicsKept(panic_file(config))
     start_log(house, config.evidence.origin, read_signer(config).verifier().text())
     return house
+
+
+def panic_file(config: Config) -> PanicFile:
+    """Where panics wait that cannot be sealed: beside the closing journal."""
+    journal = config.path(config.evidence.journal)
+    return PanicFile(journal.with_name(f"{journal.name}.panics"))
 
 
 def process_id() -> str:

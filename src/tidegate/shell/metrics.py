@@ -170,8 +170,11 @@ class _Now(Collector):
         yield beats
         forked = any(one.code == "log_forked" for one in self._house.outside(now))
         yield _gauge("tidegate_log_forked", "1: the log does not extend what was witnessed", forked)
+        waiting = self._house.wanted.all()
         frozen = [panic for panic in store.panics(stopping_at=now) if panic.stops(now)]
-        yield _gauge("tidegate_panics", "Panics by which something is kept shut", len(frozen))
+        yield _gauge(
+            "tidegate_panics", "Panics by which something is kept shut", len(frozen) + len(waiting)
+        )
 
 
 def _gauge(name: str, help: str, value: float) -> Metric:

@@ -270,7 +270,10 @@ class Worker:
 
     def _opening_chores(self) -> tuple[Chore, ...]:
         """Of a process that does not close: its journal hears of the ends from the database."""
-        return (Chore("journal", JOURNAL_EVERY, lambda: settle_journal(self.house), long=True),)
+        return (
+            Chore("journal", JOURNAL_EVERY, lambda: settle_journal(self.house), long=True),
+            Chore("panic", PANIC_EVERY, lambda: resume(self.house)),  # sealing needs no cloud
+        )
 
     def _closing_chores(self) -> tuple[Chore, ...]:
         return (
