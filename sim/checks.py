@@ -82,6 +82,10 @@ def never_stop_closing(oracle: Any, seen: Seen) -> Iterator[str]:
         case "allowed" if seen.found == "tampered":
             if late(oracle, now, life.tampered_at, 40_000):
                 yield f"the deny of {life.id} was taken away and is not put back"
+        case "allowed" if seen.found == "closed again":
+            again = oracle.closed_again[life.key]
+            if late(oracle, now, again, life.place.exposure):
+                yield f"{life.id} was used {now - again} ms after it was closed again"
         case "allowed" if seen.found == "gone":
             yield f"{life.id} was used {now - life.gone_at} ms after it was called gone"
 
@@ -262,7 +266,7 @@ def _ago(now: int, life: Life) -> str:
     return f"{now - over} ms after {how}"
 
 
-_AFTER = frozenset({"tampered", "standing", "gone", "after"})
+_AFTER = frozenset({"tampered", "standing", "closed again", "gone", "after"})
 _ONCE = frozenset(
     {
         "grant.readied",

@@ -21,6 +21,7 @@ from sim.sight import (
     open_lives,
     others,
     since_of,
+    too_long,
     use_of,
 )
 from sim.town import PLACES, person
@@ -47,6 +48,9 @@ class Oracle:
         self.closing: dict[str, dict[str, Life]] = {}  # by target: ends begun, not removed
         self.held: dict[str, list[Credential]] = {}
         self.foreign: dict[AssignmentKey, int] = {}
+        self.given: set[AssignmentKey] = set()  # by another system, once
+        self.closed_again: dict[AssignmentKey, int] = {}  # what came back, as the house says
+        self.ahead: dict[str, int] = {}  # of a session: how far, when the cloud made it
         self.stood: set[AssignmentKey] = set()
         self.aliases: dict[str, tuple[int, str]] = {}  # second accounts found out during the run
         self.journal: set[str] = set()
@@ -235,6 +239,11 @@ class Oracle:
             life.gone_at = self.loop.now
             self.judge("gone", process=process, life=life)
 
+    def _called_closed(self, process: Any, fact: Any, entered: int) -> None:
+        life = self.lives.get(fact.data["grant"])
+        if life is not None:
+            self.closed_again[life.key] = self.loop.now
+
     def _issued(self, process: Any, fact: Any, entered: int) -> None:
         life = self._life(fact)
         if life is not None:
@@ -270,6 +279,8 @@ class Oracle:
     def holds(self, life: Life, credential: Credential) -> None:
         """Somebody got a session of `life`, and keeps it whatever happens."""
         self.held.setdefault(life.id, []).append(credential)
+        if self.world.cloud_offset > 0 and not life.place.own:
+            self.ahead[credential.key_id] = self.world.cloud_offset
 
     def use(self, life: Life, credential: Credential) -> None:
         """Somebody uses a session now: judged."""
@@ -278,7 +289,8 @@ class Oracle:
         allowed = answer is Answer.ALLOWED
         self.uses["allowed" if allowed else "denied"] += 1
         if allowed:
-            self.judge("allowed", life=life, found=use_of(self, life))
+            found = "excused" if too_long(self, credential) else use_of(self, life)
+            self.judge("allowed", life=life, found=found)
         else:
             self.judge("denied", life=life, data=credential)
 
@@ -313,6 +325,7 @@ def _more(fact: Any) -> str:
 
 _HANDLERS: Mapping[str, Any] = {
     "principal.recorded": Oracle._turned_out,
+    "leftover.closed": Oracle._called_closed,
     "request.filed": Oracle._filed,
     "request.edited": Oracle._filed,
     "request.voted": Oracle._voted,

@@ -255,6 +255,8 @@ class People:
             return
         cloud.place(life.key, at)
         oracle.foreign[life.key] = self.loop.now
+        oracle.given.add(life.key)
+        oracle.closed_again.pop(life.key, None)
         self.world.plan.hit("world.others.re_added")
         self.loop.tell(f"another system gives {life.key.text()} again")
         oracle.disturbed("another system gives access")

@@ -51,8 +51,14 @@ def acts(oracle: Any, life: Life) -> bool:
     if tampered(oracle, life):
         return False
     return any(
-        cloud.use(credential, at) is Answer.ALLOWED for credential in oracle.held.get(life.id, ())
+        cloud.use(credential, at) is Answer.ALLOWED and not too_long(oracle, credential)
+        for credential in oracle.held.get(life.id, ())
     )
+
+
+def too_long(oracle: Any, credential: Any) -> bool:
+    """Whether a cloud whose clock was ahead, and went back, made a session live for too long."""
+    return bool(oracle.ahead.get(credential.key_id, 0) > oracle.world.cloud_offset)
 
 
 def may_start(oracle: Any, life: Life) -> bool:
@@ -100,6 +106,8 @@ def use_of(oracle: Any, life: Life) -> str:
         return "tampered"
     if life.key in oracle.foreign:
         return "standing"
+    if life.key in oracle.given:  # nobody of ours may have looked while it was there
+        return "closed again" if oracle.closed_again.get(life.key, NEVER) <= now else "excused"
     return "gone" if life.gone_at <= now else "after"
 
 

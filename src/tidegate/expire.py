@@ -148,7 +148,10 @@ def residual_until(grant: Grant, seen: ReadBack) -> Instant:
         raise RuntimeError(f"residual of {grant.id} without an end")
     if seen.native_deadline and seen.acted_at >= grant.ends_at:
         return grant.ends_at + seen.derived
-    return max(seen.acted_at, seen.changed_by) + max(seen.derived, seen.settling)
+    made = max(seen.acted_at, seen.changed_by)
+    # The cloud counts the life of its sessions by its own clock, which may be ahead of ours.
+    lives = max(made, seen.cloud_at) + seen.derived if seen.derived else made
+    return max(lives, made + seen.settling)
 
 
 def may_be_gone(grant: Grant, denied: bool, derived: timedelta, now: Instant) -> bool:

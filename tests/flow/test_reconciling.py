@@ -132,6 +132,40 @@ def test_outage_while_closing_again(world: World) -> None:
     assert live(world) == []
 
 
+def test_cut_that_is_accepted_and_not_made_while_closing_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came back is not called closed while its sessions act: the cloud's yes is not enough."""
+    gone(world)
+    look(world)
+    world.cloud.place(KEY, world.clock())
+    taken = world.cloud.sign_in(KEY, world.clock())
+    with monkeypatch.context() as patched:
+        patched.setattr(world.connector, "cut", lambda hold, now: None)
+        (found,) = look(world)
+        assert found.kind is FindingKind.READDED
+        assert not world.cloud.assigned(KEY, world.clock())
+        assert world.cloud.use(taken, world.clock()) is Answer.ALLOWED
+        assert live(world) == look(world)
+    assert look(world, 2) == []
+    world.clock.forward(seconds=10)
+    assert world.cloud.use(taken, world.clock()) is Answer.DENIED
+    assert every(world) == [("readded", "healed", 1)]
+
+
+def test_what_cannot_be_cut_is_closed_again_when_its_sessions_have_ended(world: World) -> None:
+    """Where there is no cutting, the finding stays until the longest session is over."""
+    gone(world)
+    look(world)
+    world.connector.cuts = False
+    world.cloud.place(KEY, world.clock())
+    (found,) = look(world)
+    world.clock.forward(minutes=50)
+    assert [one.id for one in look(world)] == [found.id]
+    world.clock.forward(minutes=15)
+    assert look(world, 2) == []
+
+
 def test_leftover_of_a_lost_reply(world: World) -> None:
     """An opening that failed for us and took effect in the cloud is closed, and told."""
     world.connector.script(Fault(kind=FaultKind.REFUSE, verb="grant"))

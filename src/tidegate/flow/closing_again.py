@@ -10,7 +10,7 @@ import structlog
 from tidegate.base.errors import Refused, Unknown, Unreachable
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, wire
-from tidegate.connectors.port import Connector, Hold, Seen
+from tidegate.connectors.port import Connector, Hold, Scope, Seen
 from tidegate.evidence.journal import JournalLine
 from tidegate.expire import contradicted
 from tidegate.finding import ClosedHow, Finding, closed
@@ -43,8 +43,14 @@ def close_again(
     except (Refused, Unreachable, Unknown) as fault:
         log.warning("what came back is not closed yet", grant=grant.id, code=fault.code)
         return finding
-    if seen.usable or not _cut_too(connector, hold, seen, now):
+    if seen.usable:
+        house.uncut.pop(finding.id, None)
         return finding
+    if not _cut_too(connector, hold, seen, now):
+        # Its sessions act on: either a later cut is seen, or they have had the time to run out.
+        since = house.uncut.setdefault(finding.id, now)
+        if now < since + connector.residual(hold.target, hold.role, cut=False):
+            return finding
     done = house.now()
     more = {"cloud_at": wire(seen.cloud_at)}
     if seen.cut_before:
@@ -54,23 +60,26 @@ def close_again(
     house.store.commit(step.then(Step((), (_closed_fact(grant, hold, finding, seen, now, done),))))
     for kind in ("gone", "sealed"):  # kept as long as its sessions could act: see `mending.py`
         _journal(house, _line(kind, grant.id, done))
+    house.uncut.pop(finding.id, None)
     return house.store.finding(finding.id)
 
 
 def _cut_too(connector: Connector, hold: Hold, seen: Seen, now: Instant) -> bool:
-    """Whether the sessions taken by it are ended as far as they can be.
+    """Whether the sessions taken by it are seen to be cut.
 
     A removal alone ends no session where cutting is a change of its own, and no grant is open that
-    would have the cut tried again: what fails here keeps the finding open.
+    would have the cut tried again: what fails here keeps the finding open. The cloud's yes is not
+    believed.
     """
     if seen.cut or not connector.powers(hold.role.kind).cuts_apart:
         return True
     try:
         connector.cut(hold, now)
+        again = next(iter(connector.observe(Scope(target=hold.target, hold=hold), now)))
     except (Refused, Unreachable, Unknown) as fault:
         log.warning("its sessions are not cut yet", grant=hold.grant, code=fault.code)
         return False
-    return True
+    return again.cut and not again.usable
 
 
 def _closed_fact(
