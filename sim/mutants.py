@@ -110,8 +110,8 @@ MUTANTS: tuple[M, ...] = (
       "session:may_issue", "if principal != grant.principal:", "if False:",
       (("flow.allowing:allow", "(verb in _OWNER_ONLY and owner)", "(verb in _OWNER_ONLY)"),)),
     M("deadline-not-armed", "the cloud's own deadline is set a day late",
-      "flow.granting:_call", "connector.arm(hold, assignment.deadline_at, now)",
-      "connector.arm(hold, assignment.deadline_at + timedelta(days=1), now)"),
+      "flow.granting:_call", "connector.arm(hold, until, now)",
+      "connector.arm(hold, until + timedelta(days=1), now)"),
     # I4: the gate.
     M("gate-open", "the health gate never shuts",
       "flow.gating:_ours", "yield from _of_closings(house, target, now)", "yield from ()"),
