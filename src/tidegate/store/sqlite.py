@@ -271,6 +271,7 @@ def closed(error: BaseException) -> EvidenceClosed:
 
 
 def unreadable(error: BaseException) -> WorldFailed:
+    """A failure of SQLite while it only read, in our words."""
     return WorldFailed(
         "database_unreadable",
         f"the database cannot be read: {_why(error)}",
