@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from sim.mutants_ends import AIMED as ENDS
+
 AIMED: Mapping[str, tuple[str, int]] = {
     "end-a-minute-late": ("calm", 0),
     "end-a-second-late": ("calm", 0),
@@ -98,6 +100,7 @@ AIMED: Mapping[str, tuple[str, int]] = {
     "issue-after-end": ("thieves-late", 0),
     "event-of-another-version": ("gathered", 0),
     "log-chain-forks": ("gathered", 0),
+    **ENDS,
 }
 
 __all__ = ["AIMED"]

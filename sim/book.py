@@ -48,6 +48,15 @@ class Wish:
     approved_at: int = NEVER
     ended: str = ""
     grant: str = ""
+    graces: frozenset[int] = frozenset()  # what the rules gave after the window when it was filed
+    extends: "Life | None" = None  # then `span` is how much later its window ends
+    base: int = 0  # of an extension: how long that window was before
+    applied: bool = False
+
+    @property
+    def length(self) -> int:
+        """How long access is had with it, all in all: what a rule's longest window is held to."""
+        return self.base + self.span
 
 
 @dataclass(slots=True)
@@ -78,12 +87,16 @@ class Life:
     native: str
     readied_at: int
     intended_at: int = NEVER
-    end: int = NEVER
+    end: int = NEVER  # the window's end and the grace after it
+    window: int = NEVER
+    since: int = 0  # where the window begins, on a clock
+    moved_at: int = -1  # when its end moved last, and from where
+    old_end: int = NEVER
     closing_at: int = NEVER
     removed_at: int = NEVER
     gone_at: int = NEVER
     failed_at: int = NEVER
-    opened: bool = False
+    opened_at: int = NEVER
     still_held: bool = False
     stood: bool = False
     tampered_at: int = -1

@@ -1,5 +1,6 @@
 """The seeded safety bugs. Each must be found by the simulation: a survivor fails the run."""
 
+from sim.mutants_ends import MUTANTS as ENDS
 from sim.mutate import Mutant
 
 M = Mutant  # one line a bug
@@ -57,9 +58,9 @@ MUTANTS: tuple[M, ...] = (
     M("removed-as-gone", "what is removed is called gone at once",
       "expire:may_be_gone", "return now >= grant.residual_until or (denied and not derived)", "return True"),
     M("residual-forgotten", "sessions that live on are not waited for",
-      "expire:residual_until", "return max(lives, made + seen.settling)", "return made"),
+      "expire:residual_until", "max(seen.derived, seen.settling)", "timedelta(0)"),
     M("residual-without-derived", "only settling is waited for",
-      "expire:residual_until", "return max(lives, made + seen.settling)", "return made + seen.settling"),
+      "expire:residual_until", "max(seen.derived, seen.settling)", "seen.settling"),
     M("held-still-gone", "a grant is called gone while another holds its access",
       "expire:may_be_gone", "or grant.still_held_by", "",
       (("flow.expiring:_prove", "if grant.still_held_by:", "if False:"),)),
@@ -110,8 +111,8 @@ MUTANTS: tuple[M, ...] = (
       "session:may_issue", "if principal != grant.principal:", "if False:",
       (("flow.allowing:allow", "(verb in _OWNER_ONLY and owner)", "(verb in _OWNER_ONLY)"),)),
     M("deadline-not-armed", "the cloud's own deadline is set a day late",
-      "flow.granting:_call", "connector.arm(hold, until, now)",
-      "connector.arm(hold, until + timedelta(days=1), now)"),
+      "flow.granting:_call", "connector.arm(hold, assignment.deadline_at, now)",
+      "connector.arm(hold, assignment.deadline_at + timedelta(days=1), now)"),
     # I4: the gate.
     M("gate-open", "the health gate never shuts",
       "flow.gating:_ours", "yield from _of_closings(house, target, now)", "yield from ()"),
@@ -234,7 +235,7 @@ MUTANTS: tuple[M, ...] = (
     M("cut-forgets-settling", "a cut made later is called settled at once",
       "expire:cut", "until = residual_until(grant, seen)", "until = seen.acted_at"),
     M("settling-ignored", "a removal is believed to be everywhere at once",
-      "expire:residual_until", "return max(lives, made + seen.settling)", "return lives"),
+      "expire:residual_until", "max(seen.derived, seen.settling)", "seen.derived"),
     M("residual-from-the-end", "what may act after a late removal is counted from the end",
       "expire:residual_until", "if seen.native_deadline and seen.acted_at", "if seen.acted_at"),
     M("residual-from-the-first-call", "what may act is counted from before the calls, however long they took",
@@ -294,4 +295,5 @@ MUTANTS: tuple[M, ...] = (
       "store.batch:Batch._place", "self._known.versions[kind][name] = change.after.version", "pass"),
     M("fact-sealed-twice", "a fact is sealed twice", "store.batch:Batch.admit",
       "self.facts.extend(step.facts)", "self.facts.extend((*step.facts, *step.facts[-1:]))"),
+    *ENDS,
 )  # fmt: skip

@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sim.book import NEVER, Alias, Ballot, Broken, Life, Seen, Violation, Wish
+from sim.book import NEVER, SLACK, START_MS, Alias, Ballot, Broken, Life, Seen, Violation, Wish
 from sim.checks import MOMENTS
 from sim.quiet import QUIET
 from sim.sight import (
     carrying,
     clock_of,
+    graces,
     laws_here,
     open_lives,
     others,
@@ -26,6 +27,7 @@ from sim.sight import (
 )
 from sim.town import PLACES, person
 from tidegate.base.errors import Refused
+from tidegate.base.when import parse_instant, to_ms
 from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.port import Answer, Credential
 from tidegate.evidence.journal import JournalLine
@@ -47,6 +49,7 @@ class Oracle:
         self.by_key: dict[AssignmentKey, list[Life]] = {}
         self.closing: dict[str, dict[str, Life]] = {}  # by target: ends begun, not removed
         self.held: dict[str, list[Credential]] = {}
+        self.bound: dict[str, int] = {}  # of a session: the end there was when it was given
         self.foreign: dict[AssignmentKey, int] = {}
         self.given: set[AssignmentKey] = set()  # by another system, once
         self.closed_again: dict[AssignmentKey, int] = {}  # what came back, as the house says
@@ -124,6 +127,7 @@ class Oracle:
             old = self.wishes[name]
             old.edits += 1
             old.filed_at = since_of(self)
+            old.graces = graces(self, process, old)
             self.ballots[name] = []
             if isinstance(wish, Wish):
                 old.span = wish.span
@@ -134,6 +138,7 @@ class Oracle:
         if wish is not None:
             wish.request = name
             wish.filed_at = since_of(self)
+            wish.graces = graces(self, process, wish)
             self.wishes[name] = wish
             self.ballots[name] = []
 
@@ -165,6 +170,7 @@ class Oracle:
             self.world.people.approved(wish)
         else:
             wish.ended = fact.name.partition(".")[2]
+            wish.approved_at = NEVER if wish.extends else wish.approved_at
 
     def _readied(self, process: Any, fact: Any, entered: int) -> None:
         name, wish = fact.data["grant"], self.wishes.get(fact.data["request"])
@@ -180,8 +186,9 @@ class Oracle:
             return
         wish = life.wish
         life.intended_at = self.loop.now
-        clock = clock_of(self, process, entered)
-        life.end = (clock if wish.start is None else wish.start) + wish.span
+        life.since = clock_of(self, process, entered) if wish.start is None else wish.start
+        life.window = life.since + wish.span
+        life.end = self._end_of(process, life, wish, fact)
         book = carrying(self, process, wish, "opened", laws_here(process, life.looked_at))
         life.native = book.native(wish.role) if book else life.place.native
         self.by_key.setdefault(life.key, []).append(life)
@@ -197,10 +204,32 @@ class Oracle:
         )
         self.world.people.opening(life)
 
+    def _end_of(self, process: Any, life: Life, wish: Wish, fact: Any) -> int:
+        """The end after its window: the one that was sealed, when what was approved gives that."""
+        now_given = graces(self, process, wish)
+        ends = {life.window + min(old, new) for old in wish.graces for new in now_given}
+        said = to_ms(parse_instant(fact.data["ends_at"])) - START_MS
+        return said if said in ends else max(ends)
+
+    def _extended(self, process: Any, fact: Any, entered: int) -> None:
+        life, wish = self._life(fact), self.wishes.get(fact.data["extension"])
+        if life is None:
+            return
+        now, seen = self.loop.now, {"process": process, "life": life, "wish": wish}
+        before = life.window
+        if wish is not None:
+            life.window = before + wish.span
+            life.moved_at, life.old_end = now, life.end
+            life.end = self._end_of(process, life, wish, fact)
+        self.judge("extended", data=fact.data, entered=entered, found=before, **seen)
+        if wish is not None:
+            wish.applied = True
+            self.world.people.extended(life)
+
     def _opened(self, process: Any, fact: Any, entered: int) -> None:
         life = self._life(fact)
         if life is not None:
-            life.opened = True
+            life.opened_at = self.loop.now
             self.judge("opened", process=process, life=life)
 
     def _failed(self, process: Any, fact: Any, entered: int) -> None:
@@ -267,6 +296,11 @@ class Oracle:
         if life is not None:
             life.called = True
 
+    def arming_call(self, process: Any, hold: Any, until: Any) -> None:
+        """The house tells a cloud to end something by itself."""
+        life = self.lives.get(hold.grant)
+        self.judge("arming call", process=process, life=life, data=to_ms(until) - START_MS)
+
     def closing_call(self, process: Any, hold: Any) -> None:
         """The house asks a cloud to close."""
         life = self.lives.get(hold.grant)
@@ -279,6 +313,8 @@ class Oracle:
     def holds(self, life: Life, credential: Credential) -> None:
         """Somebody got a session of `life`, and keeps it whatever happens."""
         self.held.setdefault(life.id, []).append(credential)
+        moving = life.moved_at >= self.loop.now - SLACK  # it may have been asked for before
+        self.bound[credential.key_id] = min(life.end, life.old_end) if moving else life.end
         if self.world.cloud_offset > 0 and not life.place.own:
             self.ahead[credential.key_id] = self.world.cloud_offset
 
@@ -304,6 +340,7 @@ class Oracle:
                 life.key, self.world.cloud_now(), life.id
             )
         except Refused:
+            self.judge("turned away", life=life)
             return None
         self.uses["signed in"] += 1
         now = self.loop.now
@@ -337,6 +374,7 @@ _HANDLERS: Mapping[str, Any] = {
     "grant.readied": Oracle._readied,
     "grant.intended": Oracle._intended,
     "grant.opened": Oracle._opened,
+    "grant.extended": Oracle._extended,
     "grant.failed": Oracle._failed,
     "grant.closing": Oracle._closing,
     "grant.removed": Oracle._removed,

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from sim.imps import Imps
+from sim.longer import Longer
 from sim.loop import START, Killed
 from sim.oracle import Ballot, Life, Wish
 from sim.town import LEADS, LOGINS, PLACES, REQUESTERS, SECURITY
@@ -36,6 +37,7 @@ class People:
         self.used = 0
         self.principals = {}
         self.imps = Imps(self)
+        self.longer = Longer(self)
 
     def begin(self) -> None:
         """Plan who asks when."""
@@ -143,6 +145,8 @@ class People:
     def approved(self, wish: Wish) -> None:
         """A request was approved: sometimes the laws change in the same moment."""
         self.imps.approved(wish)
+        if wish.extends is not None:
+            self.world.chores_due()
         plan = self.world.plan
         if plan.wants("world.laws.raced") and self.rng.random() < 0.2 and not plan.calm:
             plan.hit("world.laws.raced")
@@ -155,6 +159,7 @@ class People:
         rng, now = self.rng, self.loop.now
         end = life.end
         self.imps.opening(life)
+        self.longer.opening(life)
         takes = [now + 1_500, rng.randrange(now, end) if end > now else now, end - 300, end - 20]
         for at in takes[: rng.randint(1, 4)]:
             self.loop.at(max(at, now), lambda: self._take(life))
@@ -170,6 +175,10 @@ class People:
             for span in (2_000, 20_000, 5 * MINUTE):
                 self.loop.at(now + rng.randrange(1_000, 10 * MINUTE) + span,
                              lambda: self._tamper(life))  # fmt: skip
+
+    def extended(self, life: Life) -> None:
+        """Its end moved: it is used up to the new one, at it, and after it."""
+        self.longer.extended(life)
 
     def _plan_early_end(self, life: Life) -> None:
         rng, now, end = self.rng, self.loop.now, life.end
@@ -206,7 +215,7 @@ class People:
                 self._kept(*started)
 
     def _issue(self, process: Any, life: Life) -> None:
-        clock, end = process.clock_ms, life.end
+        clock, end = process.clock_ms, life.window
         credential = issue(process.house, self._actor(process, life.wish.login), life.id)[2]
         if min(clock, process.clock_ms) >= end:  # asked for after it: one of before is harmless
             self.world.oracle.broke("I3", f"a credential of {life.id} was issued after its end")

@@ -363,6 +363,7 @@ class SimConnector:
 
     def arm(self, hold: Any, until: Instant, now: Instant) -> Any:
         """The cloud's own deadline."""
+        self._ports.world.oracle.arming_call(self._ports.process, hold, until)
         return self._change("arm", lambda: self.inner.arm(hold, until, now), hold)
 
     def disarm(self, hold: Any, now: Instant) -> Any:

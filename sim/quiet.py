@@ -38,7 +38,10 @@ def nothing_missing(oracle: Any) -> Iterator[tuple[str, str]]:
     for key in oracle.stood - standing:
         yield "I5", f"{key.text()} stood before, was not ours, and is removed"
     for wish in oracle.wishes.values():
-        if wish.approved_at != NEVER and not wish.grant:
+        if wish.extends is not None:
+            if wish.approved_at != NEVER and not wish.applied:
+                yield "I6", f"{wish.request} was approved and neither applied nor refused"
+        elif wish.approved_at != NEVER and not wish.grant:
             yield "I6", f"{wish.request} was approved and has no grant"
 
 

@@ -8,6 +8,7 @@ from sim.town import BOOKS, CROWD, PLACES, REQUESTERS
 MINUTE = 60_000
 HOUR = 60 * MINUTE
 ALL = tuple(PLACES)
+UNGRACED = tuple(name for name, book in BOOKS.items() if not book.grace)
 # What is looked at for an hour after its end, again and again, is asked for more seldom.
 WEIGHED = tuple(role for role in PLACES for _ in range(1 if role == "bare/admin" else 4))
 
@@ -33,13 +34,16 @@ class Scene:
     imps: float = 0.3  # how often people try what nobody may
     aliased: float = 0.1  # who voted turns out to be who asked
     gathers: bool | None = None  # commits of one moment share a transaction; None: by chance
-    laws: tuple[str, ...] = tuple(BOOKS)  # which states of the laws there are
+    laws: tuple[str, ...] = UNGRACED  # which states of the laws there are
+    first_laws: str = "base"
+    longer: float = 0.0  # asks for a later end, and others vote on that
+    longer_by: tuple[int, ...] = (20_000, 2 * MINUTE, 5 * MINUTE, 19 * MINUTE, 29 * MINUTE)
     beside: bool | None = None  # a second process; None: by chance
     lives: int = 120
     faults: Mapping[str, float] = field(default_factory=dict)  # point: chance at each passing
 
 
-WHOLE = Scene()
+WHOLE = Scene(laws=tuple(BOOKS), longer=0.3)
 # The same in a quarter of the time, by many people at once: ends come in heaps.
 CROWDED = Scene(
     busy=10 * MINUTE,
@@ -49,6 +53,9 @@ CROWDED = Scene(
     lively=5 * MINUTE,
     askers=(*REQUESTERS, *CROWD),
     spans=(20_000, 60_000, 2 * MINUTE, 5 * MINUTE, 12 * MINUTE),
+    laws=tuple(BOOKS),
+    longer=0.05,
+    longer_by=(20_000, 2 * MINUTE, 5 * MINUTE),
     lives=800,
 )
 
@@ -142,6 +149,24 @@ SCENES: Mapping[str, Scene] = {
                                "world.process.clock_behind": 1.0}),
     "imps": small(16, roles=("vault/admin", "prod/admin", "desk/admin"), askers=("r0", "r1"),
                   imps=1.0),
+    "longer": small(14, roles=("vault/admin", "desk/admin", "armed/admin", "dev/admin"), longer=1.0,
+                    early_ends=0.1, quiet=85 * MINUTE),
+    "longer-lost": small(14, roles=("vault/admin", "desk/admin", "armed/admin"), longer=1.0,
+                         early_ends=0.2, quiet=85 * MINUTE, faults={
+                             "cloud.arm.lost_reply": 0.3, "cloud.arm.down": 0.3,
+                             "journal.append.full": 0.1, "store.commit.full": 0.1}),
+    "longer-late": small(14, roles=("vault/admin", "desk/admin"), longer=1.0, early_ends=0.1,
+                         quiet=85 * MINUTE, first_laws="graced", faults={"store.commit.slow": 0.2}),
+    "longer-armed": small(10, roles=("armed/admin",), spans=(60_000,), longer=1.0, early_ends=0.0,
+                          longer_by=(2 * MINUTE,)),
+    "longer-after": small(16, roles=("dev/admin",), spans=(60_000,), longer=1.0, later=0.0,
+                          early_ends=0.0, quiet=85 * MINUTE, faults={
+                              "store.end_due.full": 1.0, "store.claim.full": 0.5,
+                              "store.commit.full": 0.4}),
+    "graced": small(14, roles=("vault/admin", "desk/admin", "armed/admin", "prod/admin"),
+                    longer=0.4, quiet=85 * MINUTE, first_laws="graced"),
+    "graced-later": small(24, roles=("vault/admin", "desk/admin"), laws=("base", "graced"),
+                          later=0.8, faults={"world.laws.changed": 1.0}),
     "seats": small(12, roles=("armed/admin",)),
     "edited": small(16, roles=("vault/admin", "armed/admin"), edits=1.0, imps=0.3),
     "aliased": small(20, roles=("vault/admin", "desk/admin"), later=1.0, aliased=1.0),

@@ -127,7 +127,7 @@ def carrying(
     in_force = laws_since(oracle, process, since)
     own = oracle.person(wish.login, since)
     for book in books or in_force:
-        needs = book.requirement(wish.login, wish.role, wish.span, wish.emergency)
+        needs = book.requirement(wish.login, wish.role, wish.length, wish.emergency)
         if needs is None:
             continue
         for groups in in_force:
@@ -139,6 +139,12 @@ def carrying(
             if book.suffices(needs, voters):
                 return book
     return None
+
+
+def graces(oracle: Any, process: Any, wish: Wish) -> frozenset[int]:
+    """What some rules this process may have decided by give after a window; emergencies none."""
+    books = laws_here(process, since_of(oracle) - 4_000)
+    return frozenset(0 if wish.emergency else book.grace for book in books)
 
 
 def laws_here(process: Any, since: int) -> list[Book]:

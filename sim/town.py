@@ -4,6 +4,7 @@ Twice, on purpose: as Cedar rules and a catalogue for the house, and as a plain 
 oracle, written by hand, so that neither is derived from the other.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -97,6 +98,7 @@ class Book:
     closed: tuple[str, ...] = ()
     leads: tuple[str, ...] = ("r0", "x1", *LEADS)
     natives: Mapping[str, str] = ()  # type: ignore[assignment]
+    grace: int = 0  # after every window but an emergency's, for what runs to finish
 
     def groups(self, login: str) -> frozenset[str]:
         """The groups of a login."""
@@ -130,7 +132,7 @@ class Book:
 
     def needs(self, wish: Any) -> tuple:
         """The needs of what was wished; none when it is not permitted."""
-        return self.requirement(wish.login, wish.role, wish.span, wish.emergency) or ()
+        return self.requirement(wish.login, wish.role, wish.length, wish.emergency) or ()
 
     def suffices(self, needs: tuple, voters: Mapping[str, frozenset[str]]) -> bool:
         """Whether distinct people fill every seat: all orders are tried."""
@@ -154,6 +156,7 @@ BOOKS: Mapping[str, Book] = {
         Book("closed", 30 * _MINUTE, ((1, "leads"),), closed=("vault", "desk")),
         Book("left", 30 * _MINUTE, ((1, "leads"),), leads=("r0", "x1", "a2", "a3")),
         Book("remapped", 30 * _MINUTE, ((1, "leads"),), natives={"prod/admin": "arn:prod-new"}),
+        Book("graced", 30 * _MINUTE, ((1, "leads"),), grace=40_000),
     )
 }
 
@@ -164,6 +167,8 @@ def laws_of(name: str) -> Laws:
     book = BOOKS[name]
     votes = " and ".join(f"{count} of group:{group}" for count, group in book.prod_needs)
     text = _RULES.format(prod_max=f"{book.prod_max // _MINUTE}m", prod_votes=votes)
+    if book.grace:
+        text = re.sub(r'(@max\("(?!10m)\w+"\))', rf'\1 @grace("{book.grace // 1000}s")', text)
     text += "".join(_FORBID.format(closed=target) for target in book.closed)
     targets = {
         place.target: Target(

@@ -141,8 +141,8 @@ class World:
         self.database_offset = 0
         self.own_database_clock = self.rng.random() < 0.5
         self.disk = Disk()
-        self.laws = "base"
-        self.laws_since: list[tuple[int, str]] = [(0, "base")]
+        self.laws = scene.first_laws
+        self.laws_since: list[tuple[int, str]] = [(0, self.laws)]
         gathers = Random(f"{seed} gathers").random() < 0.3
         self.gathers = gathers if scene.gathers is None else scene.gathers
         self.oracle = Oracle(self)
@@ -182,6 +182,12 @@ class World:
             soonest = self.loop.now + pace - (self.loop.now - process.looked_at) % pace
             if process.looks_at > soonest:
                 self._look_at(process, soonest)
+
+    def chores_due(self) -> None:
+        """Every worker looks after its chores at its next look."""
+        for process in self.processes:
+            process.chores_at = self.loop.now
+        self.due_changed()
 
     def kill(self, process: Process) -> None:
         """The process dies now; another comes up on what is there."""
@@ -254,7 +260,7 @@ class World:
             store=self.real,
             journal=SimJournal(Ports(self, _Founder(self)), self.disk),  # type: ignore[arg-type]
             connectors={},
-            laws=laws_of("base"),
+            laws=laws_of(self.laws),
             clock=self.database_now,
             randomness=self.rng.randbytes,
         )
@@ -266,7 +272,7 @@ class World:
             self.real.put_account(
                 Account(login=login, principal=made.id, password_hash="none fits")
             )
-        put_in_force(founder, laws_of("base"))
+        put_in_force(founder, laws_of(self.laws))
         self.oracle.founded(self.real.head().size)
 
     def _look_at(self, process: Process, when: int) -> None:

@@ -344,11 +344,9 @@ def leave(db: Raw, name: str) -> None:
 
 
 def free_leases(db: Raw) -> None:
-    """Whoever held a lease is gone: by their names, which have an index. One that was taken without
-    a name ends by time.
-    """
+    """Whoever held a lease is gone."""
     db.execute(
-        "UPDATE grants SET lease_until_ms = NULL, lease_by = NULL WHERE lease_by IS NOT NULL"
+        "UPDATE grants SET lease_until_ms = NULL, lease_by = NULL WHERE lease_until_ms IS NOT NULL"
     )
 
 
