@@ -3,7 +3,8 @@
 The rows are made in bulk (`filling`); the closing journal holds `intended` lines for as many of
 them as fit below its bound (64 MiB: about a hundred thousand; a server opens no more than that).
 Timed in a new process, from its first line of ours on, imports left out: the steps of
-`tidegate serve` up to its worker, then the worker. DUE grants end while the process is down.
+`tidegate serve` up to its worker, then the worker. DUE grants end while the process is down, and
+COMING more in the seconds after it came up.
 One JSON object.
 """
 
@@ -23,17 +24,22 @@ from tests.support import START, World
 from bench.commit import control, fdatasync
 from bench.engine import ENGINES, TIMES, database, spread
 from bench.filling import fill
-from bench.lateness import Moving, laws_of, open_many, until
+from bench.lateness import LIFE, Moving, laws_of, people, until
 from tidegate.base.errors import EvidenceClosed
 from tidegate.base.when import to_ms, wire
 from tidegate.connectors.port import Hold, Receipt
 from tidegate.connectors.simulated import IAM_ROLE
+from tidegate.flow.asking import Asked, ask
 from tidegate.flow.governing import put_in_force
-from tidegate.flow.recovering import close_forgotten
+from tidegate.flow.house import Actor
+from tidegate.flow.recovering import look_back
+from tidegate.grant import GrantState
 
 RESTART_LIVE = int(os.environ.get("RESTART_LIVE", "20000"))
 JOURNAL_LINES = int(os.environ.get("JOURNAL_LINES", "1000000"))  # or as many as fit
-DUE = 20
+DUE = 20  # ends of while nobody was there
+COMING = 20  # ends after the start
+FIRST, APART = timedelta(seconds=0.5), timedelta(milliseconds=170)
 NOW = START + timedelta(hours=1)
 CHUNK = 5_000
 
@@ -53,17 +59,28 @@ def _engine(engine: str) -> dict[str, Any]:
     with database(engine) as url, tempfile.TemporaryDirectory() as folder:
         lines = _make(Path(folder), url)
         size = (Path(folder) / "closing.journal").stat().st_size
-        runs = [_once(url, folder) for _ in range(TIMES)]
+        runs = [_once(url, folder, turn) for turn in range(TIMES)]
     steps = {name: spread([run[name] for run in runs]) for name in runs[0]}
-    made = {"live": RESTART_LIVE, "due": DUE}
+    made = {"live": RESTART_LIVE, "due": DUE, "coming": COMING}
     return made | {"journal_lines": lines, "journal_mb": round(size / 2**20, 1), **steps}
+
+
+def _comes_up(turn: int) -> datetime:
+    """When process number `turn` comes up."""
+    return NOW + turn * timedelta(minutes=5)
 
 
 def _make(folder: Path, url: str) -> int:
     """What the process before left; returns how many lines its journal has."""
     world = World(folder, clock=Moving(), laws=laws_of(IAM_ROLE, None), url=url)
-    open_many(world, DUE * TIMES)  # ends at half past: every run finds those it ended still due
-    (line, *_) = [one for one in world.house.journal.read() if one.kind == "intended"]
+    who = people(world)
+    for turn in range(TIMES):
+        for n in range(DUE):  # ends before the process comes up
+            _open(world, who[n], _comes_up(turn) - timedelta(minutes=2), f"t{turn:03d}/admin")
+        for n in range(COMING):  # ends while it reads its journal
+            end = _comes_up(turn) + FIRST + n * APART
+            _open(world, who[DUE + n], end, f"t{turn:03d}/admin")
+    line = next(one for one in world.house.journal.read() if one.kind == "intended")
     late = NOW + timedelta(hours=8)
     fill(url, 0, RESTART_LIVE, to_ms(late))
     wanted = min(JOURNAL_LINES, RESTART_LIVE)
@@ -89,9 +106,21 @@ def _make(folder: Path, url: str) -> int:
     return lines
 
 
-def _once(url: str, folder: str) -> dict[str, float]:
+def _open(world: World, who: Actor, end: datetime, role: str) -> None:
+    """One open grant that ends then."""
+    world.clock.at = end - LIFE
+    world.worker.tick()  # it says that it is alive: without one that is, nothing is asked for
+    asked = Asked(roles=(role,), duration=LIFE, reason="bench", again=True)
+    name = ask(world.house, who, asked).id
+    opened = frozenset({GrantState.OPEN})
+    while not world.house.store.grants(request=name, states=opened):
+        if not world.worker.tick():
+            world.clock.forward(milliseconds=1)
+
+
+def _once(url: str, folder: str, turn: int) -> dict[str, float]:
     done = subprocess.run(
-        [sys.executable, "-m", "bench.restart", "up", url, folder],
+        [sys.executable, "-m", "bench.restart", "up", url, folder, str(turn)],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -108,40 +137,50 @@ class Again(World):
         self._up()
 
 
-def up(url: str, folder: str) -> None:
-    """One new process: come up, call the first end that is due, look at the journal once."""
-    clock = Moving(NOW)
+def up(url: str, folder: str, turn: int) -> None:
+    """One new process: come up, and call what is due while the journal is read beside it.
+
+    `to_serve`: until the API would answer. `first_call` and `last_call`: until the cloud is asked
+    to end the first and the last of what ended while nobody was there. `late_most`: the longest
+    that any end of after the start waited for its call. `journal_read`: until what the journal
+    knows is known, and things may open again.
+    """
+    clock = Moving(_comes_up(turn))
     clock.run()
-    began = time.perf_counter()
+    began, started = time.perf_counter(), clock()
     world = Again(Path(folder), clock=clock, laws=laws_of(IAM_ROLE, None), url=url)
     world.house.store.free_leases()
     put_in_force(world.house, world.laws)
-    close_forgotten(world.house)
+    look_back(world.house)
     serves = time.perf_counter() - began
-    calls: list[float] = []
+    calls: dict[str, tuple[datetime, datetime]] = {}  # by grant: when it ended, and was called
+    read: list[float] = []
     act = world.connector.revoke
 
     def revoke(hold: Hold, now: datetime) -> Receipt:
-        calls.append(time.perf_counter() - began)
-        if len(calls) > 1:  # one is enough: the others stay due for the next run
-            raise RuntimeError("the rest stays as it is")
+        calls.setdefault(hold.grant, (hold.ends_at, clock()))
         return act(hold, now)
 
+    def through() -> bool:
+        if world.house.looked_back and not read:
+            read.append(time.perf_counter() - began)
+        return bool(read) and len(calls) == DUE + COMING
+
     world.connector.revoke = revoke  # type: ignore[method-assign]
-    looks = time.perf_counter()
-    world.worker._look_at_journal()
-    look = time.perf_counter() - looks
-    again = time.perf_counter()
     world.worker.start()
-    until(lambda: bool(calls))
-    first = serves + (calls[0] - (again - began)) if calls else float("inf")
-    print(json.dumps({"to_serve_s": serves, "first_call_s": first, "journal_look_s": look}))
+    until(through)
+    if len(calls) != DUE + COMING:
+        raise RuntimeError(f"expected {DUE + COMING} ends to be called, got {len(calls)}")
+    before = sorted((at - started).total_seconds() for end, at in calls.values() if end < started)
+    after = [(at - end).total_seconds() for end, at in calls.values() if end >= started]
+    found = {"to_serve_s": serves, "first_call_s": before[0], "last_call_s": before[-1]}
+    print(json.dumps(found | {"late_most_s": max(after), "journal_read_s": read[0]}))
     sys.stdout.flush()
     os._exit(0)  # a crash: nothing is tidied up
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["up"]:
-        up(*sys.argv[2:4])
+        up(sys.argv[2], sys.argv[3], int(sys.argv[4]))
     else:
         main()

@@ -97,15 +97,19 @@ def _restart(part: dict[str, Any]) -> list[str]:
     rows = [
         "### Restart",
         "",
-        "| engine | grants alive | journal | to serve, s | first due end called after, s"
-        " | first look at the journal, s |",
-        "|---|---|---|---|---|---|",
+        "| engine | grants alive | journal | to serve, s | first, last due end called after, s"
+        " | longest that an end of after the start waited, s | journal read, s |",
+        "|---|---|---|---|---|---|---|",
     ]
     for engine in ("sqlite", "postgresql"):
         if one := part.get(engine):
             journal = f"{one['journal_lines']:,} lines, {one['journal_mb']} MB"
-            cells = (_few(one[name]) for name in ("to_serve_s", "first_call_s", "journal_look_s"))
-            rows.append(f"| {engine} | {one['live']:,} | {journal} | {' | '.join(cells)} |")
+            calls = f"{_few(one['first_call_s'])}, {_few(one['last_call_s'])}"
+            serves, late, read = (
+                _few(one[name]) for name in ("to_serve_s", "late_most_s", "journal_read_s")
+            )
+            cells = f"{serves} | {calls} | {late} | {read}"
+            rows.append(f"| {engine} | {one['live']:,} | {journal} | {cells} |")
     return rows
 
 

@@ -539,3 +539,25 @@ def test_book_that_missed_a_line(tmp_path_factory: pytest.TempPathFactory, steps
         else:
             (ours if number % 2 else other).append(line(kind, grant))
     assert ours.book() == book_of(ours.read())
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    rows=st.lists(st.sampled_from([20, 90, 300]), max_size=6),
+    rest=st.lists(st.sampled_from([b"0123", b"\n", b"x" * 150, bytes(70), b"0123 {}"]), max_size=5),
+)
+def test_end_of_a_long_journal_is_mended_unlike_a_short_one(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[int], rest: list[bytes]
+) -> None:
+    """What is cut off is what reading the whole file says is torn, however little is read."""
+    path = tmp_path_factory.mktemp("torn") / "journal"
+    journal = ClosingJournal(path)
+    for size in rows:
+        journal.append(line("intended", native="n" * size))
+    data = (path.read_bytes() if rows else b"") + b"".join(rest)
+    path.write_bytes(data)
+    whole = read_journal(data).whole
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal_file, "TAIL", 128)
+        ClosingJournal(path).append(line("closing"))
+    assert path.read_bytes() == data[:whole] + row_of(line("closing"))

@@ -1,6 +1,7 @@
 """Reconcile: what others do in the cloud is seen, ours is closed again, nothing else is touched."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -8,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.flow.test_assignments import KEY, ended, settle
+from tests.flow.test_errands import beside
 from tests.flow.test_finding import names
 from tests.support import World, catalogue, laws
+from tidegate.base.duty import Duty
 from tidegate.base.errors import NotAllowed
 from tidegate.base.when import Instant
 from tidegate.catalogue import Catalogue
@@ -17,9 +20,12 @@ from tidegate.connectors.port import Answer, Scope, Seen
 from tidegate.connectors.simulated import Fault, FaultKind, SimulatedConnector
 from tidegate.finding import Finding, FindingKind, FindingState
 from tidegate.flow.baseline import take_baseline
+from tidegate.flow.expiring import close_now
 from tidegate.flow.finding import close
 from tidegate.flow.governing import put_in_force
+from tidegate.flow.house import House
 from tidegate.flow.reconciling import PASS_EVERY, look_at, reconcile_some, reconcile_step
+from tidegate.flow.revoking import end_early
 from tidegate.grant import Grant, GrantState
 from tidegate.store import Wanted, compare
 
@@ -357,6 +363,77 @@ def test_deadline_stripped_or_moved_is_set_again(world: World, minutes: int | No
     look(world)
     assert world.cloud.deadline(KEY) == grant.ends_at
     assert every(world) == [("deadline", "healed", 1)]
+
+
+def shared(world: World) -> tuple[Grant, Grant]:
+    """Two grants of one access, the second ending ten minutes after the first."""
+    first = world.granted()
+    settle(world, 10)
+    return first, world.granted()
+
+
+def test_deadline_of_a_holder_that_left_is_put_back(world: World) -> None:
+    """Once the later of two has ended early, the cloud's deadline stays at the other's end."""
+    first, second = shared(world)
+    ended(world, second)
+    assert world.cloud.deadline(KEY) == first.ends_at
+    assert look(world, 3) == []
+    assert world.cloud.deadline(KEY) == first.ends_at
+    assert every(world) == []
+
+
+@pytest.fixture
+def closer(world: World, monkeypatch: pytest.MonkeyPatch) -> House:
+    """A process that only closes, beside an opener that looks for errands as one waits."""
+    made = beside(world, frozenset({Duty.CLOSE}))
+    world.house.errand_key = made.errand_key
+
+    def waited(longest: timedelta) -> None:
+        world.worker._run_errands()
+        wait(world.worker._errands)
+        world.clock.forward(seconds=1)
+
+    monkeypatch.setattr(world.house.store, "wait_for_news", waited)
+    return made
+
+
+def looked(world: World, house: House) -> list[Finding]:
+    """A whole look at everything by `house`."""
+    world.clock.forward(seconds=PASS_EVERY.total_seconds())
+    assert reconcile_some(house, 50)
+    return live(world)
+
+
+def test_closer_alone_leaves_a_deadline_too_late(world: World, closer: House) -> None:
+    """It may not set one: a process that opens is asked, and looks for itself how it is to be."""
+    first, second = shared(world)
+    close_now(closer, end_early(closer, world.who("ana"), second.id))
+    assert world.cloud.deadline(KEY) == second.ends_at
+    assert looked(world, closer) == []
+    assert world.cloud.deadline(KEY) == first.ends_at
+    assert every(world) == []
+
+
+def test_deadline_stripped_where_nobody_opens_hides_the_role(
+    world: World, closer: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an opener it is a finding until one is there; everything else is looked at."""
+    gone(world, "eve")
+    grant = world.granted()
+    looked(world, closer)
+    world.cloud.arm(KEY, None)
+    world.cloud.place(EVE, world.clock())
+    run = world.worker._run_errands
+    monkeypatch.setattr(world.worker, "_run_errands", lambda: None)
+    (found,) = looked(world, closer)
+    assert (found.kind, found.grant) == (FindingKind.DEADLINE, grant.id)
+    assert "no process that opens" in found.says
+    assert not world.cloud.assigned(EVE, world.clock())
+    monkeypatch.setattr(world.worker, "_run_errands", run)
+    for _ in range(3):
+        looked(world, closer)
+    assert world.cloud.deadline(KEY) == grant.ends_at
+    assert live(world) == []
 
 
 def test_list_from_before_the_removal_is_not_believed(world: World) -> None:

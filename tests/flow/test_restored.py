@@ -11,10 +11,11 @@ import pytest
 from tests.support import World, catalogue, laws
 from tidegate.base.errors import EvidenceClosed, WorldFailed
 from tidegate.connectors.port import Answer
+from tidegate.flow import recovering
 from tidegate.flow.expiring import close_now
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.mending import mend_cuts
-from tidegate.flow.recovering import close_forgotten, close_without_store
+from tidegate.flow.recovering import close_forgotten, close_without_store, look_back
 from tidegate.flow.revoking import end_early
 from tidegate.grant import GrantState
 
@@ -207,3 +208,38 @@ def test_counts_lost_while_the_evidence_was_away(world: World) -> None:
     blocker.close()
     assert world.refusals.flush(world.house) == 1
     assert world.refusals.flush(world.house) == 0
+
+
+def test_long_journal_keeps_serving_waiting_or_lets_a_dead_grant_be_used(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A journal too long to read at once is read by the worker: until then no credential is made of
+    what it may say has ended, and nothing opens.
+    """
+    grant = world.granted()
+    kept = backup(world)
+    close_now(world.house, end_early(world.house, world.who("bo"), grant.id))
+    put_back(world, kept)
+    monkeypatch.setattr(recovering, "READ_AT_ONCE", 10)
+    look_back(world.house)
+    assert world.grant(grant).state is GrantState.OPEN  # serving did not wait for it
+    with pytest.raises(WorldFailed, match="still reading"):
+        world.keys(grant)
+    asked = world.ask("eve", role="dev/admin")
+    world.worker._look()  # a look before the chore that reads it
+    (ready,) = world.house.store.grants(request=asked.id)
+    assert ready.state is GrantState.READY
+    world.work()
+    assert world.grant(grant).state is not GrantState.OPEN
+    assert world.grant(ready).state is GrantState.OPEN
+
+
+def test_short_journal_is_read_before_anything_is_served(world: World) -> None:
+    """What a short journal says has ended is sealed before the first request is answered."""
+    grant = world.granted()
+    kept = backup(world)
+    close_now(world.house, end_early(world.house, world.who("bo"), grant.id))
+    put_back(world, kept)
+    look_back(world.house)
+    assert world.house.looked_back
+    assert world.grant(grant).state is GrantState.CLOSING

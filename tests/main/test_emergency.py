@@ -1,22 +1,31 @@
 """recover and a panic on the machine: what they say when the database is gone or an older one."""
 
 import shutil
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from tests import postgres
 from tests.main.conftest import TARGET
 from tests.support import START
 from tidegate.base.errors import AskedWrongly
 from tidegate.base.when import wire
 from tidegate.evidence.journal import ClosingJournal, JournalLine
+from tidegate.expire import EndReason
+from tidegate.flow.asking import Asked, ask
+from tidegate.flow.ending import begin
+from tidegate.flow.governing import put_in_force
+from tidegate.flow.granting import open_once
 from tidegate.flow.panicking import resume
+from tidegate.flow.people import LOCAL, actor, record
 from tidegate.flow.stopping import stop_says, stopped
+from tidegate.grant import GrantState
 from tidegate.main import local
 from tidegate.main.config import load_config
 from tidegate.main.emergency import panic_here, recover
-from tidegate.main.wiring import open_house
+from tidegate.main.wiring import open_house, open_store
 from tidegate.panic import PanicState
 from tidegate.shell.cli.local import Account
 
@@ -37,7 +46,7 @@ def config(tmp_path: Path) -> Path:
     return made
 
 
-def owed(path: Path, grant: str = "gr_1") -> None:
+def owed(path: Path, grant: str = "gr_1", **more: str) -> None:
     """A journal in which a grant is long overdue."""
     data = {
         "request": "rq_1",
@@ -55,7 +64,7 @@ def owed(path: Path, grant: str = "gr_1") -> None:
         "ends_at": wire(START - timedelta(days=90)),
         "stood_before": False,
         "lingers_seconds": 0,
-    }
+    } | more
     line = JournalLine(kind="intended", grant=grant, at=START - timedelta(days=90), data=data)
     ClosingJournal(path).append(line)
 
@@ -92,7 +101,6 @@ def test_missing_events_are_not_counted(config: Path, tmp_path: Path) -> None:
     shutil.copy(database(config), backup)
     local.account_add(config, Account(login="late", password="correct horse battery staple"))
     from tidegate.evidence.witness import publish_to_directory
-    from tidegate.main.wiring import open_store
 
     store = open_store(load_config(config))
     publish_to_directory(witness, store.head().checkpoint_text)
@@ -149,3 +157,113 @@ def test_panic_without_a_database_is_forgotten(config: Path) -> None:
     assert sealed.state is PanicState.SWEPT and sealed.frozen(house.now())
     assert stopped(house, "pr_1", "dev/admin", house.now()) is None
     house.store.close()
+
+
+def contents(directory: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file there, with when it was changed."""
+    return {
+        one.name: (one.read_bytes(), one.stat().st_mtime_ns)
+        for one in sorted(directory.iterdir())
+        if one.is_file()
+    }
+
+
+@pytest.mark.parametrize("beside", ["-wal", ""])
+def test_copy_is_changed_by_reading_it(config: Path, tmp_path: Path, beside: str) -> None:
+    """A copy, and the log beside it, are the same byte for byte after `recover` read them, and
+    nothing else is there; what is only in that log is read too.
+    """
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    house = open_house(load_config(config))
+    record(house, LOCAL, "late", house.now())
+    for end in ("", beside):
+        shutil.copy(f"{database(config)}{end}", f"{kept / 'backup.db'}{end}")
+    size = house.store.head().size
+    house.store.close()
+    before = contents(kept)
+    told = run(config, database=[str(kept / "backup.db")])
+    assert contents(kept) == before
+    (said,) = [one for one in told["unknown"] if "no witness was read" in one]  # type: ignore[attr-defined]
+    assert (f"({size} events)" in said) is bool(beside)
+
+
+@pytest.fixture
+def on_postgres(tmp_path: Path) -> Iterator[Path]:
+    """An installation on PostgreSQL, with a role anybody may have."""
+    url = postgres.fresh()
+    account = Account(login="op", password="correct horse battery staple")
+    local.init(tmp_path / "here", "test.tidegate.invalid/log", [account], url)
+    made = tmp_path / "here" / "tidegate.toml"
+    made.write_text(made.read_text() + TARGET)
+    (made.parent / "policies" / "rules.cedar").write_text(
+        '@id("any") @max("2h") @approve("none")\n'
+        'permit (principal, action == Action::"request", resource in Target::"prod");\n'
+    )
+    yield made
+    postgres.drop(url)
+
+
+def test_recover_reads_no_postgresql(on_postgres: Path) -> None:
+    """With the journals lost, what is open by the log on PostgreSQL is known: what was ended early
+    is closed, what is not due waits, and it says that a machine's journal is missing.
+    """
+    house = open_house(load_config(on_postgres))
+    put_in_force(house, house.laws)
+    who = actor(house, house.store.account("op").principal)  # type: ignore[union-attr]
+    opened = []
+    for _ in range(2):
+        asked = Asked(
+            roles=("prod/admin",), duration=timedelta(hours=1), reason="roll back", again=True
+        )
+        request = ask(house, who, asked)
+        (grant,) = house.store.grants(request=request.id)
+        opened.append(open_once(house, grant))
+    assert {one.state for one in opened} == {GrantState.OPEN}
+    begin(house, opened[0], EndReason.DONE, who.id, house.now())
+    house.store.close()
+    for journal in on_postgres.parent.glob("closing.journal*"):
+        journal.unlink()
+    told = run(on_postgres)
+    fates = {one["grant"]: one["fate"] for one in told["grants"]}  # type: ignore[attr-defined]
+    assert fates == {opened[0].id: "removed", opened[1].id: "not due"}
+    said = " ".join(told["unknown"])  # type: ignore[arg-type]
+    assert "no journal of its own" in said and "in the copy and in no journal here" in said
+    assert told["ok"] is True
+
+
+AWS = """
+[[target]]
+id = "far"
+connector = "aws"
+account = "123456789012"
+[target.aws]
+region = "us-east-1"
+access_key_id = "env:TIDEGATE_TEST_GONE"
+secret_access_key = "env:TIDEGATE_TEST_GONE"
+[[target.role]]
+name = "admin"
+arn = "arn:aws:iam::123456789012:role/admin"
+"""
+
+
+def test_one_missing_secret_keeps_everything_open(config: Path) -> None:
+    """The keys of one target are not there: the others are closed, that one is named, and the
+    answer is no success.
+    """
+    config.write_text(config.read_text() + AWS)
+    journal = config.parent / "closing.journal"
+    owed(journal, "gr_1")
+    owed(journal, "gr_2", target="far", connector="aws", role="far/admin")
+    heard: list[str] = []
+    told = recover(config, {}, dry=False, patience=timedelta(hours=1), tell=heard.append)
+    fates = {one["grant"]: (one["fate"], one["why"]) for one in told["grants"]}
+    assert fates["gr_1"] == ("removed", "")
+    assert fates["gr_2"][0] == "still closing" and "TIDEGATE_TEST_GONE" in fates["gr_2"][1]
+    assert told["ok"] is False
+    assert any("`far`" in one for one in told["unknown"])
+    assert any("the others go on" in one for one in heard)
+    away = [config.parent / "away", database(config)]
+    away[1].rename(away[0])
+    said = panic_here(config, "all", "", "", None, patience=QUICK, tell=tell)
+    assert (said["removed"], said["closing"]) == (1, 1)

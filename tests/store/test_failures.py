@@ -189,6 +189,7 @@ def test_signer_that_cannot_sign_closes_evidence(store, monkeypatch):
 def test_unreadable_database_is_told_in_words(store, path):
     """A reader that cannot read says so, as the world's failure and not as a bug."""
     store._database._readers.dispose()
+    store._database._looks.clear()
     path.rename(path.with_name("away.db"))
     with pytest.raises(WorldFailed, match="the database file cannot be opened"):
         store.head()

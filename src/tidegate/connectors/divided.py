@@ -142,7 +142,7 @@ class Divided:
         return self._own.issue(hold, session, now)
 
     def arm(self, hold: Hold, until: Instant, now: Instant) -> Receipt | None:
-        """Only by an opener: a deadline that a closer may not move is only too late."""
+        """Only by an opener: a closer has it look for itself (`flow/erranding.py`)."""
         self._must(Duty.OPEN)
         return self._own.arm(hold, until, now)
 

@@ -38,6 +38,7 @@ from tidegate.evidence.journal_line import JournalLine as JournalLine  # where c
 # `noted`: the lines of this grant so far were sealed after an outage. `sealed`: its end is sealed.
 KINDS = frozenset({"intended", "closing", "removed", "gone", "noted", "sealed"})
 LONGEST_LINE = 16_384  # bytes: an `intended` line with all native ids is about one kilobyte
+TAIL = 4 * LONGEST_LINE  # bytes at the end that are looked at for a torn line
 LARGEST_JOURNAL = 64 * 1024 * 1024  # bytes; beyond it nothing opens until `compact` makes room
 LARGEST_READ = 16 * LARGEST_JOURNAL  # bytes: more than closing what is open can add; not our file
 MODE = 0o600
@@ -374,10 +375,21 @@ class _Appending:
         return _state_of(self._fd)
 
     def mend(self) -> None:
-        """Cut off a torn last line, so that the next one starts a line of its own."""
-        contents = read_journal(_content(self._fd))
+        """Cut off a torn last line, so that the next one starts a line of its own.
+
+        Only the end is read: an end that is due waits for this after every start.
+        """
+        first = max(0, os.fstat(self._fd).st_size - TAIL)
+        data = _content(self._fd, first)
+        if first:
+            start = data.find(b"\n") + 1
+            if 0 < start < len(data):
+                first, data = first + start, data[start:]
+            else:  # not a line of ours: what is torn may begin anywhere
+                first, data = 0, _content(self._fd)
+        contents = read_journal(data)
         if contents.torn:
-            os.ftruncate(self._fd, contents.whole)
+            os.ftruncate(self._fd, first + contents.whole)
             os.fsync(self._fd)
 
     def write(self, data: bytes) -> None:

@@ -38,6 +38,7 @@ from tidegate.base.sealed_box import (
 from tidegate.base.when import wire
 from tidegate.connectors.divided import LOOKS, perform
 from tidegate.connectors.port import Credential
+from tidegate.flow.deadlines import arm_again
 from tidegate.flow.house import House
 from tidegate.flow.minting import mint
 from tidegate.store.errands import Errand
@@ -46,7 +47,7 @@ log = structlog.get_logger("tidegate.erranding")
 
 PATIENCE = timedelta(seconds=20)  # longer than one cloud call's time-outs; a person waits for it
 STEP = timedelta(milliseconds=250)  # the longest nap of who waits: news may be lost
-ISSUE, LOOK = "issue", "look"
+ISSUE, LOOK, ARM = "issue", "look", "arm"
 # An error travels as its class and words; whatever else went wrong is told as nobody knows what.
 _FAMILIES: dict[str, type[TidegateError]] = {
     kind.__name__: kind
@@ -158,8 +159,12 @@ def _done(house: House, errand: Errand, asked: dict[str, Any]) -> Any:
             house, str(asked["grant"]), str(asked["principal"]), errand.until
         )
         return {"session": session, "credential": msgspec.to_builtins(credential)}
+    if errand.kind == ARM and errand.duty is Duty.OPEN:
+        return dict(arm_again(house, str(asked["assignment"])))
     raise Refused(
-        "unknown_errand", f"expected `issue` or a look, got `{errand.kind[:40]}`", "use one release"
+        "unknown_errand",
+        f"expected `issue`, `arm` or a look, got `{errand.kind[:40]}`",
+        "use one release",
     )
 
 
@@ -170,6 +175,15 @@ def ask_to_mint(house: House, grant: str, principal: str) -> tuple[str, Credenti
     """
     found = send(house, ISSUE, Duty.OPEN, {"grant": grant, "principal": principal})
     return str(found["session"]), msgspec.convert(found["credential"], Credential)
+
+
+def ask_to_arm(house: House, assignment: str) -> dict[str, str]:
+    """`deadlines.arm_again` by a process that may open, as it finds the grants itself.
+
+    Raises as `arm_again`, and Unreachable: nobody answered; what the cloud has is as it was.
+    """
+    found = send(house, ARM, Duty.OPEN, {"assignment": assignment})
+    return msgspec.convert(found, dict[str, str])
 
 
 def _asked_by_us(house: House, errand: Errand) -> bool:

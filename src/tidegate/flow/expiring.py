@@ -41,6 +41,7 @@ from tidegate.expire import (
     may_be_gone,
     removed,
 )
+from tidegate.flow.deadlines import latest_end
 from tidegate.flow.ending import begin
 from tidegate.flow.granting import note, outcome_of
 from tidegate.flow.holding import closing_hold
@@ -203,10 +204,14 @@ def _sent(grant: Grant, first_at: Instant, calls: int, now: Instant) -> Fact:
 def _move_deadline(house: House, connector: Connector, hold: Hold, others: tuple[str, ...]) -> None:
     """The cloud's own deadline goes to the latest end that is left.
 
-    Closing does not wait for it: what is armed may only be too late, and the worker is not.
+    Closing does not wait for it: what is armed may only be too late, and the worker is not. Where
+    this process may not set it, the next look at the role has one set it that may.
     """
+    until = latest_end(house, others)
+    if until is None or Duty.OPEN not in house.duties:
+        return
     try:
-        connector.arm(hold, _latest_end(house, others), house.now())
+        connector.arm(hold, until, house.now())
     except CLOUD_FAULTS as fault:
         log.warning("the cloud's deadline is not moved yet", grant=hold.grant, code=fault.code)
 
@@ -226,11 +231,6 @@ def _readable_from(grant: Grant, powers: Powers) -> Instant:
     if made_at is None:
         raise RuntimeError(f"reading back {grant.id} before it closes")
     return made_at + powers.stale_window
-
-
-def _latest_end(house: House, holders: tuple[str, ...]) -> Instant:
-    ends = [house.store.grant(name).ends_at for name in holders]
-    return max(end for end in ends if end is not None)
 
 
 def _prove(house: House, grant: Grant) -> Grant:

@@ -30,6 +30,7 @@ from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Trouble
 from tidegate.evidence.journal import JournalLine
 from tidegate.extend import Longer, armed, check_may_extend, extend, warn, warn_at
+from tidegate.flow.deadlines import latest_end
 from tidegate.flow.gating import shut_at_opening
 from tidegate.flow.gone_early import ended_by_our_deadline
 from tidegate.flow.granting import intended_line, outcome_of, votes_lack
@@ -183,7 +184,8 @@ def arm_once(house: House, grant: Grant, alone: bool = False) -> Grant:
         receipt = None
         if assignment and not assignment.stood_before:
             connector = house.connector(hold.target.connector)
-            receipt = connector.arm(hold, assignment.deadline_at, now)
+            until = latest_end(house, assignment.holders) or hold.ends_at
+            receipt = connector.arm(hold, until, now)
             if ended_by_our_deadline(house, connector, grant, hold, now):
                 return house.store.grant(grant.id)
     except WorldFailed as fault:

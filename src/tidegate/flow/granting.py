@@ -20,6 +20,7 @@ from tidegate.connectors.port import Connector, Hold, Scope, Trouble
 from tidegate.evidence.journal import JournalLine
 from tidegate.expire import EndReason
 from tidegate.flow.buckets import SLOWED, bucket_of
+from tidegate.flow.deadlines import latest_end
 from tidegate.flow.ending import begin
 from tidegate.flow.gating import shut_at_filing, shut_at_opening
 from tidegate.flow.holding import hold_of, key_of
@@ -134,7 +135,8 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
     try:
         seen = next(iter(connector.observe(Scope(target=target, hold=looked_for), now)))
         if assignment and assignment.holders and not assignment.stood_before:
-            connector.arm(looked_for, max(assignment.deadline_at, looked_for.ends_at), now)
+            held_until = latest_end(house, assignment.holders) or looked_for.ends_at
+            connector.arm(looked_for, max(held_until, looked_for.ends_at), now)
     except WorldFailed as fault:
         return note(house, grant, "observe", outcome_of(fault), fault.code)
     if abs(seen.cloud_at - now) > CLOUD_CLOCK_APART:
@@ -281,7 +283,8 @@ def _call(house: House, grant: Grant, first: bool) -> Grant:
     assignment = house.store.assignment(grant.assignment)
     try:
         if assignment and not assignment.stood_before:
-            connector.arm(hold, assignment.deadline_at, now)
+            until = latest_end(house, assignment.holders) or hold.ends_at
+            connector.arm(hold, until, now)
         receipt = connector.grant(hold, now)
     except Refused as fault:
         if fault.code in SLOWER or not first:

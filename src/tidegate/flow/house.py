@@ -147,6 +147,7 @@ class House:
         self.unsealed: list[Fact] = []  # of the worker's chores: sealed as soon as that is possible
         self.unseen: dict[str, Instant] = {}  # open findings a list lacked, since when
         self.uncut: dict[str, Instant] = {}  # findings closed again but for sessions, since when
+        self.looked_back = True  # no end of the journal is waiting to be found: see `look_back`
         self.sweeping: set[str] = set()  # panics some thread of this process works at
         self.late_after: timedelta | None = None  # `[lateness] bound`, when it is set
         self.wanted = PanicsKept()  # panics that could not be sealed yet

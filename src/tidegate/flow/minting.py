@@ -1,6 +1,6 @@
 """Minting: one credential, its session sealed where it is made, by a process that may open."""
 
-from tidegate.base.errors import NotAllowed, Stale, Unreachable
+from tidegate.base.errors import NotAllowed, Stale, Unreachable, WorldFailed
 from tidegate.base.ids import SESSION
 from tidegate.base.when import Instant
 from tidegate.connectors.port import Credential
@@ -25,6 +25,12 @@ def mint(
         NotAllowed: not theirs, not open, past the end; nothing was minted, or it was dropped.
         WorldFailed: the cloud or the evidence, or it is too late; nothing was handed out.
     """
+    if not house.looked_back:
+        raise WorldFailed(
+            "still_starting",
+            "expected a server that has read its closing journal, got one that is still reading it",
+            "try again in a few seconds",
+        )
     grant = house.store.grant(grant_id)
     now = house.opening_now()
     may_issue(grant, principal, now)

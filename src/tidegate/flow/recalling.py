@@ -88,7 +88,7 @@ class Gathered:
 
 @dataclass(slots=True, kw_only=True)
 class Ground:
-    """What recalling stands on: no store among it."""
+    """What recalling stands on: no store among it. `shut`: why a target cannot be asked."""
 
     journal: ClosingJournal
     connectors: Mapping[str, Connector]
@@ -96,6 +96,7 @@ class Ground:
     randomness: Callable[[int], bytes]
     rest: Callable[[float], None]
     tell: Callable[[str], None] = field(default=lambda line: None)
+    shut: Mapping[str, str] = field(default_factory=dict)
 
 
 def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant) -> Gathered:
@@ -194,7 +195,11 @@ def recall(
                 if told.get(name) != said:
                     told[name] = said
                     ground.tell(said)
-        waiting = [one for one in waiting if found[one.hold.grant].fate is Fate.CLOSING]
+        waiting = [
+            one
+            for one in waiting
+            if found[one.hold.grant].fate is Fate.CLOSING and one.hold.target.id not in ground.shut
+        ]
         if not waiting or ground.clock() >= until:
             break
         ground.rest(pause(tries, ground.randomness(2)).total_seconds())
@@ -239,6 +244,8 @@ def _write_begun(ground: Ground, owed: Sequence[Owed]) -> None:
 def _close(ground: Ground, owed: Owed) -> Recalled:
     """One try. Never raises: one grant's trouble must not keep the others open."""
     hold, now = owed.hold, ground.clock()
+    if why := ground.shut.get(hold.target.id):
+        return Recalled(owed=owed, fate=Fate.CLOSING, why=f"its cloud cannot be asked: {why}")
     connector = ground.connectors.get(hold.target.connector)
     if connector is None:
         why = f"no connector `{hold.target.connector}` in the settings"

@@ -14,14 +14,17 @@ from functools import partial
 
 import structlog
 
+from tidegate.base.duty import Duty
 from tidegate.base.errors import Stale, TidegateError, WorldFailed
-from tidegate.base.when import Instant
+from tidegate.base.when import Instant, wire
 from tidegate.catalogue import Assignment, Role, Target
 from tidegate.connectors.port import Connector, Powers, Scope, Seen
 from tidegate.finding import ClosedHow, Finding, FindingKind, Sighting
 from tidegate.flow.baseline import known_before, maker_of, standing_of
 from tidegate.flow.buckets import Bucket, bucket_of, pause_of
 from tidegate.flow.closing_again import close_again
+from tidegate.flow.deadlines import NOT_KEPT, arm_again, latest_end
+from tidegate.flow.erranding import ask_to_arm
 from tidegate.flow.finding import end, lapse_accepted, see
 from tidegate.flow.gone_early import tell_early
 from tidegate.flow.holding import closing_hold
@@ -38,6 +41,7 @@ PASS_EVERY = timedelta(seconds=30)  # from the end of one look at a scope to the
 STEP_PAUSE = timedelta(milliseconds=250)
 LEASE = timedelta(minutes=2)  # longer than the slowest list; another process goes on after it
 GRANTS_A_PAGE = 1_000
+ASK_TO_ARM = "ask to arm"  # the pace's name: one waits for an opener, not one a look
 BESIDE_ENDS = 32  # of 256 asks: with an ask a half second or slower, a look in about four
 
 MENDED_UNSEEN = frozenset(  # kinds a look no longer seeing them is the end of
@@ -171,6 +175,8 @@ def look_at(house: House, target: Target, role: Role) -> Looked:
             house.unseen.pop(finding.id, None)
         elif finding.kind in MENDED_UNSEEN:
             _no_more(look, finding)
+        elif finding.kind is FindingKind.DEADLINE:
+            _deadline_right(look, finding)
     return Looked(role=role.id, shown=len(seen), findings=len(found))
 
 
@@ -354,41 +360,68 @@ def _may_be_stale(look: Look, grant: Grant) -> bool:
 
 
 def _deadline(look: Look, row: Assignment, seen: Seen) -> Finding | None:
-    """The cloud's own deadline of open access: armed again when it is missing or another."""
-    house = look.house
-    if seen.deadline_at is not None and abs(seen.deadline_at - row.deadline_at) < timedelta(
-        seconds=1
-    ):
-        return None
+    """The cloud's own deadline of open access: armed again when it is missing or another.
+
+    One that is only later because its latest holder left is brought forward without a word.
+    """
+    house, now = look.house, look.house.now()
     place = (look.target.id, look.role.kind)
     if seen.deadline_at is None and place in house.unarmed:
         return None
-    with house.store.only_one(row.key.text()) as ours:
-        fresh = house.store.assignment(row.id) if ours else None
-        if fresh is None or not fresh.holders or fresh.stood_before:
-            return None
-        grant = house.store.grant(fresh.holders[-1])
-        if grant.state is not GrantState.OPEN or house.now() >= fresh.deadline_at:
-            return None
-        receipt = look.connector.arm(closing_hold(house, grant), fresh.deadline_at, house.now())
-    if receipt is None:  # no such thing here: connectors are set up once a process
-        house.unarmed.add(place)
-    if receipt is None or receipt.detail.get("deadline") == "there":
+    wanted = latest_end(house, row.holders)
+    if wanted is None or _near(seen.deadline_at, wanted):
         return None
-    was = "was gone" if receipt.detail.get("deadline") == "made" else "was another"
-    says = f"the cloud's own deadline of {row.native_principal} on {look.role.id} {was}; set again"
-    seen_now = look.sighting(
+    if Duty.OPEN in house.duties:
+        how = arm_again(house, row.id).get("deadline", "")
+    elif not house.pace.may(ASK_TO_ARM, now):
+        return None
+    else:
+        try:
+            how = ask_to_arm(house, row.id).get("deadline", "")
+            house.pace.forget(ASK_TO_ARM)
+        except WorldFailed as fault:
+            house.pace.later(ASK_TO_ARM, now, house.randomness(2))
+            says = f"is not {wire(wanted)}, and no process that opens could set it: {fault.code}"
+            return see(house, _deadline_says(look, row, says), house.now())
+    if how == NOT_KEPT:  # no such thing here: connectors are set up once a process
+        house.unarmed.add(place)
+    if how in ("", "there", NOT_KEPT) or _near(seen.deadline_at, row.deadline_at):
+        return None
+    was = "was gone" if how == "made" else "was another"
+    said = _deadline_says(look, row, f"{was}; set again")
+    found = see(house, said, house.now(), once_more=True)
+    if found is not None:
+        end(house, found, ClosedHow.HEALED, house.now())
+    return found
+
+
+def _deadline_says(look: Look, row: Assignment, says: str) -> Sighting:
+    grant = look.house.store.grant(row.holders[-1])
+    return look.sighting(
         FindingKind.DEADLINE,
         row.key.text(),
-        says,
+        f"the cloud's own deadline of {row.native_principal} on {look.role.id} {says}",
         sort="deadline",
         principal=grant.principal,
         grant=grant.id,
     )
-    found = see(house, seen_now, house.now(), once_more=True)
-    if found is not None:
-        end(house, found, ClosedHow.HEALED, house.now())
-    return found
+
+
+def _deadline_right(look: Look, finding: Finding) -> None:
+    """One that could not be set is right by now, or nobody holds the access any more."""
+    shown = {seen.key.text(): seen for seen in look.seen}.get(finding.what)
+    rows = {row.key.text(): row for row in _rows(look).values()}
+    row = rows.get(finding.what)
+    wanted = latest_end(look.house, row.holders) if row else None
+    if wanted is None:
+        end(look.house, finding, ClosedHow.FIXED, look.house.now())
+    elif shown is not None and _near(shown.deadline_at, wanted):
+        end(look.house, finding, ClosedHow.HEALED, look.house.now())
+
+
+def _near(got: Instant | None, wanted: Instant) -> bool:
+    """Whether they are the same: clouds keep whole seconds."""
+    return got is not None and abs(got - wanted) < timedelta(seconds=1)
 
 
 def _gone_early(look: Look) -> Iterator[Finding | None]:

@@ -27,7 +27,19 @@ log = structlog.get_logger("tidegate.recovering")
 ACTED = ("removed", "gone")
 UNOPENED = frozenset({GrantState.READY, GrantState.FAILED})
 MOST_FORGOTTEN = 1_000  # grants a compacted journal no longer names, before they are let go of
+READ_AT_ONCE = 1024 * 1024  # bytes of journal: two thousand lines, and a tenth of a second
 LIVE = frozenset({GrantState.READY, GrantState.INTENDED, GrantState.OPEN})
+
+
+def look_back(house: House) -> None:
+    """Before anybody can use what the journal says has ended: `close_forgotten`.
+
+    A long journal takes seconds to read, which ends do not wait for, nor does serving: it is the
+    worker's first look then, and until that is over nothing opens and no credential is made.
+    """
+    house.looked_back = house.journal.size() <= READ_AT_ONCE
+    if house.looked_back:
+        close_forgotten(house)
 
 
 def close_forgotten(house: House) -> list[str]:

@@ -20,7 +20,7 @@ from tidegate.base.fact import SYSTEM
 from tidegate.base.ids import PANIC, RANDOM_BYTES, make_id
 from tidegate.base.when import Instant, wire
 from tidegate.catalogue import Assignment, AssignmentKey, Catalogue, role_of_entry
-from tidegate.connectors.port import Hold
+from tidegate.connectors.port import Connector, Hold
 from tidegate.evidence.checkpoint import TrustedKey, open_checkpoint, parse_checkpoint
 from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.evidence.witnesses import newest_in
@@ -45,15 +45,18 @@ from tidegate.main.clouds import Clouds
 from tidegate.main.config import (
     Config,
     database_password,
+    database_path,
     database_url,
     load_catalogue,
     load_config,
 )
+from tidegate.main.left import readable
 from tidegate.main.logs import log_quietly
 from tidegate.main.wiring import clock, open_store, panic_file, read_laws, read_signer
 from tidegate.panic import Panic, PanicState, Scope, ScopeKind, Standing, check_freeze
 from tidegate.policy.rules import load_rules
-from tidegate.store.sealed import SealedState, sealed_state
+from tidegate.store.sealed import SealedState, sealed_state, state_of_copy
+from tidegate.store.sqlite import path_of
 
 Plain = Mapping[str, Any]
 Tell = Callable[[str], None]
@@ -102,6 +105,10 @@ def recover(
         *_lost_grants(gathered, copy, journals, lost),
         *broken,
         *(f"a line of `{name}` says too little to close it" for name in gathered.unusable),
+        *(
+            f"nothing of `{name}` was asked of its cloud: {why}"
+            for name, why in ground.shut.items()
+        ),
     ]
     return _told(done, unknown, lost, dry)
 
@@ -162,7 +169,7 @@ def _keep(found: Config, wanted: Wanted, tell: Tell) -> None:
 
 def _house(found: Config) -> House:
     """A house for ending only: rules that are broken must not stand in its way."""
-    connectors = Clouds().connect(found)
+    connectors, _ = _ways(found)
     try:
         laws = read_laws(found)
     except TidegateError:
@@ -181,10 +188,20 @@ def _house(found: Config) -> House:
     return house
 
 
+def _ways(found: Config) -> tuple[Mapping[str, Connector], Mapping[str, str]]:
+    """A way to every target whose keys can be read; the others, each with why it cannot be."""
+    found, shut = readable(found)
+    return Clouds().connect(found), shut
+
+
 def _ground(found: Config, tell: Tell) -> Ground:
+    connectors, shut = _ways(found)
+    for target, why in shut.items():
+        tell(f"`{target}` is left out, the others go on: {why}")
     return Ground(
         journal=ClosingJournal(found.path(found.evidence.journal)),
-        connectors=Clouds().connect(found),
+        connectors=connectors,
+        shut=shut,
         clock=clock,
         randomness=os.urandom,
         rest=time.sleep,
@@ -324,11 +341,12 @@ def _copy(found: Config, named: Sequence[str]) -> _Copy:
     """The copy of the log that was named, else the installation's own, if it can be read."""
     if len(named) > 1:
         raise AskedWrongly("many_databases", "expected one database, got several", "name one")
-    if named:
-        where = named[0] if "://" in named[0] else f"sqlite:///{Path(named[0]).resolve()}"
-    else:
-        where = database_url(found)
+    where, own = named[0] if named else database_url(found), database_path(found)
     try:
+        if named and (file := _file_named(where)) is not None and file != own:
+            return _Copy(where=str(file), state=state_of_copy(file))
+        if "://" not in where:  # the installation's own file, by its path
+            where = database_url(found)
         # The settings' password is for their own server, and for a copy of it on another.
         password = None if where.startswith("sqlite:") else database_password(found)
         return _Copy(where=where, state=sealed_state(where, password))
@@ -336,6 +354,13 @@ def _copy(found: Config, named: Sequence[str]) -> _Copy:
         if named and isinstance(fault, AskedWrongly):
             raise
         return _Copy(where=where, fault=fault.message)
+
+
+def _file_named(where: str) -> Path | None:
+    """The SQLite file that `--from database=` names, as a path or a URL; None: another engine."""
+    if "://" not in where:
+        return Path(where).resolve()
+    return path_of(where) if where.startswith("sqlite:") else None
 
 
 def _with_copy(

@@ -17,7 +17,7 @@ import structlog
 
 from tidegate.base.errors import AskedWrongly
 from tidegate.evidence.journal import ClosingJournal, open_grants
-from tidegate.main.center import IdentityCenterPart
+from tidegate.main.center import PERMISSION_SET, IdentityCenterPart
 from tidegate.main.config import AwsPart, Config, TargetPart, secret
 
 log = structlog.get_logger("tidegate.left")
@@ -78,6 +78,24 @@ def remember(config: Config) -> None:
         beside.replace(path)
     except OSError as fault:
         log.warning("how targets are reached cannot be kept", errno=fault.errno)
+
+
+def readable(config: Config) -> tuple[Config, dict[str, str]]:
+    """The settings without the targets whose keys cannot be read, and why each cannot be.
+
+    For ending without a server, where one missing secret must not keep the others open. Identity
+    Center without its keys shuts every permission set: those targets are told too.
+    """
+    shut = {part.id: why for part in config.target if (why := _unreadable(config, part))}
+    center = config.identity_center
+    pairs = list(center.keys().values()) if center else []
+    if center and (why := _first_unreadable(config, [one for pair in pairs for one in pair])):
+        config = msgspec.structs.replace(config, identity_center=None)
+        for part in config.target:
+            if any(role.kind == PERMISSION_SET for role in part.role):
+                shut.setdefault(part.id, why)
+    kept = [part for part in config.target if part.id not in shut]
+    return msgspec.structs.replace(config, target=kept), shut
 
 
 def left_open(config: Config) -> list[Left]:

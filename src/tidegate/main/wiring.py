@@ -25,7 +25,7 @@ from tidegate.flow.governing import put_in_force, start_log
 from tidegate.flow.house import House, Laws
 from tidegate.flow.panics_kept import PanicsKept
 from tidegate.flow.reconciling import reconcile_step
-from tidegate.flow.recovering import close_forgotten
+from tidegate.flow.recovering import look_back
 from tidegate.flow.refusing import Refusals
 from tidegate.flow.searching import search_some
 from tidegate.main.clouds import Clouds, read_for
@@ -235,7 +235,7 @@ def start(config_path: Path, duties: frozenset[Duty] | None = None) -> Running:
         put_in_force(house, house.laws)
         tell_left(config)
         if Duty.CLOSE in duties:
-            close_forgotten(house)  # before anybody can use what the journal says has ended
+            look_back(house)  # before anybody can use what the journal says has ended
     except BaseException:
         house.store.close()
         raise

@@ -157,7 +157,7 @@ class Worker:
         more = Duty.CLOSE in self.house.duties and self._seal_ends()
         try:
             due = self._claim()
-            moving = self._extensions() if Duty.OPEN in self.house.duties else []
+            moving = self._extensions() if self._opens() else []
         except TidegateError as fault:
             log.error("the store cannot be used; closing from the journal", code=fault.code)
             self._close_from_journal()
@@ -249,7 +249,7 @@ class Worker:
             a_target=HANDS_A_TARGET,
             in_hand=Counter(self._in_hand.values()),
             room=room,
-            opens=Duty.OPEN in self.house.duties,
+            opens=self._opens(),
             closes=Duty.CLOSE in self.house.duties,
             by=self.name,
         )
@@ -257,8 +257,15 @@ class Worker:
         self._looked_at = now
         return due
 
+    def _opens(self) -> bool:
+        """Whether anything may be opened here: not before what ended meanwhile is known."""
+        return Duty.OPEN in self.house.duties and self.house.looked_back
+
     def _look_at_journal(self) -> None:
         try:
+            if not self.house.looked_back:
+                close_forgotten(self.house)
+                self.house.looked_back = True
             settle_journal(self.house)
             seal_journal(self.house)
             close_forgotten(self.house)

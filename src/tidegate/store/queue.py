@@ -344,9 +344,11 @@ def leave(db: Raw, name: str) -> None:
 
 
 def free_leases(db: Raw) -> None:
-    """Whoever held a lease is gone."""
+    """Whoever held a lease is gone: by their names, which have an index. One that was taken without
+    a name ends by time.
+    """
     db.execute(
-        "UPDATE grants SET lease_until_ms = NULL, lease_by = NULL WHERE lease_until_ms IS NOT NULL"
+        "UPDATE grants SET lease_until_ms = NULL, lease_by = NULL WHERE lease_by IS NOT NULL"
     )
 
 

@@ -5,14 +5,18 @@ public key that came another way. Nothing is written, migrated, or gone on with.
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
+from tidegate.base.errors import AskedWrongly
 from tidegate.evidence.seal import read_event
 from tidegate.store import log, schema
+from tidegate.store.copied import reading_copy
 from tidegate.store.engines import open_database
 from tidegate.store.head import Head
 from tidegate.store.rebuild import Rebuilt, rebuild
+from tidegate.store.sqlite import is_there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +52,25 @@ def sealed_state(url: str, password: str | None = None) -> SealedState:
         EvidenceBroken: an event cannot be read, or cannot follow those before it.
     """
     with closing(open_database(url, password=password)) as database, database.reading() as db:
-        table = schema.documents
-        rows = db.execute(select(table.c.digest, table.c.bytes).where(table.c.kind == "entry"))
-        entries = {digest: bytes(data) for digest, data in rows}
-        state = rebuild(read_event(leaf) for _, leaf in log.pages(db))
-        return SealedState(head=log.head(db), entries=entries, state=state)
+        return _state(db)
+
+
+def state_of_copy(path: Path) -> SealedState:
+    """`sealed_state` of a SQLite file that is a copy: it and what lies beside it stay as they are.
+
+    Raises as `sealed_state`.
+    """
+    if not is_there(path):
+        raise AskedWrongly(
+            "no_database", f"expected a database at `{path}`, got no such file", "check its path"
+        )
+    with reading_copy(path) as db:
+        return _state(db)
+
+
+def _state(db: Connection) -> SealedState:
+    table = schema.documents
+    rows = db.execute(select(table.c.digest, table.c.bytes).where(table.c.kind == "entry"))
+    entries = {digest: bytes(data) for digest, data in rows}
+    state = rebuild(read_event(leaf) for _, leaf in log.pages(db))
+    return SealedState(head=log.head(db), entries=entries, state=state)

@@ -129,7 +129,7 @@ class SqliteFile:
             with self._readers.connect() as db:
                 yield db
         except (DBAPIError, PoolTimeout) as error:
-            raise _unreadable(getattr(error, "orig", None) or error) from error
+            raise unreadable(getattr(error, "orig", None) or error) from error
 
     def look(self, sql: str, params: Params) -> list[Any]:
         """The rows of one query, on the driver itself. Raises WorldFailed."""
@@ -142,7 +142,7 @@ class SqliteFile:
                 raise
             self._looks.give(db)
         except (sqlite3.Error, TimeoutError) as error:
-            raise _unreadable(error) from error
+            raise unreadable(error) from error
         return rows
 
     @contextmanager
@@ -270,7 +270,8 @@ def closed(error: BaseException) -> EvidenceClosed:
     return closed_because(_why(error))
 
 
-def _unreadable(error: BaseException) -> WorldFailed:
+def unreadable(error: BaseException) -> WorldFailed:
+    """A failure of SQLite while it only read, in our words."""
     return WorldFailed(
         "database_unreadable",
         f"the database cannot be read: {_why(error)}",
