@@ -10,7 +10,7 @@ from botocore.exceptions import CredentialRetrievalError, MetadataRetrievalError
 from tidegate.base.when import Instant
 from tidegate.broker.container import Endpoint
 from tidegate.broker.holding import Holding
-from tidegate.broker.material import Material, ended
+from tidegate.broker.material import Material, ended, read_warning
 
 MINUTE = timedelta(minutes=1)
 
@@ -102,3 +102,20 @@ def test_keys_dropped_at_the_window_of_a_graced_end() -> None:
     grant.ahead = 5 * MINUTE
     assert "running work may finish until" in grant.holding.warning()
     assert grant.mints == 1
+
+
+def test_warning_that_comes_when_the_server_does_not_say() -> None:
+    """The server's own setting holds; without its word, ten minutes and at most half a window."""
+    window = {"window_ends_at": "2026-11-23T09:30:00.000Z"}
+    assert read_warning({**window, "warn_at": "2026-11-23T09:05:00.000Z"}) == 25 * MINUTE
+    assert read_warning({**window, "warn_at": "2026-11-23T09:31:00.000Z"}) == timedelta(0)
+    assert read_warning({**window, "duration_seconds": 3600, "extended_seconds": 0}) == 10 * MINUTE
+    assert read_warning({**window, "duration_seconds": 360, "extended_seconds": 60}) == 3.5 * MINUTE
+    assert read_warning({**window, "warn_at": None}) == 10 * MINUTE
+    grant = Grant()
+    grant.holding.warn_before = 3 * MINUTE
+    grant.holding.take()
+    grant.ahead = 6 * MINUTE
+    assert grant.holding.warning() == ""
+    grant.ahead = 8 * MINUTE
+    assert "tidegate extend gr_one" in grant.holding.warning()

@@ -282,6 +282,26 @@ def test_whoami_shows_groups(tidegate: Shell, server: FakeServer) -> None:
     assert tidegate("whoami", "--json").json == me
 
 
+def test_whoami_hides_an_end_that_is_near(tidegate: Shell, server: FakeServer) -> None:
+    """What one holds, by how much it was extended, and when its end is told or how to move it."""
+    hold = {
+        "grant": "gr_1",
+        "role": "prod/admin",
+        "window_ends_at": "2026-11-23T10:00:00.000Z",
+        "ends_at": "2026-11-23T10:05:00.000Z",
+        "extended_seconds": 1800,
+        "warn_at": "2026-11-23T09:50:00.000Z",
+        "warned": False,
+        "remaining_seconds": 2700,
+    }
+    near = {**hold, "grant": "gr_2", "extended_seconds": 0, "warned": True}
+    server.on("GET", "/api/me", {"id": "pr_1", "name": "Ana", "holds": [hold, near]})
+    first, second = (line for line in tidegate("whoami").out.splitlines() if "holds" in line)
+    assert "45m left, extended by 30m; warned at 2026-11-23T09:50:00Z" in first
+    assert "ends soon, more time: tidegate extend gr_2 --for 30m" in second
+    assert "extended" not in second
+
+
 def test_login_keeps_the_token_privately(tidegate: Shell, server: FakeServer) -> None:
     """The token lands in client.json with mode 0600 in a folder of 0700, and is not printed."""
     del tidegate.environment["TIDEGATE_SERVER"], tidegate.environment["TIDEGATE_TOKEN"]

@@ -1,5 +1,6 @@
 """The whole path over HTTP, and what each answer says."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -160,3 +161,18 @@ def test_later_end_over_http(api: Api) -> None:
     assert api.get("ana", "/api/notices?view=all").status_code == 403
     again = api.post("ana", "/api/requests", an_ask()).json()
     assert (again["state"], again["code"]) == ("refused", "already_held")
+
+
+def test_what_somebody_holds_is_left_out_of_who_they_are(api: Api) -> None:
+    """The caller's open grants, and when their end is told: as the server has it set."""
+    api.world.house.warn_before = timedelta(minutes=12)
+    asked = api.ask()
+    (grant,) = api.vote("bo", asked).json()["grants"]
+    api.world.work()
+    (held,) = api.get("ana", "/api/me").json()["holds"]
+    assert (held["grant"], held["role"], held["warned"]) == (grant, "prod/admin", False)
+    assert (held["window_ends_at"][11:16], held["warn_at"][11:16]) == ("09:30", "09:18")
+    assert api.get("ana", f"/api/grants/{grant}").json()["warn_at"] == held["warn_at"]
+    assert api.get("bo", "/api/me").json()["holds"] == []
+    api.post("ana", f"/api/grants/{grant}/end")
+    assert api.get("ana", "/api/me").json()["holds"] == []

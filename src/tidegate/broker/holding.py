@@ -17,11 +17,10 @@ from tidegate.base.errors import (
     WorldFailed,
 )
 from tidegate.base.when import Instant, wire
-from tidegate.broker.material import Material, ended
+from tidegate.broker.material import WARN_BEFORE, Material, ended
 
 REFRESH_AHEAD = timedelta(minutes=5)  # before the cloud's expiry: a long upload still signs in time
 LOOK_EVERY = timedelta(seconds=30)  # while keys are asked for: how soon an extension is noticed
-WARN_BEFORE = timedelta(minutes=10)  # as a server warns, unless its settings say otherwise
 LOOK_AGAIN = timedelta(seconds=5)  # after the end, or after no answer: callers retry each second
 # Before keys stop it is asked more often, so that a call signed with them still arrives in time.
 LAST_LOOKS, LAST_LOOKS_EVERY = timedelta(seconds=5), timedelta(seconds=1)
@@ -58,7 +57,7 @@ class Holding:
         self._minted_for: Instant | None = None
         self._told: TidegateError | None = None
         self._final = False
-        self._warn_before = warn_before
+        self.warn_before = warn_before  # whoever looks may learn another: it moves with the end
         self._warned_of: Instant | None = None
 
     def take(self) -> Material:
@@ -116,7 +115,7 @@ class Holding:
         window = self._window()
         if window is None or self._ends_at == self._warned_of:
             return False
-        return window - self._warn_before <= now < window
+        return window - self.warn_before <= now < window
 
     def _grace(self) -> timedelta:
         return self._material.grace if self._material else timedelta(0)

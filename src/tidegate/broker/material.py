@@ -9,6 +9,7 @@ from tidegate.base.when import Instant, parse_instant, wire
 
 OVER_STATES = frozenset({"closing", "removed", "gone", "failed", "signed_off"})
 AWS = "aws"  # the kind of credentials used here, and the connector whose roles give them
+WARN_BEFORE = timedelta(minutes=10)  # as a server warns, unless its settings say otherwise
 LONGEST_FIELD = 8_192  # characters: STS promises no maximum, seen are under 2,000
 
 
@@ -107,6 +108,19 @@ def read_end(grant: str, view: Mapping[str, object]) -> Instant:
     if view.get("state") in OVER_STATES:
         raise ended(grant, ends_at, str(view.get("role") or ""))
     return ends_at
+
+
+def read_warning(view: Mapping[str, object]) -> timedelta:
+    """How long before the window's end its holder is to be warned, as the server of `view` says.
+
+    Where it does not say, as servers do by default: never more than half of the window.
+    """
+    window, at = view.get("window_ends_at"), view.get("warn_at")
+    if isinstance(window, str) and isinstance(at, str):
+        return max(timedelta(0), parse_instant(window) - parse_instant(at))
+    lengths = [view.get(name) for name in ("duration_seconds", "extended_seconds")]
+    length = timedelta(seconds=sum(one for one in lengths if isinstance(one, int)))
+    return min(WARN_BEFORE, length / 2) if length else WARN_BEFORE
 
 
 def ended(grant: str, at: Instant, role: str = "") -> AccessEnded:

@@ -11,16 +11,18 @@ from tidegate.base.errors import AskedWrongly, TidegateError
 from tidegate.base.when import Instant, whole_seconds, wire
 from tidegate.catalogue import Role, Target, role_of_entry
 from tidegate.connectors.port import Exposure
+from tidegate.extend import warn_at
 from tidegate.flow.allowing import is_auditor, is_operator
 from tidegate.flow.asking import Weighed
 from tidegate.flow.house import Actor, House
 from tidegate.flow.people import approvers, shown_name
 from tidegate.flow.queueing import queue_of
 from tidegate.flow.reading import entry_of
-from tidegate.grant import Grant
+from tidegate.grant import Grant, GrantState
 from tidegate.request import Item, Request, RequestState, Vote
 from tidegate.shell.api.views import (
     GrantView,
+    HoldView,
     ItemView,
     MeView,
     Person,
@@ -35,6 +37,8 @@ from tidegate.shell.api.views import (
 )
 from tidegate.shell.api.words import change_says, exposure_says, grant_says, request_says
 from tidegate.store import Token
+
+MOST_HELD = 20  # in the answer to who somebody is: a person works with a few at a time
 
 
 class Renderer:
@@ -103,6 +107,7 @@ class Renderer:
             ends_at=_wire(grant.ends_at),
             grace_seconds=whole_seconds(grant.grace),
             extended_seconds=whole_seconds(grant.extended),
+            warn_at=_wire(warn_at(grant, self._house.warn_before)),
             warned=grant.warned,
             remaining_seconds=_seconds(left),
             opened_at=_wire(grant.opened_at),
@@ -181,9 +186,34 @@ class Renderer:
             groups=sorted(actor.groups),
             operator=is_operator(self._house, actor),
             auditor=is_auditor(self._house, actor),
+            holds=self._holds(actor),
             token_id=token.id,
             token_until=wire(token.until),
         )
+
+    def _holds(self, actor: Actor) -> list[HoldView]:
+        """What the caller has open now."""
+        open_now = self._house.store.grants(
+            principal=actor.id, states=frozenset({GrantState.OPEN}), limit=MOST_HELD
+        )
+        found: list[HoldView] = []
+        for grant in open_now:
+            window, at = grant.window_ends_at, warn_at(grant, self._house.warn_before)
+            if window is None or grant.ends_at is None or at is None or window <= self._now:
+                continue
+            found.append(
+                HoldView(
+                    grant=grant.id,
+                    role=grant.role,
+                    window_ends_at=wire(window),
+                    ends_at=wire(grant.ends_at),
+                    extended_seconds=whole_seconds(grant.extended),
+                    warn_at=wire(at),
+                    warned=grant.warned,
+                    remaining_seconds=whole_seconds(window - self._now),
+                )
+            )
+        return found
 
     def token(self, text: str, token: Token) -> TokenView:
         """A token just made, with its text."""

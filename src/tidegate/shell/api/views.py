@@ -31,8 +31,25 @@ class TokenView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HoldView:
+    """One access the caller has now; `warned`: its end is near, and they were told."""
+
+    grant: str
+    role: str
+    window_ends_at: str
+    ends_at: str
+    extended_seconds: int
+    warn_at: str
+    warned: bool
+    remaining_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeView:
-    """Who the token belongs to, as known now. `groups` holds the ancestors too."""
+    """Who the token belongs to, as known now. `groups` holds the ancestors too.
+
+    `holds`: what they have open now, newest first and at most twenty; `GET /api/grants` has all.
+    """
 
     id: str
     name: str
@@ -40,6 +57,7 @@ class MeView:
     groups: list[str]
     operator: bool
     auditor: bool
+    holds: list[HoldView]
     token_id: str
     token_until: str
 
@@ -234,7 +252,7 @@ class GrantView:
     """A grant. `remaining_seconds`, of its window, is null until its end is fixed.
 
     From `window_ends_at` on no session is issued; running work may finish until `ends_at`, which is
-    `grace_seconds` later. `warned`: its holder was told of this end.
+    `grace_seconds` later. `warn_at` is when its holder is told of this end, `warned` that it was so.
 
     `residual_until` lies ahead while a session taken before may still act. `proof` is how its end
     is known; empty until it is over. `outcome` and `tries`: what the last calls to the cloud gave.
@@ -253,6 +271,7 @@ class GrantView:
     ends_at: str | None
     grace_seconds: int
     extended_seconds: int
+    warn_at: str | None
     warned: bool
     remaining_seconds: int | None
     opened_at: str | None

@@ -9,7 +9,7 @@ from tidegate.base.errors import AskedWrongly, NotSignedIn
 from tidegate.shell.cli.answer import Answer
 from tidegate.shell.cli.client import Server, check_address
 from tidegate.shell.cli.command import Desk, at_terminal, stopped, tool
-from tidegate.shell.cli.printing import clean, fields, moment
+from tidegate.shell.cli.printing import clean, fields, moment, span
 
 LONGEST_PASSWORD = 1_024  # characters read; the server's own bound is lower
 LONGEST_LABEL = 80  # characters, as the server takes them
@@ -136,8 +136,23 @@ def _me_lines(server: str, me: Answer) -> list[str]:
             ("groups", ", ".join(me.texts("groups")) or "none"),
             ("here", " and ".join(may)),
             ("until", moment(me.text("token_until"))),
+            *(("holds", _held(one)) for one in me.some("holds")),
         ]
     )
+
+
+def _held(hold: Answer) -> str:
+    """One access: until when, what it was extended by, and how to get more time when it is near."""
+    grant, left = hold.text("grant"), span(hold.number("remaining_seconds") or 0)
+    more = hold.number("extended_seconds") or 0
+    said = (
+        f"{hold.text('role')} by {grant} until {moment(hold.text('window_ends_at'))}, {left} left"
+    )
+    if more:
+        said += f", extended by {span(more)}"
+    if hold.flag("warned"):
+        return f"{said}; ends soon, more time: tidegate extend {grant} --for 30m --reason '…'"
+    return f"{said}; warned at {moment(hold.text('warn_at'))}"
 
 
 def keep_client(desk: Desk, server: str, token: str) -> None:

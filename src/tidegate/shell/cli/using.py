@@ -288,25 +288,34 @@ def _with_keys(desk: Desk, grant: str, command: tuple[str, ...], env: bool) -> i
     def token() -> str:
         return urlsafe_b64encode(desk.local.randomness(TOKEN_BYTES)).decode().rstrip("=")
 
-    with Endpoint(_holding(desk, _usable(desk, grant)), token, desk.tell) as endpoint:
+    with Endpoint(_holding(desk, _opened(desk, grant)), token, desk.tell) as endpoint:
         return run_with(endpoint, command, desk.environment, mode=mode)
 
 
-def _holding(desk: Desk, grant: str) -> "Holding":
-    """The keys of `grant`, minted and renewed through the server."""
+def _holding(desk: Desk, found: Answer) -> "Holding":
+    """The keys of a grant, minted and renewed through the server, which also says when to warn."""
     from tidegate.base.when import Instant
     from tidegate.broker.holding import Holding
-    from tidegate.broker.material import Material, read_end, read_material
+    from tidegate.broker.material import Material, read_end, read_material, read_warning
 
-    server = desk.server()
+    server, grant = desk.server(), found.exact("id")
 
     def fetch() -> Material:
         return read_material(server.post("api", "grants", grant, "credentials").plain)
 
     def look() -> Instant:
-        return read_end(grant, server.get("api", "grants", grant).plain)
+        view = server.get("api", "grants", grant).plain
+        holding.warn_before = read_warning(view)
+        return read_end(grant, view)
 
-    return Holding(grant=grant, fetch=fetch, look=look, clock=desk.local.clock)
+    holding = Holding(
+        grant=grant,
+        fetch=fetch,
+        look=look,
+        clock=desk.local.clock,
+        warn_before=read_warning(found.plain),
+    )
+    return holding
 
 
 def _row(grant: Answer) -> tuple[str, ...]:
@@ -317,6 +326,14 @@ def _row(grant: Answer) -> tuple[str, ...]:
 
 def _usable(desk: Desk, grant: str) -> str:
     """The grant's own id (a request id stands for its one grant), if it can give AWS keys.
+
+    Raises as `_opened`.
+    """
+    return _opened(desk, grant).exact("id")
+
+
+def _opened(desk: Desk, grant: str) -> Answer:
+    """The grant as the server has it, if it can give AWS keys.
 
     Raises:
         NotAllowed: its connector gives none; told before a session is minted for nothing.
@@ -329,7 +346,7 @@ def _usable(desk: Desk, grant: str) -> str:
     for item in asked.some("items"):
         if item.text("role") == found.text("role"):
             check_connector(found.text("id"), item.text("role"), item.text("connector"))
-    return found.exact("id")
+    return found
 
 
 def _cached(desk: Desk, grant: str) -> bool:
