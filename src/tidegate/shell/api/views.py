@@ -252,7 +252,7 @@ class GrantView:
     """A grant. `remaining_seconds`, of its window, is null until its end is fixed.
 
     From `window_ends_at` on no session is issued; running work may finish until `ends_at`, which is
-    `grace_seconds` later. `warn_at` is when its holder is told of this end, `warned` that it was so.
+    `grace_seconds` later. `warn_at` is when its holder is told of this end, `warned` if they were.
 
     `residual_until` lies ahead while a session taken before may still act. `proof` is how its end
     is known; empty until it is over. `outcome` and `tries`: what the last calls to the cloud gave.
