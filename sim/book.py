@@ -44,6 +44,7 @@ class Wish:
     emergency: bool
     request: str = ""
     edits: int = 0
+    sealed_at: int = NEVER  # when its first version was
     filed_at: int = 0  # the version that is voted on: which rules carry it is fixed then (I8)
     approved_at: int = NEVER
     ended: str = ""
@@ -78,6 +79,37 @@ class Alias:
 
 
 @dataclass(slots=True)
+class Alarm:
+    """A panic somebody called, as they meant it: `scope` is a kind, `name` a login, target, role.
+
+    `freeze` is how long nothing may open there; `until` is the same on a clock, once it is sealed.
+    """
+
+    by: str
+    scope: str
+    name: str
+    freeze: int | None
+    id: str = ""
+    called_at: int = NEVER
+    until: int = -1
+    waited: bool = False  # it could not be sealed at once; two processes may keep it
+
+    def covers(self, wish: Wish) -> bool:
+        """Whether what was wished is in it."""
+        target = wish.role.partition("/")[0]
+        named = {"principal": wish.login, "target": target, "role": wish.role, "all": ""}
+        return named[self.scope] == self.name
+
+
+@dataclass(slots=True)
+class Word:
+    """An operator's word for an end that cannot be proven."""
+
+    login: str
+    grant: str
+
+
+@dataclass(slots=True)
 class Life:
     """One grant as the oracle follows it. Instants in ms of true time, but `end`: on a clock."""
 
@@ -96,6 +128,7 @@ class Life:
     removed_at: int = NEVER
     gone_at: int = NEVER
     failed_at: int = NEVER
+    signed_at: int = NEVER  # somebody answers for its end
     opened_at: int = NEVER
     still_held: bool = False
     stood: bool = False

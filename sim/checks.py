@@ -7,7 +7,18 @@ it is asked at stands in `CHECKERS`; what is asked at each step is bounded by on
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from sim.book import CLAIM_WITHIN, CLOSING_LATE, NEVER, SLACK, START_MS, Ballot, Life, Seen
+from sim.book import (
+    CLAIM_WITHIN,
+    CLOSING_LATE,
+    NEVER,
+    SLACK,
+    START_MS,
+    Alarm,
+    Ballot,
+    Life,
+    Seen,
+    Word,
+)
 from sim.sight import (
     acts,
     carrying,
@@ -20,6 +31,7 @@ from sim.sight import (
     right_until,
     since_of,
 )
+from sim.town import OPERATORS
 from tidegate.base.when import parse_instant, to_ms
 
 Checker = Callable[[Any, Seen], Iterator[str]]
@@ -83,9 +95,13 @@ def _moved(oracle: Any, seen: Seen, life: Life) -> Iterator[str]:
 def never_stop_closing(oracle: Any, seen: Seen) -> Iterator[str]:
     """I2: closing goes on until gone. Accepted is not removed, and removed is not gone."""
     life, now = seen.life, oracle.loop.now
+    if seen.what == "swept":
+        yield from _left_out(oracle, seen.data)
     if life is None:
         return
     match seen.what:
+        case "signed off":
+            yield from _answered(oracle, life, seen.data)
         case "closing":
             if seen.data["reason"] == "expired" and life.intended_at != NEVER:
                 clock = clock_of(oracle, seen.process, seen.entered)
@@ -95,6 +111,10 @@ def never_stop_closing(oracle: Any, seen: Seen) -> Iterator[str]:
                 early = clock < end and clock < life.readied_at + CLAIM_WITHIN - SLACK
                 if early and life.wish.start is None:
                     yield f"{life.id} expired {life.end - clock} ms before its end"
+            if seen.data["reason"] == "panic" and not any(
+                one.covers(life.wish) for one in oracle.alarms
+            ):
+                yield f"{life.id} ended by a panic nobody called about it"
         case "removed":
             if not life.still_held and may_start(oracle, life):
                 yield f"{life.id} is called removed while a new session could start"
@@ -112,6 +132,30 @@ def never_stop_closing(oracle: Any, seen: Seen) -> Iterator[str]:
                 yield f"{life.id} was used {now - again} ms after it was closed again"
         case "allowed" if seen.found == "gone":
             yield f"{life.id} was used {now - life.gone_at} ms after it was called gone"
+
+
+def _left_out(oracle: Any, alarm: Alarm) -> Iterator[str]:
+    """A panic that is swept has ended all there was in its scope when it was called."""
+    for life in oracle.lives.values():
+        ending = min(life.closing_at, life.failed_at) != NEVER
+        if life.readied_at < alarm.called_at and alarm.covers(life.wish) and not ending:
+            yield f"{life.id} was left out of the panic about {alarm.scope} {alarm.name}"
+    for wish in oracle.wishes.values():
+        waits = wish.approved_at == NEVER and not wish.ended
+        if wish.sealed_at < alarm.called_at and alarm.covers(wish) and waits:
+            yield f"{wish.request} waits on after the panic about {alarm.scope} {alarm.name}"
+
+
+def _answered(oracle: Any, life: Life, word: Any) -> Iterator[str]:
+    """An operator answers for an end that was begun, and never for their own access."""
+    if not isinstance(word, Word) or word.grant != life.id or word.login not in OPERATORS:
+        yield f"the end of {life.id} was signed off and no operator did"
+    elif oracle.person(word.login, since_of(oracle)) == oracle.person(
+        life.wish.login, since_of(oracle)
+    ):
+        yield f"the end of {life.id} was signed off by who held it ({word.login})"
+    if life.closing_at == NEVER or life.gone_at != NEVER:
+        yield f"the end of {life.id} was signed off before it began, or after it was gone"
 
 
 def _wrongly_gone(oracle: Any, life: Life) -> Iterator[str]:
@@ -165,9 +209,16 @@ def locks_on_the_end(oracle: Any, seen: Seen) -> Iterator[str]:
 
 
 def open_only_what_closes(oracle: Any, seen: Seen) -> Iterator[str]:
-    """I4: nothing opens on a target where an end is long overdue."""
+    """I4: nothing opens where an end is long overdue, or where a panic keeps shut."""
     life = seen.life
-    if life is None or life.wish.emergency or seen.process.offset:
+    if life is None or seen.process.offset:
+        return
+    clock = clock_of(oracle, seen.process, seen.entered)
+    for alarm in oracle.alarms:
+        before = alarm.called_at < since_of(oracle)
+        if before and clock < alarm.until - 1_000 and alarm.covers(life.wish):
+            yield f"{life.id} opened in the freeze of {alarm.scope} {alarm.name}"
+    if life.wish.emergency:
         return
     overdue = oracle.loop.now - CLOSING_LATE - SLACK - 30_000
     for other in oracle.closing.get(life.place.target, {}).values():
@@ -184,6 +235,12 @@ def only_what_is_ours(oracle: Any, seen: Seen) -> Iterator[str]:
             yield f"the cloud is asked to close {seen.data.grant}, which nobody opened"
         case "opening call" if life is not None and not life.stood and seen.data.stood_before:
             yield f"{life.id} is said to have stood before"
+        case "alarmed":
+            alarm = seen.data
+            if alarm is None:
+                yield f"{seen.found} was called and nobody did"
+            elif alarm.by not in OPERATORS and (alarm.scope, alarm.name) != ("principal", alarm.by):
+                yield f"{alarm.by} ended everything of {alarm.scope} {alarm.name}"
         case "denied" if life is not None:
             yield from _cut_early(oracle, life, seen.data)
         case "turned away" if life is not None:
@@ -327,10 +384,13 @@ CHECKERS: Mapping[str, tuple[Checker, tuple[str, ...]]] = {
         deadline_before_effect,
         ("intended", "extended", "opening call", "opened", "failed", "allowed"),
     ),
-    "I2": (never_stop_closing, ("closing", "removed", "gone", "signed in", "allowed")),
+    "I2": (
+        never_stop_closing,
+        ("closing", "removed", "gone", "signed off", "swept", "signed in", "allowed"),
+    ),
     "I3": (locks_on_the_end, ("issued", "arming call", "signed in", "allowed")),
     "I4": (open_only_what_closes, ("intended",)),
-    "I5": (only_what_is_ours, ("closing call", "opening call", "denied", "turned away")),
+    "I5": (only_what_is_ours, ("closing call", "opening call", "denied", "turned away", "alarmed")),
     "I6": (journal_before_cloud, ("opening call",)),
     "I7": (evidence_is_complete, ("filed", "decided", "of a grant")),
     "I8": (rules_never_mix, ("decided", "intended", "extended", "opening call")),

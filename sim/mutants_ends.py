@@ -24,10 +24,10 @@ MUTANTS: tuple[M, ...] = (
     M("extension-after-the-end", "an end that was reached moves all the same",
       "extend:check_may_extend", "if now >= window:", "if False:"),
     M("extension-never-told", "the cloud keeps the old deadline when an end moves",
-      "flow.extending:arm_once", "receipt = connector.arm(hold, assignment.deadline_at, now)", "receipt = None"),
+      "flow.extending:arm_once", "receipt = connector.arm(hold, until, now)", "receipt = None"),
     M("extension-told-too-late", "the cloud is told a later deadline than the end that moved",
-      "flow.extending:arm_once", "connector.arm(hold, assignment.deadline_at, now)",
-      "connector.arm(hold, assignment.deadline_at + 600 * assignment.deadline_at.resolution * 1_000_000, now)"),
+      "flow.extending:arm_once", "connector.arm(hold, until, now)",
+      "connector.arm(hold, until + 600_000_000 * until.resolution, now)"),
     # Grace.
     M("grace-ignored-at-issue", "a credential is handed out in the grace after the window",
       "session:may_issue", "window = grant.window_ends_at", "window = grant.ends_at"),
@@ -35,6 +35,26 @@ MUTANTS: tuple[M, ...] = (
       "grant:intend", "window + opening.grace", "window + 2 * opening.grace"),
     M("grace-nobody-voted-on", "a grace that rules of today give counts for what was asked under others",
       "flow.granting:_decide", "grace = min(item.grace, verdict.grace)", "grace = verdict.grace"),
+    # Panics.
+    M("panic-leaves-one-out", "a panic leaves out the least risky of what it named",
+      "flow.panicking:_sweep", "_end(house, panic, by_risk(still), comment)", "_end(house, panic, by_risk(still)[:-1], comment)"),
+    M("panic-forgets-the-ready", "a panic ends what is open, and not what is approved and about to open",
+      "flow.panicking:_concerns", "return grant.state in LIVE or _came_before(house, grant.request, panic)", "return grant.state in LIVE"),
+    M("panic-leaves-requests", "what was asked before a panic is voted on after it",
+      "flow.panicking:_sweep", "pending = _pending(house, panic)", "pending = []"),
+    M("panic-of-another", "a panic about one person ends everybody's access",
+      "flow.panicking:_grants", "principal=scope.name if scope.kind is ScopeKind.PRINCIPAL else None", "principal=None"),
+    M("anybody-panics", "anybody may end everything",
+      "flow.allowing:allow_panic", "if is_operator(house, actor) or own", "if True or own"),
+    M("freeze-forgotten", "nothing stays shut once a panic is through",
+      "flow.stopping:stopped", "if panic.stops(now) and", "if panic.state is PanicState.CALLED and"),
+    M("freeze-of-the-target-forgotten", "a freeze of a target lets its roles open",
+      "panic:Scope.covers", 'return role.partition("/")[0] == self.name', "return principal == self.name"),
+    # Sign-offs.
+    M("own-sign-off", "who held access answers for its end, by another account that is an operator's",
+      "flow.allowing:allow", "and not _same_person(house, actor, request.terms.principal)", ""),
+    M("anybody-signs-off", "whoever may see a grant answers for its end",
+      "flow.allowing:allow", "and is_operator(house, actor)", ""),
 )  # fmt: skip
 
 AIMED: Mapping[str, tuple[str, int]] = {
@@ -48,6 +68,15 @@ AIMED: Mapping[str, tuple[str, int]] = {
     "grace-ignored-at-issue": ("graced", 0),
     "grace-given-twice": ("graced", 0),
     "grace-nobody-voted-on": ("graced-later", 0),
+    "panic-leaves-one-out": ("panic", 0),
+    "panic-forgets-the-ready": ("panic", 0),
+    "panic-leaves-requests": ("panic", 0),
+    "panic-of-another": ("panic-mine", 0),
+    "anybody-panics": ("panic", 0),
+    "freeze-forgotten": ("panic", 0),
+    "freeze-of-the-target-forgotten": ("panic", 0),
+    "own-sign-off": ("signed", 0),
+    "anybody-signs-off": ("signed", 0),
 }
 
 __all__ = ["AIMED", "MUTANTS"]

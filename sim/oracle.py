@@ -11,7 +11,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sim.book import NEVER, SLACK, START_MS, Alias, Ballot, Broken, Life, Seen, Violation, Wish
+from sim.book import (
+    NEVER,
+    SLACK,
+    START_MS,
+    Alarm,
+    Alias,
+    Ballot,
+    Broken,
+    Life,
+    Seen,
+    Violation,
+    Wish,
+)
 from sim.checks import MOMENTS
 from sim.quiet import QUIET
 from sim.sight import (
@@ -56,6 +68,7 @@ class Oracle:
         self.ahead: dict[str, int] = {}  # of a session: how far, when the cloud made it
         self.stood: set[AssignmentKey] = set()
         self.aliases: dict[str, tuple[int, str]] = {}  # second accounts found out during the run
+        self.alarms: list[Alarm] = []  # panics as they were called, sealed ones with an id
         self.journal: set[str] = set()
         self.uses: Counter[str] = Counter()
         self.sealed_names: Counter[str] = Counter()
@@ -139,6 +152,7 @@ class Oracle:
             wish.request = name
             wish.filed_at = since_of(self)
             wish.graces = graces(self, process, wish)
+            wish.sealed_at = self.loop.now
             self.wishes[name] = wish
             self.ballots[name] = []
 
@@ -273,6 +287,49 @@ class Oracle:
         if life is not None:
             self.closed_again[life.key] = self.loop.now
 
+    def _alarmed(self, process: Any, fact: Any, entered: int) -> None:
+        """A panic is sealed: by who calls it, or later by whoever finds that it waits."""
+        memo = self.loop.task.memo if self.loop.task else None
+        waiting = (
+            [memo]
+            if isinstance(memo, Alarm)
+            else [one for one in self.alarms if not one.id or one.waited]
+        )
+        alarm = next((one for one in waiting if one.scope == fact.data["scope"]), None)
+        self.judge("alarmed", data=alarm, found=fact.data["panic"])
+        if alarm is None:
+            return
+        alarm.id, alarm.called_at = fact.data["panic"], self.loop.now
+        if alarm.freeze is not None:
+            alarm.until = clock_of(self, process, entered) + alarm.freeze
+        if alarm not in self.alarms:
+            self.alarms.append(alarm)
+        self.loop.tell(f"panic about {alarm.scope} {alarm.name} by {alarm.by}")
+
+    def _swept(self, process: Any, fact: Any, entered: int) -> None:
+        alarm = next((one for one in self.alarms if one.id == fact.data["panic"]), None)
+        if alarm is not None:
+            self.judge("swept", data=alarm)
+
+    def _lifted(self, process: Any, fact: Any, entered: int) -> None:
+        for alarm in self.alarms:
+            if alarm.id == fact.data["panic"]:
+                alarm.until = -1
+
+    def _signed(self, process: Any, fact: Any, entered: int) -> None:
+        life = self._life(fact)
+        if life is not None:
+            word = self.loop.task.memo if self.loop.task else None
+            self.judge("signed off", life=life, data=word)
+            life.signed_at = self.loop.now
+            self.closing.get(life.place.target, {}).pop(life.id, None)
+
+    def _resumed(self, process: Any, fact: Any, entered: int) -> None:
+        life = self._life(fact)
+        if life is not None:
+            life.signed_at, life.removed_at = NEVER, NEVER
+            self.disturbed(f"the end of {life.id} is taken up again")
+
     def _issued(self, process: Any, fact: Any, entered: int) -> None:
         life = self._life(fact)
         if life is not None:
@@ -380,7 +437,12 @@ _HANDLERS: Mapping[str, Any] = {
     "grant.removed": Oracle._removed,
     "grant.contradicted": Oracle._contradicted,
     "grant.gone": Oracle._gone,
+    "grant.signed_off": Oracle._signed,
+    "grant.resumed": Oracle._resumed,
     "session.issued": Oracle._issued,
+    "panic.called": Oracle._alarmed,
+    "panic.swept": Oracle._swept,
+    "panic.lifted": Oracle._lifted,
 }
 
 __all__ = ["Alias", "Ballot", "Broken", "Life", "Oracle", "Violation", "Wish"]

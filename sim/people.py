@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from sim.alarms import Alarms
 from sim.imps import Imps
 from sim.longer import Longer
 from sim.loop import START, Killed
@@ -38,10 +39,12 @@ class People:
         self.principals = {}
         self.imps = Imps(self)
         self.longer = Longer(self)
+        self.alarms = Alarms(self)
 
     def begin(self) -> None:
         """Plan who asks when."""
         world, scene = self.world, self.world.scene
+        self.alarms.begin()
         if world.plan.wants("world.others.stood_before"):
             for login in self.rng.sample(REQUESTERS, 2):
                 self._place(login, "desk/admin", before=True)
@@ -160,6 +163,7 @@ class People:
         end = life.end
         self.imps.opening(life)
         self.longer.opening(life)
+        self.alarms.opening(life)
         takes = [now + 1_500, rng.randrange(now, end) if end > now else now, end - 300, end - 20]
         for at in takes[: rng.randint(1, 4)]:
             self.loop.at(max(at, now), lambda: self._take(life))

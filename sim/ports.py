@@ -6,13 +6,21 @@ twice or late, it is refused, it hangs. The oracle is told what became durable, 
 """
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any
 
 from sim.gather import Gatherer
 from sim.loop import Killed
-from tidegate.base.errors import EvidenceClosed, Refused, Unknown, Unreachable, WorldFailed
+from tidegate.base.errors import (
+    EvidenceClosed,
+    Refused,
+    TidegateError,
+    Unknown,
+    Unreachable,
+    WorldFailed,
+)
 from tidegate.base.when import Instant
 from tidegate.connectors.port import Receipt
 from tidegate.connectors.simulated import Fault, FaultKind
@@ -99,11 +107,18 @@ class SimStore:
         world = self._ports.world
         return world.database_now() if world.own_database_clock else self._ports.process.clock()
 
-    def submit(self, step: Any) -> Any:
-        """`commit` is the only one the house waits for; this one is not struck."""
-        self._ports.enter()
-        done = self.real.submit(step)
-        self._ports.world.oracle.sealed(self._ports.process, step.facts)
+    def submit(self, step: Any, *, urgent: bool = False) -> Any:
+        """An urgent one is struck as `commit` is, the others (warnings) are not."""
+        done: Future[Any] = Future()
+        try:
+            if urgent:
+                done.set_result(self.commit(step))
+            else:
+                self._ports.enter()
+                done.set_result(self.real.commit(step))
+                self._ports.world.oracle.sealed(self._ports.process, step.facts)
+        except TidegateError as fault:
+            done.set_exception(fault)
         return done
 
     def commit(self, step: Any) -> Any:
@@ -265,6 +280,11 @@ class SimJournal:
         ports.world.oracle.journalled(kept)
         if where == "crash_after":
             ports.die("journal.append", where)
+
+    def append_all(self, lines: Iterable[JournalLine]) -> None:
+        """Several lines, each struck as one is."""
+        for line in lines:
+            self.append(line)
 
     def read(self) -> list[JournalLine]:
         """Every sound line."""

@@ -18,6 +18,8 @@ def nothing_open(oracle: Any) -> Iterator[tuple[str, str]]:
             if life.failed_at == NEVER:
                 yield "I2", f"{life.id} is neither open nor failed at the end"
             continue
+        if life.signed_at != NEVER:
+            continue  # somebody answers for it
         standing = life.key in oracle.foreign
         if not standing and life.gone_at == NEVER and life.failed_at == NEVER:
             yield "I2", f"{life.id} is not gone at the end"
@@ -28,7 +30,8 @@ def nothing_open(oracle: Any) -> Iterator[tuple[str, str]]:
 def nothing_orphaned(oracle: Any) -> Iterator[tuple[str, str]]:
     """Nothing of ours is left in a cloud."""
     for key in oracle.world.cloud.standing(oracle.world.cloud_now()):
-        if key not in oracle.foreign:
+        answered = any(one.signed_at != NEVER for one in oracle.by_key.get(key, ()))
+        if key not in oracle.foreign and not answered:
             yield "I2", f"{key.text()} is left over in the cloud"
 
 

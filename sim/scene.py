@@ -36,6 +36,9 @@ class Scene:
     gathers: bool | None = None  # commits of one moment share a transaction; None: by chance
     laws: tuple[str, ...] = UNGRACED  # which states of the laws there are
     first_laws: str = "base"
+    panics: int = 0
+    panics_about: tuple[str, ...] = ("principal", "target", "target", "role", "all")
+    signs: float = 0.0  # how often operators answer for an end that does not come
     longer: float = 0.0  # asks for a later end, and others vote on that
     longer_by: tuple[int, ...] = (20_000, 2 * MINUTE, 5 * MINUTE, 19 * MINUTE, 29 * MINUTE)
     beside: bool | None = None  # a second process; None: by chance
@@ -43,7 +46,7 @@ class Scene:
     faults: Mapping[str, float] = field(default_factory=dict)  # point: chance at each passing
 
 
-WHOLE = Scene(laws=tuple(BOOKS), longer=0.3)
+WHOLE = Scene(laws=tuple(BOOKS), longer=0.3, panics=2, signs=0.1)
 # The same in a quarter of the time, by many people at once: ends come in heaps.
 CROWDED = Scene(
     busy=10 * MINUTE,
@@ -149,6 +152,15 @@ SCENES: Mapping[str, Scene] = {
                                "world.process.clock_behind": 1.0}),
     "imps": small(16, roles=("vault/admin", "prod/admin", "desk/admin"), askers=("r0", "r1"),
                   imps=1.0),
+    "panic": small(24, roles=("desk/admin", "vault/admin", "prod/admin"), panics=4, later=0.3),
+    "panic-mine": small(24, roles=("desk/admin", "dev/admin"), panics=5, askers=("r1", "r2"),
+                        panics_about=("principal",)),
+    "panic-lost": small(24, roles=("desk/admin", "vault/admin", "dev/admin"), panics=4, later=0.3,
+                        beside=True, faults={
+                            "store.commit.full": 0.1, "store.commit.slow": 0.05,
+                            "store.commit.crash_after": 0.02}),
+    "signed": small(10, roles=DESK, askers=("r1", "r2"), signs=1.0, faults={
+        "cloud.revoke.down": 0.9, "cloud.observe.down": 0.3}),
     "longer": small(14, roles=("vault/admin", "desk/admin", "armed/admin", "dev/admin"), longer=1.0,
                     early_ends=0.1, quiet=85 * MINUTE),
     "longer-lost": small(14, roles=("vault/admin", "desk/admin", "armed/admin"), longer=1.0,

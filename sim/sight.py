@@ -104,6 +104,10 @@ def use_of(oracle: Any, life: Life) -> str:
         return "excused"
     if life.tampered_at >= max(0, life.over_at() - MENDED_WITHIN):
         return "tampered"
+    if life.signed_at != NEVER or any(
+        one.signed_at != NEVER for one in oracle.by_key.get(life.key, ())
+    ):
+        return "answered for"
     if life.key in oracle.foreign:
         return "standing"
     if life.key in oracle.given:  # nobody of ours may have looked while it was there

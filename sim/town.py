@@ -26,6 +26,10 @@ ASKERS = frozenset({*REQUESTERS, *CROWD})
 LOGINS = (*REQUESTERS, *LEADS, *SECURITY, "x1", "op", "nobody")
 
 
+# Who looks after the installation; one of them also asks for access, by another account.
+OPERATORS = ("op", "x1")
+
+
 def person(login: str) -> str:
     """The human being behind a login."""
     return ALIASES.get(login, login)
@@ -190,7 +194,7 @@ def laws_of(name: str) -> Laws:
         "sre": (*REQUESTERS, *CROWD),
         "leads": book.leads,
         "sec": SECURITY,
-        "tidegate-operators": ("op",),
+        "tidegate-operators": OPERATORS,
     }
     return Laws(
         rules=load_rules({"rules.cedar": text}),
