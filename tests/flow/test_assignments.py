@@ -78,6 +78,37 @@ def test_uncut_session_called_gone(world: World) -> None:
     assert world.grant(grant).state is GrantState.GONE
 
 
+def test_uncut_session_called_gone_by_a_fast_clock(world: World) -> None:
+    """An hour ahead for a moment, our clock does not say that sessions of an hour are over."""
+    world.connector.cuts = False
+    grant = world.granted()
+    taken = world.cloud.sign_in(KEY, world.clock())
+    ended(world, grant)
+    settle(world, 1)
+    at_cloud = world.clock()
+    world.connector._clock = lambda: at_cloud
+    world.clock.forward(hours=2)
+    settle(world, 1)
+    assert world.grant(grant).state is GrantState.REMOVED
+    assert world.cloud.use(taken, at_cloud) is Answer.ALLOWED
+    world.connector._clock = world.clock
+    settle(world, 3)
+    assert world.grant(grant).state is GrantState.GONE
+
+
+def test_uncut_session_called_gone_after_a_slow_clock(world: World) -> None:
+    """Removed while our clock was half an hour behind: what may act is counted by the cloud's."""
+    world.connector.cuts = False
+    grant = world.granted()
+    behind = timedelta(minutes=30)
+    world.connector._clock = lambda: world.clock() + behind
+    ended(world, grant)
+    settle(world, 1)
+    after = world.grant(grant)
+    assert after.residual_until is not None and after.removed_at is not None
+    assert after.residual_until >= after.removed_at + behind + SESSION_LIFE - timedelta(seconds=5)
+
+
 def test_cut_that_fails_first_is_given_up(world: World) -> None:
     """A cut that is refused leaves `removed` with the long residual; a later one shortens it."""
     grant = world.granted()

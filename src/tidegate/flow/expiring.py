@@ -351,7 +351,7 @@ def _judge_proof(
     derived = connector.residual(hold.target, hold.role, grant.cut)
     if not may_be_gone(grant, denied, derived, now):
         if apart and grant.residual_until is not None:
-            return _wait(house, grant, grant.residual_until, now)
+            return _wait(house, grant, grant.residual_until - now, now)
         allowed = probed.answer is Answer.ALLOWED
         outcome = Outcome.STILL_ACTS if allowed else Outcome.NOT_PROVEN
         return note(house, grant, "probe", outcome, f"probe_{probed.answer}")
@@ -360,6 +360,10 @@ def _judge_proof(
             seen = next(iter(connector.observe(Scope(target=hold.target, hold=hold), now)))
             if _usable_again(house, grant, seen):
                 return _once_more(house, grant, "it is usable again", _as_seen(seen))
+            # Nothing there ends by itself, so what is left ends by the cloud's clock: a fast one of
+            # ours proves nothing.
+            if grant.residual_until and not may_be_gone(grant, denied, derived, seen.cloud_at):
+                return _wait(house, grant, grant.residual_until - seen.cloud_at, now)
         assignment = house.store.assignment(grant.assignment)
         if not (assignment and assignment.holders):  # else the deadline is another grant's by now
             connector.disarm(hold, now)
@@ -390,11 +394,12 @@ def _still_acts(house: House, grant: Grant) -> Grant:
     return grant
 
 
-def _wait(house: House, grant: Grant, until: Instant, now: Instant) -> Grant:
+def _wait(house: House, grant: Grant, left: timedelta, now: Instant) -> Grant:
     """Nothing but time is missing; a cut that is not seen yet is tried again meanwhile."""
     if not grant.cut:
         return note(house, grant, "cut", Outcome.NOT_CUT, "not_cut")
-    house.store.snooze(grant.id, min(until, now + LONGEST_PAUSE), grant.version)
+    pausing = min(max(left, SHORTEST_PAUSE), LONGEST_PAUSE)
+    house.store.snooze(grant.id, now + pausing, grant.version)
     return grant
 
 
