@@ -100,6 +100,7 @@ AIMED: Mapping[str, tuple[str, int]] = {
     "issue-after-end": ("thieves-late", 0),
     "event-of-another-version": ("gathered", 0),
     "log-chain-forks": ("gathered", 0),
+    "gone-by-our-clock": ("clock-bare", 2),
     **ENDS,
 }
 

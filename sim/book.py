@@ -118,6 +118,7 @@ class Life:
     place: Place
     native: str
     readied_at: int
+    claim_from: int  # the same on the slowest clock that says so: it may be claimed from then on
     intended_at: int = NEVER
     end: int = NEVER  # the window's end and the grace after it
     window: int = NEVER

@@ -53,7 +53,7 @@ def deadline_before_effect(oracle: Any, seen: Seen) -> Iterator[str]:
             if said != life.end:
                 yield f"the end of {life.id} is {said - life.end} ms off what was approved"
             clock, start = clock_of(oracle, seen.process, seen.entered), life.wish.start
-            if clock >= max(life.readied_at, start or 0) + CLAIM_WITHIN + SLACK:
+            if clock >= max(life.claim_from, start or 0) + CLAIM_WITHIN + SLACK:
                 yield f"{life.id} opens after its claim-by"
             if start is not None and clock < start:
                 yield f"{life.id} opens before its start"
@@ -108,7 +108,8 @@ def never_stop_closing(oracle: Any, seen: Seen) -> Iterator[str]:
                 # NB. without the store it ends by the journal, which may have the end before.
                 blind = oracle.last_disturbed > -NEVER and life.moved_at >= 0
                 end = min(life.end, life.old_end) if blind else life.end
-                early = clock < end and clock < life.readied_at + CLAIM_WITHIN - SLACK
+                ready = min(life.readied_at, life.claim_from)
+                early = clock < end and clock < ready + CLAIM_WITHIN - SLACK
                 if early and life.wish.start is None:
                     yield f"{life.id} expired {life.end - clock} ms before its end"
             if seen.data["reason"] == "panic" and not any(

@@ -240,8 +240,6 @@ MUTANTS: tuple[M, ...] = (
       "expire:residual_until", "if seen.native_deadline and seen.acted_at", "if seen.acted_at"),
     M("residual-from-the-first-call", "what may act is counted from before the calls, however long they took",
       "expire:residual_until", "max(seen.acted_at, seen.changed_by)", "min(seen.acted_at, grant.ends_at)"),
-    M("residual-by-our-clock", "what may act after a removal is counted by our clock alone, however slow",
-      "expire:residual_until", "max(seen.acted_at, seen.changed_by)", "max(seen.acted_at, seen.changed_by)"),
     M("gone-by-our-clock", "time has passed by our clock alone, however fast",
       "flow.expiring:_judge_proof", "if grant.residual_until and not may_be_gone(grant, denied, derived, seen.cloud_at):", "if False:"),
     M("denied-is-enough", "a denied probe is enough though tokens live on, and nothing needs denying",

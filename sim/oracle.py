@@ -29,6 +29,7 @@ from sim.quiet import QUIET
 from sim.sight import (
     carrying,
     clock_of,
+    database_clock,
     graces,
     laws_here,
     open_lives,
@@ -191,7 +192,8 @@ class Oracle:
         self.judge("readied", process=process, wish=wish, data=fact.data)
         if wish is not None and wish.approved_at != NEVER:
             wish.grant = name
-            self.lives[name] = Life(name, wish, PLACES[wish.role], "", self.loop.now)
+            shown = min(entered + process.offset, database_clock(self, process, entered))
+            self.lives[name] = Life(name, wish, PLACES[wish.role], "", self.loop.now, shown)
             self.lives[name].counts["grant.readied"] += 1
 
     def _intended(self, process: Any, fact: Any, entered: int) -> None:

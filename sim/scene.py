@@ -148,12 +148,10 @@ SCENES: Mapping[str, Scene] = {
     "emergency": small(14, roles=("prod/admin",), spans=(2 * MINUTE, 12 * MINUTE)),
     "stood-away": small(12, roles=("desk/admin",), spans=(60_000,), busy=60_000, faults={
         "world.others.stood_before": 1.0, "world.store.outage": 1.0}),
-    "clock": small(12, faults={"world.process.clock_ahead": 1.0,
+    "clock": small(12, quiet=200 * MINUTE, faults={"world.process.clock_ahead": 1.0,
                                "world.process.clock_behind": 1.0}),
     "clock-bare": small(10, roles=("bare/admin",), early_ends=0.7, quiet=135 * MINUTE, faults={
         "world.process.clock_ahead": 1.0, "world.process.clock_behind": 1.0}),
-    "clock-slow": small(20, roles=("bare/admin",), early_ends=1.0, quiet=80 * MINUTE,
-                        faults={"world.process.clock_behind": 1.0}),
     "imps": small(16, roles=("vault/admin", "prod/admin", "desk/admin"), askers=("r0", "r1"),
                   imps=1.0),
     "panic": small(24, roles=("desk/admin", "vault/admin", "prod/admin"), panics=4, later=0.3),

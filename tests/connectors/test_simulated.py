@@ -244,3 +244,12 @@ def test_clock_set_back_undoes_what_the_cloud_has_done() -> None:
     assert sim.cloud.use(key, back) is Answer.DENIED
     assert sim.cloud.use(session, back) is Answer.DENIED
     assert not sim.cloud.assigned(seat.key, back)
+
+
+def test_session_lives_longer_for_a_clock_set_back() -> None:
+    """Taken under a clock that was an hour ahead, it is over an hour after that was mended."""
+    sim, seat = SimulatedConnector(), hold(SEAT)
+    sim.grant(seat, START)
+    session = sim.cloud.sign_in(seat.key, START + SESSION_LIFE)
+    sim.cloud.set_back(START)
+    assert sim.cloud.use(session, START + SESSION_LIFE) is Answer.DENIED

@@ -531,3 +531,15 @@ def test_list_from_before_it_was_made_believed(world: World) -> None:
     assert world.grant(grant).state is GrantState.CLOSING
     settle(world, 90)
     assert world.grant(grant).state is GrantState.GONE
+
+
+def test_approval_by_a_fast_clock_opens_late(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Approved by a server an hour ahead, a grant is ready at once by the database's clock."""
+    request = world.ask("ana")
+    ahead = timedelta(hours=1)
+    right = world.clock()
+    monkeypatch.setattr(world.house.store, "now", lambda: right)
+    world.clock.forward(seconds=ahead.total_seconds())
+    world.vote(request)
+    (grant,) = world.house.store.grants(request=request.id)
+    assert grant.opens_at == right

@@ -179,13 +179,18 @@ class SimulatedCloud:
                 span.until = now
 
     def set_back(self, now: Instant) -> None:
-        """Its clock was set back to `now`: what had changed by then stays changed."""
+        """Its clock was set back to `now`: what had changed by then stays changed, and no session
+        lives longer for it.
+        """
         with self.lock:
             for span in (*self._assigned.values(), *self._denied.values()):
                 span.since = min(span.since, now)
                 span.until = span.until and min(span.until, now)
             for key, cuts in self._cuts.items():
                 self._cuts[key] = [replace(cut, since=min(cut.since, now)) for cut in cuts]
+            for name, one in self._sessions.items():
+                expires_at = min(one.expires_at, now + SESSION_LIFE)
+                self._sessions[name] = replace(one, expires_at=expires_at)
 
     def delete_role(self, account: str, native_role: str) -> None:
         """The role is gone, and with it the rights of its sessions."""

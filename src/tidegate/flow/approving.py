@@ -39,7 +39,7 @@ def cast(
             now,
         )
         if request_after(step).state is RequestState.APPROVED:
-            step = ready_grants(house, step, now)
+            step = ready_grants(house, step, min(now, house.ending_now()))
         house.store.commit(step)
         return request_after(step)
 

@@ -125,7 +125,7 @@ def _settle(house: House, step: Step, weighed: Weighed, now: Instant) -> Request
     if weighed.refusal:
         step = step.then(refuse(request, *weighed.refusal, now, "system"))
     elif approved := without_votes(request, now):
-        step = ready_grants(house, step.then(approved), now)
+        step = ready_grants(house, step.then(approved), min(now, house.ending_now()))
     house.store.commit(step)
     return request_after(step)
 

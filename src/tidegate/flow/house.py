@@ -199,8 +199,9 @@ class House:
             return ours
 
     def ending_now(self) -> Instant:
-        """The earlier of our clock and the database's, for an end somebody asks for: it is due at
-        once for every worker, also when our clock is ahead of theirs.
+        """The earlier of our clock and the database's, for an end somebody asks for, or an opening
+        somebody approves: it is due at once for every worker, also when our clock is ahead of
+        theirs.
 
         Ours alone when the database cannot say.
         """
