@@ -65,7 +65,7 @@ AIMED: Mapping[str, tuple[str, int]] = {
     "removed-never-looked-at": ("calm", 0),
     "intent-never-looked-at": ("lost-grant", 0),
     "closing-never-looked-at": ("single", 0),
-    "prunes-too-early": ("calm-own", 12),
+    "prunes-too-early": ("tampered", 2),
     "read-back-skipped": ("revoke-nothing", 0),
     "holders-read-as-none": ("held", 0),
     "one-seat-a-group": ("votes", 0),
