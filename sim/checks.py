@@ -199,6 +199,8 @@ def locks_on_the_end(oracle: Any, seen: Seen) -> Iterator[str]:
             ends = [one.end for one in oracle.by_key.get(life.key, ()) if one.gone_at == NEVER]
             if life.intended_at != NEVER and seen.data > max([life.end, *ends]):
                 yield f"the cloud is told to end {life.id} {seen.data - life.end} ms after its end"
+        case "forged" if seen.found:
+            yield f"a process did an errand for {life.id} that nobody of the house asked"
         case "signed in":
             if seen.found == "some open" and late(oracle, now, right_until(oracle, life), 5_000):
                 yield f"a new session of {life.id} started {_ago(now, life)}"
@@ -236,6 +238,10 @@ def only_what_is_ours(oracle: Any, seen: Seen) -> Iterator[str]:
             yield f"the cloud is asked to close {seen.data.grant}, which nobody opened"
         case "opening call" if life is not None and not life.stood and seen.data.stood_before:
             yield f"{life.id} is said to have stood before"
+        case "acts":
+            verb, duty = seen.found
+            if duty not in seen.process.duties:
+                yield f"{seen.process.name} may not {duty}, and does `{verb}` of {seen.data.grant}"
         case "alarmed":
             alarm = seen.data
             if alarm is None:
@@ -389,9 +395,12 @@ CHECKERS: Mapping[str, tuple[Checker, tuple[str, ...]]] = {
         never_stop_closing,
         ("closing", "removed", "gone", "signed off", "swept", "signed in", "allowed"),
     ),
-    "I3": (locks_on_the_end, ("issued", "arming call", "signed in", "allowed")),
+    "I3": (locks_on_the_end, ("issued", "arming call", "forged", "signed in", "allowed")),
     "I4": (open_only_what_closes, ("intended",)),
-    "I5": (only_what_is_ours, ("closing call", "opening call", "denied", "turned away", "alarmed")),
+    "I5": (
+        only_what_is_ours,
+        ("closing call", "opening call", "denied", "turned away", "alarmed", "acts"),
+    ),
     "I6": (journal_before_cloud, ("opening call",)),
     "I7": (evidence_is_complete, ("filed", "decided", "of a grant")),
     "I8": (rules_never_mix, ("decided", "intended", "extended", "opening call")),

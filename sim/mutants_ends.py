@@ -55,6 +55,20 @@ MUTANTS: tuple[M, ...] = (
       "flow.allowing:allow", "and not _same_person(house, actor, request.terms.principal)", ""),
     M("anybody-signs-off", "whoever may see a grant answers for its end",
       "flow.allowing:allow", "and is_operator(house, actor)", ""),
+    # Divided duties, and errands between processes.
+    M("closer-opens", "a process that may only close claims what is to be opened, and opens it",
+      "shell.worker:Worker._opens", "return Duty.OPEN in self.house.duties and", "return True and",
+      (("connectors.divided:Divided._must", "if duty not in self._duties:", "if False:"),
+       ("shell.worker:Worker._handle", "if duty not in self.house.duties:", "if False:"))),
+    M("opener-closes", "a process that may only open claims what is to be closed, and removes it",
+      "shell.worker:Worker._claim", "closes=Duty.CLOSE in self.house.duties,", "closes=True,",
+      (("connectors.divided:Divided._must", "if duty not in self._duties:", "if False:"),
+       ("shell.worker:Worker._handle", "if duty not in self.house.duties:", "if False:"))),
+    M("nobody-issues", "a process without any duty mints a credential itself",
+      "flow.brokering:issue", "make = mint if Duty.OPEN in house.duties else ask_to_mint", "make = mint",
+      (("connectors.divided:Divided._must", "if duty not in self._duties:", "if False:"),)),
+    M("errand-of-nobody", "an errand without the mark of a process of ours is done",
+      "flow.erranding:_asked_by_us", "ours = same_mark(bytes.fromhex(errand.proof), _mark(house, \"ask\", errand))", "ours = True"),
 )  # fmt: skip
 
 AIMED: Mapping[str, tuple[str, int]] = {
@@ -77,6 +91,10 @@ AIMED: Mapping[str, tuple[str, int]] = {
     "freeze-of-the-target-forgotten": ("panic", 0),
     "own-sign-off": ("signed", 0),
     "anybody-signs-off": ("signed", 0),
+    "closer-opens": ("apart", 0),
+    "opener-closes": ("apart", 0),
+    "nobody-issues": ("apart-own", 0),
+    "errand-of-nobody": ("apart-own", 0),
 }
 
 __all__ = ["AIMED", "MUTANTS"]

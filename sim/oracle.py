@@ -355,6 +355,10 @@ class Oracle:
         if life is not None:
             life.called = True
 
+    def acts(self, process: Any, verb: str, duty: Any, hold: Any) -> None:
+        """A process uses the identity it has, or not, for that duty in a cloud."""
+        self.judge("acts", process=process, data=hold, found=(verb, duty))
+
     def arming_call(self, process: Any, hold: Any, until: Any) -> None:
         """The house tells a cloud to end something by itself."""
         life = self.lives.get(hold.grant)

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from sim.alarms import Alarms
+from sim.forgers import Forgers
 from sim.imps import Imps
 from sim.longer import Longer
 from sim.loop import START, Killed
@@ -40,6 +41,7 @@ class People:
         self.imps = Imps(self)
         self.longer = Longer(self)
         self.alarms = Alarms(self)
+        self.forgers = Forgers(self)
 
     def begin(self) -> None:
         """Plan who asks when."""
@@ -164,6 +166,7 @@ class People:
         self.imps.opening(life)
         self.longer.opening(life)
         self.alarms.opening(life)
+        self.forgers.opening(life)
         takes = [now + 1_500, rng.randrange(now, end) if end > now else now, end - 300, end - 20]
         for at in takes[: rng.randint(1, 4)]:
             self.loop.at(max(at, now), lambda: self._take(life))

@@ -13,6 +13,7 @@ from typing import Any
 
 from sim.gather import Gatherer
 from sim.loop import Killed
+from tidegate.base.duty import Duty
 from tidegate.base.errors import (
     EvidenceClosed,
     Refused,
@@ -169,6 +170,18 @@ class SimStore:
         if where == "crash_after" and found:
             ports.die("store.end_due", where)
         return found
+
+    def ask(self, errand: Any) -> bool:
+        """Whoever has the duty looks at once, as it does when it hears the news."""
+        self._before("store.errand")
+        left = bool(self.real.ask(errand))
+        self._ports.world.chores_due()
+        return left
+
+    def wait_for_news(self, span: timedelta) -> None:
+        """A nap."""
+        self._ports.loop.pause(max(1, int(span.total_seconds() * 1000)))
+        self._ports.enter()
 
     def snooze(self, *args: Any, **kwargs: Any) -> Any:
         """A later look, struck."""
@@ -376,6 +389,7 @@ class SimConnector:
 
     def grant(self, hold: Any, now: Instant) -> Any:
         """Make it usable."""
+        self._acts("grant", Duty.OPEN, hold)
         self._ports.world.oracle.opening_call(self._ports.process, hold)
         receipt = self._change("grant", lambda: self.inner.grant(hold, now), hold)
         self._ports.world.oracle.lives[hold.grant].answered = True
@@ -383,6 +397,7 @@ class SimConnector:
 
     def arm(self, hold: Any, until: Instant, now: Instant) -> Any:
         """The cloud's own deadline."""
+        self._acts("arm", Duty.OPEN, hold)
         self._ports.world.oracle.arming_call(self._ports.process, hold, until)
         return self._change("arm", lambda: self.inner.arm(hold, until, now), hold)
 
@@ -392,15 +407,18 @@ class SimConnector:
 
     def revoke(self, hold: Any, now: Instant) -> Any:
         """No new sessions."""
+        self._acts("revoke", Duty.CLOSE, hold)
         self._ports.world.oracle.closing_call(self._ports.process, hold)
         return self._change("revoke", lambda: self.inner.revoke(hold, now), hold)
 
     def cut(self, hold: Any, now: Instant) -> Any:
         """No live sessions."""
+        self._acts("cut", Duty.CLOSE, hold)
         return self._change("cut", lambda: self.inner.cut(hold, now), hold)
 
     def issue(self, hold: Any, session: str, now: Instant) -> Any:
         """A credential; one whose answer is lost is in nobody's hands."""
+        self._acts("issue", Duty.OPEN, hold)
         where = self._begin("issue")
         credential = self.inner.issue(hold, session, now)
         self._end("cloud.issue", where)
@@ -427,6 +445,9 @@ class SimConnector:
         back = self.inner.mend(target, role, cuts, now)
         self._end("cloud.mend", where)
         return back
+
+    def _acts(self, verb: str, duty: Duty, hold: Any) -> None:
+        self._ports.world.oracle.acts(self._ports.process, verb, duty, hold)
 
     def _change(self, name: str, act: Callable[[], Any], hold: Any) -> Any:
         """A change of the cloud: struck before, instead, after, twice or late."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sim.town import BOOKS, CROWD, PLACES, REQUESTERS
+from tidegate.base.duty import NONE, Duty
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -41,6 +42,8 @@ class Scene:
     signs: float = 0.0  # how often operators answer for an end that does not come
     longer: float = 0.0  # asks for a later end, and others vote on that
     longer_by: tuple[int, ...] = (20_000, 2 * MINUTE, 5 * MINUTE, 19 * MINUTE, 29 * MINUTE)
+    duties: Mapping[str, frozenset[Duty]] = field(default_factory=dict)  # by process; else all
+    forgers: float = 0.0  # how often somebody who can write to the database asks for a credential
     beside: bool | None = None  # a second process; None: by chance
     lives: int = 120
     faults: Mapping[str, float] = field(default_factory=dict)  # point: chance at each passing
@@ -83,6 +86,7 @@ def small(lives: int = 8, **more: object) -> Scene:
 
 OWN = ("prod/admin", "vault/admin", "dev/admin")
 DESK = ("desk/admin", "desk/also")
+APART = {"one": frozenset({Duty.OPEN}), "two": frozenset({Duty.CLOSE}), "three": NONE}
 SCENES: Mapping[str, Scene] = {
     "calm": small(),
     "calm-own": small(roles=OWN, later=0.4),
@@ -161,6 +165,13 @@ SCENES: Mapping[str, Scene] = {
                         beside=True, faults={
                             "store.commit.full": 0.1, "store.commit.slow": 0.05,
                             "store.commit.crash_after": 0.02}),
+    "apart": small(12, duties=APART, beside=True, forgers=1.0, longer=0.2,
+                   quiet=85 * MINUTE),
+    "apart-own": small(12, roles=OWN, duties=APART, beside=True, forgers=1.0),
+    "apart-lost": small(12, roles=("desk/admin", "armed/admin", "vault/admin"), duties=APART,
+                        beside=True, faults={
+                            "cloud.grant.lost_reply": 0.2, "cloud.revoke.lost_request": 0.3,
+                            "world.process.killed": 1.0, "store.commit.full": 0.05}),
     "signed": small(10, roles=DESK, askers=("r1", "r2"), signs=1.0, faults={
         "cloud.revoke.down": 0.9, "cloud.observe.down": 0.3}),
     "longer": small(14, roles=("vault/admin", "desk/admin", "armed/admin", "dev/admin"), longer=1.0,

@@ -12,11 +12,15 @@ from sim.points import Plan
 from sim.ports import Disk, Ports, SimConnector, SimJournal, SimStore
 from sim.scene import WHOLE, Scene
 from sim.town import ALIASES, LOGINS, laws_of
+from tidegate.base import duty
+from tidegate.base.duty import Duty
 from tidegate.base.errors import TidegateError
 from tidegate.base.when import to_ms
+from tidegate.connectors.divided import Divided
 from tidegate.connectors.simulated import SimulatedCloud, SimulatedConnector
 from tidegate.evidence.checkpoint import TrustedKey
 from tidegate.evidence.note import FileSigner
+from tidegate.flow.erranding import Errands
 from tidegate.flow.governing import put_in_force, start_log
 from tidegate.flow.house import House
 from tidegate.flow.people import LOCAL, record
@@ -32,8 +36,12 @@ MINUTE = 60_000
 HOUR = 60 * MINUTE
 TICK = 200  # how often a worker looks: the production TICK
 CHORES = 15_000  # how often a worker with nothing due looks after its chores; silent after 30 s
+# Ends are sealed in bulk whoever has the grant in hand.
 NEXT_DUE = """
-SELECT min(max(due_at_ms, coalesce(lease_until_ms, 0))) FROM grants WHERE due_at_ms IS NOT NULL
+SELECT min(at) FROM (
+  SELECT min(max(due_at_ms, coalesce(lease_until_ms, 0))) AS at FROM grants
+  WHERE due_at_ms IS NOT NULL
+  UNION ALL SELECT min(ends_at_ms) FROM grants WHERE state IN ('open', 'intended'))
 """
 START_MS = to_ms(START)
 
@@ -52,15 +60,21 @@ class Process:
         self.chores_at = 0
         self.looked_at = 0  # when its worker looked last, and looks next
         self.looks_at = 0
+        self.duties = world.scene.duties.get(name, duty.ALL)
         ports = Ports(world, self)
         self.store = SimStore(ports, world.real)
-        self.journal = SimJournal(ports, world.disk)
+        self.journal = SimJournal(ports, world.disk_of(name))
+        errands = Errands()
         self.connectors = {
-            name: SimConnector(
-                ports,
-                SimulatedConnector(
-                    world.cloud, world.cloud_now, cuts=name != "bare", deadlines=name == "armed"
+            name: _divided(
+                SimConnector(
+                    ports,
+                    SimulatedConnector(
+                        world.cloud, world.cloud_now, cuts=name != "bare", deadlines=name == "armed"
+                    ),
                 ),
+                self.duties,
+                errands,
             )
             for name in ("plain", "bare", "armed")
         }
@@ -71,13 +85,15 @@ class Process:
             laws=laws_of(world.laws),
             clock=self.clock,
             randomness=world.rng.randbytes,
+            process=world.process_of(name, self.duties),
         )
+        errands.house = self.house
         self.laws = world.laws
         self.laws_left: list[tuple[int, str]] = []  # until when others were in force here
         chores = (
             Chore("compact", timedelta(minutes=10), self._compact),
             Chore("reconcile", RECONCILE_EVERY, lambda: reconcile_step(self.house), aside=True),
-        )
+        )[: 2 if Duty.CLOSE in self.duties else 1]
         self.worker = Worker(self.house, Refusals(), chores)
         for chore in self.worker._chores:
             if chore.name == "mend" and not world.plan.wants("world.others.tampered"):
@@ -89,6 +105,7 @@ class Process:
         self.worker._asides.shutdown(wait=False)
         self.worker._hands = Hands(world.loop, self)  # type: ignore[assignment]
         self.worker._asides = Hands(world.loop, self)  # type: ignore[assignment]
+        self.worker._errand_hands = Hands(world.loop, self)  # type: ignore[assignment]
 
     def clock(self) -> datetime:
         """What its clock shows."""
@@ -107,7 +124,8 @@ class Process:
                 if alone:
                     self.store.free_leases()
                 self.govern(self.world.laws)
-                close_forgotten(self.house)
+                if Duty.CLOSE in self.duties:
+                    close_forgotten(self.house)
                 break
             except (TidegateError, OSError):
                 self.world.loop.pause(2_000)
@@ -141,6 +159,8 @@ class World:
         self.database_offset = 0
         self.own_database_clock = self.rng.random() < 0.5
         self.disk = Disk()
+        self._disks: dict[str, Disk] = {}
+        self._risen = 0
         self.laws = scene.first_laws
         self.laws_since: list[tuple[int, str]] = [(0, self.laws)]
         gathers = Random(f"{seed} gathers").random() < 0.3
@@ -169,6 +189,17 @@ class World:
     def away(self, what: str) -> bool:
         """Whether all of `cloud`, `store` or `journal` cannot be reached now."""
         return self.loop.now < self._away.get(what, 0)
+
+    def disk_of(self, name: str) -> Disk:
+        """Where its closing journal lies: one for all, or its own where duties are divided."""
+        return self._disks.setdefault(name, Disk()) if self.scene.duties else self.disk
+
+    def process_of(self, name: str, duties: frozenset[Duty]) -> duty.Process:
+        """What it is called by the others; where duties are divided, each has its own name."""
+        if not self.scene.duties:
+            return duty.Process()
+        self._risen += 1
+        return duty.Process(id=f"{name}-{self._risen}", duties=duties, key=b"k" * 32)
 
     def full(self, what: str) -> bool:
         """Whether the disk of it is full now."""
@@ -231,6 +262,9 @@ class World:
         ):
             self.plan.hit("world.process.beside")
             self.rise("two")
+        for name in self.scene.duties:
+            if name not in ("one", "two"):
+                self.rise(name)
         self._befall()
         self.people.begin()
         try:
@@ -447,6 +481,11 @@ class World:
         for process in list(self.processes):
             if process.alive and process.ready:
                 self.loop.spawn(process, f"{process.name} reads the laws", _reading_laws(process))
+
+
+def _divided(own: SimConnector, duties: frozenset[Duty], errands: Errands) -> Any:
+    """As the house has it where duties are divided."""
+    return own if duties == duty.ALL else Divided(own, duties, errands.look)  # type: ignore[arg-type]
 
 
 def _reading_laws(process: Process) -> Callable[[], None]:
