@@ -22,7 +22,7 @@ from sim.mutants import MUTANTS
 from sim.mutate import Mutant, mutated
 from sim.oracle import Broken, Violation
 from sim.points import planned
-from sim.scene import CROWDED, SCENES, WHOLE, Scene
+from sim.scene import CROWDED, DIVIDED, SCENES, WHOLE, Scene
 from sim.world import World, installed
 
 HUNTED = 50  # wishes of a world in which a mutant is hunted
@@ -52,7 +52,9 @@ class Outcome:
 
 def scene_of(number: int) -> Scene:
     """What world `number` of a seed is like."""
-    return WHOLE if number % LONG == LONG - 1 else CROWDED
+    if number % LONG != LONG - 1:
+        return CROWDED
+    return DIVIDED if number % (2 * LONG) == LONG - 1 else WHOLE
 
 
 def run_world(

@@ -1,7 +1,7 @@
 """What a world is like: how long, who asks for what, and how often people do the unusual."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sim.town import BOOKS, CROWD, PLACES, REQUESTERS
 from tidegate.base.duty import NONE, Duty
@@ -50,6 +50,9 @@ class Scene:
 
 
 WHOLE = Scene(laws=tuple(BOOKS), longer=0.3, panics=2, signs=0.1)
+APART = {"one": frozenset({Duty.OPEN}), "two": frozenset({Duty.CLOSE}), "three": NONE}
+# The same where one process opens, one closes, and one only serves.
+DIVIDED = replace(WHOLE, duties=APART, beside=True, forgers=0.1)
 # The same in a quarter of the time, by many people at once: ends come in heaps.
 CROWDED = Scene(
     busy=10 * MINUTE,
@@ -86,7 +89,6 @@ def small(lives: int = 8, **more: object) -> Scene:
 
 OWN = ("prod/admin", "vault/admin", "dev/admin")
 DESK = ("desk/admin", "desk/also")
-APART = {"one": frozenset({Duty.OPEN}), "two": frozenset({Duty.CLOSE}), "three": NONE}
 SCENES: Mapping[str, Scene] = {
     "calm": small(),
     "calm-own": small(roles=OWN, later=0.4),
