@@ -19,11 +19,17 @@ import tidegate_standin
 from tests.connectors.identity_center_world import ACCOUNT, Center, running
 from tests.kept_access.permission_set import TARGET, CenterWorld, CloudClock, laws_of
 from tests.support import GROUPS
+from tidegate.evidence.journal import ClosingJournal
 from tidegate.flow.expiring import close_now
 from tidegate.flow.governing import put_in_force
-from tidegate.flow.recovering import close_forgotten
+from tidegate.flow.house import House
+from tidegate.flow.mending import mend_cuts
+from tidegate.flow.reconciling import reconcile_step
+from tidegate.flow.recovering import close_forgotten, close_unknown
+from tidegate.flow.refusing import Refusals
 from tidegate.flow.revoking import end_early
 from tidegate.grant import Cause, Grant, GrantState, Outcome
+from tidegate.shell.worker import Worker
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +243,53 @@ def _put_back(world: CenterWorld, kept: Path) -> None:
         (world.directory / f"tidegate.db{end}").unlink(missing_ok=True)
     shutil.copy(kept, world.directory / "tidegate.db")
     world.up()
+
+
+@pytest.mark.parametrize(
+    ("journal", "early"), [("none", True), ("begun", True), ("whole", True), ("begun", False)]
+)
+def test_e_second_machine_cuts_a_later_grant(
+    world: CenterWorld, center: Center, tmp_path: Path, journal: str, early: bool
+) -> None:
+    """E: a machine without the records of cuts, whatever its journal holds, cuts no session that
+    was taken after the earlier end was sealed gone; the earlier one's stay refused.
+    """
+    grant = opened(world)
+    old = center.sign_in()
+    if early:
+        revoked(world, grant)
+    else:
+        world.clock.forward(minutes=31)
+    world.until(grant, GrantState.GONE)
+    again = opened(world)
+    fresh = center.sign_in()
+    other = tmp_path / "other"
+    other.mkdir()
+    written = world.house.journal.read() if journal != "none" else []
+    kinds = ("intended", "closing") if journal == "begun" else ("intended", "closing", "removed")
+    beside = ClosingJournal(other / "closing.journal")
+    beside.append_all(one for one in written if one.grant == grant.id and one.kind in kinds)
+    found = center.settings.targets[center.target.id]
+    settings = center.made_settings(targets={TARGET.id: found})
+    second = House(
+        store=world.house.store,
+        journal=beside,
+        connectors={"aws": center.connect(settings, lock_dir=other)},
+        laws=world.house.laws,
+        clock=world.clock,
+        randomness=world.randomness,
+    )
+    worker = Worker(second, Refusals())
+    before = center.policy()
+    close_forgotten(second)
+    for _ in range(12):
+        world.clock.forward(seconds=5)
+        mend_cuts(second)
+        reconcile_step(second)
+        close_unknown(second)
+        worker.tick()
+    assert center.acts(fresh) and not center.acts(old)
+    assert center.policy() == before
+    assert world.grant(grant).state is GrantState.GONE
+    assert world.grant(again).state is GrantState.OPEN
+    worker.stop()
