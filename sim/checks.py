@@ -180,7 +180,9 @@ def _last_look(oracle: Any, life: Life) -> Iterator[str]:
         return
     added = oracle.foreign.get(key, NEVER)
     held = any(one is not life and one.gone_at == NEVER for one in oracle.by_key.get(key, ()))
-    if life.removed_at < added < life.read_at and cloud.assigned(key, at) and not held:
+    blind = any(name.startswith(("cloud.observe", "store")) for name in oracle.world.plan.chances)
+    seen_until = life.read_at if blind else max(life.read_at, oracle.loop.now - 1_000)
+    if life.removed_at < added < seen_until and cloud.assigned(key, at) and not held:
         yield f"{life.id} is called gone over a list that shows it again"
 
 
@@ -223,6 +225,9 @@ def open_only_what_closes(oracle: Any, seen: Seen) -> Iterator[str]:
             yield f"{life.id} opened in the freeze of {alarm.scope} {alarm.name}"
     if life.wish.emergency:
         return
+    for other in oracle.closing.get(life.place.target, {}).values():
+        if other.key == life.key and other.closing_at < since_of(oracle) - 1_000:
+            yield f"{life.id} opened while {other.id} of the same access was closing"
     overdue = oracle.loop.now - CLOSING_LATE - SLACK - 30_000
     for other in oracle.closing.get(life.place.target, {}).values():
         if other is not life and other.closing_at < overdue:

@@ -114,8 +114,9 @@ MUTANTS: tuple[M, ...] = (
       "flow.granting:_call", "connector.arm(hold, until, now)",
       "connector.arm(hold, until + timedelta(days=1), now)"),
     # I4: the gate.
-    M("gate-open", "the health gate never shuts",
-      "flow.gating:_ours", "yield from _of_closings(house, target, now)", "yield from ()"),
+    M("gate-open", "the health gate never shuts, neither for an end that fails nor for a late one",
+      "flow.gating:_ours", "yield from _of_closings(house, target, now)", "yield from ()",
+      (("flow.gating:_of_late_ends", "if not late:", "if True:"),)),
     # I5: not ours.
     M("takes-what-stood", "access that stood before is removed",
       "flow.expiring:_remove", "bool(others) or standing", "bool(others)"),

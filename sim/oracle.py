@@ -32,6 +32,7 @@ from sim.sight import (
     database_clock,
     graces,
     laws_here,
+    lets,
     open_lives,
     others,
     since_of,
@@ -42,7 +43,7 @@ from sim.town import PLACES, person
 from tidegate.base.errors import Refused
 from tidegate.base.when import parse_instant, to_ms
 from tidegate.catalogue import AssignmentKey
-from tidegate.connectors.port import Answer, Credential
+from tidegate.connectors.port import Credential
 from tidegate.evidence.journal import JournalLine
 
 
@@ -384,8 +385,7 @@ class Oracle:
     def use(self, life: Life, credential: Credential) -> None:
         """Somebody uses a session now: judged."""
         self.world.people.used += 1
-        answer = self.world.cloud.use(credential, self.world.cloud_now())
-        allowed = answer is Answer.ALLOWED
+        allowed = lets(self, credential)
         self.uses["allowed" if allowed else "denied"] += 1
         if allowed:
             found = "excused" if too_long(self, credential) else use_of(self, life)

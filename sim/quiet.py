@@ -10,6 +10,8 @@ from tidegate.evidence.seal import read_event
 from tidegate.evidence.verify import verify_log
 from tidegate.store import compare
 
+DECIDED_WITHIN = 8 * 60 * 60_000 + 10 * 60_000  # in ms: eight hours, and a look at chores
+
 
 def nothing_open(oracle: Any) -> Iterator[tuple[str, str]]:
     """Every grant is over: gone, or failed, and none of its sessions acts."""
@@ -48,6 +50,14 @@ def nothing_missing(oracle: Any) -> Iterator[tuple[str, str]]:
             yield "I6", f"{wish.request} was approved and has no grant"
 
 
+def nothing_waiting(oracle: Any) -> Iterator[tuple[str, str]]:
+    """What nobody decided in time is over."""
+    for wish in oracle.wishes.values():
+        waited = oracle.loop.now - wish.filed_at
+        if wish.approved_at == NEVER and not wish.ended and waited > DECIDED_WITHIN:
+            yield "I9", f"{wish.request} still waits to be decided after {waited // 60_000} minutes"
+
+
 def nothing_doubled(oracle: Any) -> Iterator[tuple[str, str]]:
     """Every event is in the log as often as it was sealed: not once more, not once less."""
     real = oracle.world.real
@@ -71,7 +81,14 @@ def log_verifies(oracle: Any) -> Iterator[tuple[str, str]]:
 
 QUIET: Mapping[str, Callable[[Any], Iterator[tuple[str, str]]]] = {
     check.__name__.replace("_", " "): check
-    for check in (nothing_open, nothing_orphaned, nothing_missing, nothing_doubled, log_verifies)
+    for check in (
+        nothing_open,
+        nothing_orphaned,
+        nothing_missing,
+        nothing_waiting,
+        nothing_doubled,
+        log_verifies,
+    )
 }
 
 __all__ = ["QUIET"]

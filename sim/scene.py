@@ -45,6 +45,10 @@ class Scene:
     duties: Mapping[str, frozenset[Duty]] = field(default_factory=dict)  # by process; else all
     forgers: float = 0.0  # how often somebody who can write to the database asks for a credential
     beside: bool | None = None  # a second process; None: by chance
+    lag: int = 0  # how long after it is shown a change of the cloud is not yet true for sessions
+    skews: tuple[int, ...] = (2_000, 10_000, 5 * MINUTE, HOUR)  # how far a clock jumps
+    outages: tuple[int, ...] = (30_000, 3 * MINUTE, 40 * MINUTE)
+    befalls: tuple[int, int] | None = None  # when what befalls the whole world does
     lives: int = 120
     faults: Mapping[str, float] = field(default_factory=dict)  # point: chance at each passing
 
@@ -214,6 +218,29 @@ SCENES: Mapping[str, Scene] = {
                       gathers=True),
     "disarm": small(roles=("armed/admin",), early_ends=0.8, faults={
         "cloud.disarm.down": 0.5, "cloud.arm.nothing": 0.4, "world.store.outage": 1.0}),
+    "lagging": small(14, roles=DESK, spans=(20_000, 60_000), early_ends=0.5, lag=4_900),
+    "lagging-cut": small(14, roles=DESK, spans=(20_000, 60_000), early_ends=0.5, lag=4_900,
+                         faults={"cloud.cut.down": 0.5}),
+    "lagging-slow": small(14, roles=DESK, spans=(20_000, 60_000), early_ends=0.5, lag=4_900,
+                          faults={"cloud.cut.slow": 0.5, "cloud.revoke.slow": 0.5}),
+    "nudged": small(14, skews=(600,), befalls=(1_000, 20_000), faults={
+        "world.process.clock_behind": 1.0}),
+    "by-journal": small(12, roles=DESK, early_ends=0.0, busy=100_000, faults_end=30 * MINUTE,
+                        spans=(20_000, 60_000, 2 * MINUTE), outages=(40 * MINUTE,),
+                        befalls=(60_000, 120_000), faults={"world.store.outage": 1.0}),
+    "by-journal-stood": small(16, roles=("desk/admin",), early_ends=0.0, busy=100_000,
+                              faults_end=30 * MINUTE, spans=(2 * MINUTE,),
+                              outages=(40 * MINUTE,), befalls=(100_000, 130_000), faults={
+        "world.store.outage": 1.0, "world.others.stood_before": 1.0}),
+    "held-down": small(20, roles=DESK, askers=("r2", "r3"), spans=(20_000, 60_000),
+                       busy=5 * MINUTE, faults={"cloud.revoke.down": 0.9}),
+    "gate": small(30, roles=DESK, spans=(20_000,), busy=10 * MINUTE, faults_end=14 * MINUTE,
+                  faults={"cloud.revoke.down": 1.0}),
+    "tampered-long": small(10, roles=OWN, spans=(12 * MINUTE, 20 * MINUTE), early_ends=1.0,
+                           faults_end=20 * MINUTE, faults={"world.others.tampered": 1.0}),
+    "armed-down": small(10, roles=("armed/admin",), spans=(20_000,), early_ends=0.0, faults={
+        "cloud.revoke.down": 1.0}),
+    "lapse": small(8, roles=("vault/admin", "armed/admin"), quiet=9 * HOUR),
 }  # fmt: skip
 
 __all__ = ["SCENES", "WHOLE", "Scene", "small"]

@@ -1,6 +1,7 @@
 """What the oracle sees for itself: who acts, whose right explains it, which rules were in force."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 from sim.book import MENDED_WITHIN, NEVER, RECOVERY, SLACK, Life, Wish
@@ -47,12 +48,22 @@ def tampered(oracle: Any, life: Life) -> bool:
 
 def acts(oracle: Any, life: Life) -> bool:
     """Whether the cloud would do now what some session of it asks."""
-    cloud, at = oracle.world.cloud, oracle.world.cloud_now()
     if tampered(oracle, life):
         return False
     return any(
-        cloud.use(credential, at) is Answer.ALLOWED and not too_long(oracle, credential)
+        lets(oracle, credential) and not too_long(oracle, credential)
         for credential in oracle.held.get(life.id, ())
+    )
+
+
+def lets(oracle: Any, credential: Any) -> bool:
+    """Whether the cloud does what a session asks; where changes lag, as it was a moment ago."""
+    cloud, at, lag = oracle.world.cloud, oracle.world.cloud_now(), oracle.world.scene.lag
+    if cloud.use(credential, at) is Answer.ALLOWED:
+        return True
+    before = at - timedelta(milliseconds=lag)
+    return bool(
+        lag and at < credential.expires_at and cloud.use(credential, before) is Answer.ALLOWED
     )
 
 

@@ -387,6 +387,8 @@ class World:
         wants = self.plan.wants
 
         def when() -> int:
+            if self.scene.befalls:
+                return rng.randrange(*self.scene.befalls)
             return rng.randrange(self.scene.busy // 20, self.scene.faults_end * 6 // 7)
 
         for what in ("cloud", "store", "journal"):
@@ -395,7 +397,7 @@ class World:
         if wants("world.store.full"):
             self.loop.at(when(), lambda: self._outage("store", self._full, "full"))
         for where, sign in (("clock_ahead", 1), ("clock_behind", -1)):
-            span = rng.choice((2_000, 10_000, 5 * MINUTE, HOUR)) * sign
+            span = rng.choice(self.scene.skews) * sign
             if wants(f"world.process.{where}"):
                 self.loop.at(when(), lambda s=span, w=where: self._skew_process(s, w))
             if wants(f"world.cloud.{where}"):
@@ -410,12 +412,17 @@ class World:
                 self.loop.at(when() // 2, self._change_laws)
 
     def _outage(self, what: str, table: dict[str, int], where: str) -> None:
-        span = self.plan.rng.choice((30_000, 3 * MINUTE, 40 * MINUTE))
+        span = self.plan.rng.choice(self.scene.outages)
         until = min(self.loop.now + span, self.scene.faults_end)
         table[what] = until
         self.due_changed()
         self.plan.hit(f"world.{what}.{where}")
-        self.oracle.disturbed(f"{what} is away", until - self.loop.now)
+        # The database alone excuses no end: closing goes on from the journal.
+        alone = what == "store" and not any(
+            name.split(".")[0] in ("cloud", "journal", "store") or "cloud" in name
+            for name in self.plan.chances
+        )
+        self.oracle.disturbed(f"{what} is away", 0 if alone else until - self.loop.now)
         self.loop.tell(f"{what} is away ({where}) for {span // 1000} s")
 
     def _skew_process(self, span: int, where: str) -> None:
