@@ -1,17 +1,24 @@
 """Which rules, catalogue and groups are in force: what the log says is what the server does."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.support import GROUPS, RULES, World, laws
+from tidegate.base.duty import ALL, Process, told
 from tidegate.base.errors import EvidenceClosed, NotAllowed
 from tidegate.base.fact import Step
+from tidegate.diagnose.doctor import _workers
+from tidegate.diagnose.looking import _kept
 from tidegate.evidence.seal import read_event
 from tidegate.flow import governing
 from tidegate.flow.asking import MOST_PENDING
 from tidegate.flow.governing import last_digest, put_in_force
+from tidegate.flow.house import House
 from tidegate.main.insight import verified
+from tidegate.main.wiring import _outside
 from tidegate.store.batch import Committed
 
 FORBID = f'{RULES}\n@id("stop") forbid (principal, action, resource);'
@@ -85,3 +92,76 @@ def test_ended_grant_of_a_target_that_left_cannot_be_looked_at(world: World) -> 
         house = world.house
 
     assert verified(Running(), world.who("ana"), grant.id).as_json()  # type: ignore[arg-type]
+
+
+def machine(world: World, rules: str) -> House:
+    """Another machine of the installation, with rules of its own, that has just started."""
+    made = House(
+        store=world.house.store,
+        journal=world.house.journal,
+        connectors=world.house.connectors,
+        laws=laws(rules),
+        clock=world.clock,
+        randomness=world.randomness,
+        process=Process(id="second"),
+    )
+    put_in_force(made, made.laws, starting=True)
+    return made
+
+
+def replaced(world: World) -> None:
+    """The first machine's rules were changed, and it lives and says by which it judges."""
+    put_in_force(world.house, laws(FORBID))
+    world.worker._beat()
+
+
+def test_two_machines_seal_their_rules_over_each_other(world: World) -> None:
+    """A machine that starts with rules that were replaced, while another judges by the newer ones,
+    seals nothing, opens nothing, and says which; however often it starts.
+    """
+    replaced(world)
+    sealed = len(world.house.store.events("rules"))
+    for _ in range(3):
+        second = machine(world, RULES)
+        assert "`worker` judges by those" in second.apart
+    assert len(world.house.store.events("rules")) == sealed
+    assert last_digest(world.house, "rules") == laws(FORBID).rules.digest
+    witness: Any = SimpleNamespace(forked=lambda: None, trouble=lambda size, now: None)
+    (trouble,) = _outside(second, witness, world.clock())
+    assert (trouble.code, trouble.shuts) == ("rules_apart", True)
+    put_in_force(second, laws(FORBID), starting=True)  # its files were made the same
+    assert not second.apart and not _outside(second, witness, world.clock())
+
+
+def test_rules_stay_apart_for_ever(world: World) -> None:
+    """When the other machine is gone, or the file here is changed by hand, these rules count."""
+    replaced(world)
+    second = machine(world, RULES)
+    put_in_force(second, laws(RULES))  # a file that was just written
+    assert not second.apart and last_digest(second, "rules") == laws(RULES).rules.digest
+    replaced(world)
+    second = machine(world, RULES)
+    world.clock.forward(seconds=31)
+    put_in_force(second, second.laws, starting=True)
+    assert not second.apart and last_digest(second, "rules") == laws(RULES).rules.digest
+
+
+def test_new_rules_wait_for_other_machines(world: World) -> None:
+    """Rules that were never in force are sealed at once, whoever lives: that is how they change."""
+    replaced(world)
+    new = RULES.replace('@max("2h")', '@max("1h")')
+    second = machine(world, new)
+    assert not second.apart and last_digest(second, "rules") == laws(new).rules.digest
+
+
+def test_different_rules_are_told_by_nobody(world: World) -> None:
+    """`doctor` names living processes that judge differently; those that are silent are not."""
+    world.house.store.beat("worker:old", world.clock(), told(ALL, "1", "sha256:aa"))
+    world.clock.forward(seconds=31)
+    world.house.store.beat("worker:a", world.clock(), told(ALL, "1", "sha256:aa"))
+    now = world.clock()
+    assert not any(one.name == "rules" for one in _workers(now, _kept(world.house.store, (), now)))
+    world.house.store.beat("worker:b", world.clock(), told(ALL, "1", "sha256:bb"))
+    found = [one for one in _workers(now, _kept(world.house.store, (), now)) if one.name == "rules"]
+    assert [one.ok for one in found] == [None]
+    assert "`a` by sha256:aa" in found[0].says and "`b` by sha256:bb" in found[0].says

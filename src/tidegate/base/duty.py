@@ -1,6 +1,7 @@
 """Who does what: opening and closing are duties of their own, and processes say which they have.
 
-A worker says that it is alive by a beat named `worker:ID`, whose text is its duties and version.
+A worker says that it is alive by a beat named `worker:ID`, whose text is its duties, its version
+and the digest of the rules it judges by.
 """
 
 from collections.abc import Iterable, Mapping
@@ -47,6 +48,7 @@ class WorkerSeen:
     at: Instant
     duties: frozenset[Duty]
     version: str
+    rules: str = ""
 
     def silent(self, now: Instant) -> bool:
         """Whether it has not been heard of for SILENT."""
@@ -59,9 +61,9 @@ def duties_of(words: str) -> frozenset[Duty]:
     return named[words] if words in named else frozenset({Duty(words)})
 
 
-def told(duties: Iterable[Duty], version: str) -> str:
+def told(duties: Iterable[Duty], version: str, rules: str = "") -> str:
     """The text of a beat."""
-    return f"{'+'.join(sorted(duties)) or 'none'} {version}"
+    return f"{'+'.join(sorted(duties)) or 'none'} {version} {rules}".rstrip()
 
 
 def workers(beats: Mapping[str, tuple[Instant, str]]) -> list[WorkerSeen]:
@@ -71,10 +73,17 @@ def workers(beats: Mapping[str, tuple[Instant, str]]) -> list[WorkerSeen]:
         kind, _, own = name.partition(":")
         if kind != WORKER:
             continue
-        words, _, version = text.partition(" ")
+        words, _, rest = text.partition(" ")
+        version, _, rules = rest.partition(" ")
         known = frozenset(one for one in Duty if one in words.split("+"))
         found.append(
-            WorkerSeen(id=own or WORKER, at=at, duties=known if own else ALL, version=version)
+            WorkerSeen(
+                id=own or WORKER,
+                at=at,
+                duties=known if own else ALL,
+                version=version,
+                rules=rules,
+            )
         )
     return sorted(found, key=lambda one: one.at, reverse=True)
 

@@ -208,6 +208,13 @@ def _workers(now: Instant, kept: Kept) -> Iterator[Check]:
         said = f"processes of {len(versions)} versions run: {', '.join(versions)}"
         fix = "finish the upgrade; two releases may share a database for its length"
         yield Check(name="versions", ok=None, says=said, fix=fix)
+    rules = {one.rules: one.id for one in alive if one.rules}
+    if len(rules) > 1:
+        each = ", ".join(f"`{name}` by {digest[:19]}…" for digest, name in sorted(rules.items()))
+        fix = (
+            "copy the same rules to every machine; one that starts with replaced ones opens nothing"
+        )
+        yield Check(name="rules", ok=None, says=f"processes judge differently: {each}", fix=fix)
 
 
 def _rules(seen: RulesSeen, kept: Kept | None) -> Iterator[Check]:
@@ -228,7 +235,8 @@ def _rules(seen: RulesSeen, kept: Kept | None) -> Iterator[Check]:
     for name, digest, sealed in pairs if kept else ():
         if digest != sealed:
             said = f"in force is {digest[:19]}…, and last sealed was {(sealed or 'none')[:19]}"
-            fix = "restart `tidegate serve`: it seals what it puts in force"
+            fix = "restart `tidegate serve`: it seals what it puts in force; where other machines"
+            fix += " have other files, make them the same"
             yield Check(name=name, ok=False, says=said, fix=fix)
         elif name == "catalogue" or seen.fault is None:
             more = f"{seen.count} rule{'' if seen.count == 1 else 's'}, " if name == "rules" else ""

@@ -150,6 +150,9 @@ class House:
         self.looked_back = True  # no end of the journal is waiting to be found: see `look_back`
         self.sweeping: set[str] = set()  # panics some thread of this process works at
         self.late_after: timedelta | None = None  # `[lateness] bound`, when it is set
+        self.apart = (
+            ""  # how our rules differ from those in force elsewhere; then nothing opens here
+        )
         self.wanted = PanicsKept()  # panics that could not be sealed yet
         self._clock = clock
 

@@ -232,7 +232,7 @@ def start(config_path: Path, duties: frozenset[Duty] | None = None) -> Running:
         if alone:
             house.journal.hold()
             house.store.free_leases()  # of a process that is no more
-        put_in_force(house, house.laws)
+        put_in_force(house, house.laws, starting=not alone)
         tell_left(config)
         if Duty.CLOSE in duties:
             look_back(house)  # before anybody can use what the journal says has ended
@@ -286,6 +286,9 @@ def _outside(house: House, witness: Witnesses, now: Instant) -> tuple[Trouble, .
             "`A forked log` in docs/operations.md"
         )
         return (Trouble(code="log_forked", message=forked, help=help),)
+    if house.apart:
+        help = "copy the same rules to every machine; what was changed last is what should be there"
+        return (Trouble(code="rules_apart", message=house.apart, help=help),)
     silent = witness.trouble(house.store.head().size, now)
     if silent is None:
         return ()
@@ -327,7 +330,7 @@ class LawWatch:
             return []
         if stamp == self._seen and (self.fault is None or self._broken is not None):
             self._broken, self.fault = None, None  # mended by putting back what was there
-            return []
+            return put_in_force(house, house.laws, starting=True) if house.apart else []
         try:
             config = load_config(self._path)
             self._follow(config)

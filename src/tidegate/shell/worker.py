@@ -357,7 +357,7 @@ class Worker:
                     self._beside[chore.name] = self._asides.submit(_do, chore)
 
     def _beat(self) -> None:
-        said = told(self.house.duties, __version__)
+        said = told(self.house.duties, __version__, self.house.laws.rules.digest)
         # By the database's clock, as whoever listens: one that is ahead would seem alive when dead.
         self.house.store.beat(self.name, self.house.store.now(), said)
 
