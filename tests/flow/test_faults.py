@@ -11,6 +11,7 @@ from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.flow.brokering import issue
 from tidegate.flow.expiring import close_now
+from tidegate.flow.mending import mend_cuts
 from tidegate.flow.recovering import close_without_store
 from tidegate.flow.revoking import end_early
 from tidegate.grant import Cause, GrantState, Outcome
@@ -543,3 +544,23 @@ def test_approval_by_a_fast_clock_opens_late(world: World, monkeypatch: pytest.M
     world.vote(request)
     (grant,) = world.house.store.grants(request=request.id)
     assert grant.opens_at == right
+
+
+def test_cut_made_while_others_are_looked_after_is_pruned(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call on its way names no grant that ended since: its deny is back when the look is over."""
+    first, second = world.granted("ana"), world.granted("eve")
+    keys = world.keys(second, "eve")
+    close_now(world.house, end_early(world.house, world.who("bo"), first.id))
+    inner, ended = world.connector.mend, []
+
+    def slow(target, role, cuts, now):  # type: ignore[no-untyped-def]
+        if not ended:
+            ended.append(close_now(world.house, end_early(world.house, world.who("bo"), second.id)))
+        return inner(target, role, cuts, now)
+
+    monkeypatch.setattr(world.connector, "mend", slow)
+    assert mend_cuts(world.house) == []  # nobody took one away
+    assert ended
+    assert world.cloud.use(keys, world.clock()) is Answer.DENIED

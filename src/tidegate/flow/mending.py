@@ -32,12 +32,48 @@ RoleKey = tuple[str, str, str]
 def mend_cuts(house: House) -> list[str]:
     """Put back cuts somebody removed and prune those that no longer matter, role by role.
 
+    A grant that ends while a call is on its way is not named in it, and its cut may be pruned: so
+    what must stand is asked once more after the calls, and a role with a new one is mended again.
+
     Returns the grant ids whose cut was gone and is there again; each is sealed as `cut.restored`,
     now or, when the evidence cannot be written, as soon as it can.
     """
-    now = house.now()
-    # By native role, not by catalogue entry: two entries may hand out one role, and looking after
-    # the denies of one alone would prune those of the other.
+    restored: list[str] = []
+    named: dict[RoleKey, set[str]] = {}
+    for again in (False, True):
+        now = house.now()
+        by_role, seen_cut = _wanted(house, now)
+        for role, (hold, cuts) in by_role.items():
+            known = named.setdefault(role, set())
+            late = cuts.keys() - known
+            known |= cuts.keys()
+            if again and not late:
+                continue
+            try:
+                back = house.connector(hold.target.connector).mend(
+                    hold.target, hold.role, cuts, now
+                )
+            except TidegateError as fault:  # one role's trouble must not keep the others open
+                log.warning("cuts could not be looked after", role=hold.role.id, code=fault.code)
+                continue
+            # NB. a cut that was never read back was not removed by anybody: it is only written
+            # early. Nor was one that came while the first call was on its way: that call pruned it.
+            taken_away = tuple(g for g in back if g in seen_cut and not (again and g in late))
+            if taken_away:
+                restored.extend(taken_away)
+                house.unsealed.append(_restored(hold, taken_away, now))
+    _seal_restored(house)
+    return restored
+
+
+def _wanted(
+    house: House, now: Instant
+) -> tuple[dict[RoleKey, tuple[Hold, dict[str, Cut]]], set[str]]:
+    """The cuts that must stand, by role, and which of their grants were once seen cut.
+
+    By native role, not by catalogue entry: two entries may hand out one role, and looking after the
+    denies of one alone would prune those of the other.
+    """
     by_role: dict[RoleKey, tuple[Hold, dict[str, Cut]]] = {}
     seen_cut: set[str] = set()
     for hold, needed, was_seen in (*_of_store(house, now), *_of_journal(house, now)):
@@ -45,20 +81,7 @@ def mend_cuts(house: House) -> list[str]:
             role = (hold.key.connector, hold.key.account, hold.key.native_role)
             by_role.setdefault(role, (hold, {}))[1].setdefault(hold.grant, needed)
             seen_cut |= {hold.grant} if was_seen else set()
-    restored: list[str] = []
-    for hold, cuts in by_role.values():
-        try:
-            back = house.connector(hold.target.connector).mend(hold.target, hold.role, cuts, now)
-        except TidegateError as fault:  # one role's trouble must not keep the others open
-            log.warning("cuts could not be looked after", role=hold.role.id, code=fault.code)
-            continue
-        # NB. a cut that was never read back was not removed by anybody: it is only written early.
-        taken_away = tuple(grant for grant in back if grant in seen_cut)
-        if taken_away:
-            restored.extend(taken_away)
-            house.unsealed.append(_restored(hold, taken_away, now))
-    _seal_restored(house)
-    return restored
+    return by_role, seen_cut
 
 
 def _of_store(house: House, now: Instant) -> Iterator[tuple[Hold, Cut, bool]]:
