@@ -50,9 +50,8 @@ def mend_cuts(house: House) -> list[str]:
             if again and not late:
                 continue
             try:
-                back = house.connector(hold.target.connector).mend(
-                    hold.target, hold.role, cuts, now
-                )
+                connector = house.connector(hold.target.connector)
+                back = connector.mend(hold.target, hold.role, cuts, now)
             except TidegateError as fault:  # one role's trouble must not keep the others open
                 log.warning("cuts could not be looked after", role=hold.role.id, code=fault.code)
                 continue
