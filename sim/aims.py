@@ -121,6 +121,9 @@ AIMED: Mapping[str, tuple[str, int]] = {
     "denied-is-enough": ("lagging", 0),
     "mend-cuts-holders": ("held", 0),
     "end-needs-no-deny": ("calm-own", 0),
+    "cuts-not-mended": ("tampered-alone", 3),
+    "lapse-never": ("lapse", 0),
+    "journal-closes-open": ("calm", 0),
     **ENDS,
 }
 

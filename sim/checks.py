@@ -112,6 +112,8 @@ def never_stop_closing(oracle: Any, seen: Seen) -> Iterator[str]:
                 early = clock < end and clock < ready + CLAIM_WITHIN - SLACK
                 if early and life.wish.start is None:
                     yield f"{life.id} expired {life.end - clock} ms before its end"
+            if seen.data["reason"] in ("done", "revoked") and life.id not in oracle.asked_to_end:
+                yield f"{life.id} ended as {seen.data['reason']} and nobody asked for that"
             if seen.data["reason"] == "panic" and not any(
                 one.covers(life.wish) for one in oracle.alarms
             ):

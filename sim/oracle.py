@@ -65,6 +65,7 @@ class Oracle:
         self.held: dict[str, list[Credential]] = {}
         self.bound: dict[str, int] = {}  # of a session: the end there was when it was given
         self.foreign: dict[AssignmentKey, int] = {}
+        self.asked_to_end: set[str] = set()
         self.given: set[AssignmentKey] = set()  # by another system, once
         self.closed_again: dict[AssignmentKey, int] = {}  # what came back, as the house says
         self.ahead: dict[str, int] = {}  # of a session: how far, when the cloud made it

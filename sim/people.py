@@ -206,6 +206,7 @@ class People:
 
     def _end(self, life: Life, by: str) -> None:
         def end(process: Any) -> None:
+            self.world.oracle.asked_to_end.add(life.id)
             ended = end_early(process.house, self._actor(process, by), life.id)
             self.loop.tell(f"{by} ended {life.id}: {ended.state}")
             close_now(process.house, ended)
@@ -293,7 +294,7 @@ class People:
         life.tampered_at = self.loop.now
         self.world.plan.hit("world.others.tampered")
         self.world.oracle.disturbed(f"the deny of {life.id} is taken away")
-        for span in (10, 20_000, 50_000, 8 * MINUTE):
+        for span in (10, 20_000, 50_000, 8 * MINUTE, 13 * MINUTE):
             self.loop.after(span, lambda: self._use_all(life))
 
     # How anything is done.

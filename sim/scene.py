@@ -240,7 +240,10 @@ SCENES: Mapping[str, Scene] = {
                            faults_end=20 * MINUTE, faults={"world.others.tampered": 1.0}),
     "armed-down": small(10, roles=("armed/admin",), spans=(20_000,), early_ends=0.0, faults={
         "cloud.revoke.down": 1.0}),
-    "lapse": small(8, roles=("vault/admin", "armed/admin"), quiet=9 * HOUR),
+    "tampered-alone": small(3, roles=("dev/admin",), spans=(25 * MINUTE,), early_ends=1.0,
+                            faults_end=30 * MINUTE, busy=60_000, faults={
+        "world.others.tampered": 1.0}),
+    "lapse": small(24, roles=("vault/admin", "armed/admin"), quiet=9 * HOUR),
 }  # fmt: skip
 
 __all__ = ["SCENES", "WHOLE", "Scene", "small"]
