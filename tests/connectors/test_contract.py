@@ -253,6 +253,33 @@ def test_role_that_was_deleted(world: World) -> None:
     world.connector.revoke(hold, world.now())
 
 
+def test_role_that_is_gone_shows_as_it_should_be(world: World) -> None:
+    """A role nobody touched has not drifted; one that is gone has, told alike at every look."""
+    assert world.connector.drift(world.target, world.role, world.now()) == ()
+    world.delete_role()
+    first = world.connector.drift(world.target, world.role, world.now())
+    assert len(first) == 1 and all(0 < len(says) <= 400 for says in first)
+    assert world.connector.drift(world.target, world.role, world.now()) == first
+
+
+def test_search_that_changes_what_it_looks_at(world: World) -> None:
+    """It says what was searched or why not, the same again, and takes nobody's access away."""
+    hold = world.hold(TEN_MINUTES)
+    credential = world.connector.issue(hold, world.session(), world.now())
+    until = world.now() - timedelta(days=400)  # nobody made anything then
+    window = (hold, (credential.key_id,), until - FIVE_MINUTES, until)
+    first = world.connector.side_doors(*window, world.now())
+    again = world.connector.side_doors(*window, world.now())
+    assert first.found == () == again.found
+    assert (first.searched, first.why_not) == (again.searched, again.why_not)
+    assert first.searched or first.why_not
+    assert len(set(first.searched)) == len(first.searched)
+    assert not first.again
+    assert world.use(credential) is Answer.ALLOWED
+    seen = see(world, hold)
+    assert (seen.usable, seen.cut) == (True, False)
+
+
 def test_health_of_a_reachable_target(world: World) -> None:
     """A right account at a right clock has no findings."""
     health = world.connector.health(world.target, world.now())

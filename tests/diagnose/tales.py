@@ -353,7 +353,9 @@ CASES: dict[str, Case] = {
     "contradicted": Case(
         was_contradicted, END + MINUTE, "expire", "expire", "it was called removed and then acted"
     ),
-    "removed": Case(is_removed, END + 2 * SECOND, None, "expire", "removed; it is being tried"),
+    "removed": Case(
+        is_removed, END + 2 * SECOND, None, "expire", "removed; it is looked at once more"
+    ),
     "removed for a while": Case(
         lambda: is_removed(residual=MINUTE),
         END + SECOND,

@@ -155,7 +155,8 @@ def _removed(telling: Telling, grant: Grant) -> Told:
     if telling.now >= due + STALLED:
         said = f"removed, and not proven since {moment(due)}; {telling.worker}"
         return StageState.STOPPED, said, f"{telling.wake}; {look}"
-    return StageState.NOW, "removed; it is being tried whether it can still act", ""
+    # Not "tried": a process that only closes goes by what it reads.
+    return StageState.NOW, "removed; it is looked at once more before its end is told", ""
 
 
 def _signed_off(telling: Telling, grant: Grant) -> Told:

@@ -272,7 +272,7 @@ def _lines(telling: Telling, grant: Grant) -> list[tuple[str, str]]:
 def _extended_line(event: Event) -> str:
     """A later end: from when to when, by which request and rule."""
     data = event.data
-    moved = f"end moved from {moment(str(data['ended_at']))} to {moment(str(data['ends_at']))}"
+    moved = f"end moved {moment(str(data['ended_at']))} → {moment(str(data['ends_at']))}"
     return f"{moved} by {shown(data['extension'])}, carried by {shown(data['carrier'])}"
 
 
@@ -313,7 +313,7 @@ def _session_lines(telling: Telling, grant: Grant) -> list[tuple[str, str]]:
         elif event.name == "grant.warned":
             lines.append((at, f"warned of its end at {moment(str(data['window_ends_at']))}"))
         elif event.name == "access.gone_early":
-            lines.append((at, f"gone before its end: {shown(data['how'])}; its holder was told"))
+            lines.append((at, f"lost before its end: {shown(data['how'])}; its holder was told"))
         elif event.name == "session.ended":
             lines.append((at, f"session {shown(data['session'])} ended: {shown(data['why'])}"))
         elif event.name == "access.tried" and data["phase"] != AFTER:

@@ -156,7 +156,12 @@ def _removed_says(grant: Grant, now: Instant) -> str:
         )
     if grant.residual_until is not None and now < grant.residual_until:
         return f"removed; a session taken before may act until {at(grant.residual_until)}"
-    return f"removed and read back{_lately(grant)}; proof that nobody can act is being sought"
+    if grant.acted:
+        return "removed; tried as this access since, it was still allowed, so its end is not proven"
+    # Not "tried": a process that only closes goes by what it reads.
+    return (
+        f"removed and read back{_lately(grant)}; it is looked at once more before its end is told"
+    )
 
 
 def panic_says(panic: Panic, standing: Standing, now: Instant) -> str:
