@@ -17,6 +17,7 @@ CLAIM_WITHIN = 30 * MINUTE
 CLOSING_LATE = 2 * MINUTE
 MENDED_WITHIN = 40_000  # denies are looked after every thirty seconds
 TICKS = 6_000  # at a native end the cloud's whole seconds may still hide that it has passed
+JOURNAL_LOOKS = 10_000  # how often what no row tells of is looked for in the closing journal
 NEVER = 1 << 60
 
 
@@ -139,6 +140,7 @@ class Life:
     read_at: int = -1
     looked_at: int = -1  # when the cloud last answered anything about it
     called: bool = False
+    forgotten: bool = False  # opened, and the database that was put back does not know
     tried_at: int = -1
     counts: Counter[str] = field(default_factory=Counter)
 

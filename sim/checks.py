@@ -10,6 +10,7 @@ from typing import Any
 from sim.book import (
     CLAIM_WITHIN,
     CLOSING_LATE,
+    JOURNAL_LOOKS,
     NEVER,
     SLACK,
     START_MS,
@@ -100,6 +101,9 @@ def never_stop_closing(oracle: Any, seen: Seen) -> Iterator[str]:
     if life is None:
         return
     match seen.what:
+        case "intended" | "opening call":
+            if life.forgotten or life.closing_at < oracle.restored_at:
+                yield f"{life.id} is opened again by a database that was put back"
         case "signed off":
             yield from _answered(oracle, life, seen.data)
         case "closing":
@@ -211,7 +215,8 @@ def locks_on_the_end(oracle: Any, seen: Seen) -> Iterator[str]:
         case "allowed" if seen.found == "past the cloud's deadline":
             yield f"{life.id} was used {_ago(now, life)}, past the cloud's own deadline"
         case "allowed" if seen.found == "after":
-            if late(oracle, now, right_until(oracle, life), life.place.exposure):
+            by_journal = JOURNAL_LOOKS if life.forgotten else 0
+            if late(oracle, now, right_until(oracle, life), life.place.exposure + by_journal):
                 yield f"{life.id} was used {_ago(now, life)}"
 
 
@@ -400,7 +405,17 @@ CHECKERS: Mapping[str, tuple[Checker, tuple[str, ...]]] = {
     ),
     "I2": (
         never_stop_closing,
-        ("closing", "removed", "gone", "signed off", "swept", "signed in", "allowed"),
+        (
+            "intended",
+            "opening call",
+            "closing",
+            "removed",
+            "gone",
+            "signed off",
+            "swept",
+            "signed in",
+            "allowed",
+        ),
     ),
     "I3": (locks_on_the_end, ("issued", "arming call", "forged", "signed in", "allowed")),
     "I4": (open_only_what_closes, ("intended",)),

@@ -69,6 +69,13 @@ MUTANTS: tuple[M, ...] = (
       (("connectors.divided:Divided._must", "if duty not in self._duties:", "if False:"),)),
     M("errand-of-nobody", "an errand without the mark of a process of ours is done",
       "flow.erranding:_asked_by_us", "ours = same_mark(bytes.fromhex(errand.proof), _mark(house, \"ask\", errand))", "ours = True"),
+    # An older database put back.
+    M("restored-reopens-the-ready", "what the journal says was opened is opened again by a database that does not know",
+      "flow.recovering:close_forgotten", "and (state is GrantState.READY or _ends(lines[name]))", "and _ends(lines[name])"),
+    M("restored-never-closes", "what a database that was put back never knew stays in the cloud",
+      "flow.recovering:close_unknown", "unknown = frozenset(asked) - known", "unknown = frozenset()"),
+    M("restored-forgets-ends", "what was ended early is open again after a database was put back",
+      "flow.recovering:close_forgotten", "state in LIVE", "state is GrantState.READY"),
 )  # fmt: skip
 
 AIMED: Mapping[str, tuple[str, int]] = {
@@ -91,6 +98,9 @@ AIMED: Mapping[str, tuple[str, int]] = {
     "freeze-of-the-target-forgotten": ("panic", 0),
     "own-sign-off": ("signed", 0),
     "anybody-signs-off": ("signed", 0),
+    "restored-reopens-the-ready": ("restored-later", 5),
+    "restored-never-closes": ("restored-bare", 0),
+    "restored-forgets-ends": ("restored", 0),
     "closer-opens": ("apart", 0),
     "opener-closes": ("apart", 0),
     "nobody-issues": ("apart-own", 0),

@@ -76,6 +76,7 @@ class Oracle:
         self.uses: Counter[str] = Counter()
         self.sealed_names: Counter[str] = Counter()
         self.last_disturbed = -NEVER
+        self.restored_at = -1  # when an older database was put back
         self.founded_size = 0
 
     # What it is told.
@@ -253,6 +254,8 @@ class Oracle:
     def _failed(self, process: Any, fact: Any, entered: int) -> None:
         life = self._life(fact)
         if life is not None:
+            if life.forgotten:  # it is closed by the journal, when its end has come
+                return
             life.failed_at = self.loop.now
             self.judge("failed", process=process, life=life)
 

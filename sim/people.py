@@ -209,7 +209,8 @@ class People:
             self.world.oracle.asked_to_end.add(life.id)
             ended = end_early(process.house, self._actor(process, by), life.id)
             self.loop.tell(f"{by} ended {life.id}: {ended.state}")
-            close_now(process.house, ended)
+            if not ended.over:
+                close_now(process.house, ended)
 
         self._do("ends", None, end, tries=4)
 

@@ -16,8 +16,12 @@ DECIDED_WITHIN = 8 * 60 * 60_000 + 10 * 60_000  # in ms: eight hours, and a look
 def nothing_open(oracle: Any) -> Iterator[tuple[str, str]]:
     """Every grant is over: gone, or failed, and none of its sessions acts."""
     for life in oracle.lives.values():
+        if life.forgotten:
+            if acts(oracle, life) and life.key not in oracle.foreign:
+                yield "I3", f"a session of {life.id} acts at the end, and no row tells of it"
+            continue
         if life.intended_at == NEVER:
-            if life.failed_at == NEVER:
+            if life.failed_at == NEVER and life.wish.grant == life.id:
                 yield "I2", f"{life.id} is neither open nor failed at the end"
             continue
         if life.signed_at != NEVER:

@@ -39,6 +39,7 @@ class Scene:
     first_laws: str = "base"
     panics: int = 0
     panics_about: tuple[str, ...] = ("principal", "target", "target", "role", "all")
+    restores: int = 0  # how often an older database is put back
     signs: float = 0.0  # how often operators answer for an end that does not come
     longer: float = 0.0  # asks for a later end, and others vote on that
     longer_by: tuple[int, ...] = (20_000, 2 * MINUTE, 5 * MINUTE, 19 * MINUTE, 29 * MINUTE)
@@ -178,6 +179,11 @@ SCENES: Mapping[str, Scene] = {
                         beside=True, faults={
                             "cloud.grant.lost_reply": 0.2, "cloud.revoke.lost_request": 0.3,
                             "world.process.killed": 1.0, "store.commit.full": 0.05}),
+    "restored": small(14, roles=(*OWN, *DESK), early_ends=0.7, later=0.2, restores=1),
+    "restored-later": small(20, roles=("desk/admin", "vault/admin"), later=0.9, restores=1,
+                            spans=(60_000, 2 * MINUTE)),
+    "restored-bare": small(14, roles=("bare/admin", "desk/admin", "armed/admin"), restores=2,
+                           early_ends=0.5, quiet=85 * MINUTE),
     "signed": small(10, roles=DESK, askers=("r1", "r2"), signs=1.0, faults={
         "cloud.revoke.down": 0.9, "cloud.observe.down": 0.3}),
     "longer": small(14, roles=("vault/admin", "desk/admin", "armed/admin", "dev/admin"), longer=1.0,

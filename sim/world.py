@@ -10,6 +10,7 @@ from sim.oracle import Oracle
 from sim.people import People
 from sim.points import Plan
 from sim.ports import Disk, Ports, SimConnector, SimJournal, SimStore
+from sim.restoring import BACK, Restoring
 from sim.scene import WHOLE, Scene
 from sim.town import ALIASES, LOGINS, laws_of
 from tidegate.base import duty
@@ -153,6 +154,7 @@ class World:
         self.stop_at_once = False  # at the first broken rule: for hunting mutants
         self.loop = Loop()
         self.head = ""
+        self.origin = ORIGIN
         self.plan = Plan(Random(f"{seed} faults"), chances)
         self.cloud = SimulatedCloud()
         self.cloud_offset = 0
@@ -320,6 +322,12 @@ class World:
     def _pace(self) -> int:
         return TICK if self._lively() else 2_000
 
+    def _chores_pace(self) -> int:
+        """How long chores are left alone. What no row tells of is seen by the journal's alone."""
+        if not self._lively():
+            return 5 * MINUTE
+        return CHORES if self.oracle.restored_at < 0 else 2_000
+
     def _look(self, process: Process, planned: int) -> None:
         """What the worker's thread does every TICK; looks that would find nothing are left out."""
         if not process.alive or planned != process.looks_at:
@@ -335,7 +343,7 @@ class World:
         ):  # fmt: skip
             process.ticking = True
             if now >= process.chores_at:
-                process.chores_at = now + (CHORES if self._lively() else 5 * MINUTE)
+                process.chores_at = now + self._chores_pace()
             process.looks_at = now + pace
 
             def tick() -> None:
@@ -391,6 +399,8 @@ class World:
                 return rng.randrange(*self.scene.befalls)
             return rng.randrange(self.scene.busy // 20, self.scene.faults_end * 6 // 7)
 
+        for _ in range(self.scene.restores):
+            self.loop.at(rng.randrange(self.scene.busy // 4, self.scene.busy), self._restore)
         for what in ("cloud", "store", "journal"):
             if wants(f"world.{what}.outage"):
                 self.loop.at(when(), lambda what=what: self._outage(what, self._away, "outage"))
@@ -410,6 +420,11 @@ class World:
         if wants("world.laws.changed") or wants("world.laws.raced"):
             for _ in range(3):
                 self.loop.at(when() // 2, self._change_laws)
+
+    def _restore(self) -> None:
+        """A copy is made, and put back some time later."""
+        restoring = Restoring(self)
+        self.loop.after(self.plan.rng.choice(BACK), restoring.put_back)
 
     def _outage(self, what: str, table: dict[str, int], where: str) -> None:
         span = self.plan.rng.choice(self.scene.outages)
