@@ -367,7 +367,11 @@ CASES: dict[str, Case] = {
         is_removed, END + MINUTE, "expire", "expire", "removed, and not proven since"
     ),
     "removed from a role that is not there": Case(
-        lambda: is_removed(read="gone"), END + 2 * SECOND, None, "expire", "removed; it is being"
+        lambda: is_removed(read="gone"),
+        END + 2 * SECOND,
+        None,
+        "expire",
+        "removed; it is looked at",
     ),
     **{
         f"removed, {outcome}": Case(
