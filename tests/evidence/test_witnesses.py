@@ -239,3 +239,15 @@ def test_address_forgets_what_it_took(tmp_path: Path, monkeypatch: pytest.Monkey
         made.publish(FORKED.checkpoint(), START)
     assert sent == [SHORT.checkpoint(), LONGER.checkpoint()]
     assert read_forked(tmp_path / "m") == [FORKED.checkpoint()]
+
+
+def test_doctor_sends_to_the_way_when_the_log_forked() -> None:
+    """A place that refuses a fork is told as that alone: mending the way to it mends nothing."""
+    size = SOUND.kept.head.size if SOUND.kept else 0
+    seen = PlaceSeen(
+        place="directory", size=size - 1, at=SOUND.now - SILENT * 2, since=SOUND.now,
+        fault="it was cut", forked="it was cut",
+    )  # fmt: skip
+    told = examine(replace(SOUND, witness=published((seen,))))
+    (check,) = [one for one in told.findings if one.name == "witness"]
+    assert check.ok is False and "begin a new log" in check.fix
