@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -234,6 +236,60 @@ def test_eleventh_change_at_once_is_turned_away(center: Center) -> None:
         go.set()
         assert {one.result().how for one in under_way} == {"made"}
     assert assignments.ensure(closer, keys[-1]).how == "made"
+
+
+class Shared:
+    """One hand a key among processes, as the database gives it; `away`: it cannot be asked."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+        self.away = False
+
+    @contextmanager
+    def __call__(self, key: str) -> Iterator[bool]:
+        """Whether `key` is ours until the end."""
+        if self.away or key in self.taken:
+            yield False
+            return
+        self.taken.add(key)
+        try:
+            yield True
+        finally:
+            self.taken.discard(key)
+
+
+def test_two_processes_have_more_than_ten_changes_under_way(center: Center) -> None:
+    """All together have ten: an opening over it waits, unsent; a removal waits for nobody."""
+    shared, closer = Shared(), center.connector._closer(center.target)
+    other = Assignments(FAST, between=shared)
+    mine = Assignments(FAST, between=shared)
+    key = center.hold().key
+    with ExitStack() as busy:
+        for number in range(MOST_OUTSTANDING - 1):
+            busy.enter_context(
+                other._one_of_few(closer, replace(key, native_principal=f"p{number}"), must=True)
+            )
+        assert mine.ensure(closer, key).how == "made"
+        assert len(shared.taken) == MOST_OUTSTANDING - 1  # given back when it is over
+        busy.enter_context(other._one_of_few(closer, key, must=True))
+        sent = made_by(center)
+        with pytest.raises(Refused) as refused:
+            mine.ensure(closer, center.hold("bo").key)
+        assert (code_of(refused), made_by(center)) == ("throttled", sent)
+        assert mine.remove(closer, key).how == "removed"
+    assert shared.taken == set()
+    assert mine.ensure(closer, center.hold("bo").key).how == "made"
+
+
+def test_removal_waits_for_a_database_that_is_away(center: Center) -> None:
+    """Nobody can count then: nothing is made, and what is there is taken away all the same."""
+    shared, closer = Shared(), center.connector._closer(center.target)
+    assignments, key = Assignments(FAST, between=shared), center.hold().key
+    assert assignments.ensure(closer, key).how == "made"
+    shared.away = True
+    with pytest.raises(Refused):
+        assignments.ensure(closer, center.hold("bo").key)
+    assert assignments.remove(closer, key).how == "removed"
 
 
 def test_eleventh_change_refused_by_the_cloud_is_throttled(center: Center) -> None:

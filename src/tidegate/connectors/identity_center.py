@@ -74,7 +74,8 @@ class IdentityCenterConnector:
         monotonic: a monotonic clock in seconds, to measure the round trip of a health check.
         pace: how asynchronous changes are followed.
         stale: see `Powers.stale_window`.
-        between: keeps the writers of one document apart between machines.
+        between: keeps the writers of one document apart between machines, and counts the changes
+            under way among all processes.
         duties: what this process has identities for. One that only opens leaves `prepare` to one
             that closes, and one that only closes is not asked whether it could open.
     """
@@ -95,7 +96,7 @@ class IdentityCenterConnector:
         self._monotonic = monotonic
         self._pace = pace or Pace()
         self._stale = stale
-        self._assignments = Assignments(self._pace)
+        self._assignments = Assignments(self._pace, between=between)
         self._ended = EndedGrants(lock_dir)
         self._denies = (
             DenyDocuments(settings, self._pace, lock_dir, between=between) if settings else None

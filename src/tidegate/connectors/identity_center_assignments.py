@@ -6,8 +6,9 @@ looking first, and nothing is believed from an answer alone that a list can tell
 """
 
 import threading
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from tidegate.base.when import Instant
 from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.aws_calls import CloudNo, Reply
 from tidegate.connectors.identity_center_calls import Body, Center, Listed, Pace, missing, text_of
+from tidegate.connectors.one_writer import Between
 
 # AWS: outstanding CreateAccountAssignment calls of an organisation, which cannot be raised.
 MOST_OUTSTANDING = 10
@@ -68,10 +70,18 @@ class Changed:
 
 
 class Assignments:
-    """The converger. Thread-safe; one a process, since it counts what is outstanding."""
+    """The converger. Thread-safe; one a process, since it counts what is outstanding.
 
-    def __init__(self, pace: Pace, most: int = MOST_OUTSTANDING) -> None:
+    `between` counts it among all processes too: each change has one of `most` keys in hand while it
+    is followed, which comes back when that is over, when its process dies or loses the database.
+    """
+
+    def __init__(
+        self, pace: Pace, most: int = MOST_OUTSTANDING, between: Between | None = None
+    ) -> None:
         self._pace = pace
+        self._most = most
+        self._between = between
         self._room = threading.BoundedSemaphore(most)
         self._guard = threading.Lock()
         self._under_way: dict[str, str] = {}
@@ -88,7 +98,7 @@ class Assignments:
         ways = self.ways(center, key)
         if ways.direct(key.native_role):
             return Changed(how="there", there=True, cloud_at=ways.cloud_at)
-        with self._one_of_few():
+        with self._one_of_few(center, key, must=True):
             status = _once_sent(lambda: self._resumed(center, key))
             if status is None:
                 reply = center.sso("create_account_assignment", **request_of(key))
@@ -187,7 +197,7 @@ class Assignments:
 
     def _delete(self, center: Center, key: AssignmentKey) -> Body:
         """The final status; empty when AWS knows of nothing to delete."""
-        with self._one_of_few():
+        with self._one_of_few(center, key, must=False):
             try:
                 reply = center.sso("delete_account_assignment", **request_of(key))
             except CloudNo as no:
@@ -258,18 +268,41 @@ class Assignments:
             self._under_way.pop(key.text(), None)
 
     @contextmanager
-    def _one_of_few(self) -> Iterator[None]:
+    def _one_of_few(self, center: Center, key: AssignmentKey, *, must: bool) -> Iterator[None]:
+        """Room for one more change. Without `must` only this process counts: no removal waits for
+        other processes, nor for the database they count in; AWS turns away what is too much.
+        """
         if not self._room.acquire(blocking=False):
-            raise Refused(
-                "throttled",
-                f"expected fewer than {MOST_OUTSTANDING} changes of assignments under way, got "
-                f"{MOST_OUTSTANDING}",
-                "it is tried again shortly",
-            )
+            raise _too_many(self._most)
         try:
-            yield
+            with ExitStack() as held:
+                if not self._slot(held, center, key) and must:
+                    raise _too_many(self._most)
+                yield
         finally:
             self._room.release()
+
+    def _slot(self, held: ExitStack, center: Center, key: AssignmentKey) -> bool:
+        """Whether one of the keys that all processes share is in hand until `held` ends."""
+        if self._between is None:
+            return True
+        first = zlib.crc32(key.text().encode())  # so that not everybody asks for the same one
+        for number in range(self._most):
+            name = f"outstanding|{center.instance}|{(first + number) % self._most}"
+            taken = ExitStack()
+            if taken.enter_context(self._between(name)):
+                held.push(taken)
+                return True
+            taken.close()
+        return False
+
+
+def _too_many(most: int) -> Refused:
+    return Refused(
+        "throttled",
+        f"expected fewer than {most} changes of assignments under way, got {most}",
+        "it is tried again shortly",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
