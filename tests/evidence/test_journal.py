@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import gc
 import hashlib
 import os
 import signal
@@ -299,16 +300,17 @@ def test_lock_that_is_never_given_back_ends_in_an_error(
 ) -> None:
     """A process stopped in the middle of a write cannot keep closing waiting for ever."""
     journal = ClosingJournal(path)
-    journal.append(INTENDED)
+    over = [line(kind) for kind in ("intended", "gone", "sealed")]  # something to compact
+    journal.append_all(over)
     monkeypatch.setattr(journal_file, "LOCK_TRIES", 3)
     with path.with_name("closing.journal.lock").open("r+b") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         for write in (lambda: journal.append(line("closing")), lambda: journal.compact(LATER)):
             with pytest.raises(OSError, match="has the lock"):
                 write()
-        assert journal.read() == [INTENDED]  # reading waits for nobody
+        assert journal.read() == over  # reading waits for nobody
     journal.append(line("closing"))
-    assert len(journal.read()) == 2
+    assert len(journal.read()) == 4
 
 
 HOLDER = """
@@ -561,3 +563,49 @@ def test_end_of_a_long_journal_is_mended_unlike_a_short_one(
         patch.setattr(journal_file, "TAIL", 128)
         ClosingJournal(path).append(line("closing"))
     assert path.read_bytes() == data[:whole] + row_of(line("closing"))
+
+
+@pytest.mark.parametrize("theirs", ["gr_other", "gr_one", "compact"])
+def test_end_waits_for_a_compaction_or_is_lost_by_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str
+) -> None:
+    """What is written while a compaction reads waits for nothing and is there afterwards; where it
+    is of a grant that was to go, or the file is another by then, nothing goes this time.
+    """
+    journal, other = ClosingJournal(path), ClosingJournal(path)
+    for kind in ("intended", "closing", "removed", "gone", "sealed"):
+        journal.append(line(kind))
+    judge = journal_file._finished
+
+    def meanwhile(lines: Any) -> Any:
+        monkeypatch.setattr(journal_file, "_finished", judge)
+        if theirs == "compact":
+            other.compact(LATER)
+        else:
+            other.append(line("closing", theirs))
+        return judge(lines)
+
+    monkeypatch.setattr(journal_file, "_finished", meanwhile)
+    dropped = journal.compact(LATER)
+    left = [(one.kind, one.grant) for one in journal.read()]
+    assert dropped == (5 if theirs == "gr_other" else 0)
+    assert left[-1:] == ([] if theirs == "compact" else [("closing", theirs)])
+    assert len(left) == {"gr_other": 1, "gr_one": 6, "compact": 0}[theirs]
+
+
+def test_reading_a_long_journal_leaves_cycles_uncollected(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search for cycles rests while a long journal is read, and goes on afterwards."""
+    monkeypatch.setattr(journal_file, "LONG", 1)
+    seen: list[bool] = []
+    read = journal_file.read_journal
+    monkeypatch.setattr(
+        journal_file, "read_journal", lambda data: (seen.append(gc.isenabled()), read(data))[1]
+    )
+    journal = ClosingJournal(path)
+    journal.append(INTENDED)
+    seen.clear()
+    assert list(journal.book().lines) == ["gr_one"]
+    assert seen == [False]
+    assert gc.isenabled()

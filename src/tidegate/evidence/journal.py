@@ -14,6 +14,7 @@ acknowledged, so it is skipped, and cut off by the next append. Any other broken
 
 import errno
 import fcntl
+import gc
 import hashlib
 import os
 import stat
@@ -38,6 +39,7 @@ from tidegate.evidence.journal_line import JournalLine as JournalLine  # where c
 # `noted`: the lines of this grant so far were sealed after an outage. `sealed`: its end is sealed.
 KINDS = frozenset({"intended", "closing", "removed", "gone", "noted", "sealed"})
 LONGEST_LINE = 16_384  # bytes: an `intended` line with all native ids is about one kilobyte
+LONG = 4 * 1024 * 1024  # bytes: ten thousand lines
 TAIL = 4 * LONGEST_LINE  # bytes at the end that are looked at for a torn line
 LARGEST_JOURNAL = 64 * 1024 * 1024  # bytes; beyond it nothing opens until `compact` makes room
 LARGEST_READ = 16 * LARGEST_JOURNAL  # bytes: more than closing what is open can add; not our file
@@ -171,8 +173,9 @@ class ClosingJournal:
         if known and not data.startswith(known):
             self._fold_anew()
             data, known = _content(fd), b""
-        contents = read_journal(data[len(known) :])
-        self._folding.add(contents.lines)
+        with _uncollected(len(data)):
+            contents = read_journal(data[len(known) :])
+            self._folding.add(contents.lines)
         self._folded_to += contents.whole
         sound = data[: len(known) + contents.whole]
         self._last_row = sound[sound.rfind(b"\n", 0, -1) + 1 :]
@@ -202,21 +205,39 @@ class ClosingJournal:
         Raises:
             OSError: it could not be read or replaced, or another process kept the lock.
         """
-        with self._alone():
-            data = read_file(self._path)
+        try:
+            fd = _open(self._path, os.O_RDONLY)  # kept: no other file is taken for this one then
+        except FileNotFoundError:
+            return 0
+        try:
+            return self._compact(fd, now)
+        finally:
+            os.close(fd)
+
+    def _compact(self, fd: int, now: Instant) -> int:
+        """Without the lock as far as it goes: it takes seconds, and ends are written meanwhile."""
+        data = _content(fd)
+        with _uncollected(len(data)):
             contents = read_journal(data)
-            if contents.broken:
-                return 0
-            finished = {grant for grant, until in _finished(contents.lines).items() if until <= now}
-            rows = data[: contents.whole].split(b"\n")[:-1]
-            kept = [
-                row + b"\n"
-                for row, line in zip(rows, contents.lines, strict=True)
-                if line.grant not in finished
-            ]
-            dropped = len(rows) - len(kept)
-            if dropped:
-                put_in_place(self._path, b"".join(kept))
+        if contents.broken:
+            return 0
+        finished = {grant for grant, until in _finished(contents.lines).items() if until <= now}
+        rows = data[: contents.whole].split(b"\n")[:-1]
+        kept = [
+            row + b"\n"
+            for row, line in zip(rows, contents.lines, strict=True)
+            if line.grant not in finished
+        ]
+        dropped = len(rows) - len(kept)
+        if not dropped:
+            return 0
+        with self._alone():
+            since = _content(fd, contents.whole)
+            later = read_journal(since)
+            again = any(line.grant in finished for line in later.lines)
+            if later.broken or again or not _is_at(fd, self._path):
+                return 0  # another process did it, or there is news: the next time
+            put_in_place(self._path, b"".join(kept) + since[: later.whole])
             return dropped
 
     def hold(self) -> None:
@@ -262,6 +283,24 @@ class ClosingJournal:
                 yield
             finally:
                 os.close(taken)
+
+
+@contextmanager
+def _uncollected(size: int) -> Iterator[None]:
+    """Read `size` bytes of lines without Python's search for cycles.
+
+    A long journal is a million objects and no cycle: looking for some in them stops every thread
+    for tenths of a second, again and again, and an end that comes meanwhile is called late.
+    """
+    if size < LONG or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()  # what is there now is not looked through again; it still goes when unused
+        gc.enable()
 
 
 def read_journal(data: bytes) -> JournalContents:

@@ -106,21 +106,15 @@ def _of_journal(house: House, now: Instant) -> Iterator[tuple[Hold, Cut, bool]]:
     Not of an assignment that another grant of the journal holds, unless the end came before that.
     """
     ends: list[tuple[Hold, list[JournalLine]]] = []
-    held: set[AssignmentKey] = set()
-    for name, lines in _read(house).items():
+    living: list[JournalLine] = []
+    for lines in _read(house).values():
         begun = [line for line in lines if line.kind in ("closing", "removed", "gone")]
         intended = [line for line in lines if line.kind == "intended"]
-        if not intended:
-            continue
-        try:
-            hold = hold_of_line(intended[-1])
-        except EvidenceBroken as fault:
-            log.error("a line of the journal cannot be used", grant=name, why=fault.message)
-            continue
-        if begun:
-            ends.append((hold, begun))
-        elif now < hold.ends_at:
-            held.add(hold.key)
+        if begun and intended and (ended := _hold(intended[-1])):
+            ends.append((ended, begun))
+        elif intended and not begun:
+            living.append(intended[-1])
+    held = _held(living, {hold.key.native_principal for hold, _ in ends}, now)
     for hold, begun in ends:
         try:
             lingers = house.connector(hold.target.connector).lingers(hold.target, hold.role)
@@ -133,6 +127,23 @@ def _of_journal(house: House, now: Instant) -> Iterator[tuple[Hold, Cut, bool]]:
                 yield hold, _cut_of(house, hold, removed_at, cut_before), bool(seen)
         except TidegateError as fault:
             log.error("a cut cannot be looked after", grant=hold.grant, code=fault.code)
+
+
+def _held(living: list[JournalLine], by: set[str], now: Instant) -> set[AssignmentKey]:
+    """What grants of the journal hold that go on, as far as it is `by` one of these.
+
+    Of the others nobody asks, and there may be a hundred thousand.
+    """
+    asked = (line for line in living if str(line.data.get("native_principal")) in by)
+    return {hold.key for line in asked if (hold := _hold(line)) and now < hold.ends_at}
+
+
+def _hold(line: JournalLine) -> Hold | None:
+    try:
+        return hold_of_line(line)
+    except EvidenceBroken as fault:
+        log.error("a line of the journal cannot be used", grant=line.grant, why=fault.message)
+        return None
 
 
 def _read(house: House) -> Mapping[str, Sequence[JournalLine]]:

@@ -4,6 +4,7 @@ It keeps no timers and no list: every tick asks the store what is due now, so a 
 nothing. When the store cannot be used it closes from the journal instead.
 """
 
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -44,6 +45,9 @@ from tidegate.store.errands import Errand
 log = structlog.get_logger("tidegate.worker")
 
 TICK = timedelta(milliseconds=200)  # the longest sleep: how late what nobody told of is noticed
+# Whoever comes back from the disk waits so long for a thread that computes, and an end comes back
+# dozens of times before its call. Python's own is ten times that.
+SWITCH = timedelta(milliseconds=0.5)
 LAPSE_AT_ONCE = 64  # requests a look; the rest lapse at the next one
 LEASE = timedelta(minutes=2)  # longer than every cloud call's time-out together
 HANDS_A_TARGET = 16  # cloud calls at a time: below the rate limits of one account
@@ -125,7 +129,8 @@ class Worker:
         self._asides = ThreadPoolExecutor(asides + 1, thread_name_prefix="tidegate-aside")
 
     def start(self) -> None:
-        """Begin looking."""
+        """Begin looking. From here on the threads of this process take turns SWITCH apart."""
+        sys.setswitchinterval(SWITCH.total_seconds())
         self._thread.start()
 
     def stop(self, patience: timedelta = timedelta(seconds=10)) -> None:
