@@ -124,6 +124,7 @@ AIMED: Mapping[str, tuple[str, int]] = {
     "cuts-not-mended": ("tampered-alone", 3),
     "lapse-never": ("lapse", 0),
     "journal-closes-open": ("calm", 0),
+    "forgotten-ends-stay": ("restored", 0),
     **ENDS,
 }
 
