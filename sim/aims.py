@@ -125,6 +125,7 @@ AIMED: Mapping[str, tuple[str, int]] = {
     "lapse-never": ("lapse", 0),
     "journal-closes-open": ("calm", 0),
     "forgotten-ends-stay": ("restored", 0),
+    "second-holder-shortens": ("held-armed", 0),
     **ENDS,
 }
 

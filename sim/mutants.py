@@ -212,7 +212,7 @@ MUTANTS: tuple[M, ...] = (
     M("everything-stood-before", "what is ours is taken for somebody else's, and stays",
       "grant:intend", "else opening.stood_before", "else True"),
     M("second-holder-shortens", "a shorter grant beside a longer one moves the cloud's deadline forward",
-      "catalogue:hold", "max(before.deadline_at, ends_at) if held else ends_at", "ends_at"),
+      "flow.deadlines:latest_end", "return max(", "return min("),
     M("end-keeps-holding", "an end leaves its grant among the holders",
       "expire:end", "if assignment is not None and grant.id in assignment.holders:", "if False:"),
     M("early-end-keeps-holding", "an end that somebody asked for does not look at the assignment",

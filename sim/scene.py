@@ -46,6 +46,7 @@ class Scene:
     duties: Mapping[str, frozenset[Duty]] = field(default_factory=dict)  # by process; else all
     forgers: float = 0.0  # how often somebody who can write to the database asks for a credential
     beside: bool | None = None  # a second process; None: by chance
+    armed: bool = False  # every cloud has deadlines of its own
     lag: int = 0  # how long after it is shown a change of the cloud is not yet true for sessions
     skews: tuple[int, ...] = (2_000, 10_000, 5 * MINUTE, HOUR)  # how far a clock jumps
     outages: tuple[int, ...] = (30_000, 3 * MINUTE, 40 * MINUTE)
@@ -249,6 +250,8 @@ SCENES: Mapping[str, Scene] = {
     "tampered-alone": small(3, roles=("dev/admin",), spans=(25 * MINUTE,), early_ends=1.0,
                             faults_end=30 * MINUTE, busy=60_000, faults={
         "world.others.tampered": 1.0}),
+    "held-armed": small(20, roles=DESK, askers=("r2", "r3"), early_ends=0.0, armed=True,
+                        spans=(20_000, 2 * MINUTE)),
     "lapse": small(24, roles=("vault/admin", "armed/admin"), quiet=9 * HOUR),
 }  # fmt: skip
 

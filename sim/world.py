@@ -71,7 +71,10 @@ class Process:
                 SimConnector(
                     ports,
                     SimulatedConnector(
-                        world.cloud, world.cloud_now, cuts=name != "bare", deadlines=name == "armed"
+                        world.cloud,
+                        world.cloud_now,
+                        cuts=name != "bare",
+                        deadlines=name == "armed" or world.scene.armed,
                     ),
                 ),
                 self.duties,
