@@ -63,3 +63,27 @@ def test_auditor_changes_nothing(api: Api) -> None:
         refused = api.call("audit", "POST", f"/api/findings/{name}/{path}", body)
         assert refused.status_code == 403
     assert "command.refused" in api.world.names(api.world.who("audit").id)
+
+
+def test_filter_that_fits_nothing_looks_like_an_empty_list(api: Api) -> None:
+    """A target nobody knows and ids of another kind are told, not answered with no findings."""
+    for query, code in (
+        ("target=nowhere", "unknown_target"),
+        ("grant=nonsense", "bad_id"),
+        ("before=x", "bad_id"),
+    ):
+        answer = api.get("op", f"/api/findings?{query}")
+        assert answer.status_code in (400, 404) and answer.json()["code"] == code, query
+    name = found(api, target="left")
+    assert [one["id"] for one in api.get("op", "/api/findings?target=left").json()["findings"]] == [
+        name
+    ]
+
+
+def test_history_names_who_it_was_handed_to(api: Api) -> None:
+    """A person by name, a group as it is called; never a bare id."""
+    name = found(api)
+    api.call("op", "POST", f"/api/findings/{name}/assign", {"to": "cy"})
+    api.call("op", "POST", f"/api/findings/{name}/assign", {"to": "group:leads"})
+    story = api.get("op", f"/api/findings/{name}").json()["history"]
+    assert [one["says"] for one in story[1:]] == ["cy", "group:leads"]

@@ -6,7 +6,9 @@ from typing import Annotated
 
 from litestar.params import JSONBody, QueryParameter
 
+from tidegate.base.errors import AskedWrongly
 from tidegate.base.fact import SYSTEM
+from tidegate.base.ids import FINDING, GRANT, id_kind
 from tidegate.base.when import wire
 from tidegate.catalogue import target_chain
 from tidegate.evidence.events import Event
@@ -63,8 +65,12 @@ def list_of_findings(
     before: Cursor = None,
 ) -> FindingsView:
     """Findings the caller may see, newest first; closed ones only when asked for."""
+    _check_id("grant", of_grant, GRANT, "list yours with `tidegate grants`")
+    _check_id("before", before, FINDING, "take it from the end of the page before")
     wanted = Wanted(states=_STATES[which], kind=kind, target=target, grant=of_grant)
     found, after = list_findings(house, actor, wanted, limit, before)
+    if target is not None and not found and after is None:
+        house.laws.catalogue.target(target)  # one that left the settings may have findings still
     return FindingsView(findings=[_view(house, one) for one in found], next_before=after)
 
 
@@ -115,6 +121,13 @@ def take_new_baseline(
 ROUTES = (list_of_findings, read_finding, assign_finding, close_finding, take_new_baseline)
 
 
+def _check_id(name: str, given: str | None, kind: str, help: str) -> None:
+    """A filter that fits nothing is told, never answered with an empty list."""
+    if given is not None and id_kind(given) != kind:
+        message = f"expected an id like `{kind}_…` for `{name}`, got `{given[:40]}`"
+        raise AskedWrongly("bad_id", message, help)
+
+
 def _read(stored: tuple[int, bytes]) -> Event:
     return read_event(stored[1])
 
@@ -151,13 +164,15 @@ def _view(house: House, finding: Finding) -> FindingView:
 
 
 def _step(house: House, event: Event) -> StepView:
-    reason = event.data.get("reason")
-    said = [str(event.data[name]) for name in ("says", "to", "how", "why") if name in event.data]
+    reason, renderer = event.data.get("reason"), Renderer(house, house.now())
+    said = [str(event.data[name]) for name in ("says", "how", "why") if name in event.data]
+    if to := str(event.data.get("to", "")):
+        said.append(to if to.startswith("group:") else renderer.person(to).name or to)
     return StepView(
         idx=event.idx,
         at=event.at,
         name=event.name,
-        by=_person(Renderer(house, house.now()), event.actor),
+        by=_person(renderer, event.actor),
         says=": ".join(said),
         reason=house.store.text(reason) if isinstance(reason, str) else None,
     )

@@ -58,7 +58,10 @@ def listing(
     found = answer.parts("findings")
     rows = [_row(finding) for finding in found]
     heads = ("FINDING", "SEVERITY", "KIND", "STATE", "OWNER", "TIMES", "SAYS")
+    narrowed = any((target, kind, state, grant, before))
     empty = "no findings" if closed or state else "no open findings; `--closed` shows closed ones"
+    if narrowed:
+        empty = "no finding fits; leave an option out to see more"
     desk.answer(answer.plain, table(heads, rows, desk.width(), _SAVINGS) if rows else [empty])
     if after := answer.text("next_before"):
         desk.tell(f"there may be more: the same with --before {after}")
