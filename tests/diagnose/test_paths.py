@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from tests.flow.test_finding import a_sighting
 from tests.support import ARN, START, World, catalogue, laws
 from tidegate.base.errors import AskedWrongly, NotFound, Refused
 from tidegate.catalogue import AssignmentKey, Catalogue, Target
@@ -14,12 +15,14 @@ from tidegate.diagnose.paths import Looked, find_paths
 from tidegate.diagnose.paths_looking import Asked, look_for_ways
 from tidegate.diagnose.paths_told import MEANS, SIDE_DOORS, Cause, Ways, render_text
 from tidegate.flow.expiring import close_now
+from tidegate.flow.finding import close, see
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.holding import hold_of, person_of
 from tidegate.flow.meaning import person_meant
 from tidegate.flow.people import LOCAL, record, shown_name
 from tidegate.flow.revoking import end_early
 from tidegate.grant import Grant, GrantState
+from tidegate.main.insight import findings_of
 
 ACCOUNT = "123456789012"
 
@@ -438,3 +441,22 @@ def test_end_of_a_role_nobody_used_is_told_to_spread(world: World) -> None:
     assert ways(world, "eve").paths == ()
     world.clock.forward(seconds=5)
     assert ways(world).paths == ()
+
+
+def test_open_finding_about_a_person_is_left_out(world: World) -> None:
+    """Beside the ways stands what is open about them there, for whoever may see it; no other's."""
+    about = {"target": "prod", "role": "prod/admin"}
+    one = a_sighting(what="one", principal=world.who("ana").id, **about)
+    other = a_sighting(what="two", principal=world.who("bo").id, **about)
+    shut = a_sighting(what="three", principal=world.who("ana").id, **about)
+    seen = [see(world.house, each, world.clock()) for each in (one, other, shut)]
+    first, _, last = [each for each in seen if each is not None]
+    close(world.house, world.who("op"), last.id, "gone by hand")
+    ana = world.who("ana").id
+    named = findings_of(world.house, world.who("op"), ana, "prod")
+    assert [name for name, _ in named] == [first.id]
+    assert findings_of(world.house, world.who("nobody"), ana, "prod") == ()
+    told = replace(ways(world), findings=named)
+    assert f"open finding: {first.id}: {one.says}" in render_text(told.as_json(), 200)
+    older = {name: value for name, value in told.as_json().items() if name != "findings"}
+    assert "open finding" not in render_text(older, 200)

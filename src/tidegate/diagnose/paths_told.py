@@ -101,7 +101,10 @@ class Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ways:
-    """Every way found, and what was and was not looked at. `person` is what people call them."""
+    """Every way found, and what was and was not looked at. `person` is what people call them.
+
+    `findings` are those of the person there that are not closed: id, and what it says.
+    """
 
     person: str
     target: str
@@ -109,6 +112,7 @@ class Ways:
     paths: tuple[Path, ...]
     looked: tuple[str, ...]
     unlooked: tuple[tuple[str, str], ...]
+    findings: tuple[tuple[str, str], ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -143,6 +147,7 @@ class Ways:
             "not_looked_at": [
                 {"what": one_line(what), "why": one_line(why)} for what, why in self.unlooked
             ],
+            "findings": [{"id": name, "says": one_line(says)} for name, says in self.findings],
         }
 
 
@@ -178,6 +183,8 @@ def render_text(plain: Mapping[str, Any], width: int) -> str:
         for missed in _parts(plain, "not_looked_at"):
             said = f"{_text(missed, 'what')}: {_text(missed, 'why')}"
             lines += _hung("not looked at: ", said, room)
+    for one in _parts(plain, "findings") if "findings" in plain else ():
+        lines += _hung("open finding: ", f"{_text(one, 'id')}: {_text(one, 'says')}", room)
     return "\n".join(lines).rstrip("\n") + "\n"
 
 

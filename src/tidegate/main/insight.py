@@ -17,7 +17,9 @@ from tidegate.diagnose.trace import Trace, gather, trace
 from tidegate.diagnose.verify import Verified, verify
 from tidegate.evidence.checkpoint import write_keys
 from tidegate.evidence.seal import read_event
+from tidegate.finding import FindingState
 from tidegate.flow.allowing import Verb, allow_house
+from tidegate.flow.finding import MOST_LOOKED_AT, list_findings
 from tidegate.flow.gating import shut_at_filing
 from tidegate.flow.holding import hold_of, person_of
 from tidegate.flow.house import Actor, House
@@ -30,6 +32,9 @@ from tidegate.main.groups import empty_groups
 from tidegate.main.keys import log_keys
 from tidegate.main.wiring import Running, clock, read_signer
 from tidegate.shell.api.insight import Insight
+from tidegate.store import Wanted
+
+MOST_NAMED = 20  # findings beside the ways of one person: `tidegate findings list` has all
 
 
 def make_insight(running: Running) -> Insight:
@@ -133,7 +138,7 @@ def ways(running: Running, actor: Actor, person: str, target_id: str) -> Ways:
     house = running.house
     target = house.laws.catalogue.target(target_id)
     principal = person_meant(house, actor, person, target)
-    return look_for_ways(
+    found = look_for_ways(
         house.store,
         Asked(
             principal=principal.id,
@@ -150,6 +155,17 @@ def ways(running: Running, actor: Actor, person: str, target_id: str) -> Ways:
             now=house.now(),
         ),
     )
+    return replace(found, findings=findings_of(house, actor, principal.id, target.id))
+
+
+def findings_of(
+    house: House, actor: Actor, principal: str, target: str
+) -> tuple[tuple[str, str], ...]:
+    """What is open about a person on a target, as far as the actor may see it: id and words."""
+    live = Wanted(target=target, states=frozenset({FindingState.OPEN, FindingState.ASSIGNED}))
+    seen, _ = list_findings(house, actor, live, MOST_LOOKED_AT, None)
+    mine = [(one.id, one.says) for one in seen if one.principal == principal]
+    return tuple(mine[:MOST_NAMED])
 
 
 def diagnosis(running: Running) -> Diagnosis:
