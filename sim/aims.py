@@ -113,7 +113,7 @@ AIMED: Mapping[str, tuple[str, int]] = {
     "gate-open": ("held-down", 0),
     "still-closing-ignored": ("held-down", 0),
     "database-clock-ignored": ("nudged", 0),
-    "clocks-apart-ignored": ("nudged", 0),
+    "clocks-apart-ignored": ("database", 0),
     "cut-forgets-settling": ("lagging-cut", 0),
     "residual-from-the-first-call": ("lagging-cut", 0),
     "settling-ignored": ("lagging", 0),

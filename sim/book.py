@@ -142,6 +142,8 @@ class Life:
     called: bool = False
     forgotten: bool = False  # opened, and the database that was put back does not know
     tried_at: int = -1
+    changed_at: int = -1  # when a change that closes it was last sent to the cloud
+    told_at: int = NEVER  # since when the journal says that its end began
     counts: Counter[str] = field(default_factory=Counter)
 
     def over_at(self) -> int:

@@ -20,6 +20,7 @@ from sim.book import (
     Seen,
     Word,
 )
+from sim.closer import CLOSER
 from sim.sight import (
     acts,
     carrying,
@@ -428,9 +429,14 @@ CHECKERS: Mapping[str, tuple[Checker, tuple[str, ...]]] = {
     "I8": (rules_never_mix, ("decided", "intended", "extended", "opening call")),
     "I9": (votes_name_the_digest, ("voted", "decided", "readied")),
 }
+_ALL = tuple(
+    (rule, check, moments)
+    for rule, own in CHECKERS.items()
+    for check, moments in (own, *CLOSER.get(rule, ()))
+)
 MOMENTS: Mapping[str, tuple[tuple[str, Checker], ...]] = {
-    moment: tuple((rule, check) for rule, (check, moments) in CHECKERS.items() if moment in moments)
-    for moment in sorted({one for _, moments in CHECKERS.values() for one in moments})
+    moment: tuple((rule, check) for rule, check, moments in _ALL if moment in moments)
+    for moment in sorted({one for _, _, moments in _ALL for one in moments})
 }
 
 __all__ = ["CHECKERS", "MOMENTS"]

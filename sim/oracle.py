@@ -77,6 +77,9 @@ class Oracle:
         self.sealed_names: Counter[str] = Counter()
         self.last_disturbed = -NEVER
         self.restored_at = -1  # when an older database was put back
+        self.disturbed_by: dict[str, int] = {}  # the same by kind
+        self.away_since = 0  # the store, and when its disk was or is full no more
+        self.room_from = 0
         self.founded_size = 0
 
     # What it is told.
@@ -89,8 +92,9 @@ class Oracle:
         """The log has so many events before anything happens."""
         self.founded_size = size
 
-    def disturbed(self, what: str, span: int = 0) -> None:
+    def disturbed(self, what: str, span: int = 0, kind: str = "") -> None:
         """Something failed now, and may go on failing for `span`."""
+        self.disturbed_by[kind] = max(self.disturbed_by.get(kind, -NEVER), self.loop.now + span)
         self.last_disturbed = max(self.last_disturbed, self.loop.now + span)
         self.loop.tell(what)
 
@@ -125,6 +129,9 @@ class Oracle:
         """A line of the closing journal is on disk."""
         if line.kind == "intended":
             self.journal.add(line.grant)
+        elif line.kind == "closing" and line.grant in self.lives:
+            life = self.lives[line.grant]
+            life.told_at = min(life.told_at, self.loop.now)
 
     def sealed(self, process: Any, facts: Iterable[Any], entered: int | None = None) -> None:
         """Facts became durable: names and ids are taken, ends are checked, nothing is believed."""

@@ -294,7 +294,7 @@ class People:
         cloud.tamper(key.account, key.native_role, life.id, at)
         life.tampered_at = self.loop.now
         self.world.plan.hit("world.others.tampered")
-        self.world.oracle.disturbed(f"the deny of {life.id} is taken away")
+        self.world.oracle.disturbed(f"the deny of {life.id} is taken away", kind="tampered")
         for span in (10, 20_000, 50_000, 8 * MINUTE, 13 * MINUTE):
             self.loop.after(span, lambda: self._use_all(life))
 

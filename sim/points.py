@@ -42,6 +42,7 @@ JOURNAL: Mapping[str, tuple[str, ...]] = {
 WORLD: Mapping[str, tuple[str, ...]] = {
     "cloud": ("outage", "clock_ahead", "clock_behind"),
     "store": ("outage", "full"),
+    "database": ("clock_ahead", "clock_behind"),
     "journal": ("outage",),
     "process": ("killed", "stopped", "clock_ahead", "clock_behind", "beside"),
     "others": ("stood_before", "re_added", "tampered"),

@@ -409,11 +409,13 @@ class SimConnector:
         """No new sessions."""
         self._acts("revoke", Duty.CLOSE, hold)
         self._ports.world.oracle.closing_call(self._ports.process, hold)
+        self._sent(hold)
         return self._change("revoke", lambda: self.inner.revoke(hold, now), hold)
 
     def cut(self, hold: Any, now: Instant) -> Any:
         """No live sessions."""
         self._acts("cut", Duty.CLOSE, hold)
+        self._sent(hold)
         return self._change("cut", lambda: self.inner.cut(hold, now), hold)
 
     def issue(self, hold: Any, session: str, now: Instant) -> Any:
@@ -445,6 +447,12 @@ class SimConnector:
         back = self.inner.mend(target, role, cuts, now)
         self._end("cloud.mend", where)
         return back
+
+    def _sent(self, hold: Any) -> None:
+        """A change that closes it is on its way."""
+        life = self._ports.world.oracle.lives.get(hold.grant)
+        if life is not None:
+            life.changed_at = self._ports.loop.now
 
     def _acts(self, verb: str, duty: Duty, hold: Any) -> None:
         self._ports.world.oracle.acts(self._ports.process, verb, duty, hold)

@@ -45,11 +45,11 @@ class Scene:
     longer_by: tuple[int, ...] = (20_000, 2 * MINUTE, 5 * MINUTE, 19 * MINUTE, 29 * MINUTE)
     duties: Mapping[str, frozenset[Duty]] = field(default_factory=dict)  # by process; else all
     forgers: float = 0.0  # how often somebody who can write to the database asks for a credential
+    outages: tuple[int, ...] = (30_000, 3 * MINUTE, 40 * MINUTE)  # how long all of a thing is away
     beside: bool | None = None  # a second process; None: by chance
     armed: bool = False  # every cloud has deadlines of its own
     lag: int = 0  # how long after it is shown a change of the cloud is not yet true for sessions
     skews: tuple[int, ...] = (2_000, 10_000, 5 * MINUTE, HOUR)  # how far a clock jumps
-    outages: tuple[int, ...] = (30_000, 3 * MINUTE, 40 * MINUTE)
     befalls: tuple[int, int] | None = None  # when what befalls the whole world does
     lives: int = 120
     faults: Mapping[str, float] = field(default_factory=dict)  # point: chance at each passing
@@ -223,6 +223,14 @@ SCENES: Mapping[str, Scene] = {
         "store.end_due.full": 1.0, "store.claim.full": 0.9}),
     "gathered": small(12, roles=("vault/admin", "desk/admin", "armed/admin"), imps=1.0,
                       gathers=True),
+    "journal-full": small(20, roles=(*DESK, "dev/admin"), early_ends=1.0, outages=(3 * MINUTE,),
+                          faults_end=5 * MINUTE, spans=(20 * MINUTE, 30 * MINUTE), later=0.0,
+                          quiet=90 * MINUTE, faults={"world.store.full": 1.0}),
+    "soon": small(16, roles=DESK, spans=(20_000,), early_ends=1.0, later=0.0),
+    "shared": small(16, roles=("armed/admin",), askers=("r2", "r3"), early_ends=0.0, later=0.0,
+                    spans=(60_000, 5 * MINUTE)),
+    "database": small(40, faults={"world.database.clock_ahead": 1.0,
+                                  "world.database.clock_behind": 1.0}),
     "disarm": small(roles=("armed/admin",), early_ends=0.8, faults={
         "cloud.disarm.down": 0.5, "cloud.arm.nothing": 0.4, "world.store.outage": 1.0}),
     "lagging": small(14, roles=DESK, spans=(20_000, 60_000), early_ends=0.5, lag=4_900),

@@ -162,6 +162,7 @@ class World:
         self.cloud = SimulatedCloud()
         self.cloud_offset = 0
         self.database_offset = 0
+        self.database_since = 0  # when its clock changed last
         self.own_database_clock = self.rng.random() < 0.5
         self.disk = Disk()
         self._disks: dict[str, Disk] = {}
@@ -382,7 +383,7 @@ class World:
         self.plan.calm = True
         self._away.clear()
         self._full.clear()
-        self.database_offset = 0
+        self._set_database_clock(0)
         self._set_cloud_clock(0)
         for process in self.processes:
             process.offset = 0
@@ -415,6 +416,10 @@ class World:
                 self.loop.at(when(), lambda s=span, w=where: self._skew_process(s, w))
             if wants(f"world.cloud.{where}"):
                 self.loop.at(when(), lambda s=span, w=where: self._skew_cloud(s, w))
+            if wants(f"world.database.{where}"):
+                self.own_database_clock = True
+                for jump in (sign * 700, sign * 5_000):
+                    self.loop.at(when() // 3, lambda s=jump, w=where: self._skew_database(s, w))
         for _ in range(3):
             if wants("world.process.killed"):
                 self.loop.at(when(), self._kill_some)
@@ -440,7 +445,11 @@ class World:
             name.split(".")[0] in ("cloud", "journal", "store") or "cloud" in name
             for name in self.plan.chances
         )
-        self.oracle.disturbed(f"{what} is away", 0 if alone else until - self.loop.now)
+        self.oracle.disturbed(f"{what} is away", 0 if alone else until - self.loop.now, what)
+        if what == "store":
+            self.oracle.room_from = until
+        if (what, where) == ("store", "outage"):
+            self.oracle.away_since = self.loop.now
         self.loop.tell(f"{what} is away ({where}) for {span // 1000} s")
 
     def _skew_process(self, span: int, where: str) -> None:
@@ -468,6 +477,16 @@ class World:
         self.oracle.disturbed("the cloud's clock is wrong", until)
 
         self.loop.after(until, lambda: self._set_cloud_clock(0))
+
+    def _skew_database(self, span: int, where: str) -> None:
+        self._skewed("the database", span, f"world.database.{where}")
+        self.oracle.disturbed("the database's clock is wrong", 60_000)
+        self._set_database_clock(span)
+        self.loop.after(60_000, lambda: self._set_database_clock(0))
+
+    def _set_database_clock(self, offset: int) -> None:
+        self.database_offset, self.database_since = offset, self.loop.now
+        self.due_changed()
 
     def _set_cloud_clock(self, offset: int) -> None:
         """Set back, a clock undoes nothing that the cloud has done."""
