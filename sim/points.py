@@ -38,6 +38,7 @@ JOURNAL: Mapping[str, tuple[str, ...]] = {
     "read": ("down",),
     "compact": ("crash_before", "crash_after"),
 }
+SELDOM = ("cloud.disarm.", "cloud.mend.", "cloud.issue.")  # called so seldom: struck more often
 # What befalls the whole world, for a while or at one instant.
 WORLD: Mapping[str, tuple[str, ...]] = {
     "cloud": ("outage", "clock_ahead", "clock_behind"),
@@ -130,6 +131,8 @@ def _chance(rng: Random, name: str) -> float:
     if name.startswith("world."):
         return 1.0
     often = 0.04 if name.startswith("store.") else 0.25
-    if "crash" in name or name == "journal.append.torn":
+    if name.startswith(SELDOM):
+        often = 0.5
+    elif "crash" in name or name == "journal.append.torn":
         often = min(often, 0.06)
     return rng.choice((0.2, 0.5, 1.0)) * often
