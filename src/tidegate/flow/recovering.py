@@ -62,8 +62,7 @@ def close_forgotten(house: House) -> list[str]:
     begun: list[str] = []
     found = house.store.grants_named(doubtful)
     for name, grant in sorted(found.items()):
-        ends = _ends(lines[name])
-        reason, actor = _ended_as(ends)
+        reason, actor = _ended_as(lines[name])
         try:
             begin(house, grant, reason, actor, house.now())
             begun.append(name)
@@ -92,11 +91,22 @@ def _unasked(
     return [name for name, lines in names.items() if asked.get(name) is not lines[-1]]
 
 
-def _ended_as(ends: Sequence[JournalLine]) -> tuple[EndReason, str]:
-    """Why and by whom, as the journal's first line of an end says; revoked, when it does not."""
-    data = ends[0].data if ends else {}
+def _ended_as(lines: Sequence[JournalLine]) -> tuple[EndReason, str]:
+    """Why and by whom, as the journal's first line of an end says.
+
+    Where it says no reason, it was closed without the database: because its end had come, or else
+    because it was revoked.
+    """
+    ends = _ends(lines)
+    first = ends[0] if ends else None
+    data = first.data if first else {}
     known = {reason.value: reason for reason in EndReason}
-    return known.get(str(data.get("reason")), EndReason.REVOKED), str(data.get("actor", SYSTEM))
+    reason = known.get(str(data.get("reason")))
+    if reason is None:
+        intended = [line for line in lines if line.kind == "intended"]
+        came = first is not None and bool(intended) and _is_due(intended[-1], wire(first.at))
+        reason = EndReason.EXPIRED if came else EndReason.REVOKED
+    return reason, str(data.get("actor", SYSTEM))
 
 
 def close_unknown(house: House) -> list[str]:
