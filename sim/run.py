@@ -72,9 +72,8 @@ def _run(world: World, number: int, stop_at_once: bool) -> Outcome:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     began = time.perf_counter()
     gc.set_threshold(100_000, 50, 100)  # a world is made of much that lives as long as it does
-    installed(world.loop)
     world.stop_at_once = stop_at_once
-    with suppress(Broken):
+    with suppress(Broken), installed(world.loop):
         world.run()
     told = tuple(f"{at / 1000:>10.3f} s  {words}" for at, words in world.told_until_broken)
     gc.collect()

@@ -1,6 +1,7 @@
 """One world: processes on one store and one cloud, people, faults, and an oracle that watches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -554,8 +555,9 @@ class _Founder:
         self.world = world
 
 
-def installed(loop: Loop) -> None:
-    """The worker waits for its hands in virtual time."""
+@contextmanager
+def installed(loop: Loop) -> Iterator[None]:
+    """The worker waits for its hands in virtual time, while this lasts."""
 
     class Outcome:
         def __init__(self, done: Any) -> None:
@@ -564,7 +566,12 @@ def installed(loop: Loop) -> None:
     def wait(futures: Any, timeout: float) -> Outcome:
         return Outcome(wait_for(loop, futures, timeout))
 
+    before = worker_room.wait  # type: ignore[attr-defined]
     worker_room.wait = wait  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        worker_room.wait = before  # type: ignore[attr-defined]
 
 
 __all__ = ["Killed", "Process", "World", "installed"]

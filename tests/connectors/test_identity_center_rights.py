@@ -118,6 +118,8 @@ def live(center: Center, connector: IdentityCenterConnector) -> None:
     connector.mend(center.target, center.role, {}, center.now())
     theirs = Scope(target=center.target, principal=hold.key.native_principal, role=center.role)
     assert list(connector.observe(theirs, center.now())) == []
+    now = center.now()
+    assert connector.side_doors(hold, (), now - HOUR, now, now).why_not
     center.pass_time(2 * HOUR)
     connector.mend(center.target, center.role, {}, center.now())
 

@@ -222,6 +222,15 @@ RIGHTS: tuple[Right, ...] = (
     *_rows(
         PERMISSION_SET,
         Identity.CLOSER,
+        (
+            "sso:ListAccountAssignmentCreationStatus",
+            On.INSTANCE,
+            "side doors: assignments made in a window",
+        ),
+    ),
+    *_rows(
+        PERMISSION_SET,
+        Identity.CLOSER,
         ("sso:GetInlinePolicyForPermissionSet", On.SETS, "cut, mend: reads the denies"),
         ("sso:PutInlinePolicyToPermissionSet", On.SETS, "cut, mend: writes the denies"),
         ("sso:DeleteInlinePolicyFromPermissionSet", On.SETS, "mend: takes the last deny away"),

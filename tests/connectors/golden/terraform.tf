@@ -304,6 +304,7 @@ resource "aws_iam_role_policy" "closer_444455556666" {
         "sso:DescribeAccountAssignmentCreationStatus",
         "sso:DescribeAccountAssignmentDeletionStatus",
         "sso:DescribePermissionSetProvisioningStatus",
+        "sso:ListAccountAssignmentCreationStatus",
         "sso:ListAccountAssignmentsForPrincipal"
       ],
       "Resource": [
