@@ -87,7 +87,15 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, help="processes: one a core")
     parser.add_argument("--points", action="store_true", help="fail when a fault point is missed")
     parser.add_argument("--json", action="store_true", help="one object on standard output")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.lifecycles < 0:
+        parser.error(f"expected --lifecycles 0 or more, got {asked.lifecycles}")
+    known = {one.name for one in MUTANTS}
+    if asked.mutants not in ("all", "none") and not asked.mutants.isdigit():
+        for name in asked.mutants.split(","):
+            if name not in known:
+                parser.error(f"expected a bug of sim/mutants.py, got `{name}`")
+    return asked
 
 
 def _lifecycles(asked: argparse.Namespace) -> list[Outcome]:
