@@ -127,6 +127,7 @@ class Life:
     moved_at: int = -1  # when its end moved last, and from where
     old_end: int = NEVER
     closing_at: int = NEVER
+    ending_since: int = NEVER  # the same, or when what was called removed was found to be there
     removed_at: int = NEVER
     gone_at: int = NEVER
     failed_at: int = NEVER

@@ -117,10 +117,8 @@ def never_stop_closing(oracle: Any, seen: Seen) -> Iterator[str]:
                 early = clock < end and clock < ready + CLAIM_WITHIN - SLACK
                 if early and life.wish.start is None:
                     yield f"{life.id} expired {life.end - clock} ms before its end"
-            # NB. the house itself takes back an intent that the rules forbid by now; and an end of
-            # the journal that says no reason is sealed as revoked.
-            theirs = life.counts["grant.opened"] and not oracle.sealed_names["journal.sealed"]
-            ended = theirs and seen.data["reason"] in ("done", "revoked")
+            # NB. the house itself takes back an intent that the rules forbid by now.
+            ended = life.counts["grant.opened"] and seen.data["reason"] in ("done", "revoked")
             if ended and life.id not in oracle.asked_to_end:
                 yield f"{life.id} ended as {seen.data['reason']} and nobody asked for that"
             if seen.data["reason"] == "panic" and not any(
@@ -238,11 +236,11 @@ def open_only_what_closes(oracle: Any, seen: Seen) -> Iterator[str]:
     if life.wish.emergency:
         return
     for other in oracle.closing.get(life.place.target, {}).values():
-        if other.key == life.key and other.closing_at < since_of(oracle) - 1_000:
+        if other.key == life.key and other.ending_since < since_of(oracle) - 1_000:
             yield f"{life.id} opened while {other.id} of the same access was closing"
     overdue = oracle.loop.now - CLOSING_LATE - SLACK - 30_000
     for other in oracle.closing.get(life.place.target, {}).values():
-        if other is not life and other.closing_at < overdue:
+        if other is not life and other.ending_since < overdue:
             yield f"{life.id} opened while {other.id} was late to close"
             return
 

@@ -271,6 +271,7 @@ class Oracle:
         if life is None:
             return
         life.closing_at = min(life.closing_at, self.loop.now)
+        life.ending_since = life.closing_at
         if life.intended_at != NEVER:
             self.closing.setdefault(life.place.target, {})[life.id] = life
         self.judge("closing", process=process, life=life, data=fact.data, entered=entered)
@@ -287,7 +288,7 @@ class Oracle:
     def _contradicted(self, process: Any, fact: Any, entered: int) -> None:
         life = self._life(fact)
         if life is not None:
-            life.removed_at = NEVER
+            life.removed_at, life.ending_since = NEVER, self.loop.now
             self.closing.setdefault(life.place.target, {})[life.id] = life
 
     def _gone(self, process: Any, fact: Any, entered: int) -> None:

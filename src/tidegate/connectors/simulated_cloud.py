@@ -179,8 +179,8 @@ class SimulatedCloud:
                 span.until = now
 
     def set_back(self, now: Instant) -> None:
-        """Its clock was set back to `now`: what had changed by then stays changed, and no session
-        lives longer for it.
+        """Its clock was set back to `now`: what had changed by then stays changed, no session lives
+        longer for it, and none dates from what is the future again.
         """
         with self.lock:
             for span in (*self._assigned.values(), *self._denied.values()):
@@ -189,8 +189,11 @@ class SimulatedCloud:
             for key, cuts in self._cuts.items():
                 self._cuts[key] = [replace(cut, since=min(cut.since, now)) for cut in cuts]
             for name, one in self._sessions.items():
-                expires_at = min(one.expires_at, now + SESSION_LIFE)
-                self._sessions[name] = replace(one, expires_at=expires_at)
+                self._sessions[name] = replace(
+                    one,
+                    issued_at=min(one.issued_at, now),
+                    expires_at=min(one.expires_at, now + SESSION_LIFE),
+                )
 
     def delete_role(self, account: str, native_role: str) -> None:
         """The role is gone, and with it the rights of its sessions."""
