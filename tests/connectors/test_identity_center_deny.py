@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -209,7 +210,8 @@ def test_unreadable_policy_is_never_overwritten(center: Center) -> None:
 
 
 def test_cut_is_remembered_by_the_next_process(center: Center, tmp_path: Path) -> None:
-    """Another process on the lock directory knows the cut; one without it claims nothing."""
+    """Another process on the lock directory knows the cut; one without it goes by what is sealed,
+    and claims nothing where nothing is."""
     connector = center.connect(lock_dir=tmp_path)
     hold = center.hold()
     connector.grant(hold, center.now())
@@ -218,6 +220,14 @@ def test_cut_is_remembered_by_the_next_process(center: Center, tmp_path: Path) -
     assert center.see(hold, center.connect(lock_dir=tmp_path)).cut
     stranger = center.connect()
     assert not center.see(hold, stranger).cut
+    sealed = center.see(hold, connector).cut_before
+    assert sealed is not None
+    assert center.see(replace(hold, cut_before=sealed), stranger).cut
+    assert not center.see(replace(hold, cut_before=sealed + timedelta(minutes=1)), stranger).cut
+    stranger.revoke(hold, center.now())
+    assert not center.see(replace(hold, cut_before=sealed), stranger).cut, (
+        "its own record counts more"
+    )
     stranger.cut(hold, center.now())
     assert center.see(hold, stranger).cut
 

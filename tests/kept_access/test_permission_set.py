@@ -13,9 +13,13 @@ import tidegate_standin
 from tests.connectors.identity_center_world import ACCOUNT, Center, running
 from tests.kept_access.permission_set import CenterWorld, CloudClock, laws_of
 from tidegate.catalogue import AssignmentKey
-from tidegate.connectors.port import Cut
+from tidegate.connectors.port import Answer, Cut, Proof
+from tidegate.diagnose.story import gather
+from tidegate.diagnose.verify import Verdict, Verified, verify
 from tidegate.flow.expiring import close_now
+from tidegate.flow.holding import hold_of
 from tidegate.flow.revoking import end_early
+from tidegate.flow.trying import Trial, tell_trial
 from tidegate.grant import Cause, Grant, GrantState, Outcome
 
 
@@ -443,3 +447,36 @@ def test_being_told_to_slow_down_shuts_the_gate(world: CenterWorld, center: Cent
     after = revoked(world, grant)
     assert (after.state, after.outcome) == (GrantState.CLOSING, Outcome.LATER)
     assert world.ask(role="prod/same").code != "gate_shut"
+
+
+def another_machine(world: CenterWorld, tmp_path: Path) -> Verified:
+    """What `verify` says on a machine that has seen nothing of the end but its evidence."""
+    known = world.house.connectors["aws"]._settings  # type: ignore[attr-defined]
+    stranger = world.center.connect(known, lock_dir=tmp_path / "elsewhere")
+    (gone,) = world.house.store.grants()
+    events, _, _ = gather(world.house.store, gone.request)
+    return verify(gone, hold_of(world.house, gone), stranger, events, now=world.house.now())
+
+
+def test_end_is_doubted_by_a_machine_that_did_not_cut(
+    world: CenterWorld, center: Center, tmp_path: Path
+) -> None:
+    """Two machines, one database: who asks the other one is told of the cut that is sealed."""
+    grant = opened(world)
+    ana = world.who("ana")
+
+    def tried(outcome: Answer) -> None:
+        saw = Trial(outcome=outcome, exit_code=0, call="aws iam x", tried_at=world.clock())
+        tell_trial(world.house, ana, grant.id, saw)
+
+    tried(Answer.ALLOWED)
+    revoked(world, grant)
+    world.until(grant, GrantState.GONE)
+    tried(Answer.DENIED)
+    told = another_machine(world, tmp_path)
+    assert (told.verdict, told.level, told.by_holder) == (Verdict.CLOSED, Proof.DENIED, True)
+    assert told.agrees
+    center.put_policy("")
+    told = another_machine(world, tmp_path)
+    assert (told.verdict, told.agrees) == (Verdict.CANNOT_TELL, False)
+    assert "the cut that is sealed is not seen" in told.says

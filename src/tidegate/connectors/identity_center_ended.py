@@ -2,9 +2,9 @@
 
 A document that names people, not grants, cannot say whether an entry is the cut of this end or of
 an earlier one of the same person. So it is written down here, when it happens, by grant. Whoever
-does not find a grant here believes nothing and cuts again, which is always right and ends at most
-sessions of the same person that are younger. With a `lock_dir` it is a file, for the other
-processes of the machine and for the next start.
+does not find a grant here, nor its cut in the hold as sealed, believes nothing and cuts again,
+which is always right and ends at most sessions of the same person that are younger. With a
+`lock_dir` it is a file, for the other processes of the machine and for the next start.
 
 Both files and memory hold ids and instants only.
 """

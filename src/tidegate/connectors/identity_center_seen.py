@@ -39,7 +39,8 @@ class Looking:
         usable = direct or bool(group)
         if usable and closing and not closer.user_is_there(key.native_principal):
             usable, group, detail["person"] = False, "", "not in the identity store"
-        cut, more = self._cut(closer, hold, arn, ended)
+        before = _cut_known(hold, ended)
+        cut, more = self._cut(closer, hold, arn, before, bool(ended and ended.spread))
         deadline, told = self._deadline(closer, hold)
         return Seen(
             key=key,
@@ -49,7 +50,7 @@ class Looking:
             deadline_at=deadline,
             foreign=direct,
             inherited=f"group {group}" if group and not direct else "",
-            cut_before=ended.before if cut and ended else None,
+            cut_before=before if cut else None,
             detail={**detail, **more, **told},
         )
 
@@ -87,23 +88,24 @@ class Looking:
                 )
 
     def _cut(
-        self, closer: Center, hold: Hold, arn: str, ended: Ended | None
+        self, closer: Center, hold: Hold, arn: str, before: Instant | None, spread: bool
     ) -> tuple[bool, dict[str, str]]:
         """Whether the document refuses every session of this grant, and the account has it.
 
-        By the record of this end only: an entry for the person may be of another grant of theirs.
+        `before` is of this end: an entry for the person may be of another grant of theirs. `spread`
+        says that the account is known to have it.
         """
         if self.denies is None or not self.settings.cuts(hold.target):
             return False, {"deny": "none"}
-        if ended is None or ended.before is None:
+        if before is None:
             return False, {}
         place = Place(arn=arn, account=hold.target.account)
         read = self.denies.read(closer, place)
         until = read.document.denies.cut_until(read.whose(place, hold.key.native_principal))
-        if until is None or until < ended.before:
+        if until is None or until < before:
             return False, {"deny": "missing"}
-        spread = ended.spread or self.denies.spread(closer, place)
-        return spread, {"before": wire(until), "provisioned": "yes" if spread else "not_yet"}
+        there = spread or self.denies.spread(closer, place)
+        return there, {"before": wire(until), "provisioned": "yes" if there else "not_yet"}
 
     def _deadline(self, closer: Center, hold: Hold) -> tuple[Instant | None, dict[str, str]]:
         """The schedule's instant. That it cannot be read does not hide the rest."""
@@ -122,6 +124,14 @@ def remedy(closer: Center, account: str, arn: str, principal: str, *, group: boo
         f"--permission-set-arn {arn} --target-type AWS_ACCOUNT --target-id {account} "
         f"--principal-type {'GROUP' if group else 'USER'} --principal-id {principal}"
     )
+
+
+def _cut_known(hold: Hold, ended: Ended | None) -> Instant | None:
+    """The instant of this end's cut: by this machine's record, or as sealed when it has none.
+
+    Its own record counts for more: it may have removed the assignment once more since.
+    """
+    return hold.cut_before if ended is None else ended.before
 
 
 def _key(target: Target, arn: str, principal: str) -> AssignmentKey:

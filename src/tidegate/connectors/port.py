@@ -39,6 +39,9 @@ class Hold:
 
     `ends_at` is absolute and committed before any verb is called with it. `stood_before` says that
     the native thing was there before any intent of ours: it is never made, nor removed, for this.
+    `cut_before` is sealed of its end: the instant of issue up to which its sessions were read back
+    as refused. None: no such cut is sealed. A process that did not cut it itself knows by this what
+    to look for.
     """
 
     grant: str
@@ -49,6 +52,7 @@ class Hold:
     key: AssignmentKey
     ends_at: Instant
     stood_before: bool = False
+    cut_before: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ def hold_of(house: House, grant: Grant, assignment: Assignment | None = None) ->
         key=assignment.key if assignment else key_of(house, grant),
         ends_at=grant.ends_at,
         stood_before=bool(assignment and assignment.stood_before),
+        cut_before=grant.cut_before,
     )
 
 
