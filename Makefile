@@ -29,8 +29,9 @@ bench: $(READY)          ## measured beside a control: make bench PARTS="ending 
 SEED ?= 1
 LIFECYCLES ?= 20000
 MUTANTS ?= all
+RESUME ?=
 sim: $(READY)            ## every fault from one seed, every seeded bug: make sim SEED=7 LIFECYCLES=1000000
-	$(BIN)/python -m sim --seed $(SEED) --lifecycles $(LIFECYCLES) --mutants $(MUTANTS) --points
+	$(BIN)/python -m sim --seed $(SEED) --lifecycles $(LIFECYCLES) --mutants $(MUTANTS) --points --ledger sim/out/$(SEED).jsonl $(if $(RESUME),--resume)
 
 chaos: $(READY)          ## kills at every named point, on real processes: about an hour
 	$(BIN)/python -m chaos.run

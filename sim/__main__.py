@@ -4,6 +4,7 @@ python -m sim --seed 1 --lifecycles 20000 --mutants all
 python -m sim --seed 1 --world 17              one world again, with its story
 python -m sim --scene held --world 0            a small world that is aimed at some bug
 python -m sim --seed 1 --mutants self-approval one mutant alone
+python -m sim --ledger FILE --resume           goes on with a long run that was stopped
 """
 
 import argparse
@@ -11,9 +12,14 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sim.checks import CHECKERS
+from sim.ledger import ledger, note, worlds_of
 from sim.mutants import MUTANTS
 from sim.points import names
 from sim.quiet import QUIET
@@ -22,6 +28,7 @@ from sim.scene import SCENES
 
 MUTANT_WORLDS = 60  # worlds a mutant is hunted in before it is called a survivor
 TELL_EVERY = 5.0  # seconds between two lines of progress
+STOPPED = 130  # by Ctrl-C, as shells say it
 
 
 def main() -> int:
@@ -29,9 +36,8 @@ def main() -> int:
     asked = _asked()
     if asked.world is not None:
         return _again(asked)
-    began = time.perf_counter()
-    outcomes = _lifecycles(asked)
-    seconds = time.perf_counter() - began
+    ran = _lifecycles(asked)
+    outcomes = ran.outcomes
     hits: Counter[str] = Counter()
     checks: Counter[str] = Counter()
     for outcome in outcomes:
@@ -39,7 +45,7 @@ def main() -> int:
         checks.update(outcome.checks)
     missed = [name for name in names() if not hits[name]]
     broken = [one for one in outcomes if one.violations]
-    mutants = _mutants(asked)
+    mutants = [] if ran.stopped else _mutants(asked)
     survivors = [one.mutant for one in mutants if one.world is None]
     lives = sum(one.lives for one in outcomes)
     told: dict[str, Any] = {
@@ -47,8 +53,11 @@ def main() -> int:
         "lifecycles": lives,
         "uses_judged": sum(one.uses for one in outcomes),
         "worlds": len(outcomes),
-        "seconds": round(seconds, 1),
-        "lifecycles_a_second": round(lives / seconds, 1) if seconds else 0,
+        "worlds_from_before": ran.before,
+        "stopped": ran.stopped,
+        "seconds": round(ran.seconds, 1),
+        "lifecycles_a_second": round(ran.pace, 1),
+        "lifecycles_a_cpu_second": _pace(lives, sum(one.cpu for one in outcomes)),
         "violations": [
             {"world": one.number, "rule": v.rule, "at_ms": v.at, "words": v.words}
             for one in broken
@@ -68,6 +77,8 @@ def main() -> int:
     else:
         _tell(told, broken, asked)
     full = not asked.points or not missed
+    if ran.stopped:
+        return STOPPED
     return 0 if not broken and not survivors and full else 1
 
 
@@ -86,10 +97,14 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--scene", choices=sorted(SCENES), help="with --world: of this scene")
     parser.add_argument("--jobs", type=int, default=2, help="processes: one a core")
     parser.add_argument("--points", action="store_true", help="fail when a fault point is missed")
+    parser.add_argument("--ledger", type=Path, help="write down there how each world went")
+    parser.add_argument("--resume", action="store_true", help="do not run again what stands there")
     parser.add_argument("--json", action="store_true", help="one object on standard output")
     asked = parser.parse_args()
     if asked.lifecycles < 0:
         parser.error(f"expected --lifecycles 0 or more, got {asked.lifecycles}")
+    if asked.resume and asked.ledger is None:
+        parser.error("expected --ledger FILE with --resume, got none")
     known = {one.name for one in MUTANTS}
     if asked.mutants not in ("all", "none") and not asked.mutants.isdigit():
         for name in asked.mutants.split(","):
@@ -98,24 +113,75 @@ def _asked() -> argparse.Namespace:
     return asked
 
 
-def _lifecycles(asked: argparse.Namespace) -> list[Outcome]:
-    outcomes: list[Outcome] = []
-    lives = broken = 0
-    told_at = began = time.perf_counter()
-    for outcome in run_many(asked.seed, asked.lifecycles, asked.jobs) if asked.lifecycles else ():
-        outcomes.append(outcome)
+@dataclass(slots=True)
+class _Ran:
+    """The worlds of a run; of how many the ledger told, and how fast the others were."""
+
+    outcomes: list[Outcome]
+    before: int
+    seconds: float = 0.0
+    stopped: bool = False
+
+    @property
+    def pace(self) -> float:
+        """Lives a second of wall time, of the worlds that ran now."""
+        lives = sum(outcome.lives for outcome in self.outcomes[self.before :])
+        return _pace(lives, self.seconds)
+
+
+def _pace(lives: int, seconds: float) -> float:
+    return round(lives / seconds, 1) if seconds else 0.0
+
+
+def _lifecycles(asked: argparse.Namespace) -> _Ran:
+    try:
+        done = worlds_of(asked.ledger, asked.seed) if asked.resume else []
+    except ValueError as fault:
+        sys.exit(f"{fault}\nstart anew: leave --resume out")
+    ran = _Ran(done, before=len(done))
+    if not asked.lifecycles:
+        return ran
+    if done:
+        _say(f"goes on after {len(done)} worlds of {asked.ledger}")
+    began = time.perf_counter()
+    try:
+        with ExitStack() as stack:
+            lines = None
+            if asked.ledger is not None:
+                lines = stack.enter_context(ledger(asked.ledger, asked.seed, done))
+            for outcome in _told(asked, ran, began):
+                ran.outcomes.append(outcome)
+                if lines is not None:
+                    note(lines, outcome)
+    except KeyboardInterrupt:
+        ran.stopped = True
+    ran.seconds = time.perf_counter() - began
+    return ran
+
+
+def _told(asked: argparse.Namespace, ran: _Ran, began: float) -> Iterator[Outcome]:
+    """The worlds that are left, as they end, with a line of progress now and then."""
+    lives = before = sum(outcome.lives for outcome in ran.outcomes)
+    broken = sum(bool(outcome.violations) for outcome in ran.outcomes)
+    told_at = began
+    for outcome in run_many(asked.seed, asked.lifecycles, asked.jobs, ran.outcomes):
+        yield outcome
         lives, broken = lives + outcome.lives, broken + bool(outcome.violations)
+        if outcome.violations:
+            first = outcome.violations[0]
+            _say(f"world {asked.seed}/{outcome.number} is broken: {first.rule} {first.words}")
         now = time.perf_counter()
         if now - told_at >= TELL_EVERY:
-            told_at, pace = now, lives / (now - began)
-            print(
-                f"{len(outcomes)} worlds, {lives} of {asked.lifecycles} lifecycles,"
+            told_at, pace = now, (lives - before) / (now - began)
+            _say(
+                f"{outcome.number + 1} worlds, {lives} of {asked.lifecycles} lifecycles,"
                 f" {pace:.0f} a second, {broken} broken,"
-                f" {(asked.lifecycles - lives) / pace / 60 if pace else 0:.0f} min to go",
-                file=sys.stderr,
-                flush=True,
+                f" {max(0, asked.lifecycles - lives) / pace / 60 if pace else 0:.0f} min to go"
             )
-    return outcomes
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 def _mutants(asked: argparse.Namespace) -> list[Any]:
@@ -135,7 +201,7 @@ def _mutants(asked: argparse.Namespace) -> list[Any]:
             if one.world is not None
             else f"SURVIVED: {one.sentence}"
         )
-        print(f"{one.mutant:<28} {how}", file=sys.stderr, flush=True)
+        _say(f"{one.mutant:<28} {how}")
     return found
 
 
@@ -149,9 +215,13 @@ def _tell(told: dict[str, Any], broken: list[Outcome], asked: argparse.Namespace
             print(f"    {line}")
         print(f"  again: python -m sim --seed {asked.seed} --world {one.number}")
     points, mutants = told["fault_points"], told["mutants"]
+    if told["stopped"]:
+        again = f"the same command with --resume goes on after {told['worlds']} worlds"
+        print("\nstopped: " + (again if asked.ledger else "with --ledger FILE it could go on"))
     print(
         f"\n{told['lifecycles']} lifecycles, {told['uses_judged']} uses judged,"
-        f" {len(told['violations'])} violations ({told['lifecycles_a_second']} a second)"
+        f" {len(told['violations'])} violations ({told['lifecycles_a_second']} a second,"
+        f" {told['lifecycles_a_cpu_second']} a second of one core)"
         f"\n{mutants['killed']} of {mutants['all']} mutants killed"
         f"\n{points['hit']} of {points['all']} fault points hit"
         f"\nhead {told['head']}"

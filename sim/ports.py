@@ -449,10 +449,12 @@ class SimConnector:
         return back
 
     def _sent(self, hold: Any) -> None:
-        """A change that closes it is on its way."""
-        life = self._ports.world.oracle.lives.get(hold.grant)
-        if life is not None:
-            life.changed_at = self._ports.loop.now
+        """A change that closes it is on its way; not what a second hand repeats, as it set out
+        before the first had read back that it was done.
+        """
+        loop, life = self._ports.loop, self._ports.world.oracle.lives.get(hold.grant)
+        if life is not None and not loop.task.started <= life.removed_at <= loop.now:
+            life.changed_at = loop.now
 
     def _acts(self, verb: str, duty: Duty, hold: Any) -> None:
         self._ports.world.oracle.acts(self._ports.process, verb, duty, hold)

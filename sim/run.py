@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import logging
 import multiprocessing
+import signal
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,7 +37,7 @@ WORLDS_A_PROCESS = 16  # then a fresh one takes its place, with none of its memo
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How one world went. `head` is the root of its log; `checks` how often each checker was
-    asked; `told` its last steps.
+    asked; `told` its last steps; `cpu` the seconds of one core that it took.
     """
 
     number: int
@@ -47,7 +48,7 @@ class Outcome:
     checks: Counter[str]
     violations: tuple[Violation, ...]
     told: tuple[str, ...]
-    seconds: float
+    cpu: float
 
 
 def scene_of(number: int) -> Scene:
@@ -70,7 +71,7 @@ def run_world(
 
 def _run(world: World, number: int, stop_at_once: bool) -> Outcome:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    began = time.perf_counter()
+    began = time.process_time()
     gc.set_threshold(100_000, 50, 100)  # a world is made of much that lives as long as it does
     world.stop_at_once = stop_at_once
     with suppress(Broken), installed(world.loop):
@@ -86,19 +87,26 @@ def _run(world: World, number: int, stop_at_once: bool) -> Outcome:
         checks=world.oracle.ran,
         violations=tuple(world.oracle.violations),
         told=told,
-        seconds=time.perf_counter() - began,
+        cpu=time.process_time() - began,
     )
 
 
-def run_many(seed: str, lifecycles: int, jobs: int) -> Iterator[Outcome]:
-    """Worlds from number 0 on, in order, until there were as many lifecycles; on `jobs` processes.
+def run_many(
+    seed: str, lifecycles: int, jobs: int, done: Sequence[Outcome] = ()
+) -> Iterator[Outcome]:
+    """Worlds in order, after those that are `done`, until there were as many lifecycles.
 
-    How many there are depends on the seed alone, not on which process was faster.
+    On `jobs` processes. How many worlds there are depends on the seed alone, not on which process
+    was faster.
     """
-    lives = 0
-    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=WORLDS_A_PROCESS) as pool:
+    lives = sum(outcome.lives for outcome in done)
+    if lives >= lifecycles:
+        return
+    with multiprocessing.get_context("fork").Pool(
+        jobs, _deaf, maxtasksperchild=WORLDS_A_PROCESS
+    ) as pool:
         waiting: deque[Any] = deque()
-        for number in itertools.count():
+        for number in itertools.count(len(done)):
             waiting.append(pool.apply_async(run_world, (seed, number)))
             if len(waiting) < jobs * AHEAD:
                 continue
@@ -108,6 +116,11 @@ def run_many(seed: str, lifecycles: int, jobs: int) -> Iterator[Outcome]:
             if lives >= lifecycles:
                 pool.terminate()
                 return
+
+
+def _deaf() -> None:
+    """Ctrl-C is for the process that gathers: it stops the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def run_scene(scene: str, number: int, stop_at_once: bool = False) -> Outcome:
