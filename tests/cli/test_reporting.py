@@ -57,3 +57,31 @@ def test_csv_has_other_columns_than_its_head(tidegate: Shell, server: FakeServer
     head, *lines = tidegate("report", "lateness", "--csv").out.splitlines()
     assert {line.count(",") for line in lines} == {head.count(",")} and len(lines) == 5
     assert '"iam-role",expired,declared,,,,,,0,1' in lines
+
+
+OPEN = {
+    "open": 6,
+    "says": "6 findings are open: 6 late",
+    "next": "tidegate findings list",
+    "oldest": [
+        {
+            "id": "fi_01",
+            "kind": "late",
+            "first_seen_at": "2026-11-20T09:00:00.000Z",
+            "says": "an end is late",
+        }
+    ],
+}
+
+
+def test_open_findings_are_left_out_of_the_figures(tidegate: Shell, server: FakeServer) -> None:
+    """They are told after them, the oldest by name, and what to run; lines for a script stay so."""
+    server.on("GET", PATH, {**REPORT, "findings": OPEN})
+    out = tidegate("report", "lateness").out
+    assert "6 findings are open: 6 late\nthe 1 oldest:\n" in out
+    assert "fi_01" in out and "2026-11-20T09:00:00Z" in out
+    assert out.endswith("next: `tidegate findings list`\n")
+    ran = tidegate("report", "lateness", "--csv")
+    assert "fi_01" in ran.err and "fi_01" not in ran.out
+    server.on("GET", PATH, {**REPORT, "findings": {**OPEN, "open": 0, "oldest": []}})
+    assert "finding" not in tidegate("report", "lateness").out

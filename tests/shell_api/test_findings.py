@@ -3,7 +3,7 @@
 from tests.flow.test_finding import a_sighting
 from tests.shell_api.conftest import Api
 from tidegate.finding import FindingKind
-from tidegate.flow.finding import see
+from tidegate.flow.finding import MOST_NAMED, see
 
 
 def found(api: Api, **more: object) -> str:
@@ -87,3 +87,29 @@ def test_history_names_who_it_was_handed_to(api: Api) -> None:
     api.call("op", "POST", f"/api/findings/{name}/assign", {"to": "group:leads"})
     story = api.get("op", f"/api/findings/{name}").json()["history"]
     assert [one["says"] for one in story[1:]] == ["cy", "group:leads"]
+
+
+def test_report_and_health_hide_what_is_open(api: Api) -> None:
+    """Both name it: counts by kind with the worst first, the oldest few, what to run next."""
+    still = api.get("audit", "/api/health").json()
+    assert (still["status"], still["findings"]["open"], still["findings"]["next"]) == ("ok", 0, "")
+    shut = found(api, what="shut", kind=FindingKind.LATE)
+    api.post("op", f"/api/findings/{shut}/close", {"reason": "mended"})
+    names = []
+    for number in range(MOST_NAMED + 1):
+        names.append(found(api, what=f"late-{number}", kind=FindingKind.LATE))
+        api.world.clock.forward(minutes=1)
+    found(api, what="standing", kind=FindingKind.STANDING)
+    api.post("op", f"/api/findings/{names[0]}/assign", {"to": "cy"})
+    told = api.get("audit", "/api/health").json()
+    assert told["status"] == "findings"
+    assert list(told["findings"]["by_kind"].items()) == [("standing", 1), ("late", MOST_NAMED + 1)]
+    assert [one["id"] for one in told["findings"]["oldest"]] == names[:MOST_NAMED]
+    says = "7 findings are open, 1 of high severity: 1 standing, 6 late"
+    assert (told["findings"]["says"], told["findings"]["next"]) == (says, "tidegate findings list")
+    beside = api.get("audit", "/api/report/lateness?target=prod").json()["findings"]
+    assert beside["next"] == "tidegate findings list --target prod"
+    assert beside["by_kind"] == told["findings"]["by_kind"]
+    assert api.get("audit", "/api/report/lateness?target=vault").json()["findings"]["open"] == 0
+    assert api.get("ana", "/api/health").status_code == 403
+    assert api.get(None, "/api/health").status_code == 401

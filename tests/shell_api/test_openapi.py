@@ -19,7 +19,7 @@ def test_operation_without_words_or_shape(still: Api) -> None:
             assert problem["schema"]["$ref"].endswith("/Problem"), where
             if operation.get("requestBody"):
                 assert list(operation["requestBody"]["content"]) == ["application/json"], where
-    assert len(set(ids)) == len(ids) == 27 + 4 + 4 + 2 + 2  # methods, not paths
+    assert len(set(ids)) == len(ids) == 28 + 4 + 4 + 2 + 2  # methods, not paths
     assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
 
 

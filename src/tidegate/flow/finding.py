@@ -4,7 +4,8 @@ A look calls `see` for what it sees and `heal` or `mended` for what it no longer
 and close. Everybody's right to do so is asked in `allowing.py`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -15,8 +16,11 @@ from tidegate.base.ids import FINDING, id_kind
 from tidegate.base.text import LONGEST_REASON, clean_text
 from tidegate.base.when import Instant
 from tidegate.finding import (
+    SEVERITY,
     ClosedHow,
     Finding,
+    FindingKind,
+    Severity,
     Sighting,
     assigned,
     came_back,
@@ -25,7 +29,7 @@ from tidegate.finding import (
     opened,
     seen_again,
 )
-from tidegate.flow.allowing import Verb, allow_finding, may_see_finding
+from tidegate.flow.allowing import Verb, allow_finding, allow_house, may_see_finding
 from tidegate.flow.house import Actor, House
 from tidegate.store import Wanted
 
@@ -34,6 +38,7 @@ log = structlog.get_logger("tidegate.finding")
 LAPSE_AT_ONCE = 100  # acceptances a look; the rest open again at the next one
 # One call looks at this many findings for those somebody may see; its page then ends early.
 MOST_LOOKED_AT = 1_000
+MOST_NAMED = 5  # of the oldest, beside the counts: enough to begin with
 
 
 def see(house: House, seen: Sighting, now: Instant, *, once_more: bool = False) -> Finding | None:
@@ -117,6 +122,33 @@ def list_findings(
             if len(found) == limit:
                 return found, finding.id
     return found, looked[-1].id if len(looked) == MOST_LOOKED_AT else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenFindings:
+    """What is not closed: how many by kind, the most severe kinds first, and the oldest few."""
+
+    by_kind: Mapping[FindingKind, int]
+    oldest: tuple[Finding, ...]
+
+    @property
+    def count(self) -> int:
+        """How many in all."""
+        return sum(self.by_kind.values())
+
+    @property
+    def high(self) -> int:
+        """How many of them are of the highest severity."""
+        return sum(n for kind, n in self.by_kind.items() if SEVERITY[kind] is Severity.HIGH)
+
+
+def open_findings(house: House, actor: Actor, target: str = "") -> OpenFindings:
+    """What is not closed, counted; with `target` only there. Raises NotAllowed: for auditors."""
+    allow_house(house, actor, Verb.AUDIT)
+    counts, oldest = house.store.live_findings(MOST_NAMED, target)
+    soonest = list(Severity)
+    order = sorted(counts, key=lambda kind: (soonest.index(SEVERITY[kind]), kind.value))
+    return OpenFindings(by_kind={kind: counts[kind] for kind in order}, oldest=tuple(oldest))
 
 
 def assign(house: House, actor: Actor, some_id: str, to: str) -> Finding:

@@ -35,6 +35,14 @@ class FindingStore:
         with self._database.reading() as db:
             return findings.findings(db, wanted or Wanted(), limit, before)
 
+    def live_findings(
+        self, oldest: int, target: str = ""
+    ) -> tuple[dict[FindingKind, int], list[Finding]]:
+        """How many findings are not closed, by kind, and the `oldest` of them."""
+        with self._database.reading() as db:
+            counts = findings.live_counts(db, target)
+            return counts, findings.oldest_live(db, target, oldest) if counts else []
+
     def live_of_role(self, target: str, role: str) -> list[Finding]:
         """Findings of a role that are not closed."""
         return findings.live_of_role(self._database, target, role)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 
-from sqlalchemy import BigInteger, Connection, Integer, bindparam, or_, select
+from sqlalchemy import BigInteger, Connection, Integer, bindparam, func, or_, select
 
 from tidegate.base.when import Instant, to_ms
 from tidegate.catalogue import Assignment, Baseline
@@ -72,6 +72,27 @@ def findings(db: Connection, wanted: Wanted, limit: int, before: str | None) -> 
     if before is not None:
         query = query.where(table.c.id < before)
     return all_of(db, Finding, query.order_by(table.c.id.desc()).limit(bounded(limit)))
+
+
+def live_counts(db: Connection, target: str) -> dict[FindingKind, int]:
+    """How many findings are not closed, by kind; with `target` only on that one."""
+    table = schema.findings
+    query = select(table.c.kind, func.count()).where(table.c.state != FindingState.CLOSED.value)
+    if target:
+        query = query.where(table.c.target == target)
+    rows = db.execute(query.group_by(table.c.kind))
+    return {FindingKind(kind): int(count) for kind, count in rows}
+
+
+def oldest_live(db: Connection, target: str, limit: int) -> list[Finding]:
+    """Findings that are not closed, those first seen longest ago first."""
+    table = schema.findings
+    query = select(table).where(table.c.state != FindingState.CLOSED.value)
+    if target:
+        query = query.where(table.c.target == target)
+    return all_of(
+        db, Finding, query.order_by(table.c.first_seen_ms, table.c.id).limit(bounded(limit))
+    )
 
 
 def live_of_role(db: Looking, target: str, role: str) -> list[Finding]:

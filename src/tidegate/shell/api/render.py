@@ -14,6 +14,7 @@ from tidegate.connectors.port import Exposure
 from tidegate.extend import warn_at
 from tidegate.flow.allowing import is_auditor, is_operator
 from tidegate.flow.asking import Weighed
+from tidegate.flow.finding import OpenFindings
 from tidegate.flow.house import Actor, House
 from tidegate.flow.people import approvers, shown_name
 from tidegate.flow.queueing import queue_of
@@ -25,6 +26,8 @@ from tidegate.shell.api.views import (
     HoldView,
     ItemView,
     MeView,
+    OldView,
+    OpenFindingsView,
     Person,
     PreviewView,
     QueueView,
@@ -35,7 +38,14 @@ from tidegate.shell.api.views import (
     VoteView,
     WeighedItem,
 )
-from tidegate.shell.api.words import change_says, exposure_says, grant_says, request_says
+from tidegate.shell.api.words import (
+    change_says,
+    exposure_says,
+    grant_says,
+    open_next,
+    open_says,
+    request_says,
+)
 from tidegate.store import Token
 
 MOST_HELD = 20  # in the answer to who somebody is: a person works with a few at a time
@@ -338,6 +348,29 @@ def _role(house: House, target: Target, role: Role) -> RoleView:
         floor_seconds=whole_seconds(powers.floor),
         proof=powers.proof.value,
         trouble=None,
+    )
+
+
+def open_view(found: OpenFindings, target: str = "") -> OpenFindingsView:
+    """What is open of the findings, counted, with the oldest few; `target`: of that one only."""
+    return OpenFindingsView(
+        open=found.count,
+        high=found.high,
+        by_kind={kind.value: count for kind, count in found.by_kind.items()},
+        oldest=[
+            OldView(
+                id=one.id,
+                kind=one.kind.value,
+                severity=one.severity.value,
+                state=one.state.value,
+                target=one.target,
+                first_seen_at=wire(one.first_seen_at),
+                says=one.says,
+            )
+            for one in found.oldest
+        ],
+        says=open_says({kind.value: n for kind, n in found.by_kind.items()}, found.high),
+        next=open_next(target) if found.count else "",
     )
 
 

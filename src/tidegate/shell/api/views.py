@@ -431,6 +431,48 @@ class FindingsView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OldView:
+    """One of the findings that are open longest. `state` is `open` or `assigned`."""
+
+    id: str
+    kind: str
+    severity: str
+    state: str
+    target: str
+    first_seen_at: str
+    says: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenFindingsView:
+    """What is not closed: how many in all, of high severity, by kind; the oldest few; what next.
+
+    `says` is the same for people; `next` is empty when nothing is open.
+    """
+
+    open: int
+    high: int
+    by_kind: dict[str, int]
+    oldest: list[OldView]
+    says: str
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthView:
+    """In short: the database answers with this log size, and these findings are open.
+
+    `status` is `findings` when any is, else `ok`.
+    """
+
+    status: str
+    at: str
+    log_size: int
+    findings: OpenFindingsView
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineView:
     """How many hold a role by what was called known, and when that was."""
 

@@ -3,6 +3,8 @@
 Pure. `gone` is said of a gone grant only, `refused when tried` only of the proof `denied`.
 """
 
+from collections.abc import Mapping
+
 from tidegate.base.when import Instant, show_duration
 from tidegate.connectors.port import Exposure
 from tidegate.expire import EndReason, Proof
@@ -106,6 +108,21 @@ def grant_says(grant: Grant, now: Instant) -> str:
         case GrantState.FAILED:
             why = WHY_FAILED.get(Cause(grant.cause), grant.cause) if grant.cause else "it failed"
             return f"never opened: {why}; ask again if it is still needed"
+
+
+def open_says(by_kind: Mapping[str, int], high: int) -> str:
+    """How many findings are open, and of which kinds."""
+    count = sum(by_kind.values())
+    if not count:
+        return "no findings are open"
+    kinds = ", ".join(f"{n} {kind}" for kind, n in by_kind.items())
+    severe = f", {high} of high severity" if high else ""
+    return f"{count} {'finding is' if count == 1 else 'findings are'} open{severe}: {kinds}"
+
+
+def open_next(target: str) -> str:
+    """The command that lists them."""
+    return f"tidegate findings list --target {target}" if target else "tidegate findings list"
 
 
 def exposure_says(exposure: Exposure | None) -> str:

@@ -34,6 +34,8 @@ _SAYS = {
 def lateness(desk: Desk, since: str, target: str, by: str, as_csv: bool) -> None:
     """Show how late ends were: from the end to the cloud's refusal, and what lies between.
 
+    And which findings are open: with `--csv` that goes to stderr.
+
     Computed from the sealed log. Early ends (done, revoked, panic) count from the decision, expired
     ones from the end that was approved. What was not measured is told as such.
     """
@@ -44,8 +46,11 @@ def lateness(desk: Desk, since: str, target: str, by: str, as_csv: bool) -> None
     groups = report.parts("groups")
     if as_csv:
         desk.answer(report.plain, _csv(groups))
+        for line in _findings(desk, report.part("findings")):
+            desk.tell(line)
         return
-    desk.answer(report.plain, list(_lines(desk, report, groups)))
+    lines = list(_lines(desk, report, groups))
+    desk.answer(report.plain, [*lines, *_findings(desk, report.part("findings"))])
 
 
 def make_room() -> Room:
@@ -83,6 +88,22 @@ def _lines(desk: Desk, report: Answer, groups: list[Answer]) -> Iterator[str]:
     yield ""
     for note in report.texts("notes"):
         yield f"note: {note}"
+
+
+def _findings(desk: Desk, found: Answer) -> Iterator[str]:
+    """What is open now beside the figures, the oldest first, and what to run next."""
+    if not found.number("open"):
+        return
+    yield ""
+    yield found.text("says")
+    rows = [
+        (one.text("id"), one.text("kind"), moment(one.text("first_seen_at")), one.text("says"))
+        for one in found.some("oldest")
+    ]
+    if (found.number("open") or 0) > len(rows):
+        yield f"the {len(rows)} oldest:"
+    yield from table(("FINDING", "KIND", "SINCE", "SAYS"), rows, desk.width())
+    yield f"next: `{found.text('next')}`"
 
 
 def _cell(told: Answer, figure: str) -> str:
