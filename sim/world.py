@@ -32,19 +32,27 @@ from tidegate.flow.refusing import Refusals
 from tidegate.shell import worker as worker_room
 from tidegate.shell.worker import RECONCILE_EVERY, Chore, Worker
 from tidegate.store import Account, Store
+from tidegate.store.queue import LINES
 
 ORIGIN = "sim.tidegate.invalid/log"
 MINUTE = 60_000
 HOUR = 60 * MINUTE
 TICK = 200  # how often a worker looks: the production TICK
 CHORES = 15_000  # how often a worker with nothing due looks after its chores; silent after 30 s
-# Ends are sealed in bulk whoever has the grant in hand.
-NEXT_DUE = """
-SELECT min(at) FROM (
-  SELECT min(max(due_at_ms, coalesce(lease_until_ms, 0))) AS at FROM grants
-  WHERE due_at_ms IS NOT NULL
-  UNION ALL SELECT min(ends_at_ms) FROM grants WHERE state IN ('open', 'intended'))
+# Ends are sealed in bulk whoever has the grant in hand. Each part is a step or two of one index.
+_LINE = """
+SELECT min(due_at_ms) AS at FROM grants INDEXED BY grants_due
+WHERE lane = {line} AND due_at_ms IS NOT NULL AND due_at_ms > :now
+UNION ALL SELECT min(max(due_at_ms, coalesce(lease_until_ms, 0))) FROM grants INDEXED BY grants_due
+WHERE lane = {line} AND due_at_ms IS NOT NULL AND due_at_ms <= :now
 """
+NEXT_DUE = " UNION ALL ".join(
+    (
+        *(_LINE.format(line=line) for line in LINES),
+        "SELECT min(ends_at_ms) FROM grants INDEXED BY grants_ending"
+        " WHERE state IN ('open', 'intended')",
+    )
+)
 START_MS = to_ms(START)
 
 
@@ -375,7 +383,8 @@ class World:
         if self.away("store"):
             return self.loop.now - HOUR
         if self._due is None:
-            ((due,),) = self.real._database.look(NEXT_DUE, {})
+            found = self.real._database.look(NEXT_DUE, {"now": self.loop.now + START_MS})
+            due = min((at for (at,) in found if at is not None), default=None)
             self._due = 1 << 60 if due is None else due - START_MS
         return self._due
 

@@ -184,3 +184,13 @@ def test_unreadable_row_is_told_as_a_bug(store, path):
     assert told.value.code == "row_unreadable"
     assert request.id not in [one.id for one in store.lapsed(request.decide_by, 10)]
     assert len(store.lapsed(request.decide_by, 10)) == 1
+
+
+def test_row_changed_by_hand_is_not_read_as_it_was(store, path):
+    """What a row was read as is handed out again only for the very same values, version or not."""
+    step, request = filed(1)
+    store.commit(step)
+    assert store.request(request.id) is store.request(request.id)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE requests SET state = 'denied' WHERE id = ?", (request.id,))
+    assert store.request(request.id).state is RequestState.DENIED

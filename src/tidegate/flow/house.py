@@ -13,8 +13,8 @@ from tidegate.base.fact import Fact
 from tidegate.base.ids import RANDOM_BYTES, make_id
 from tidegate.base.personal import SALT_BYTES, Personal
 from tidegate.base.when import Instant, from_ms, to_ms
-from tidegate.catalogue import Catalogue, Principal, Role, Target
-from tidegate.connectors.port import Connector, Trouble
+from tidegate.catalogue import Assignment, Catalogue, Principal, Role, Target
+from tidegate.connectors.port import Connector, Hold, Trouble
 from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.flow.buckets import BURST, Bucket, Buckets
 from tidegate.flow.errands_done import ErrandsDone
@@ -22,6 +22,7 @@ from tidegate.flow.looks import Looks
 from tidegate.flow.pace import JournalPace, Tries
 from tidegate.flow.panics_kept import PanicsKept
 from tidegate.flow.panics_kept import Wanted as Wanted
+from tidegate.grant import Grant
 from tidegate.policy.rules import RuleSet
 from tidegate.store import Pace, Store
 
@@ -143,6 +144,9 @@ class House:
         self.asked = Asked()
         self.unarmed: set[tuple[str, str]] = set()  # targets and kinds whose cloud has no deadline
         self.entries: dict[str, tuple[Target, Role]] = {}  # by digest: what `entry_of` was read as
+        # What the last look at cuts read: by grant, the row or line it was read from and its hold.
+        self.cut_holds: dict[str, tuple[Grant, Assignment | None, Hold]] = {}
+        self.line_holds: dict[str, tuple[JournalLine, Hold]] = {}
         self.strange: set[str] = set()  # grants of the journal that were told of as unknown once
         self.unsealed: list[Fact] = []  # of the worker's chores: sealed as soon as that is possible
         self.unseen: dict[str, Instant] = {}  # open findings a list lacked, since when

@@ -34,13 +34,17 @@ def mend_cuts(house: House) -> list[str]:
 
     A grant that ends while a call is on its way is not named in it, and its cut may be pruned: so
     what must stand is asked once more after the calls, and a role with a new one is mended again.
+    Where neither the log nor the journal has grown meanwhile there is none.
 
     Returns the grant ids whose cut was gone and is there again; each is sealed as `cut.restored`,
     now or, when the evidence cannot be written, as soon as it can.
     """
     restored: list[str] = []
     named: dict[RoleKey, set[str]] = {}
+    before = _told(house)
     for again in (False, True):
+        if again and before == _told(house):
+            break
         now = house.now()
         by_role, seen_cut = _wanted(house, now)
         for role, (hold, cuts) in by_role.items():
@@ -65,6 +69,12 @@ def mend_cuts(house: House) -> list[str]:
     return restored
 
 
+def _told(house: House) -> tuple[int, bytes, Mapping[str, Sequence[JournalLine]]]:
+    """All that says which cuts must stand, as it is now: how far the log goes, and the journal."""
+    head = house.store.head()
+    return head.size, head.root, _read(house)
+
+
 def _wanted(
     house: House, now: Instant
 ) -> tuple[dict[RoleKey, tuple[Hold, dict[str, Cut]]], set[str]]:
@@ -86,13 +96,19 @@ def _wanted(
 def _of_store(house: House, now: Instant) -> Iterator[tuple[Hold, Cut, bool]]:
     grants = house.store.cuts_in_force(now - CLOCKS_MAY_DIFFER)
     assignments = house.store.assignments_named(one.assignment for one in grants)
+    known, house.cut_holds = house.cut_holds, {}
     for grant in grants:
         assignment = assignments.get(grant.assignment)
         held = assignment is not None and bool(assignment.holders)
         if grant.still_held_by or (grant.removed_at is None and held):
             continue  # nothing was cut: another grant's sessions go on by the same assignment
         try:
-            hold = closing_hold(house, grant, assignment)
+            read = known.get(grant.id)
+            if read is None or read[0] is not grant or read[1] is not assignment:
+                read = (grant, assignment, closing_hold(house, grant, assignment))
+            if assignment is not None:  # else a cloud was asked, and may answer another time
+                house.cut_holds[grant.id] = read
+            hold = read[2]
             removed_at = grant.removed_at
             needed = _cut_of(house, hold, removed_at or now, grant.cut_before)
             yield hold, needed, removed_at is not None
@@ -107,10 +123,11 @@ def _of_journal(house: House, now: Instant) -> Iterator[tuple[Hold, Cut, bool]]:
     """
     ends: list[tuple[Hold, list[JournalLine]]] = []
     living: list[JournalLine] = []
+    known, house.line_holds = house.line_holds, {}
     for lines in _read(house).values():
         begun = [line for line in lines if line.kind in ("closing", "removed", "gone")]
         intended = [line for line in lines if line.kind == "intended"]
-        if begun and intended and (ended := _hold(intended[-1])):
+        if begun and intended and (ended := _hold_kept(house, known, intended[-1])):
             ends.append((ended, begun))
         elif intended and not begun:
             living.append(intended[-1])
@@ -136,6 +153,20 @@ def _held(living: list[JournalLine], by: set[str], now: Instant) -> set[Assignme
     """
     asked = (line for line in living if str(line.data.get("native_principal")) in by)
     return {hold.key for line in asked if (hold := _hold(line)) and now < hold.ends_at}
+
+
+def _hold_kept(
+    house: House, known: Mapping[str, tuple[JournalLine, Hold]], line: JournalLine
+) -> Hold | None:
+    """`_hold`, as it was read at the last look when it is the same line; kept for the next one."""
+    read = known.get(line.grant)
+    if read is None or read[0] is not line:
+        hold = _hold(line)
+        if hold is None:
+            return None
+        read = (line, hold)
+    house.line_holds[line.grant] = read
+    return read[1]
 
 
 def _hold(line: JournalLine) -> Hold | None:

@@ -28,7 +28,7 @@ from tidegate.grant import Grant, GrantState
 from tidegate.policy.rules import LONGEST_GRACE
 from tidegate.request import Request
 from tidegate.store import schema
-from tidegate.store.look import Look, Looking
+from tidegate.store.look import Look, Looked, Looking
 from tidegate.store.reads import AT_ONCE, bounded, readable, seen
 
 Columns = Mapping[str, ColumnElement[Any]]
@@ -111,9 +111,7 @@ def late(db: Looking, targets: tuple[str, ...], before: Instant, limit: int) -> 
     return sorted(found, key=lambda one: (since[one.id], one.id))[: bounded(limit)]
 
 
-def _named(
-    db: Looking, look: Callable[[int], Look], names: Iterable[str]
-) -> Iterator[dict[str, Any]]:
+def _named(db: Looking, look: Callable[[int], Look], names: Iterable[str]) -> Iterator[Looked]:
     wanted = sorted(set(names))
     for start in range(0, len(wanted), AT_ONCE):
         some = wanted[start : start + AT_ONCE]

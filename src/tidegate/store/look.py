@@ -5,7 +5,7 @@ Building and adapting a query costs SQLAlchemy several times what SQLite takes t
 look is one statement, so it needs no transaction to be consistent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Protocol
 
@@ -24,21 +24,47 @@ class Looking(Protocol):
         ...
 
 
+class Columns:
+    """Where each column of a query is in its rows: one object a query."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.place = {name: place for place, name in enumerate(names)}
+
+
+class Looked:
+    """A row a look found: its values in the order of `columns`."""
+
+    __slots__ = ("columns", "values")
+
+    def __init__(self, columns: Columns, values: tuple[Any, ...]) -> None:
+        self.columns = columns
+        self.values = values
+
+    def __getitem__(self, column: str, /) -> Any:
+        """The value of a column."""
+        return self.values[self.columns.place[column]]
+
+    def keys(self) -> Iterable[str]:
+        """The names of its columns, in order."""
+        return self.columns.place.keys()
+
+
 class Look:
     """One query. Its parameters are the `bindparam`s in it; lists cannot be one."""
 
     def __init__(self, query: Select[Any]) -> None:
         self._query = query
-        self._columns = [str(column.key) for column in query.selected_columns]
+        self._columns = Columns(str(column.key) for column in query.selected_columns)
         self._texts: dict[str, tuple[str, dict[str, Any]]] = {}
 
-    def rows(self, db: Looking, **params: Any) -> list[dict[str, Any]]:
+    def rows(self, db: Looking, **params: Any) -> list["Looked"]:
         """Every row it finds, by column name. Booleans may come as numbers. Raises WorldFailed."""
         found = self._texts.get(db.words.name)
         text, fixed = found if found is not None else self._write(db.words.name)
         columns = self._columns
-        rows = db.look(text, {**fixed, **params})
-        return [dict(zip(columns, row, strict=True)) for row in rows]
+        return [Looked(columns, row) for row in db.look(text, {**fixed, **params})]
 
     def _write(self, engine: str) -> tuple[str, dict[str, Any]]:
         compiled = self._query.compile(

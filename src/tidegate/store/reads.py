@@ -3,9 +3,9 @@
 Every function takes an open view (`Database.reading`) and bounds what it returns.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 import structlog
@@ -40,7 +40,7 @@ from tidegate.panic import Panic, PanicState
 from tidegate.request import Request, RequestState
 from tidegate.session import Session
 from tidegate.store import schema
-from tidegate.store.look import Look, Looking
+from tidegate.store.look import Columns, Look, Looked, Looking
 from tidegate.store.rows import UNREADABLE, Codec, Row, codecs
 
 log = structlog.get_logger("tidegate.store")
@@ -49,6 +49,7 @@ MOST_COUNTED = 10_000  # of what waits: beyond it the number no longer matters t
 MOST_ROWS = 1_000  # of one list: what a screen, an API page or a worker's look can use
 _KEY = ("connector", "account", "native_role", "native_principal")
 OVER = frozenset({GrantState.GONE, GrantState.FAILED, GrantState.SIGNED_OFF})
+MOST_KNOWN = 4_096  # rows kept as what they were read as, a kilobyte or two each
 AT_ONCE = 500  # names in one query: below every engine's bound on parameters
 
 T = TypeVar("T")
@@ -423,7 +424,7 @@ def seen(kind: type[T], rows: Iterable[Row]) -> list[T]:
     return [_decoded(kind, row) for row in rows]
 
 
-def first_seen(kind: type[T], rows: list[dict[str, Any]]) -> T | None:
+def first_seen(kind: type[T], rows: Sequence[Row]) -> T | None:
     """The first thing of that kind in rows of its table, if there is one."""
     return _decoded(kind, rows[0]) if rows else None
 
@@ -481,7 +482,11 @@ def first_of(db: Connection, kind: type[T], query: Select[Any]) -> T | None:
 def _decoded(kind: type[T], row: Row | RowMapping) -> T:
     codec = _codec(kind)
     try:
-        thing: T = codec.decode(row)
+        thing: T
+        if isinstance(row, Looked):
+            thing = _known(codec.decode, row.columns, row.values)
+        else:
+            thing = codec.decode(row)
     except UNREADABLE as fault:
         raise WorldFailed(
             "row_unreadable",
@@ -489,3 +494,12 @@ def _decoded(kind: type[T], row: Row | RowMapping) -> T:
             "compare it with its evidence: `tidegate evidence rebuild --check`",
         ) from fault
     return thing
+
+
+@lru_cache(maxsize=MOST_KNOWN)
+def _known(decode: Callable[[Row], T], columns: Columns, values: tuple[Any, ...]) -> T:
+    """What a row was read as before: the same values, every one of them, are the same thing.
+
+    Things never change, so it may be handed out again; a worker reads each some dozen times.
+    """
+    return decode(Looked(columns, values))
