@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from tidegate.base.duty import Process
-from tidegate.base.errors import AskedWrongly, TidegateError, WorldFailed
+from tidegate.base.errors import AskedWrongly, EvidenceClosed, TidegateError, WorldFailed
 from tidegate.base.fact import Fact
 from tidegate.base.ids import RANDOM_BYTES, make_id
 from tidegate.base.personal import SALT_BYTES, Personal
@@ -106,7 +106,50 @@ class Asked:
         self.size = size
 
 
-class House:
+class BareHouse:
+    """As much of a house as closing from the journal stands on: no store among it.
+
+    Its pace a cloud account is this process's own share: nobody can be asked for more.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: ClosingJournal,
+        connectors: Mapping[str, Connector],
+        laws: Laws,
+        clock: Callable[[], Instant],
+        randomness: Callable[[int], bytes],
+    ) -> None:
+        self.journal = journal
+        self.connectors = connectors
+        self.laws = laws
+        self.randomness = randomness
+        self.buckets = Buckets(self._take_tokens)
+        self.journal_pace = JournalPace()
+        self._clock = clock
+
+    def _take_tokens(self, bucket: Bucket, want: int, opening: bool, now: Instant) -> int:
+        raise EvidenceClosed("no_store", "expected a database, got none yet", "")
+
+    def now(self) -> Instant:
+        """One reading of the clock, cut to whole milliseconds. Read once a command."""
+        return from_ms(to_ms(self._clock()))
+
+    def connector(self, name: str) -> Connector:
+        """The connector called `name`. Raises AskedWrongly."""
+        found = self.connectors.get(name)
+        if found is None:
+            known = ", ".join(sorted(self.connectors)) or "none"
+            raise AskedWrongly(
+                "no_connector",
+                f"expected one of the configured connectors ({known}), got `{name[:40]}`",
+                "install its extra and name it in tidegate.toml",
+            )
+        return found
+
+
+class House(BareHouse):
     """The ports and the laws in force. Safe to share between threads.
 
     `outside` names troubles of what lies outside the store and the clouds (the witness), for the
@@ -125,14 +168,11 @@ class House:
         warn_before: timedelta = WARN_BEFORE,
         process: Process = PROCESS,
     ) -> None:
+        super().__init__(
+            journal=journal, connectors=connectors, laws=laws, clock=clock, randomness=randomness
+        )
         self.store = store
-        self.journal = journal
-        self.connectors = connectors
-        self.laws = laws
-        self.randomness = randomness
         self.tries = Tries()
-        self.buckets = Buckets(self._take_tokens)
-        self.journal_pace = JournalPace()
         self.pace = JournalPace()  # of extensions and of ends that moved
         self.warn_before = warn_before
         self.looks = Looks()
@@ -158,7 +198,6 @@ class House:
             ""  # how our rules differ from those in force elsewhere; then nothing opens here
         )
         self.wanted = PanicsKept()  # panics that could not be sealed yet
-        self._clock = clock
 
     def _take_tokens(self, bucket: Bucket, want: int, opening: bool, now: Instant) -> int:
         most = max(1, round(bucket.per_second * BURST.total_seconds()))
@@ -170,10 +209,6 @@ class House:
         )
         return self.store.take_tokens(pace, want, now)
 
-    def now(self) -> Instant:
-        """One reading of the clock, cut to whole milliseconds. Read once a command."""
-        return from_ms(to_ms(self._clock()))
-
     def new_id(self, kind: str, now: Instant) -> str:
         """A fresh id of `kind`."""
         return make_id(kind, now, self.randomness(RANDOM_BYTES))
@@ -181,18 +216,6 @@ class House:
     def personal(self, text: str) -> Personal:
         """`text` with a fresh salt."""
         return Personal(self.randomness(SALT_BYTES), text)
-
-    def connector(self, name: str) -> Connector:
-        """The connector called `name`. Raises AskedWrongly."""
-        found = self.connectors.get(name)
-        if found is None:
-            known = ", ".join(sorted(self.connectors)) or "none"
-            raise AskedWrongly(
-                "no_connector",
-                f"expected one of the configured connectors ({known}), got `{name[:40]}`",
-                "install its extra and name it in tidegate.toml",
-            )
-        return found
 
     def closing_now(self) -> Instant:
         """The later of our clock and the database's: no end waits for the slower of the two.

@@ -1,6 +1,6 @@
 """Closing without the database, from the journal alone; sealing afterwards what was done (I6)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -19,7 +19,7 @@ from tidegate.flow.buckets import bucket_of
 from tidegate.flow.ending import begin
 from tidegate.flow.expiring import take_away
 from tidegate.flow.holding import hold_of_line
-from tidegate.flow.house import House
+from tidegate.flow.house import BareHouse, House
 from tidegate.grant import GrantState
 
 log = structlog.get_logger("tidegate.recovering")
@@ -134,11 +134,16 @@ def _is_due(intended: JournalLine, now: str) -> bool:
     return not isinstance(end, str) or end <= now
 
 
-def close_without_store(house: House, only: frozenset[str] | None = None) -> list[str]:
+def close_without_store(
+    house: BareHouse,
+    only: frozenset[str] | None = None,
+    enough: Callable[[], bool] = lambda: False,
+) -> list[str]:
     """Close from the journal every grant whose end has passed; returns those now seen removed.
 
     For when the database cannot be used, or (`only`) knows nothing of them. Access that stood
-    before, or that another grant of the journal still holds, is only read (I5).
+    before, or that another grant of the journal still holds, is only read (I5). `enough` is asked
+    before each, and ends it early.
     """
     now = house.now()
     book = house.journal.book()
@@ -152,6 +157,8 @@ def close_without_store(house: House, only: frozenset[str] | None = None) -> lis
     done: list[str] = []
     made = {line.grant: line.at for line in lines if line.kind == "intended"}
     for name in sorted(due - acted):
+        if enough():
+            break
         hold = waiting[name]
         if (only is not None and name not in only) or not house.journal_pace.may(name, now):
             continue
@@ -176,7 +183,9 @@ def _holds(intents: Sequence[JournalLine]) -> dict[str, Hold]:
     return holds
 
 
-def _close(house: House, hold: Hold, still_wanted: bool, made_at: Instant, now: Instant) -> bool:
+def _close(
+    house: BareHouse, hold: Hold, still_wanted: bool, made_at: Instant, now: Instant
+) -> bool:
     """One try; whether the access was seen removed and the journal says so.
 
     A list that may be from before `made_at` is not believed.

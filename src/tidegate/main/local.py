@@ -39,7 +39,7 @@ from tidegate.main.first import make_installation, unmade_on_failure
 from tidegate.main.insight import make_insight
 from tidegate.main.keys import coming_signer, described, key_files, log_keys, prepare, seal
 from tidegate.main.logs import log_plainly, log_quietly
-from tidegate.main.stopping import stopped_by_signals
+from tidegate.main.stopping import ToldToStop, stopped_by_signals
 from tidegate.main.values import listen_address
 from tidegate.main.wiring import (
     clock,
@@ -105,8 +105,12 @@ def work(config: Path, worker: str) -> int:
     """Run a worker without an API until told to stop."""
     log_plainly()
     with stopped_by_signals() as stopped:
-        running = start(config, duties_of(worker))
         log = structlog.get_logger("tidegate.worker")
+        try:
+            running = start(config, duties_of(worker), stopped)
+        except ToldToStop:
+            log.info("told to stop while starting")
+            return 0
         try:
             log.info("working", worker=running.house.me, duties=worker)
             stopped.wait()
@@ -123,7 +127,11 @@ def serve(config: Path, host: str, port: int, worker: str = "") -> int:
     log_plainly()
     log = structlog.get_logger("tidegate.serve")
     with stopped_by_signals() as stopped:
-        running = start(config, duties_of(worker) if worker else None)
+        try:
+            running = start(config, duties_of(worker) if worker else None, stopped)
+        except ToldToStop:
+            log.info("told to stop while starting; nothing was served")
+            return 0
         server = running.config.server
         listen_host, listen_port = listen_address(server.listen, remote=server.behind_tls_proxy)
         app = make_app(

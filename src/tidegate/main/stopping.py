@@ -8,6 +8,10 @@ from contextlib import contextmanager
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
+class ToldToStop(Exception):
+    """A stop came while a start still waited for something."""
+
+
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
     """An event that those signals set while the block lasts. For the main thread."""

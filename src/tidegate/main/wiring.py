@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from tidegate.evidence.panic_file import PanicFile
 from tidegate.evidence.witnesses import Witnesses
 from tidegate.flow.erranding import Errands
 from tidegate.flow.governing import put_in_force, start_log
-from tidegate.flow.house import House, Laws
+from tidegate.flow.house import BareHouse, House, Laws
 from tidegate.flow.panics_kept import PanicsKept
 from tidegate.flow.reconciling import reconcile_step
 from tidegate.flow.recovering import look_back
@@ -45,6 +46,7 @@ from tidegate.main.keys import coming_signer, finish, log_keys
 from tidegate.main.left import tell_left
 from tidegate.main.places import Place
 from tidegate.main.values import warn_before
+from tidegate.main.waiting import once_there
 from tidegate.policy.rules import load_rules
 from tidegate.shell.worker import (
     GOVERN_EVERY,
@@ -175,6 +177,7 @@ def open_house(
     create: bool = False,
     clouds: Clouds | None = None,
     me: str = WORKER,
+    journal: ClosingJournal | None = None,
 ) -> House:
     """The house without its worker. Its duties are those `clouds` has keys for."""
     laws = read_laws(config)
@@ -182,7 +185,7 @@ def open_house(
     connectors = clouds.connect(config)
     house = House(
         store=open_store(config, create),
-        journal=ClosingJournal(config.path(config.evidence.journal)),
+        journal=journal or ClosingJournal(config.path(config.evidence.journal)),
         connectors=connectors,
         laws=laws,
         clock=clock,
@@ -191,7 +194,11 @@ def open_house(
         process=Process(id=me, duties=clouds.duties, key=shared_key(read_signer(config).seed)),
     )
     house.wanted = PanicsKept(panic_file(config))
-    start_log(house, config.evidence.origin, read_signer(config).verifier().text())
+    try:
+        start_log(house, config.evidence.origin, read_signer(config).verifier().text())
+    except BaseException:
+        house.store.close()
+        raise
     return house
 
 
@@ -207,12 +214,20 @@ def process_id() -> str:
     return f"{host}-{os.getpid()}-{os.urandom(4).hex()}"
 
 
-def start(config_path: Path, duties: frozenset[Duty] | None = None) -> Running:
+def start(
+    config_path: Path,
+    duties: frozenset[Duty] | None = None,
+    stopped: threading.Event | None = None,
+) -> Running:
     """Everything up: laws sealed as in force, worker looking. `duties` stand over the settings'.
+
+    While the database is away, ends go on from the closing journal (`waiting.py`); a stop is heard
+    by `stopped`.
 
     Raises:
         AskedWrongly: `already_running`: on SQLite one process has the whole installation.
             `one_process`: it must therefore have every duty.
+        ToldToStop: `stopped` was set before the database was there.
     """
     config = load_config(config_path)
     duties = duties_of(config.server.worker) if duties is None else duties
@@ -226,18 +241,24 @@ def start(config_path: Path, duties: frozenset[Duty] | None = None) -> Running:
     errands = Errands()
     clouds = Clouds(duties, errands.look, errands.only_one)
     watch = LawWatch(config_path, config, clouds)  # first: a change while we start is then seen
-    house = open_house(config, clouds=clouds, me=process_id())
-    errands.house = house
+    journal = ClosingJournal(config.path(config.evidence.journal))
+    reach = partial(_reach, config, journal, clouds, errands, process_id())
+    if alone:
+        journal.hold()  # before anything is closed from it
     try:
-        if alone:
-            house.journal.hold()
-            house.store.free_leases()  # of a process that is no more
-        put_in_force(house, house.laws, starting=not alone)
-        tell_left(config)
-        if Duty.CLOSE in duties:
-            look_back(house)  # before anybody can use what the journal says has ended
+        if Duty.CLOSE not in duties:
+            house = reach()
+        else:
+            bare = BareHouse(
+                journal=journal,
+                connectors=clouds.connect(config),
+                laws=read_laws(config),
+                clock=clock,
+                randomness=os.urandom,
+            )
+            house = once_there(bare, reach, stopped or threading.Event())
     except BaseException:
-        house.store.close()
+        journal.release()
         raise
     refusals = Refusals()
     witness = witnesses_of(config, house)
@@ -257,6 +278,27 @@ def start(config_path: Path, duties: frozenset[Duty] | None = None) -> Running:
     worker = Worker(house, refusals, chores)
     worker.start()
     return Running(config, house, refusals, worker, witness, watch)
+
+
+def _reach(
+    config: Config, journal: ClosingJournal, clouds: Clouds, errands: Errands, me: str
+) -> House:
+    """The house with all that a start needs its database for; nothing is left open on a failure."""
+    alone = database_path(config) is not None
+    house = open_house(config, clouds=clouds, me=me, journal=journal)
+    errands.house = house
+    try:
+        if alone:
+            house.store.free_leases()  # of a process that is no more
+        put_in_force(house, house.laws, starting=not alone)
+        tell_left(config)
+        if Duty.CLOSE in house.duties:
+            look_back(house)  # before anybody can use what the journal says has ended
+    except BaseException:
+        errands.house = None
+        house.store.close()
+        raise
+    return house
 
 
 def witnesses_of(config: Config, house: House) -> Witnesses:

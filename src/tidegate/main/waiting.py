@@ -1,0 +1,120 @@
+"""Starting while the database is away: what is due is closed from the closing journal (I6).
+
+A process that closes and whose journal names open grants does not give up, nor wait for the
+database first: it closes from the journal as a running one does, and is up once the database
+answers. With nothing owed it fails at once, so that a wrong setting is told.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import structlog
+
+from tidegate.base.errors import TidegateError, WorldFailed
+from tidegate.flow.house import BareHouse, House
+from tidegate.flow.recovering import close_without_store
+from tidegate.main.stopping import ToldToStop
+from tidegate.shell.worker import TICK
+
+log = structlog.get_logger("tidegate.waiting")
+
+# A start takes well under a second. One that hangs at its database lets no end wait for longer.
+GRACE = timedelta(seconds=5)
+TRY_EVERY = timedelta(seconds=2)
+SAY_EVERY = 15  # tries: half a minute
+
+
+def once_there(
+    bare: BareHouse,
+    reach: Callable[[], House],
+    stopped: threading.Event,
+    *,
+    grace: timedelta = GRACE,
+    every: timedelta = TRY_EVERY,
+) -> House:
+    """The house `reach` makes, as soon as its database answers; until then ends go on.
+
+    Args:
+        bare: what closing from the journal needs. Nobody else closes from that journal meanwhile.
+        reach: opens the database and does all that a start needs of it.
+        stopped: set when the process is told to stop.
+        grace: how long `reach` may take before ends go on without it.
+        every: the pause between two tries.
+
+    Raises:
+        ToldToStop: `stopped` was set while the database was away.
+        TidegateError: as `reach`, when nothing is owed or waiting would not help.
+    """
+    tries = 0
+    while True:
+        try:
+            with _closing(bare, grace):
+                house = reach()
+        except TidegateError as fault:
+            owed = _owed(bare) if _away(fault) else 0
+            if not owed:
+                raise
+            if tries % SAY_EVERY == 0:
+                log.error(
+                    "the database is away; what is due is closed from the journal, nothing opens",
+                    why=fault.message,
+                    grants=owed,
+                )
+            tries += 1
+        else:
+            if tries:
+                log.info("the database is there")
+            return house
+        with _closing(bare, timedelta(0)):
+            if stopped.wait(every.total_seconds()):
+                raise ToldToStop
+
+
+def _away(fault: TidegateError) -> bool:
+    """Whether it may pass by itself, or by what a person does to the database.
+
+    A file that is gone may be on a disk that is not mounted: with open grants in the journal there
+    was one.
+    """
+    return isinstance(fault, WorldFailed) or fault.code == "no_database"
+
+
+def _owed(bare: BareHouse) -> int:
+    """How many grants the journal calls open; 0 when it cannot be read."""
+    try:
+        return len(bare.journal.book().waiting)
+    except OSError as fault:
+        log.error("the closing journal cannot be read", errno=fault.errno)
+        return 0
+
+
+@contextmanager
+def _closing(bare: BareHouse, after: timedelta) -> Iterator[None]:
+    """Close from the journal beside the block, from `after` on; over when the block is."""
+    over = threading.Event()
+    thread = threading.Thread(
+        target=_close, args=(bare, after, over), name="tidegate-waiting", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()  # a call to a cloud is bounded, and nothing may open beside it
+
+
+def _close(bare: BareHouse, after: timedelta, over: threading.Event) -> None:
+    if over.wait(after.total_seconds()):
+        return
+    while True:
+        try:
+            if done := close_without_store(bare, enough=over.is_set):
+                log.warning("closed from the journal", grants=done)
+        except OSError as fault:
+            log.error("the closing journal cannot be read", errno=fault.errno)
+        except Exception:  # the rim: whatever is wrong with one look, the next one comes
+            log.exception("closing from the journal failed")
+        if over.wait(TICK.total_seconds()):
+            return

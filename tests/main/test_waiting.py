@@ -1,0 +1,155 @@
+"""Starting while the database is away: ends go on from the journal, and nothing else does."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.main.conftest import TARGET, Home
+from tests.main.test_emergency import owed
+from tests.support import World
+from tidegate.base.errors import AskedWrongly, EvidenceClosed, TidegateError
+from tidegate.evidence.journal import ClosingJournal
+from tidegate.flow.house import BareHouse, House
+from tidegate.grant import GrantState
+from tidegate.main.stopping import ToldToStop
+from tidegate.main.waiting import once_there
+
+SOON = timedelta(milliseconds=5)
+LATER = timedelta(hours=1)
+PATIENCE = 30.0  # seconds for a process on a busy machine
+AWAY = EvidenceClosed("evidence_closed", "the database cannot be reached", "")
+
+
+def bare(world: World) -> BareHouse:
+    """What a process has before its database answers."""
+    house = world.house
+    return BareHouse(
+        journal=ClosingJournal(world.directory / "closing.journal"),
+        connectors=house.connectors,
+        laws=house.laws,
+        clock=world.clock,
+        randomness=world.randomness,
+    )
+
+
+def until(held: Callable[[], object]) -> None:
+    """Wait until it holds."""
+    end = time.monotonic() + PATIENCE
+    while not held():
+        assert time.monotonic() < end, "it never came to hold"
+        time.sleep(0.005)
+
+
+def test_start_waits_for_the_database_before_it_closes(world: World) -> None:
+    """What is due is closed while the database is away, what is not is left; then it is sealed."""
+    due = world.granted()
+    world.clock.forward(minutes=20)
+    world.work()
+    later = world.granted("eve")
+    world.clock.forward(minutes=11)
+    seen: list[int] = []
+
+    def reach() -> House:
+        closed = [line.grant for line in world.house.journal.read() if line.kind == "removed"]
+        seen.append(len(closed))
+        if not closed:
+            raise AWAY
+        assert closed == [due.id]
+        return world.house
+
+    assert once_there(bare(world), reach, threading.Event(), every=SOON) is world.house
+    assert seen[0] == 0 and seen[-1] == 1
+    world.work()
+    assert world.grant(due).state is GrantState.GONE
+    assert world.grant(later).state is GrantState.OPEN
+
+
+def test_database_that_hangs_keeps_ends_waiting(world: World) -> None:
+    """One that takes longer than the grace is no longer waited for, and nothing runs on beside."""
+    world.granted()
+    world.clock.forward(minutes=31)
+
+    def reach() -> House:
+        until(lambda: any(line.kind == "removed" for line in world.house.journal.read()))
+        return world.house
+
+    assert once_there(bare(world), reach, threading.Event(), grace=SOON) is world.house
+    assert "tidegate-waiting" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_database_that_answers_is_passed_over(world: World) -> None:
+    """With the database there, a start closes nothing from the journal."""
+    world.granted()
+    world.clock.forward(minutes=31)
+    once_there(bare(world), lambda: world.house, threading.Event())
+    assert {line.kind for line in world.house.journal.read()} == {"intended"}
+
+
+@pytest.mark.parametrize(
+    ("open_there", "fault"),
+    [(False, AWAY), (True, AskedWrongly("other_key", "another key", ""))],
+    ids=["nothing_owed", "wrong_settings"],
+)
+def test_start_that_cannot_succeed_hangs(
+    world: World, open_there: bool, fault: TidegateError
+) -> None:
+    """Without anything to close, or with wrong settings, the fault is told at once."""
+    if open_there:
+        world.granted()
+    world.clock.forward(minutes=31)
+
+    def reach() -> House:
+        raise fault
+
+    with pytest.raises(type(fault)):
+        once_there(bare(world), reach, threading.Event(), every=LATER)
+    assert not any(line.kind == "removed" for line in world.house.journal.read())
+
+
+def test_stop_is_not_heard_while_waiting(world: World) -> None:
+    """A process that waits for its database can be told to stop."""
+    world.granted()
+    stopped = threading.Event()
+
+    def reach() -> House:
+        stopped.set()
+        raise AWAY
+
+    with pytest.raises(ToldToStop):
+        once_there(bare(world), reach, stopped, every=LATER)
+
+
+def test_server_that_starts_beside_a_broken_file_closes_nothing(home: Home) -> None:
+    """A real `serve`: it closes from its journal, is up once the file is back, and hears a stop."""
+    journal = home.directory / "closing.journal"
+    home.config.write_text(home.config.read_text() + TARGET)
+    database = home.directory / "tidegate.db"
+    kept = database.rename(home.directory / "kept.db")
+    database.write_bytes(b"no database" * 1000)
+    owed(journal)
+    server = serve(home.config)
+    try:
+        until(lambda: any(line.kind == "removed" for line in ClosingJournal(journal).read()))
+        os.replace(kept, database)
+        assert server.stderr is not None
+        said = iter(server.stderr.readline, b"")
+        assert next(line for line in said if b'"serving"' in line)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(PATIENCE) == 0
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def serve(config: Path) -> subprocess.Popen[bytes]:
+    """`tidegate serve`, on a free port."""
+    command = [sys.executable, "-m", "tidegate", "serve", "--port", "0", "--config", str(config)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE)
