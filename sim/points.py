@@ -5,7 +5,7 @@ hit only when the fault really took place. `make sim` fails when one was never h
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
@@ -38,7 +38,28 @@ JOURNAL: Mapping[str, tuple[str, ...]] = {
     "read": ("down",),
     "compact": ("crash_before", "crash_after"),
 }
-SELDOM = ("cloud.disarm.", "cloud.mend.", "cloud.issue.")  # called so seldom: struck more often
+# How often a crowded world calls each verb before its last fault is over, as counted; of those in
+# PACED the time decides, of the others how many people ask.
+CALLS: Mapping[str, int] = {
+    "cloud.grant": 600, "cloud.arm": 800, "cloud.disarm": 500, "cloud.revoke": 600,
+    "cloud.cut": 1_000, "cloud.issue": 600, "cloud.observe": 2_300, "cloud.probe": 1_300,
+    "cloud.mend": 40, "cloud.health": 100,
+    "store.commit": 5_000, "store.claim": 1_000, "store.end_due": 500, "store.snooze": 900,
+    "store.read": 70_000,
+    "journal.append": 3_000, "journal.read": 800, "journal.compact": 12,
+}  # fmt: skip
+PACED = ("cloud.mend", "cloud.health", "journal.compact", "store.claim", "store.end_due")
+CROWD = 800  # people's wishes in the world in which they were counted
+STRIKES = 8  # how often a featured point strikes in a crowded world, about
+DEATHS = (4, 8)  # the same where the process dies, which is down for minutes then: seldom, often
+FAINT = (2.0, 0.2)  # the same, where every point may strike: in general, and where it dies
+# The highest chance at each call: nothing would open where every commit fails.
+SHARE = 0.25
+STORE_SHARE = 0.04
+READ_SHARE = 0.01  # one wish is some hundred readings
+DEATH_SHARE = 0.06
+SELDOM_SHARE = 0.5  # of what is called so seldom that it has no other chance
+SELDOM = 100  # calls
 # What befalls the whole world, for a while or at one instant.
 WORLD: Mapping[str, tuple[str, ...]] = {
     "cloud": ("outage", "clock_ahead", "clock_behind"),
@@ -93,46 +114,95 @@ class Plan:
         return None
 
     def wants(self, name: str) -> bool:
-        """Whether something that befalls the whole world is planned."""
-        return name in self.chances
+        """Whether a point, or one of the verb `port.verb`, is planned."""
+        return name in self.chances or name in self._by_verb
 
     def hit(self, name: str) -> None:
         """It took place."""
         self.hits[name] += 1
 
 
-def planned(
-    rng: Random, number: int, featured: Iterable[str] = (), most: int = 5
-) -> dict[str, float]:
-    """The chances of world `number`: every fourth is calm, the others feature some points.
+CALM = 4  # every so many worlds nothing fails
+LONG = 8  # every so many is a long one of few people; in the others many ask at once
+WALKED = 11  # points a crowded world features: each in two of thirty-three worlds
+BEFALLING = 2  # the same, of what befalls the whole world
+OFTEN = 5  # how many of the former strike again and again, at the most
+FEW = 5  # points a long world features at the most, all of them again and again
 
-    The featured points walk through the list with the world's number, so that a run of any length
-    beyond a hundred worlds has tried each of them many times; a faint chance of every other one
-    makes the pairs.
+
+def is_long(number: int) -> bool:
+    """Whether world `number` is one of few people."""
+    return number % LONG == LONG - 1
+
+
+def turn_of(number: int) -> int:
+    """How many worlds before world `number` are crowded and not calm: how far the walk is."""
+    return sum(1 for one in range(number) if one % CALM and not is_long(one))
+
+
+def planned(rng: Random, number: int, wishes: int = CROWD) -> dict[str, float]:
+    """The chances of world `number`, in which people have so many wishes.
+
+    Every fourth is calm. The crowded ones walk through the list, so that a run of any length has
+    tried each point about as often as any other; long ones have few calls, and draw theirs.
     """
+    if number % CALM == 0:
+        return {}
     every = names()
-    chosen = list(featured)
-    if not chosen:
-        if number % 4 == 0:
-            return {}
-        first = (number * 3) % len(every)
-        chosen = [every[(first + step * 37) % len(every)] for step in range(rng.randint(1, most))]
-        if rng.random() < 0.5:
-            chosen.append(rng.choice(("world.cloud.outage", "world.process.killed")))
-    chances = {name: _chance(rng, name) for name in chosen}
+    calls = [name for name in every if not name.startswith("world.")]
+    if is_long(number):
+        drawn = rng.sample(every, rng.randint(1, FEW))
+        chances = {name: _often(rng, name, wishes) for name in drawn}
+    else:
+        turn = turn_of(number)
+        chances = {name: _seldom(name, wishes) for name in _walk(calls, turn, WALKED)}
+        for name in rng.sample(sorted(chances), rng.randint(0, OFTEN)):
+            chances[name] = _often(rng, name, wishes)
+        befalls = [name for name in every if name.startswith("world.")]
+        chances |= dict.fromkeys(_walk(befalls, turn, BEFALLING), 1.0)
     if rng.random() < 0.3:
-        for name in every:
-            if not name.startswith("world."):
-                chances.setdefault(name, 0.002)
+        for name in calls:
+            chances.setdefault(name, min(_most(name), FAINT[_deadly(name)] / _called(name, wishes)))
     return chances
 
 
-def _chance(rng: Random, name: str) -> float:
+def _walk(among: list[str], turn: int, count: int) -> list[str]:
+    """The next `count`; each round in another order, so that none is always in the same company."""
+    found = []
+    for step in range(turn * count, (turn + 1) * count):
+        round_, at = divmod(step, len(among))
+        found.append(Random(f"round {round_}").sample(among, len(among))[at])
+    return found
+
+
+def _deadly(name: str) -> bool:
+    return "crash" in name or name == "journal.append.torn"
+
+
+def _called(name: str, wishes: int) -> float:
+    """How often its verb is called in a world of so many wishes."""
+    verb = name.rpartition(".")[0]
+    return CALLS[verb] if verb in PACED else CALLS[verb] * wishes / CROWD
+
+
+def _most(name: str) -> float:
+    verb = name.rpartition(".")[0]
+    if CALLS[verb] < SELDOM:
+        return SELDOM_SHARE
+    if verb == "store.read":
+        return READ_SHARE
+    share = STORE_SHARE if verb.startswith("store.") else SHARE
+    return min(share, DEATH_SHARE) if _deadly(name) else share
+
+
+def _seldom(name: str, wishes: int) -> float:
+    return min(_most(name), (DEATHS[0] if _deadly(name) else STRIKES) / _called(name, wishes))
+
+
+def _often(rng: Random, name: str, wishes: int) -> float:
     if name.startswith("world."):
         return 1.0
-    often = 0.04 if name.startswith("store.") else 0.25
-    if name.startswith(SELDOM):
-        often = 0.5
-    elif "crash" in name or name == "journal.append.torn":
-        often = min(often, 0.06)
-    return rng.choice((0.2, 0.5, 1.0)) * often
+    share = rng.choice((0.2, 0.5, 1.0)) * _most(name)
+    if _deadly(name):
+        share = min(share, DEATHS[1] / _called(name, wishes))
+    return max(share, _seldom(name, wishes))

@@ -22,14 +22,12 @@ from sim.loop import START
 from sim.mutants import MUTANTS
 from sim.mutate import Mutant, mutated
 from sim.oracle import Broken, Violation
-from sim.points import planned
+from sim.points import LONG, is_long, planned
 from sim.scene import CROWDED, DIVIDED, SCENES, WHOLE, Scene
 from sim.world import World, installed
 
 HUNTED = 50  # wishes of a world in which a mutant is hunted
 AIMED_TRIES = 6  # numbers of the aimed scene, from the one named on: code that changes shifts luck
-LONG = 8  # every so many worlds is a long one of few people; in the others many ask at once
-FEATURED = (5, 9)  # fault points a world features at the most: a long one, a crowded one
 AHEAD = 3  # worlds a process may be ahead of the one whose turn it is: the order decides the end
 WORLDS_A_PROCESS = 16  # then a fresh one takes its place, with none of its memory
 
@@ -53,7 +51,7 @@ class Outcome:
 
 def scene_of(number: int) -> Scene:
     """What world `number` of a seed is like."""
-    if number % LONG != LONG - 1:
+    if not is_long(number):
         return CROWDED
     return DIVIDED if number % (2 * LONG) == LONG - 1 else WHOLE
 
@@ -63,9 +61,8 @@ def run_world(
 ) -> Outcome:
     """World `number` of a seed: always the same. `wishes` are people's; None: as its scene has."""
     name, scene = f"{seed}/{number}", scene_of(number)
-    most = FEATURED[scene is CROWDED]
-    chances = planned(Random(name), number, most=most)
-    world = World(name, wishes or scene.lives, chances, scene)
+    wishes = wishes or scene.lives
+    world = World(name, wishes, planned(Random(name), number, wishes), scene)
     return _run(world, number, stop_at_once)
 
 

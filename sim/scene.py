@@ -46,6 +46,7 @@ class Scene:
     duties: Mapping[str, frozenset[Duty]] = field(default_factory=dict)  # by process; else all
     forgers: float = 0.0  # how often somebody who can write to the database asks for a credential
     outages: tuple[int, ...] = (30_000, 3 * MINUTE, 40 * MINUTE)  # how long all of a thing is away
+    downs: tuple[int, ...] = (500, 5_000, 60_000, 10 * MINUTE)  # how long a process that died is
     beside: bool | None = None  # a second process; None: by chance
     armed: bool = False  # every cloud has deadlines of its own
     lag: int = 0  # how long after it is shown a change of the cloud is not yet true for sessions
@@ -71,6 +72,8 @@ CROWDED = Scene(
     laws=tuple(BOOKS),
     longer=0.05,
     longer_by=(20_000, 2 * MINUTE, 5 * MINUTE),
+    outages=(30_000, 3 * MINUTE, 12 * MINUTE),  # so that people find it back before they are gone
+    downs=(500, 5_000, 30_000, 3 * MINUTE),
     lives=800,
 )
 

@@ -114,6 +114,8 @@ class Process:
             others = ("world.others.re_added", "world.others.stood_before")
             if chore.name == "reconcile" and not any(map(world.plan.wants, others)):
                 chore.every = timedelta(seconds=2)
+            if chore.name == "compact" and world.plan.wants("journal.compact"):
+                chore.every = timedelta(minutes=2)  # else a crowded world has three in all
         self.worker._hands.shutdown(wait=False)
         self.worker._asides.shutdown(wait=False)
         self.worker._hands = Hands(world.loop, self)  # type: ignore[assignment]
@@ -242,7 +244,7 @@ class World:
         process.alive = False
         self.loop.tell(f"{process.name} dies")
         self.oracle.disturbed(f"{process.name} dies")
-        down = self.plan.rng.choice((500, 5_000, 60_000, 10 * MINUTE))
+        down = self.plan.rng.choice(self.scene.downs)
         if self.plan.calm:
             down = 500
         self.oracle.disturbed("a process is down", down)
