@@ -17,7 +17,7 @@ from chaos.town import Down, Json, Problem, Town
 
 WINDOW = 5  # seconds of the grant that runs out: as long as a life needs to take and use keys
 LONG = 600  # of the one that is ended early
-PATIENCE = 75.0  # seconds for a whole life with a restart in it
+PATIENCE = 75.0  # seconds for a whole life with a restart in it; what is waited for comes on top
 LOOK = 0.25  # between looks at the cloud
 # How long access may act beyond its end, in seconds. For what the cloud itself ends: its clock has
 # whole seconds and a look takes time. For what must be taken away: from the end, or from when a
@@ -85,9 +85,10 @@ class Verdict:
 class Life:
     """Lives one life in a town whose server may be killed at any moment, and judges it."""
 
-    def __init__(self, town: Town, case: str, number: int) -> None:
+    def __init__(self, town: Town, case: str, number: int, *, swapped: bool = False) -> None:
+        """`swapped`: what runs out is the role whose end the cloud does not know by itself."""
         self.town, self.verdict = town, Verdict(case)
-        early, late = town.roles
+        early, late = town.roles[::-1] if swapped else town.roles
         self.grants = [
             Held("ana", early, LONG, True, f"INC-{number}1"),
             Held("cy", late, WINDOW, False, f"INC-{number}2"),
@@ -95,7 +96,7 @@ class Life:
         self._began = time.time()
         self._until = self._began + PATIENCE
 
-    def live(self, trouble: Callable[[], None] = lambda: None) -> Verdict:
+    def live(self, trouble: Callable[["Life"], None] = lambda _: None) -> Verdict:
         """From asking to both gone. `trouble` is made once both are held."""
         try:
             for one in self.grants:
@@ -103,7 +104,7 @@ class Life:
                 self._approve(one)
             for one in self.grants:
                 self._hold(one)
-            trouble()
+            trouble(self)
             for one in self.grants:
                 if one.early:
                     self._end(one)
@@ -120,6 +121,17 @@ class Life:
         self.verdict.seconds = time.time() - self._began
         self.verdict.requests = [one.request for one in self.grants]
         return self.verdict
+
+    def watch(self, until: float) -> None:
+        """Look at the cloud alone, and at nothing of Tidegate's, until that instant.
+
+        For a time in which Tidegate cannot answer and must end what is due all the same.
+        """
+        self._until += max(0.0, until - time.time())
+        while time.time() < until:
+            for one in self.grants:
+                self._try_keys(one)
+            time.sleep(LOOK)
 
     def _ask(self, one: Held) -> None:
         """File it once: a lost answer is looked up by its ticket before it is filed again."""
@@ -184,18 +196,22 @@ class Life:
 
     def _look(self, one: Held) -> None:
         """Whether the keys act now, and how Tidegate says it is."""
-        if one.keys is not None:
-            try:
-                allowed = self.town.acts(one.keys)
-            except BotoCoreError:  # the cloud itself is away: nobody can act
-                allowed = False
-            one.last_allowed_at = time.time() if allowed else one.last_allowed_at
-            one.denied = 0 if allowed else one.denied + 1
+        self._try_keys(one)
         try:
             one.state = str(self._grant(one).get("state", ""))
         except (Down, Problem):
             return
         one.over = one.state in ("gone", "failed")
+
+    def _try_keys(self, one: Held) -> None:
+        if one.keys is None:
+            return
+        try:
+            allowed = self.town.acts(one.keys)
+        except BotoCoreError:  # the cloud itself is away: nobody can act
+            allowed = False
+        one.last_allowed_at = time.time() if allowed else one.last_allowed_at
+        one.denied = 0 if allowed else one.denied + 1
 
     def _done(self, one: Held) -> bool:
         return one.over and (one.keys is None or one.denied >= 2)

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from chaos.life import Life, Verdict
+from chaos.life import TAKEN, WINDOW, Life, Verdict
 from chaos.proxy import Rule
 from chaos.town import Town
 from tidegate.evidence.seal import read_event
@@ -45,8 +45,10 @@ NETWORK = {
 }
 SETTINGS = "settings.target_left"  # both targets leave the settings and the server is killed
 FREEZES = {"net.cut": 4.0, "net.freeze": 4.0}  # seconds
-DATABASE = ("db.crash", "db.cut", "db.freeze", "db.slow")  # PostgreSQL and the way to it
+HOLE = "db.hole"  # it takes connections and never answers, until long after an end has come
+DATABASE = ("db.crash", "db.cut", "db.freeze", "db.slow", HOLE)  # PostgreSQL and the way to it
 AWAY = 5.0  # seconds for which the database is away
+HOLE_SECONDS = WINDOW + TAKEN + 5.0  # whatever ended within the bound was ended without it
 MOST_OF_A_POINT = 3  # kills at the first, second, third passing: later ones repeat a phase
 ONCE = ("grant.intended", "grant.opened", "grant.gone")
 
@@ -100,10 +102,10 @@ class Batch:
             for case in cases or choose(self._found()):
                 if case.point.startswith(("net.", "db.", "settings.")):
                     town.restart(("", 0))
-                    self._live(case, lambda case=case: self._trouble(case.point))
+                    self._live(case, lambda life, case=case: self._trouble(case.point, life))
                 else:
                     town.restart((case.point, case.nth))
-                    self._live(case, lambda: None)
+                    self._live(case, lambda _: None)
             left = town.standing()
             if left:
                 self.verdicts[-1].orphaned.append(f"still in the cloud: {', '.join(left)}")
@@ -111,7 +113,7 @@ class Batch:
     def _found(self) -> list[Case]:
         """A life without any kill finds the points there are and how often each is passed."""
         self.town.restart(("", 0))
-        self._live(Case(self.kind, "none"), lambda: None)
+        self._live(Case(self.kind, "none"), lambda _: None)
         hits = Counter(self.town.stage.hits.read_text().split())
         found = [
             Case(self.kind, point, nth)
@@ -121,17 +123,18 @@ class Batch:
         more = (*NETWORK, *FREEZES, SETTINGS, *(DATABASE if self.town.postgres else ()))
         return found + [Case(self.kind, name) for name in more]
 
-    def _live(self, case: Case, trouble: Callable[[], None]) -> None:
+    def _live(self, case: Case, trouble: Callable[[Life], None]) -> None:
         self._number += 1
         self.town.stage.armed.touch()
-        verdict = Life(self.town, str(case), 1000 + self._number).live(trouble)
+        life = Life(self.town, str(case), 1000 + self._number, swapped=case.point == HOLE)
+        verdict = life.live(trouble)
         self.town.stage.armed.unlink(missing_ok=True)
         self.town.heal()
         self.verdicts.append(verdict)
         words = "ok" if verdict.ok else "FAILED"
         self._say(f"{verdict.case:48} {words:6} kills {verdict.killed} {verdict.seconds:5.1f} s")
 
-    def _trouble(self, name: str) -> None:
+    def _trouble(self, name: str, life: Life) -> None:
         proxy = self.town.stage.proxy
         if name == SETTINGS:
             self.town.without_targets()
@@ -140,12 +143,12 @@ class Batch:
             proxy.add(NETWORK[name])
             return
         if name in DATABASE:
-            self._database_trouble(name)
+            self._database_trouble(name, life)
             return
         proxy.cut() if name == "net.cut" else proxy.freeze()
         _later(FREEZES[name], proxy.clear)
 
-    def _database_trouble(self, name: str) -> None:
+    def _database_trouble(self, name: str, life: Life) -> None:
         """PostgreSQL is killed and started again, or the way to it misbehaves for a while."""
         server, way = self.town.postgres, self.town.way_to_database
         if server is None or way is None:
@@ -153,6 +156,11 @@ class Batch:
         if name == "db.crash":
             server.stop(signal.SIGKILL)
             _later(AWAY, server.start)
+            return
+        if name == HOLE:
+            way.freeze()
+            life.watch(time.time() + HOLE_SECONDS)
+            way.clear()
             return
         if name == "db.slow":
             way.delay = 0.05
