@@ -1,5 +1,7 @@
 """Findings over the API: lists, history, hand-off, sign-off."""
 
+import pytest
+
 from tests.flow.test_finding import a_sighting
 from tests.shell_api.conftest import Api
 from tidegate.finding import FindingKind
@@ -113,3 +115,25 @@ def test_report_and_health_hide_what_is_open(api: Api) -> None:
     assert api.get("audit", "/api/report/lateness?target=vault").json()["findings"]["open"] == 0
     assert api.get("ana", "/api/health").status_code == 403
     assert api.get(None, "/api/health").status_code == 401
+
+
+@pytest.mark.parametrize("kind", list(FindingKind))
+def test_next_step_is_the_same_for_every_kind(api: Api, kind: FindingKind) -> None:
+    """What to do is said in words that fit the kind, with whole commands; when closed, how."""
+    name = found(api, kind=kind, what=f"one-{kind}")
+    told = api.get("op", f"/api/findings/{name}").json()["finding"]["next"]
+    assert told and "{" not in told and told.count("`") % 2 == 0
+    assert "closes this" in told or f"`tidegate findings close {name} --reason" in told
+    shut = api.post("op", f"/api/findings/{name}/close", {"reason": "done"}).json()
+    assert shut["next"].startswith("nothing to do: a person said that it is mended")
+
+
+def test_closed_finding_is_closed_or_handed_on_again(api: Api) -> None:
+    """Twice is refused with what is so and where to look; the first sign-off stands."""
+    name = found(api)
+    api.post("op", f"/api/findings/{name}/close", {"reason": "first"})
+    for deed, body in (("close", {"reason": "second"}), ("assign", {"to": "cy"})):
+        again = api.post("op", f"/api/findings/{name}/{deed}", body)
+        assert (again.status_code, again.json()["code"]) == (409, "closed_already")
+        assert f"tidegate findings show {name}" in again.json()["help"]
+    assert api.get("op", f"/api/findings/{name}").json()["finding"]["reason"] == "first"

@@ -62,6 +62,12 @@ def parse_duration(text: str) -> timedelta:
         span = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
         if timedelta(0) < span <= LONGEST_DURATION:
             return span
+        if span:
+            raise AskedWrongly(
+                "bad_duration",
+                f"expected a duration of at most {LONGEST_DURATION.days}d, got `{text[:40]}`",
+                "ask for less",
+            )
     raise AskedWrongly(
         "bad_duration",
         f"expected a duration above zero like `45m` or `1h30m`, got `{text[:40]}`",

@@ -158,7 +158,7 @@ def assign(house: House, actor: Actor, some_id: str, to: str) -> Finding:
         NotFound, NotAllowed: as `find_finding`. Stale: it is closed.
         AskedWrongly: nobody is called that.
     """
-    finding = find_finding(house, actor, some_id, Verb.ASSIGN)
+    finding = _live(find_finding(house, actor, some_id, Verb.ASSIGN), "hand it on")
     house.store.commit(assigned(finding, _somebody(house, to), actor.id, house.now()))
     return house.store.finding(finding.id)
 
@@ -172,7 +172,7 @@ def close(
         NotFound, NotAllowed: as `find_finding`. Stale: it is closed.
         AskedWrongly: no reason, or a time that is too long.
     """
-    finding = find_finding(house, actor, some_id, Verb.CLOSE)
+    finding = _live(find_finding(house, actor, some_id, Verb.CLOSE), "close it")
     words = clean_text("reason", reason, LONGEST_REASON)
     now = house.now()
     how = ClosedHow.RESOLVED if accept_for is None else ClosedHow.ACCEPTED
@@ -193,6 +193,17 @@ def lapse_accepted(house: House) -> int:
     return len(over)
 
 
+def _live(finding: Finding, deed: str) -> Finding:
+    """`finding`, unless it is closed. Raises Stale."""
+    if finding.live:
+        return finding
+    raise Stale(
+        "closed_already",
+        f"expected an open finding to {deed}, got `{finding.id}` closed ({finding.closed_how})",
+        f"`tidegate findings show {finding.id}` says how; seen again, it opens by itself",
+    )
+
+
 def _somebody(house: House, to: str) -> str:
     """`group:NAME` or a principal id. Raises AskedWrongly."""
     name = to.removeprefix("group:")
@@ -210,5 +221,5 @@ def _somebody(house: House, to: str) -> str:
     raise AskedWrongly(
         "nobody",
         f"expected a login, a principal id or a known `group:NAME`, got `{to[:80]}`",
-        "look how they sign in: `tidegate whoami` says it",
+        "a login as `tidegate account list` shows it on the server, or a group of the groups file",
     )

@@ -31,6 +31,7 @@ from tidegate.shell.api.views import (
     Person,
     StepView,
 )
+from tidegate.shell.api.words import finding_next
 from tidegate.store import Wanted
 
 
@@ -160,6 +161,7 @@ def _view(house: House, finding: Finding) -> FindingView:
         closed_by=_person(renderer, finding.closed_by),
         reason=house.store.text(finding.reason) if finding.reason else None,
         accepted_until=wire(finding.accepted_until) if finding.accepted_until else None,
+        next=finding_next(finding),
     )
 
 

@@ -373,7 +373,8 @@ class FindingView:
     """A finding. `remedy` is the command that mends it; empty when Tidegate does so by itself.
 
     `owner` is a group; `assigned_to` a group or person, empty: the owner's. `times` counts how
-    often it came. `reason` is null when there is none or it was erased.
+    often it came. `reason` is null when there is none or it was erased. `next` says what
+    to do about it; of a closed one, how it was closed.
     """
 
     id: str
@@ -400,6 +401,7 @@ class FindingView:
     closed_by: Person | None
     reason: str | None
     accepted_until: str | None
+    next: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from tidegate.base.when import Instant, show_duration
 from tidegate.connectors.port import Exposure
 from tidegate.expire import EndReason, Proof
+from tidegate.finding import ClosedHow, Finding, FindingKind, FindingState
 from tidegate.grant import Cause, Grant, GrantState, Outcome
 from tidegate.panic import Panic, PanicState, Standing
 from tidegate.request import Request, RequestState
@@ -108,6 +109,44 @@ def grant_says(grant: Grant, now: Instant) -> str:
         case GrantState.FAILED:
             why = WHY_FAILED.get(Cause(grant.cause), grant.cause) if grant.cause else "it failed"
             return f"never opened: {why}; ask again if it is still needed"
+
+
+_BY_ITSELF = "once it is gone, the next look closes this"
+_NEXT = {
+    FindingKind.LEFTOVER: "Tidegate takes it away and closes this by itself; {keep}",
+    FindingKind.READDED: "Tidegate takes it away and closes this by itself; find out who gave it "
+    "again; {keep}",
+    FindingKind.STANDING: "take it away with the remedy: " + _BY_ITSELF + "; {keep}, or with "
+    "everything that stands there: `tidegate findings baseline {target} --reason …`",
+    FindingKind.HELD_STILL: "whoever gave that access ends it: " + _BY_ITSELF + "; {keep}",
+    FindingKind.GONE_EARLY: "find out who took it away; once the grant is over a look closes this",
+    FindingKind.DEADLINE: "Tidegate sets it again and closes this by itself",
+    FindingKind.ROLE_CHANGED: "put the role right: the next look closes this",
+    FindingKind.DENY_REMOVED: "the deny is there again; find out who took it away; {close}",
+    FindingKind.LATE: "`tidegate trace {grant}` tells why; once it is seen to, {close}",
+    FindingKind.SIDE_DOOR: "take it away with the remedy, or see that it is harmless; {close}",
+}
+_AGAIN = "; seen again, it opens again"
+_CLOSED_HOW = {
+    ClosedHow.HEALED: "Tidegate put it right, and read that back" + _AGAIN,
+    ClosedHow.FIXED: "a later look did not see it any more" + _AGAIN,
+    ClosedHow.RESOLVED: "a person said that it is mended" + _AGAIN,
+    ClosedHow.BASELINE: "it stands, and a new baseline called it known",
+    ClosedHow.ACCEPTED: "it stands, and was signed off for a while; then it opens again",
+}
+
+
+def finding_next(finding: Finding) -> str:
+    """What to do about a finding; of a closed one, how it was closed."""
+    if finding.state is FindingState.CLOSED:
+        return f"nothing to do: {_CLOSED_HOW[ClosedHow(finding.closed_how)]}"
+    close = f"tidegate findings close {finding.id} --reason …"
+    return _NEXT[finding.kind].format(
+        keep=f"to keep it: `{close} --accept-for 30d`",
+        close=f"then `{close}`",
+        target=finding.target,
+        grant=finding.grant or "GRANT",
+    )
 
 
 def open_says(by_kind: Mapping[str, int], high: int) -> str:

@@ -2,6 +2,7 @@
 
 import click
 
+from tidegate.base.errors import AskedWrongly
 from tidegate.base.when import parse_duration, whole_seconds
 from tidegate.shell.cli.answer import Answer
 from tidegate.shell.cli.command import Desk, Room, tool
@@ -47,6 +48,12 @@ def listing(
     before: str | None,
 ) -> None:
     """List the findings you may see."""
+    if closed and state not in (None, "closed"):
+        raise AskedWrongly(
+            "two_states",
+            f"expected `--closed` or `--state {state}`, got both",
+            f"`--state {state}` alone shows only those",
+        )
     asked = {
         "target": target,
         "kind": kind,
@@ -59,7 +66,9 @@ def listing(
     rows = [_row(finding) for finding in found]
     heads = ("FINDING", "SEVERITY", "KIND", "STATE", "OWNER", "TIMES", "SAYS")
     narrowed = any((target, kind, state, grant, before))
-    empty = "no findings" if closed or state else "no open findings; `--closed` shows closed ones"
+    empty = "no findings you may see"
+    if not (closed or state):
+        empty = "no open findings you may see; `--closed` shows closed ones"
     if narrowed:
         empty = "no finding fits; leave an option out to see more"
     desk.answer(answer.plain, table(heads, rows, desk.width(), _SAVINGS) if rows else [empty])
@@ -84,7 +93,7 @@ def show(desk: Desk, id: str) -> None:
         why = f' "{step.text("reason")}"' if step.text("reason") else ""
         name = step.text("name").partition(".")[2]
         lines.append(f"  {moment(step.text('at'))}  {name}{who}: {step.text('says')}{why}")
-    desk.answer(answer.plain, [*lines, *_next(finding)])
+    desk.answer(answer.plain, [*lines, f"next: {finding.text('next')}"])
 
 
 @tool(
@@ -192,10 +201,3 @@ def _lines(finding: Answer, paint: Paint) -> list[str]:
             ]
         ),
     ]
-
-
-def _next(finding: Answer) -> list[str]:
-    if finding.text("state") == "closed":
-        return []
-    name = finding.text("id")
-    return [f'next: mend it, then `tidegate findings close {name} --reason "…"`']
