@@ -438,13 +438,13 @@ class SimConnector:
         self._end("cloud.probe", where)
         return probed
 
-    def mend(self, target: Any, role: Any, cuts: Any, now: Instant) -> Any:
+    def mend(self, target: Any, role: Any, cuts: Any, now: Instant, must_stay: Any) -> Any:
         """Denies looked after."""
         where = self._begin("mend")
         if where == "nothing":
             self._ports.hit("cloud.mend", where)
             return ()
-        back = self.inner.mend(target, role, cuts, now)
+        back = self.inner.mend(target, role, cuts, now, must_stay)
         self._end("cloud.mend", where)
         return back
 

@@ -6,11 +6,12 @@ from datetime import timedelta
 import pytest
 
 from tests.support import World
-from tidegate.base.errors import EvidenceClosed, NotAllowed, TidegateError, WorldFailed
+from tidegate.base.errors import EvidenceClosed, NotAllowed, TidegateError, Unreachable, WorldFailed
 from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.flow.brokering import issue
 from tidegate.flow.expiring import close_now
+from tidegate.flow.holding import closing_hold
 from tidegate.flow.mending import mend_cuts
 from tidegate.flow.recovering import close_without_store
 from tidegate.flow.revoking import end_early
@@ -546,21 +547,48 @@ def test_approval_by_a_fast_clock_opens_late(world: World, monkeypatch: pytest.M
     assert grant.opens_at == right
 
 
+@pytest.mark.parametrize("known", [True, False])
 def test_cut_made_while_others_are_looked_after_is_pruned(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
-    """A call on its way names no grant that ended since: its deny is back when the look is over."""
+    """A call on its way names no grant that ended since: its deny stands all the same, at every
+    moment, and when nobody can say what must stay.
+    """
     first, second = world.granted("ana"), world.granted("eve")
     keys = world.keys(second, "eve")
     close_now(world.house, end_early(world.house, world.who("bo"), first.id))
     inner, ended = world.connector.mend, []
 
-    def slow(target, role, cuts, now):  # type: ignore[no-untyped-def]
+    def slow(target, role, cuts, now, must_stay):  # type: ignore[no-untyped-def]
         if not ended:
             ended.append(close_now(world.house, end_early(world.house, world.who("bo"), second.id)))
-        return inner(target, role, cuts, now)
+        back = inner(target, role, cuts, now, must_stay)
+        assert world.cloud.use(keys, world.clock()) is Answer.DENIED
+        return back
 
     monkeypatch.setattr(world.connector, "mend", slow)
+    if not known:
+        monkeypatch.setattr(world.house.store, "grant_states", _unreadable)
     assert mend_cuts(world.house) == []  # nobody took one away
     assert ended
+    assert world.cloud.use(keys, world.clock()) is Answer.DENIED
+
+
+def _unreadable(ids: object) -> object:
+    raise Unreachable("database_away", "expected the database, got nothing", "wait")
+
+
+@pytest.mark.parametrize("state", ["open", "closing"])
+def test_cut_of_a_machine_that_has_no_database_is_pruned_by_one_that_has(
+    world: World, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """By its own journal it ended what is open here: that deny is no leftover."""
+    first, second = world.granted("ana"), world.granted("eve")
+    keys = world.keys(second, "eve")
+    close_now(world.house, end_early(world.house, world.who("bo"), first.id))
+    if state == "closing":
+        end_early(world.house, world.who("bo"), second.id)
+    name = closing_hold(world.house, world.grant(second)).role.native["arn"]
+    world.cloud.deny("123456789012", name, second.id, world.clock())
+    mend_cuts(world.house)
     assert world.cloud.use(keys, world.clock()) is Answer.DENIED

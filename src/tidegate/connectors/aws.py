@@ -48,6 +48,7 @@ from tidegate.connectors.port import (
     Found,
     Health,
     Hold,
+    MustStay,
     Person,
     Powers,
     Probed,
@@ -58,6 +59,7 @@ from tidegate.connectors.port import (
     SideDoors,
     Trouble,
     ends_by_itself,
+    nothing_more,
 )
 
 __all__ = ["AwsConnector", "AwsSettings"]
@@ -346,18 +348,24 @@ class AwsConnector:
         )
 
     def mend(
-        self, target: Target, role: Role, cuts: Mapping[str, Cut], now: Instant
+        self,
+        target: Target,
+        role: Role,
+        cuts: Mapping[str, Cut],
+        now: Instant,
+        must_stay: MustStay = nothing_more,
     ) -> tuple[str, ...]:
         """Put back cuts somebody removed and prune those that can no longer matter.
 
         NB. what was written in the two minutes before, by this process or by one that shares
-        `lock_dir`, is never pruned for being absent from `cuts`.
+        `lock_dir`, is never pruned for being absent from `cuts`; nor is what `must_stay` keeps.
 
         Raises:
             Refused: `no_role_lock` when `lock_dir` cannot be used; what AWS refuses.
         """
         until = {grant: cut.until for grant, cut in cuts.items()}
-        return self._cuts.mend(self._aws(target), self._arn(target, role), until, now)
+        arn = self._arn(target, role)
+        return self._cuts.mend(self._aws(target), arn, until, now, must_stay)
 
     def _observe_hold(self, hold: Hold) -> Seen:
         arn, aws = self._arn(hold.target, hold.role), self._aws(hold.target)

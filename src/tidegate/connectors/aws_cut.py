@@ -6,7 +6,7 @@ what was written lately (`aws_recent.py`) is merged in again, so a stale read ca
 repairs whatever slips through both.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -27,7 +27,7 @@ from tidegate.connectors.aws_policy import (
 )
 from tidegate.connectors.aws_recent import Recent, RecentCuts
 from tidegate.connectors.one_writer import Between, OneWriter, file_name
-from tidegate.connectors.port import may_prune, worth_restoring
+from tidegate.connectors.port import MustStay, may_prune, nothing_more, worth_restoring
 
 # IAM dates sessions in whole seconds: a deny by issue time must start at the second that follows.
 ISSUE_STEP = timedelta(seconds=1)
@@ -126,13 +126,18 @@ class CutLists:
             return CutWritten(how=how, seen=seen, wrote=True, cloud_at=after.cloud_at)
 
     def mend(
-        self, aws: Aws, arn: RoleArn, until: Mapping[str, Instant], now: Instant
+        self,
+        aws: Aws,
+        arn: RoleArn,
+        until: Mapping[str, Instant],
+        now: Instant,
+        must_stay: MustStay = nothing_more,
     ) -> tuple[str, ...]:
         """Make the list what it should be; the ids that were missing and are read back, sorted.
 
         `until` maps each grant that must stay refused to the instant until which it must. Pruned is
         what `may_prune` by AWS's clock, and ids `until` does not name only when nobody who shares
-        our memory wrote them lately.
+        our memory wrote them lately and `must_stay`, asked after the list was read, lets them go.
 
         Raises:
             Refused: `no_role_lock`; what AWS refuses.
@@ -141,7 +146,10 @@ class CutLists:
             before = self.read(aws, arn)
             at = before.cloud_at
             recent = self._recent.load(_file(arn), at)
-            aim, missing = self._aim(before, recent.cuts, until, now, whole=recent.whole)
+            kept = _kept(before.cuts, until, must_stay)
+            whole = recent.whole and kept is not None
+            fresh = recent.cuts.keys() | (kept or frozenset())
+            aim, missing = self._aim(before, fresh, until, now, whole=whole)
             if aim == before.cuts and not (before.there and not _is_any(aim)):
                 return ()
             back = {g: Recent(written_at=at, named=True) for g in aim.grants - before.cuts.grants}
@@ -165,13 +173,17 @@ class CutLists:
     def _aim(
         self,
         before: CutRead,
-        recent: Mapping[str, Recent],
+        recent: Set[str],
         until: Mapping[str, Instant],
         now: Instant,
         *,
         whole: bool,
     ) -> tuple[CutList, list[str]]:
-        """What the list should be, and which ids of `until` it lacks."""
+        """What the list should be, and which ids of `until` it lacks.
+
+        `recent` are ids that stay though `until` does not name them; not `whole`: there may be
+        more of those than are known.
+        """
         at, cuts = before.cloud_at, before.cuts
         unnamed_may_go = whole and may_prune(None, now, at)
 
@@ -245,6 +257,14 @@ class CutLists:
 def _file(arn: RoleArn) -> str:
     """The name of a role's files in the lock directory, without their suffix."""
     return file_name(arn.text)
+
+
+def _kept(
+    cuts: CutList, until: Mapping[str, Instant], must_stay: MustStay
+) -> frozenset[str] | None:
+    """What stays besides `until`, of what was read; a deny by issue time covers who knows whom."""
+    unnamed = cuts.grants - until.keys()
+    return must_stay(unnamed) if unnamed or cuts.before is not None else frozenset()
 
 
 def _is_any(cuts: CutList) -> bool:

@@ -20,6 +20,7 @@ from tidegate.connectors.port import (
     Found,
     Health,
     Hold,
+    MustStay,
     Person,
     Powers,
     Probed,
@@ -27,6 +28,7 @@ from tidegate.connectors.port import (
     Scope,
     Seen,
     SideDoors,
+    nothing_more,
 )
 
 
@@ -160,10 +162,15 @@ class ByKind:
             return self._verb(hold.role.kind).probe(hold, now)
 
     def mend(
-        self, target: Target, role: Role, cuts: Mapping[str, Cut], now: Instant
+        self,
+        target: Target,
+        role: Role,
+        cuts: Mapping[str, Cut],
+        now: Instant,
+        must_stay: MustStay = nothing_more,
     ) -> tuple[str, ...]:
         """By the role's kind."""
-        return self._verb(role.kind).mend(target, role, cuts, now)
+        return self._verb(role.kind).mend(target, role, cuts, now, must_stay)
 
     def _on(self, target: Target) -> list[Connector]:
         kinds = self._used.get(target.id) or frozenset(self._kinds)

@@ -26,6 +26,7 @@ from tidegate.connectors.port import (
     Found,
     Health,
     Hold,
+    MustStay,
     Person,
     Powers,
     Probed,
@@ -33,6 +34,7 @@ from tidegate.connectors.port import (
     Scope,
     Seen,
     SideDoors,
+    nothing_more,
 )
 
 Plain = dict[str, Any]
@@ -176,11 +178,16 @@ class Divided:
         return self._own.side_doors(hold, keys, since, until, now)
 
     def mend(
-        self, target: Target, role: Role, cuts: Mapping[str, Cut], now: Instant
+        self,
+        target: Target,
+        role: Role,
+        cuts: Mapping[str, Cut],
+        now: Instant,
+        must_stay: MustStay = nothing_more,
     ) -> tuple[str, ...]:
         """Only by a closer."""
         self._must(Duty.CLOSE)
-        return self._own.mend(target, role, cuts, now)
+        return self._own.mend(target, role, cuts, now, must_stay)
 
     def _may(self, verb: str) -> bool:
         return LOOKS[verb] in self._duties

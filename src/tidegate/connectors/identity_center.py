@@ -46,6 +46,7 @@ from tidegate.connectors.port import (
     Health,
     Hold,
     Method,
+    MustStay,
     Person,
     Powers,
     Probed,
@@ -54,6 +55,7 @@ from tidegate.connectors.port import (
     Scope,
     Seen,
     SideDoors,
+    nothing_more,
 )
 
 __all__ = ["CenterSettings", "IdentityCenterConnector"]
@@ -350,9 +352,17 @@ class IdentityCenterConnector:
         )
 
     def mend(
-        self, target: Target, role: Role, cuts: Mapping[str, Cut], now: Instant
+        self,
+        target: Target,
+        role: Role,
+        cuts: Mapping[str, Cut],
+        now: Instant,
+        must_stay: MustStay = nothing_more,
     ) -> tuple[str, ...]:
         """Put back entries somebody removed and prune those that can no longer matter.
+
+        An entry goes when no session from before its instant can live: whoever is named, so
+        `must_stay` is not asked.
 
         Raises:
             Refused: `no_deny_lock` when `lock_dir` cannot be used; what AWS refuses.

@@ -12,7 +12,7 @@ The contract, for every connector and tried on each by the same tests:
   `worth_restoring` and `may_prune` are the rule, the same for every connector.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -117,6 +117,18 @@ class Cut:
     until: Instant
     native_principal: str = ""
     before: Instant | None = None
+
+
+# Asked by `mend` once it has read the cloud, about the grants of a role whose cuts stand there and
+# that its caller did not name: which grants of the role must stay cut, as is known by now. An end
+# is durable before its cut is written, so a cut that was read and is not needed by what was asked
+# later is needed no more. None: that cannot be known now.
+MustStay = Callable[[Collection[str]], frozenset[str] | None]
+
+
+def nothing_more(unnamed: Collection[str]) -> frozenset[str] | None:
+    """For callers that nobody closes beside: what they did not name need not stay."""
+    return frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,13 +397,18 @@ class Connector(Protocol):
         ...
 
     def mend(
-        self, target: Target, role: Role, cuts: Mapping[str, Cut], now: Instant
+        self,
+        target: Target,
+        role: Role,
+        cuts: Mapping[str, Cut],
+        now: Instant,
+        must_stay: MustStay = nothing_more,
     ) -> tuple[str, ...]:
         """Put back cuts somebody removed and prune those that can no longer matter.
 
         `cuts` maps every grant id that must stay refused to its cut; name each for ten minutes
         longer by our clock. `may_prune` decides what goes, by the cloud's clock read in this call
-        and ours: the end has passed by both.
+        and ours: the end has passed by both. What it does not name goes only as `must_stay` says.
         Returns the grant ids whose cut was missing and is there again.
         """
         ...

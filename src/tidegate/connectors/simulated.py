@@ -33,6 +33,7 @@ from tidegate.connectors.port import (
     Found,
     Health,
     Hold,
+    MustStay,
     Person,
     Powers,
     Probed,
@@ -45,6 +46,7 @@ from tidegate.connectors.port import (
     Trouble,
     ends_by_itself,
     may_prune,
+    nothing_more,
     worth_restoring,
 )
 from tidegate.connectors.simulated_cloud import (
@@ -384,16 +386,26 @@ class SimulatedConnector:
         return self._reach("probe", now, act)
 
     def mend(
-        self, target: Target, role: Role, cuts: Mapping[str, Cut], now: Instant
+        self,
+        target: Target,
+        role: Role,
+        cuts: Mapping[str, Cut],
+        now: Instant,
+        must_stay: MustStay = nothing_more,
     ) -> tuple[str, ...]:
         """Deny again what somebody opened; drop the denies nobody needs."""
+        arn = role.native.get("arn", "")
 
         def act(at: Instant) -> tuple[str, ...]:
-            name, cloud_at = role.native.get("arn", ""), self._at(now)
-            for owner, grant in self.cloud.denies(target.account, at):
+            cloud_at = self._at(now)
+            there = [g for owner, g in self.cloud.denies(target.account, at) if owner == arn]
+            unnamed = [grant for grant in there if grant not in cuts]
+            stay = must_stay(unnamed) if unnamed else frozenset()
+            for grant in there:
                 until = cuts[grant].until if grant in cuts else None
-                if owner == name and may_prune(until, now, cloud_at):
-                    self.cloud.undeny(target.account, name, grant)
+                kept = until is None and (stay is None or grant in stay)
+                if not kept and may_prune(until, now, cloud_at):
+                    self.cloud.undeny(target.account, arn, grant)
             return tuple(
                 grant
                 for grant, cut in sorted(cuts.items())

@@ -4,8 +4,9 @@ What must stand is asked of the database *and* of the closing journal: a databas
 knows nothing of an end that came after its backup, and its denies must not be pruned for that.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -19,6 +20,7 @@ from tidegate.finding import ClosedHow, FindingKind, Sighting
 from tidegate.flow.finding import end, owner_of, sighted
 from tidegate.flow.holding import closing_hold, hold_of_line
 from tidegate.flow.house import House
+from tidegate.grant import GrantState
 
 log = structlog.get_logger("tidegate.mending")
 
@@ -28,51 +30,56 @@ CLOCKS_MAY_DIFFER = timedelta(minutes=15)
 
 RoleKey = tuple[str, str, str]
 
+_GOING_ON = (GrantState.READY, GrantState.INTENDED, GrantState.OPEN, GrantState.CLOSING)
+
 
 def mend_cuts(house: House) -> list[str]:
     """Put back cuts somebody removed and prune those that no longer matter, role by role.
 
-    A grant that ends while a call is on its way is not named in it, and its cut may be pruned: so
-    what must stand is asked once more after the calls, and a role with a new one is mended again.
-    Where neither the log nor the journal has grown meanwhile there is none.
+    A grant that ends while a call is on its way is not named in it: what the cloud shows and the
+    call does not name is asked about once more, when it was read, before it may go.
 
     Returns the grant ids whose cut was gone and is there again; each is sealed as `cut.restored`,
     now or, when the evidence cannot be written, as soon as it can.
     """
     restored: list[str] = []
-    named: dict[RoleKey, set[str]] = {}
-    before = _told(house)
-    for again in (False, True):
-        if again and before == _told(house):
-            break
-        now = house.now()
-        by_role, seen_cut = _wanted(house, now)
-        for role, (hold, cuts) in by_role.items():
-            known = named.setdefault(role, set())
-            late = cuts.keys() - known
-            known |= cuts.keys()
-            if again and not late:
-                continue
-            try:
-                connector = house.connector(hold.target.connector)
-                back = connector.mend(hold.target, hold.role, cuts, now)
-            except TidegateError as fault:  # one role's trouble must not keep the others open
-                log.warning("cuts could not be looked after", role=hold.role.id, code=fault.code)
-                continue
-            # NB. a cut that was never read back was not removed by anybody: it is only written
-            # early. Nor was one that came while the first call was on its way: that call pruned it.
-            taken_away = tuple(g for g in back if g in seen_cut and not (again and g in late))
-            if taken_away:
-                restored.extend(taken_away)
-                house.unsealed.append(_restored(hold, taken_away, now))
+    now = house.now()
+    by_role, seen_cut = _wanted(house, now)
+    for role, (hold, cuts) in by_role.items():
+        must_stay = partial(_must_stay, house, role)
+        try:
+            connector = house.connector(hold.target.connector)
+            back = connector.mend(hold.target, hold.role, cuts, now, must_stay)
+        except TidegateError as fault:  # one role's trouble must not keep the others open
+            log.warning("cuts could not be looked after", role=hold.role.id, code=fault.code)
+            continue
+        # NB. a cut that was never read back was not removed by anybody: it is only written early.
+        taken_away = tuple(grant for grant in back if grant in seen_cut)
+        if taken_away:
+            restored.extend(taken_away)
+            house.unsealed.append(_restored(hold, taken_away, now))
     _seal_restored(house)
     return restored
 
 
-def _told(house: House) -> tuple[int, bytes, Mapping[str, Sequence[JournalLine]]]:
-    """All that says which cuts must stand, as it is now: how far the log goes, and the journal."""
-    head = house.store.head()
-    return head.size, head.root, _read(house)
+def _must_stay(house: House, role: RoleKey, unnamed: Collection[str]) -> frozenset[str] | None:
+    """Which grants of a role must stay cut, as is known now that the cloud was read (`MustStay`).
+
+    Besides what is looked after: a cut of a grant that is not over by its row, which another
+    process may have ended by its journal. None: the database or the journal cannot be read.
+    """
+    now = house.now()
+    try:
+        house.journal.book()
+        by_role, _ = _wanted(house, now)
+        in_force = {grant.id for grant in house.store.cuts_in_force(now - CLOCKS_MAY_DIFFER)}
+        states = house.store.grant_states(unnamed)
+    except (TidegateError, OSError) as fault:
+        log.warning("no cut is pruned: what must stay is not known", fault=type(fault).__name__)
+        return None
+    _, cuts = by_role.get(role, (None, {}))
+    going_on = {grant for grant, state in states.items() if state in _GOING_ON}
+    return frozenset(cuts) | (in_force & set(unnamed)) | going_on
 
 
 def _wanted(
