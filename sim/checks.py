@@ -117,9 +117,11 @@ def never_stop_closing(oracle: Any, seen: Seen) -> Iterator[str]:
                 early = clock < end and clock < ready + CLAIM_WITHIN - SLACK
                 if early and life.wish.start is None:
                     yield f"{life.id} expired {life.end - clock} ms before its end"
-            # NB. the house itself takes back an intent that the rules forbid by now.
+            # NB. the house itself takes back an intent that the rules forbid by now, and ends what
+            # was prolonged while nobody held anything by it.
             ended = life.counts["grant.opened"] and seen.data["reason"] in ("done", "revoked")
-            if ended and life.id not in oracle.asked_to_end:
+            nothing = life.moved_at >= 0 and not _holds(oracle, life)
+            if ended and life.id not in oracle.asked_to_end and not nothing:
                 yield f"{life.id} ended as {seen.data['reason']} and nobody asked for that"
             if seen.data["reason"] == "panic" and not any(
                 one.covers(life.wish) for one in oracle.alarms
@@ -142,6 +144,12 @@ def never_stop_closing(oracle: Any, seen: Seen) -> Iterator[str]:
                 yield f"{life.id} was used {now - again} ms after it was closed again"
         case "allowed" if seen.found == "gone":
             yield f"{life.id} was used {now - life.gone_at} ms after it was called gone"
+
+
+def _holds(oracle: Any, life: Life) -> bool:
+    """Whether the cloud has something that somebody could use by it."""
+    cloud = oracle.world.cloud
+    return life.place.own or bool(cloud.assigned(life.key, oracle.world.cloud_now()))
 
 
 def _left_out(oracle: Any, alarm: Alarm) -> Iterator[str]:

@@ -46,12 +46,12 @@ CALLS: Mapping[str, int] = {
     "cloud.mend": 40, "cloud.health": 100,
     "store.commit": 5_000, "store.claim": 1_000, "store.end_due": 500, "store.snooze": 900,
     "store.read": 70_000,
-    "journal.append": 3_000, "journal.read": 800, "journal.compact": 12,
+    "journal.append": 3_000, "journal.read": 800, "journal.compact": 20,
 }  # fmt: skip
 PACED = ("cloud.mend", "cloud.health", "journal.compact", "store.claim", "store.end_due")
 CROWD = 800  # people's wishes in the world in which they were counted
 STRIKES = 8  # how often a featured point strikes in a crowded world, about
-DEATHS = (4, 8)  # the same where the process dies, which is down for minutes then: seldom, often
+DEATHS = 5  # the same where the process dies: it is down for a while then, and nobody is served
 FAINT = (2.0, 0.2)  # the same, where every point may strike: in general, and where it dies
 # The highest chance at each call: nothing would open where every commit fails.
 SHARE = 0.25
@@ -59,7 +59,7 @@ STORE_SHARE = 0.04
 READ_SHARE = 0.01  # one wish is some hundred readings
 DEATH_SHARE = 0.06
 SELDOM_SHARE = 0.5  # of what is called so seldom that it has no other chance
-SELDOM = 100  # calls
+SELDOM = 30  # calls
 # What befalls the whole world, for a while or at one instant.
 WORLD: Mapping[str, tuple[str, ...]] = {
     "cloud": ("outage", "clock_ahead", "clock_behind"),
@@ -196,13 +196,12 @@ def _most(name: str) -> float:
 
 
 def _seldom(name: str, wishes: int) -> float:
-    return min(_most(name), (DEATHS[0] if _deadly(name) else STRIKES) / _called(name, wishes))
+    return min(_most(name), (DEATHS if _deadly(name) else STRIKES) / _called(name, wishes))
 
 
 def _often(rng: Random, name: str, wishes: int) -> float:
     if name.startswith("world."):
         return 1.0
     share = rng.choice((0.2, 0.5, 1.0)) * _most(name)
-    if _deadly(name):
-        share = min(share, DEATHS[1] / _called(name, wishes))
-    return max(share, _seldom(name, wishes))
+    seldom = _seldom(name, wishes)
+    return min(share, seldom) if _deadly(name) else max(share, seldom)

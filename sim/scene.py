@@ -72,8 +72,8 @@ CROWDED = Scene(
     laws=tuple(BOOKS),
     longer=0.05,
     longer_by=(20_000, 2 * MINUTE, 5 * MINUTE),
-    outages=(30_000, 3 * MINUTE, 12 * MINUTE),  # so that people find it back before they are gone
-    downs=(500, 5_000, 30_000, 3 * MINUTE),
+    outages=(30_000, 3 * MINUTE, 12 * MINUTE),
+    downs=(500, 5_000, 20_000, 60_000),  # people who find none up give up, and nothing opens
     lives=800,
 )
 

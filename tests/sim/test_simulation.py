@@ -11,7 +11,7 @@ import pytest
 from sim.aims import AIMED
 from sim.mutants import MUTANTS
 from sim.mutate import Mutant, StaleMutant, mutated
-from sim.points import CALLS, is_long, names, planned
+from sim.points import CALLS, FAINT, is_long, names, planned
 from sim.run import hunt, rotating, run_scene, run_world
 from sim.scene import CROWDED
 
@@ -112,7 +112,7 @@ def featured(number: int) -> set[str]:
     return {
         name
         for name, chance in chances.items()
-        if name.startswith("world.") or chance * CALLS[name.rpartition(".")[0]] > 3
+        if name.startswith("world.") or chance * CALLS[name.rpartition(".")[0]] > 1.1 * max(FAINT)
     }
 
 
