@@ -9,7 +9,9 @@ from tests.support import World
 from tidegate.base.errors import EvidenceClosed, NotAllowed, TidegateError, Unreachable, WorldFailed
 from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import Fault, FaultKind
+from tidegate.flow import recovering
 from tidegate.flow.brokering import issue
+from tidegate.flow.buckets import Bucket
 from tidegate.flow.expiring import close_now
 from tidegate.flow.holding import closing_hold
 from tidegate.flow.mending import mend_cuts
@@ -244,6 +246,23 @@ def test_database_deleted_mid_window(world: World) -> None:
     lines = [(line.kind, line.grant) for line in world.house.journal.read()]
     assert ("removed", grant.id) in lines
     assert world.use(keys) is Answer.DENIED
+
+
+def test_silent_store_is_asked_for_the_pace_of_an_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing from the journal keeps to its own share of an account's pace and asks no store."""
+
+    def asked(*_: object) -> int:
+        raise AssertionError("the store was asked")
+
+    grant = world.granted()
+    monkeypatch.setattr(recovering, "bucket_of", lambda *_: Bucket("a", 2.0))
+    monkeypatch.setattr(world.house.store, "take_tokens", asked)
+    world.clock.forward(minutes=30)
+    assert close_without_store(world.house) == []  # the share fills with time
+    world.clock.forward(seconds=1)
+    assert close_without_store(world.house) == [grant.id]
 
 
 def test_close_from_the_journal_is_never_sealed(

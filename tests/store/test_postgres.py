@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from chaos.proxy import FaultProxy
 
 from tests import postgres
 from tidegate.base.errors import AskedWrongly, EvidenceClosed, WorldFailed
 from tidegate.main.postgres import postgres_server
-from tidegate.store import Store, compare
+from tidegate.store import Store, answered, compare
 from tidegate.store.locks import number_of
 from tidegate.store.postgres import spelled
 
@@ -327,6 +328,43 @@ def test_commit_nobody_can_ask_about_is_called_unknown(place):
         assert store.head().size == 1
         assert store.commit(filed(2)[0]).first_idx == 1
         store.close()
+
+
+def test_server_that_says_nothing_holds_nobody_and_is_found_again(place, monkeypatch):
+    """Where every byte is taken and none passed on, whoever asks is told within the bounds, the
+    next one at once, and the first that asks when it is back is answered.
+    """
+    monkeypatch.setattr(answered, "ANSWER", timedelta(milliseconds=200))
+    monkeypatch.setattr(answered, "AGAIN", timedelta(milliseconds=50))
+    port = urlsplit(place).port
+    with FaultProxy(port, http=False) as way:
+        url = place.replace(f":{port}/", f":{way.port}/") + "?connect_timeout=2"
+        store = open_store(url, patience=SHORT)
+        before = store.head()
+        way.freeze()
+        with pytest.raises(WorldFailed, match="cannot be reached"):
+            store.head()
+        with pytest.raises(EvidenceClosed, match="cannot be reached"):
+            store.commit(filed(1)[0])
+        with store.only_one("a", unasked=True) as ours:
+            assert ours
+        way.clear()
+        presence = store._database._presence
+        for _ in range(200):
+            if not presence.away:
+                break
+            threading.Event().wait(0.02)
+        assert store.head() == before
+        store.commit(filed(1)[0])
+        store.close()
+
+
+def test_long_statement_of_a_server_that_is_there_is_waited_for(place, monkeypatch):
+    """Without a word for long, but the server takes connections: the answer is waited for."""
+    monkeypatch.setattr(answered, "ANSWER", timedelta(milliseconds=50))
+    store = open_store(place)
+    assert store._database.look("SELECT 1 FROM pg_sleep(0.4)", ()) == [(1,)]
+    store.close()
 
 
 def test_password_is_asked_for_and_never_in_the_url(place):

@@ -106,10 +106,14 @@ class Asked:
         self.size = size
 
 
+def _nobody(bucket: Bucket, want: int, opening: bool, now: Instant) -> int:
+    raise EvidenceClosed("no_store", "expected a database, got none yet", "")
+
+
 class BareHouse:
     """As much of a house as closing from the journal stands on: no store among it.
 
-    Its pace a cloud account is this process's own share: nobody can be asked for more.
+    Its pace a cloud account is this process's own share (`alone`): nobody can be asked for more.
     """
 
     def __init__(
@@ -125,12 +129,9 @@ class BareHouse:
         self.connectors = connectors
         self.laws = laws
         self.randomness = randomness
-        self.buckets = Buckets(self._take_tokens)
+        self.buckets = self.alone = Buckets(_nobody)
         self.journal_pace = JournalPace()
         self._clock = clock
-
-    def _take_tokens(self, bucket: Bucket, want: int, opening: bool, now: Instant) -> int:
-        raise EvidenceClosed("no_store", "expected a database, got none yet", "")
 
     def now(self) -> Instant:
         """One reading of the clock, cut to whole milliseconds. Read once a command."""
@@ -172,6 +173,7 @@ class House(BareHouse):
             journal=journal, connectors=connectors, laws=laws, clock=clock, randomness=randomness
         )
         self.store = store
+        self.buckets = Buckets(self._take_tokens)
         self.tries = Tries()
         self.pace = JournalPace()  # of extensions and of ends that moved
         self.warn_before = warn_before

@@ -145,6 +145,8 @@ def close_without_store(
     before, or that another grant of the journal still holds, is only read (I5). `enough` is asked
     before each, and ends it early.
     """
+    # A store that cannot be used is not asked for the pace either: it may say nothing at all.
+    buckets = house.alone if only is None else house.buckets
     now = house.now()
     book = house.journal.book()
     lines = [line for told in book.lines.values() for line in told]
@@ -163,7 +165,7 @@ def close_without_store(
         if (only is not None and name not in only) or not house.journal_pace.may(name, now):
             continue
         bucket = bucket_of(house.laws.catalogue, hold.role.id)
-        if bucket is not None and not house.buckets.may(bucket, False, now):
+        if bucket is not None and not buckets.may(bucket, False, now):
             continue  # its account bears no more for the moment
         shared = any(waiting[other].key == hold.key for other in waiting.keys() - due)
         if _close(house, hold, name in stood or shared, made[name], now):

@@ -24,6 +24,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from tidegate.base.errors import AskedWrongly, EvidenceClosed, WorldFailed
+from tidegate.store.answered import BEYOND, Answered, Presence, Silent
 from tidegate.store.database import CommitUnknown, Cursor, News, Params, Raw, Words, closed_because
 from tidegate.store.engines import parsed
 from tidegate.store.listening import CHANNEL, Listener
@@ -134,6 +135,7 @@ class Postgres:
         for name, value in (("host", at.host), ("port", at.port), ("password", password)):
             if value is not None:
                 self._at[name] = value
+        self._presence = Presence(self._at)
         self._identity: Identity | None = None
         try:
             self._writing: psycopg.Connection[Any] | None = self._connect(WRITE_STATEMENT)
@@ -157,6 +159,7 @@ class Postgres:
         self._locks.close()
         self._readers.dispose()
         self._looks.clear()
+        self._presence.close()
         if self._writing is not None:
             self._writing.close()
 
@@ -282,8 +285,15 @@ class Postgres:
             psycopg.Error: no connection.
             EvidenceClosed: it leads to another database, or a server that is too old.
         """
-        db = psycopg.connect(autocommit=True, prepare_threshold=2, **self._at)
+        self._presence.check()
         try:
+            db = Answered.connect(autocommit=True, prepare_threshold=2, **self._at)
+        except psycopg.errors.ConnectionTimeout:
+            self._presence.missed()
+            raise
+        try:
+            db.presence = self._presence
+            db.longest = (statement + BEYOND).total_seconds() if statement else None
             db.prepared_max = 300
             # One width, or each mix of small and large numbers would be another statement.
             db.adapters.register_dumper(int, Int8Dumper)
@@ -389,7 +399,12 @@ def _is_lost(error: psycopg.Error) -> bool:
 
 
 def _may_heal(error: psycopg.Error) -> bool:
-    """Whether trying again in a moment may help: the server is away, not unwilling."""
+    """Whether trying again in a moment may help: the server is away, not unwilling.
+
+    Nor is one that was waited for already: that was all the patience there is.
+    """
+    if isinstance(error, Silent | psycopg.errors.ConnectionTimeout):
+        return False
     state = error.sqlstate or ""
     if state.startswith("28") or state == "3D000" or "authentication failed" in str(error):
         return False
