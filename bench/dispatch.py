@@ -18,7 +18,7 @@ from tests.support import World
 from bench.commit import _at, control, fdatasync
 from bench.lateness import PERSONS, Moving, laws_of, people, until
 from tidegate.connectors.port import Hold, Receipt
-from tidegate.connectors.simulated import IAM_ROLE
+from tidegate.connectors.role_kinds import IAM_ROLE
 from tidegate.flow.asking import Asked, ask
 from tidegate.flow.house import Actor
 from tidegate.grant import Grant, GrantState

@@ -26,7 +26,8 @@ from tests.support import GROUPS, START, Clock, World, laws
 from bench.commit import control, fdatasync
 from tidegate.catalogue import Catalogue, Role, Target
 from tidegate.connectors.port import Answer, Credential
-from tidegate.connectors.simulated import ASSIGNMENT, IAM_ROLE
+from tidegate.connectors.role_kinds import IAM_ROLE
+from tidegate.connectors.simulated import ASSIGNMENT
 from tidegate.evidence.lateness import Latency, figures, measure
 from tidegate.evidence.seal import read_event
 from tidegate.flow.asking import Asked, ask

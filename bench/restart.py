@@ -28,7 +28,7 @@ from bench.lateness import LIFE, Moving, laws_of, people, until
 from tidegate.base.errors import EvidenceClosed
 from tidegate.base.when import to_ms, wire
 from tidegate.connectors.port import Hold, Receipt
-from tidegate.connectors.simulated import IAM_ROLE
+from tidegate.connectors.role_kinds import IAM_ROLE
 from tidegate.flow.asking import Asked, ask
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.house import Actor

@@ -1,6 +1,7 @@
 """The tables of docs/benchmarks.md, rendered from bench/out/bench.json to paste there.
 
-`--write` puts them into the file itself, between its two marks.
+`--write` puts them into the file itself, between its two marks. What was not measured again stays:
+a part's section, an engine's row, a part's line among the runs.
 """
 
 import json
@@ -11,6 +12,17 @@ from typing import Any
 from bench.run import OUT
 
 DOC = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+HEAD = "### "
+ORDER = (
+    "Lateness",
+    "Ends due at one instant",
+    "One look that claims 64 due grants",
+    "Restart",
+    "Due to dispatch",
+    "Two workers on one PostgreSQL",
+    "Durable transitions",
+    "The runs",
+)
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 LATENCIES = (
     ("denies", "**end → the cloud denies** (measured)"),
@@ -27,9 +39,52 @@ def main(asked: list[str]) -> None:
     if "--write" not in asked:
         print(text)
         return
-    whole = DOC.read_text()
-    before, after = whole.partition(BEGIN)[0], whole.partition(END)[2]
-    DOC.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+    DOC.write_text(written(DOC.read_text(), text))
+
+
+def written(whole: str, text: str) -> str:
+    """The document with the tables in `text`, and those it had of what is not in there."""
+    before, _, rest = whole.partition(BEGIN)
+    old, _, after = rest.partition(END)
+    kept, new = _sections(old), _sections(text)
+    both = {
+        name: _with_rows(kept[name], new[name]) if name in kept and name in new else lines
+        for name, lines in {**kept, **new}.items()
+    }
+    order = [name for name in ORDER if name in both]
+    order += [name for name in both if name not in ORDER]
+    merged = "\n\n".join("\n".join(both[name]) for name in order)
+    return f"{before}{BEGIN}\n\n{merged}\n\n{END}{after}"
+
+
+def _sections(text: str) -> dict[str, list[str]]:
+    """The sections by the name in their head: what stands before a comma."""
+    found: dict[str, list[str]] = {}
+    name = ""
+    for line in text.strip().split("\n"):
+        if line.startswith(HEAD):
+            name = line.removeprefix(HEAD).partition(",")[0]
+        if name:
+            found.setdefault(name, []).append(line)
+    return {name: "\n".join(lines).strip().split("\n") for name, lines in found.items()}
+
+
+def _with_rows(kept: list[str], new: list[str]) -> list[str]:
+    """`new` with the rows of `kept` whose first cell it lacks; unless they are different tables."""
+    if _columns(kept) != _columns(new) or len(_columns(new)) != 1:
+        return new
+    there = {_first(line) for line in new if line.startswith("|")}
+    return [*new, *(one for one in kept if one.startswith("|") and _first(one) not in there)]
+
+
+def _columns(lines: list[str]) -> list[str]:
+    """The heads of the tables in a section."""
+    rules = [at for at, line in enumerate(lines) if line.startswith("|---")]
+    return [lines[at - 1] for at in rules]
+
+
+def _first(row: str) -> str:
+    return row.split("|")[1].strip()
 
 
 def rendered(found: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from tests.support import World
 from bench.commit import control, fdatasync
 from bench.engine import TIMES, database, spread
 from bench.lateness import LIFE, Moving, laws_of, open_many, until
-from tidegate.connectors.simulated import IAM_ROLE
+from tidegate.connectors.role_kinds import IAM_ROLE
 from tidegate.flow.governing import put_in_force
 from tidegate.grant import GrantState
 

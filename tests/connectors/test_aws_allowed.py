@@ -142,3 +142,18 @@ def test_no_answer_is_told_as_not_known() -> None:
     for identity, shuts in ((Identity.CLOSER, True), (Identity.OPENER, False)):
         (told,) = not_allowed(holder(Lost(lambda *_: True), identity), ROLES)
         assert (told.code, told.shuts) == ("rights_untold", shuts)
+
+
+def test_missing_right_is_told_once_for_every_role() -> None:
+    """One action on many roles is one finding, which names the first few and counts the rest."""
+    right = exactly(Identity.CLOSER)
+    many = [parse_role_arn(f"arn:aws:iam::111122223333:role/r{n}") for n in range(5)]
+    handed = {role.text for role in many}
+    iam = FakeIam(
+        lambda action, arn: (
+            right(action, ROLES[0].text if arn in handed else arn) and action != "iam:PutRolePolicy"
+        )
+    )
+    (told,) = not_allowed(holder(iam), many)
+    assert told.message.count("iam:PutRolePolicy") == 1
+    assert "role/r2` and 2 more" in told.message and "role/r3" not in told.message

@@ -24,9 +24,10 @@ from tidegate.connectors.aws_ground import (
     scp_arn,
     trust_of_roles,
 )
-from tidegate.connectors.aws_rights import IAM_ROLE, PERMISSION_SET, RIGHTS, Identity, On, Option
+from tidegate.connectors.aws_rights import RIGHTS, Identity, On, Option
 from tidegate.connectors.aws_templates import FORMS, as_cloudformation, as_plain, as_terraform
 from tidegate.connectors.identity_center_calls import action_of
+from tidegate.connectors.role_kinds import IAM_ROLE, PERMISSION_SET
 
 ROOT = Path(__file__).parents[2]
 CONNECTORS = ROOT / "src" / "tidegate" / "connectors"

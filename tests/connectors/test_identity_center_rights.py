@@ -21,10 +21,11 @@ from tidegate.base.errors import Refused
 from tidegate.base.when import parse_instant
 from tidegate.connectors.aws_calls import AwsSettings
 from tidegate.connectors.aws_ground import Ground, policy, resources, scp_arn
-from tidegate.connectors.aws_rights import PERMISSION_SET, RIGHTS, Identity, Option, Right
+from tidegate.connectors.aws_rights import RIGHTS, Identity, Option, Right
 from tidegate.connectors.identity_center import IdentityCenterConnector
 from tidegate.connectors.identity_center_settings import Deny
 from tidegate.connectors.port import Cut, Person, Scope, Trouble
+from tidegate.connectors.role_kinds import PERMISSION_SET
 
 OF_SETS = [right for right in RIGHTS if right.kind == PERMISSION_SET]
 # Changes that widening makes power over what is not ours. Provisioning brings a permission set's

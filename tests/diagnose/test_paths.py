@@ -260,6 +260,8 @@ def test_nothing_found_is_told_as_nothing_there(world: World) -> None:
     told = ways(world)
     assert told.says.startswith("no way found: looked at 0 grants and their evidence")
     assert SIDE_DOORS[1] in told.says
+    world.granted()
+    assert "1 grant and its evidence" in ways(world).looked
     assert told.unlooked == (SIDE_DOORS,)
     assert "no way found" in render_text(told.as_json(), 80)
 

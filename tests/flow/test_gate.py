@@ -1,5 +1,6 @@
 """The health gate: nothing opens that could not be closed, and closing is never gated (I4)."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -81,6 +82,16 @@ def test_gate_shut_until_claim_by_names_no_check(world: World) -> None:
     assert (grant.state, grant.cause) == (GrantState.FAILED, Cause.GATE_SHUT)
     (leaf,) = [leaf for _, leaf in world.house.store.events(request.id) if b"grant.failed" in leaf]
     assert b"may not call `x:Delete`: allow it" in leaf
+
+
+def test_what_mends_several_is_said_for_each(world: World) -> None:
+    """A refusal names each right that is missing, and what to do about them once."""
+    ail(world, MAY_NOT_CLOSE, replace(MAY_NOT_CLOSE, message="Tidegate may not call `x:Read`"))
+    target = world.house.laws.catalogue.target("prod")
+    world.house.looks.look(world.connector, target, world.clock())
+    why = world.ask().why
+    assert "may not call `x:Delete`, Tidegate may not call `x:Read`: allow it" in why
+    assert why.count("allow it") == 1
 
 
 def test_warning_shuts_the_gate(world: World) -> None:

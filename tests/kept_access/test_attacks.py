@@ -14,7 +14,8 @@ import pytest
 from tests.kept_access.simulated import KindWorld, backup, laws_of, put_back
 from tests.support import ARN, RULES
 from tidegate.base.errors import AskedWrongly, EvidenceBroken, NotAllowed, NotFound, TidegateError
-from tidegate.connectors.simulated import ASSIGNMENT, IAM_ROLE, Fault, FaultKind
+from tidegate.connectors.role_kinds import IAM_ROLE
+from tidegate.connectors.simulated import ASSIGNMENT, Fault, FaultKind
 from tidegate.diagnose.looking import mismatch
 from tidegate.evidence.checkpoint import TrustedKey
 from tidegate.evidence.witness import read_forked

@@ -9,7 +9,8 @@ import pytest
 
 from tests.kept_access.simulated import MINUTE, KindWorld, laws_of
 from tidegate.base.errors import TidegateError
-from tidegate.connectors.simulated import ASSIGNMENT, IAM_ROLE, Fault, FaultKind
+from tidegate.connectors.role_kinds import IAM_ROLE
+from tidegate.connectors.simulated import ASSIGNMENT, Fault, FaultKind
 from tidegate.flow.revoking import end_early
 from tidegate.grant import GrantState
 from tidegate.store import Share

@@ -26,7 +26,8 @@ from tests.kept_access.simulated import (
 from tests.support import ARN, GROUPS, RULES
 from tidegate.base.errors import NotAllowed, Refused, Stale
 from tidegate.connectors.port import Hold, Probed
-from tidegate.connectors.simulated import ASSIGNMENT, IAM_ROLE, Fault, FaultKind
+from tidegate.connectors.role_kinds import IAM_ROLE
+from tidegate.connectors.simulated import ASSIGNMENT, Fault, FaultKind
 from tidegate.expire import Proof
 from tidegate.flow.expiring import close_once
 from tidegate.flow.governing import put_in_force

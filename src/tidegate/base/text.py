@@ -124,3 +124,8 @@ def cells_of(text: str) -> int:
         0 if unicodedata.combining(ch) else 2 if unicodedata.east_asian_width(ch) in "WF" else 1
         for ch in text
     )
+
+
+def many(count: int, word: str) -> str:
+    """`1 grant`, `3 grants`."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -61,12 +61,12 @@ from tidegate.connectors.port import (
     ends_by_itself,
     nothing_more,
 )
+from tidegate.connectors.role_kinds import IAM_ROLE
 
 __all__ = ["AwsConnector", "AwsSettings"]
 
 Made = TypeVar("Made")
 
-IAM_ROLE = "iam-role"
 SHORTEST_SESSION = timedelta(seconds=900)  # AWS STS API, AssumeRole, DurationSeconds
 # The most a hub that itself runs on an assumed role may ask for (role chaining), and how long
 # systems that take GetCallerIdentity for a login may go on believing a session.

@@ -18,6 +18,7 @@ from tidegate.connectors.aws_rights import SIMULATE, Identity, On
 from tidegate.connectors.port import Trouble
 
 MOST_ROLES = 50  # roles looked at in one health check: two pages of a large catalogue
+MOST_NAMED = 3  # resources named of one missing right; the rest are counted
 MOST_PAGES = 50  # of a simulation: IAM gives 100 verdicts a page, and 50 roles make 700
 # A role nobody makes: what is allowed on it is allowed on roles that are not handed out.
 STRANGER = "tidegate-hands-out-no-such-role"
@@ -175,14 +176,26 @@ def _verdicts(result: Mapping[str, Any]) -> Iterator[Verdict]:
 def _missing(
     holder: Holder, verdicts: Sequence[Verdict], closing: Mapping[str, bool]
 ) -> Iterator[Trouble]:
+    lacking: dict[str, list[str]] = {}
     for one in verdicts:
         if one.action in closing and not one.allowed:
-            yield Trouble(
-                code="missing_right",
-                message=f"{holder.name} may not call `{one.action}` on `{one.resource}`",
-                help=f"allow it: {_HELP}",
-                shuts=closing[one.action],
-            )
+            lacking.setdefault(one.action, []).append(one.resource)
+    for action, arns in lacking.items():
+        yield missing_right(holder, action, arns, closing[action], f"allow it: {_HELP}")
+
+
+def missing_right(
+    holder: Holder, action: str, arns: Sequence[str], shuts: bool, help: str
+) -> Trouble:
+    """That `holder` may not make one call, and on what: one trouble an action, however many."""
+    named = ", ".join(f"`{arn}`" for arn in arns[:MOST_NAMED])
+    more = f" and {len(arns) - MOST_NAMED} more" if len(arns) > MOST_NAMED else ""
+    return Trouble(
+        code="missing_right",
+        message=f"{holder.name} may not call `{action}` on {named}{more}",
+        help=help,
+        shuts=shuts,
+    )
 
 
 def _excess(holder: Holder, verdicts: Sequence[Verdict], which: str) -> Iterator[Trouble]:

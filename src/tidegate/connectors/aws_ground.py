@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 
 from tidegate.base.errors import AskedWrongly
 from tidegate.connectors.aws_rights import (
-    IAM_ROLE,
-    PERMISSION_SET,
     RIGHTS,
     Identity,
     On,
     Option,
     Right,
 )
+from tidegate.connectors.role_kinds import IAM_ROLE, PERMISSION_SET
 
 ROLE_NAMES: Mapping[Identity, str] = {
     Identity.OPENER: "TidegateOpener",

@@ -14,9 +14,7 @@ from enum import StrEnum
 
 from tidegate.base.duty import Duty
 from tidegate.connectors.aws_policy import CUT_POLICY
-
-IAM_ROLE = "iam-role"
-PERMISSION_SET = "permission-set"
+from tidegate.connectors.role_kinds import IAM_ROLE, PERMISSION_SET
 
 
 class Identity(StrEnum):

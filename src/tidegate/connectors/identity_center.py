@@ -30,7 +30,6 @@ from tidegate.connectors.identity_center_persons import user_of
 from tidegate.connectors.identity_center_schedule import BOUND, Schedules
 from tidegate.connectors.identity_center_seen import Looking
 from tidegate.connectors.identity_center_settings import (
-    PERMISSION_SET,
     CenterSettings,
     check_role,
     lives,
@@ -57,6 +56,7 @@ from tidegate.connectors.port import (
     SideDoors,
     nothing_more,
 )
+from tidegate.connectors.role_kinds import PERMISSION_SET
 
 __all__ = ["CenterSettings", "IdentityCenterConnector"]
 

@@ -18,10 +18,10 @@ from typing import Any
 
 from tidegate.base.errors import AskedWrongly
 from tidegate.base.when import Instant, from_ms, parse_instant, wire
+from tidegate.connectors.role_kinds import LONGEST_SET_SESSION
 
 LONGEST_INLINE = 10_240  # non-white-space characters: the inline policy of a permission set
 LONGEST_SCP = 5_120  # characters: a service control policy
-LONGEST_SESSION = timedelta(hours=12)  # Identity Center, session duration of a permission set
 SID = "TidegateCut"
 
 # Always sound and never true: no session was issued before 1970. An SCP must have a statement.
@@ -198,7 +198,7 @@ def prune(
         return whose.role != role or whose in needed or cloud_at <= at + lasting
 
     everybody = denies.everybody
-    if everybody is not None and cloud_at > everybody + max(lasting, LONGEST_SESSION):
+    if everybody is not None and cloud_at > everybody + max(lasting, LONGEST_SET_SESSION):
         everybody = None
     return Denies(
         before={whose: at for whose, at in denies.before.items() if matters(whose, at)},

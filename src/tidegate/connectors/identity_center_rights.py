@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tidegate.base.errors import AskedWrongly, WorldFailed
 from tidegate.catalogue import Target
-from tidegate.connectors.aws_allowed import Holder, simulated
+from tidegate.connectors.aws_allowed import Holder, missing_right, simulated
 from tidegate.connectors.aws_calls import CloudNo
 from tidegate.connectors.aws_ground import (
     DEAD_LETTERS,
@@ -89,13 +89,12 @@ def _of_holder(holder: Holder, ground: Ground) -> Iterator[Trouble]:
     powers = tuple(powers_over(ground))
     over = {(action, one.arn) for one in powers for action in one.actions}
     may = _allowed(holder, {*due, *over})
+    lacking: dict[str, list[str]] = {}
     for action, arn in sorted(due.keys() - may):
-        yield Trouble(
-            code="missing_right",
-            message=f"{holder.name} may not call `{action}` on `{arn}`",
-            help=f"allow it: {_HELP}",
-            shuts=due[action, arn],
-        )
+        lacking.setdefault(action, []).append(arn)
+    for action, arns in lacking.items():
+        shuts = any(due[action, arn] for arn in arns)
+        yield missing_right(holder, action, arns, shuts, f"allow it: {_HELP}")
     told = [in_words(one, may - due.keys()) for one in powers]
     if Option.SCHEDULE in ground.options:
         told.append(passed_elsewhere(holder, ground))

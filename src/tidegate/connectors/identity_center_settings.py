@@ -14,10 +14,8 @@ from tidegate.base.when import show_duration, whole_seconds
 from tidegate.catalogue import Role, Target
 from tidegate.connectors.aws_calls import AwsSettings
 from tidegate.connectors.aws_minting import longest_life
+from tidegate.connectors.role_kinds import LONGEST_SET_SESSION, SHORTEST_SET_SESSION
 
-PERMISSION_SET = "permission-set"
-# Identity Center: the session duration of a permission set, ISO 8601 in the API.
-SHORTEST_SESSION, LONGEST_SESSION = timedelta(minutes=15), timedelta(hours=12)
 # What is let through by the health check: a session lives on after the end where the cut fails.
 LONGEST_SOUND_SESSION = timedelta(hours=1)
 PROPAGATION = timedelta(seconds=60)
@@ -174,7 +172,7 @@ def session_of(role: Role) -> timedelta:
     """How long its sessions live by the catalogue. Raises AskedWrongly `bad_session`."""
     text = role.native.get("session_seconds", "")
     session = timedelta(seconds=int(text[:9])) if text.isascii() and text.isdigit() else None
-    if session is None or not SHORTEST_SESSION <= session <= LONGEST_SESSION:
+    if session is None or not SHORTEST_SET_SESSION <= session <= LONGEST_SET_SESSION:
         raise AskedWrongly(
             "bad_session",
             f"expected a session from 15m to 12h, got `{text[:20] or 'nothing'}` seconds",
@@ -188,7 +186,7 @@ def lives(role: Role) -> timedelta:
     try:
         return session_of(role)
     except AskedWrongly:
-        return LONGEST_SESSION
+        return LONGEST_SET_SESSION
 
 
 def check_role(settings: CenterSettings | None, target: Target, role: Role) -> tuple[str, ...]:

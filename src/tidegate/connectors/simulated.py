@@ -49,9 +49,9 @@ from tidegate.connectors.port import (
     nothing_more,
     worth_restoring,
 )
+from tidegate.connectors.role_kinds import IAM_ROLE
 from tidegate.connectors.simulated_cloud import (
     ASSIGNMENT,
-    IAM_ROLE,
     SESSION_LIFE,
     SHORTEST_SESSION,
     SIDE_DOOR_SORTS,
@@ -61,7 +61,6 @@ from tidegate.connectors.simulated_cloud import (
 
 __all__ = [
     "ASSIGNMENT",
-    "IAM_ROLE",
     "SESSION_LIFE",
     "Fault",
     "FaultKind",

@@ -14,7 +14,7 @@ from tidegate.base.when import Instant
 from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.port import Answer, Credential
 
-IAM_ROLE, ASSIGNMENT = "iam-role", "assignment"
+ASSIGNMENT = "assignment"
 SESSION_LIFE = timedelta(hours=1)  # of a session at most, whatever the grant; AWS's default
 SHORTEST_SESSION = timedelta(minutes=15)  # as on AWS: a shorter grant ends by its policy
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from tidegate.base.duty import Duty, last_heard, workers
 from tidegate.base.errors import EvidenceBroken, TidegateError
 from tidegate.base.ids import id_kind
+from tidegate.base.text import many
 from tidegate.base.when import Instant, show_duration, wire
 from tidegate.connectors.port import Health, Trouble
 from tidegate.diagnose.check import Check, Diagnosis, parse_diagnosis, render_text
@@ -318,12 +319,14 @@ def _grants(now: Instant, kept: Kept) -> Iterator[Check]:
     )
     if overdue:
         due, oldest = overdue[0]
-        said = f"{_many(overdue)} past the end and not read back as removed; the oldest, "
+        said = (
+            f"{many(len(overdue), 'grant')} past the end and not read back as removed; the oldest, "
+        )
         said += f"`{oldest}`, for {show_duration(now - due)}"
         yield Check(name="grants", ok=False, says=said, fix=_look(oldest))
     yield from _removed(now, kept.removed)
     if kept.ungranted:
-        said = f"{_many(kept.ungranted, 'request')} approved without a grant for every item"
+        said = f"{many(len(kept.ungranted), 'request')} approved without a grant for every item"
         fix = f"`tidegate trace {kept.ungranted[0]}`; then `tidegate evidence rebuild --check`"
         yield Check(name="grants", ok=False, says=said, fix=fix)
     for found in kept.restored[-MOST_SAID:]:
@@ -362,7 +365,7 @@ def _findings(findings: Sequence[Finding]) -> Iterator[Check]:
         by_target.setdefault(finding.target, []).append(finding)
     for target, some in sorted(by_target.items())[:MOST_SAID]:
         high = sum(one.severity is Severity.HIGH for one in some)
-        said = f"{_many(some, 'finding')} open" + (f", {high} of them high" if high else "")
+        said = f"{many(len(some), 'finding')} open" + (f", {high} of them high" if high else "")
         fix = f"`tidegate findings list --target {target}`"
         yield Check(name=f"findings of `{target}`", ok=None, says=said, fix=fix)
 
@@ -383,7 +386,7 @@ def _removed(now: Instant, grants: Sequence[Grant]) -> Iterator[Check]:
     ]
     if late:
         oldest = min(late, key=_settled)
-        said = f"{_many(late)} removed and not proven; the oldest, `{oldest.id}`, "
+        said = f"{many(len(late), 'grant')} removed and not proven; the oldest, `{oldest.id}`, "
         said += f"for {show_duration(now - _settled(oldest))}"
         yield Check(name="not proven", ok=False, says=said, fix=_look(oldest.id))
     waiting = len(grants) - len(held) - len(late)
@@ -413,10 +416,6 @@ def _look(grant: str) -> str:
     return (
         f"`tidegate trace {grant}` names where it stops; `tidegate verify {grant}` reads the cloud"
     )
-
-
-def _many(things: Sequence[object], word: str = "grant") -> str:
-    return f"1 {word}" if len(things) == 1 else f"{len(things)} {word}s"
 
 
 def _direction(apart: timedelta) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from tidegate.base.errors import AskedWrongly, EvidenceBroken, WorldFailed
+from tidegate.base.text import many
 from tidegate.base.when import Instant, wire
 from tidegate.catalogue import AssignmentKey, Role, Target
 from tidegate.connectors.port import Connector, Hold, Person, Scope, Seen
@@ -107,7 +108,8 @@ def _mine(
 ) -> Iterator[Known]:
     """The person's grants on the target: those that may matter still are read back."""
     rows = store.grants(principal=asked.principal, target=asked.target.id, limit=MOST_MINE)
-    notes.looked.append(f"{len(rows)} grants and their evidence")
+    whose = "its" if len(rows) == 1 else "their"
+    notes.looked.append(f"{many(len(rows), 'grant')} and {whose} evidence")
     if len(rows) == MOST_MINE:
         notes.unlooked.append(("older grants", f"only the newest {MOST_MINE} are looked at"))
     stories: dict[str, Story] = {}

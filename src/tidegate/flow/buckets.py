@@ -15,13 +15,14 @@ from math import ceil
 from tidegate.base.errors import TidegateError
 from tidegate.base.when import Instant
 from tidegate.catalogue import Catalogue
+from tidegate.connectors.role_kinds import IAM_ROLE, PERMISSION_SET
 
 # Looks a second, below the clouds' own limits. Identity Center: 20 calls a second for the whole
 # instance and 10 assignment changes on their way; a look makes about eight calls. IAM publishes no
 # figure; its changes are throttled at tens a second for one account.
-RATES = {("aws", "permission-set"): 2.0, ("aws", "iam-role"): 5.0}
+RATES = {("aws", PERMISSION_SET): 2.0, ("aws", IAM_ROLE): 5.0}
 # Kinds whose limit counts for all accounts of a connector together.
-WHOLE = frozenset({"permission-set"})
+WHOLE = frozenset({PERMISSION_SET})
 SLICE = timedelta(seconds=1)  # what a process takes at a time, and at most loses
 BURST = timedelta(seconds=5)  # what an idle account saves up
 SHARE = 0.5  # of the rate, for a process that cannot ask: two of them stay within it

@@ -123,6 +123,13 @@ def refusal(house: House, role_ids: tuple[str, ...], now: Instant) -> tuple[str,
         except AskedWrongly:
             continue  # no such connector: said elsewhere, in words of its own
         if troubles:
-            says = "; ".join(f"{trouble.message}: {trouble.help}" for trouble in troubles)
-            return "gate_shut", f"the health gate of `{name}` is shut: {says}"
+            return "gate_shut", f"the health gate of `{name}` is shut: {_said(troubles)}"
     return None
+
+
+def _said(troubles: tuple[Trouble, ...]) -> str:
+    """Each with what to do; what mends several is said once, after the last of them."""
+    by_help: dict[str, list[str]] = {}
+    for trouble in troubles:
+        by_help.setdefault(trouble.help, []).append(trouble.message)
+    return "; ".join(f"{', '.join(messages)}: {help}" for help, messages in by_help.items())

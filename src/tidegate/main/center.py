@@ -11,14 +11,13 @@ import msgspec
 
 from tidegate.base.errors import AskedWrongly
 from tidegate.base.when import parse_duration, show_duration, whole_seconds
+from tidegate.connectors.role_kinds import LONGEST_SET_SESSION, SHORTEST_SET_SESSION
 from tidegate.main.places import Place
 
 if TYPE_CHECKING:
     from tidegate.connectors.identity_center_settings import AccountSettings, CenterSettings
 
-PERMISSION_SET = "permission-set"
 SESSION = "1h"  # Identity Center's own default
-SHORTEST_SESSION, LONGEST_SESSION = timedelta(minutes=15), timedelta(hours=12)
 # Longer, and nothing could be opened again for the same person within the hour.
 LONGEST_PROPAGATION = timedelta(minutes=30)
 HELP = "see docs/connectors/identity-center.md for every key"
@@ -75,7 +74,7 @@ def session_seconds(text: str) -> int:
         span = parse_duration(text or SESSION)
     except AskedWrongly:
         span = timedelta(0)
-    if SHORTEST_SESSION <= span <= LONGEST_SESSION:
+    if SHORTEST_SET_SESSION <= span <= LONGEST_SET_SESSION:
         return whole_seconds(span)
     raise AskedWrongly(
         "bad_session",

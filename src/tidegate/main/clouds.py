@@ -18,7 +18,8 @@ from tidegate.connectors.by_kind import ByKind
 from tidegate.connectors.divided import Ask, Divided
 from tidegate.connectors.one_writer import Between
 from tidegate.connectors.port import Connector
-from tidegate.main.center import PERMISSION_SET, settings_of
+from tidegate.connectors.role_kinds import IAM_ROLE, PERMISSION_SET
+from tidegate.main.center import settings_of
 from tidegate.main.config import AwsPart, Config, TargetPart, secret
 from tidegate.main.left import remember, with_left
 from tidegate.main.values import check_connector
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from tidegate.connectors.aws import AwsSettings
     from tidegate.connectors.identity_center import CenterSettings
 
-IAM_ROLE = "iam-role"
 LOCKS = "locks"  # a directory beside the settings: one writer of a role's cuts at a time
 
 

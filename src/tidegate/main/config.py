@@ -20,6 +20,7 @@ from tidegate.base.errors import AskedWrongly
 from tidegate.base.text import clean_name
 from tidegate.base.when import parse_duration
 from tidegate.catalogue import Catalogue, Role, Target
+from tidegate.connectors.role_kinds import IAM_ROLE, PERMISSION_SET
 from tidegate.main import center
 from tidegate.main.center import IdentityCenterPart
 from tidegate.main.faults import MOST_FAULTS, Fault, SettingsBroken
@@ -155,7 +156,7 @@ class RolePart(_Strict):
     """One role that may be held."""
 
     name: str
-    kind: str = "iam-role"
+    kind: str = IAM_ROLE
     arn: str = ""
     session: str = ""
     allows: list[str] = []
@@ -165,7 +166,7 @@ class RolePart(_Strict):
     def native(self) -> dict[str, str]:
         """The cloud's own ids, as the catalogue keeps them."""
         native = {"arn": self.arn} if self.arn else {}
-        if self.kind == center.PERMISSION_SET:
+        if self.kind == PERMISSION_SET:
             native["session_seconds"] = str(center.session_seconds(self.session))
         return native
 
@@ -500,7 +501,7 @@ def _check_targets(config: Config, faults: Faults) -> None:
         for count, role in enumerate(part.role):
             name((*at, "role", count, "name"), "role", role.name, f"{part.id}/{role.name}")
             here: Place = (*at, "role", count, "session")
-            if role.kind == center.PERMISSION_SET:
+            if role.kind == PERMISSION_SET:
                 faults.ask(here, role.native)
             elif role.session:
                 message = f"expected `session` on a permission set only, got it on `{role.kind}`"

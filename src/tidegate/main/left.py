@@ -16,8 +16,9 @@ import msgspec
 import structlog
 
 from tidegate.base.errors import AskedWrongly
+from tidegate.connectors.role_kinds import PERMISSION_SET
 from tidegate.evidence.journal import ClosingJournal, open_grants
-from tidegate.main.center import PERMISSION_SET, IdentityCenterPart
+from tidegate.main.center import IdentityCenterPart
 from tidegate.main.config import AwsPart, Config, TargetPart, secret
 
 log = structlog.get_logger("tidegate.left")

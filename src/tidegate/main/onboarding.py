@@ -19,8 +19,9 @@ from tidegate.connectors.aws_ground import (
     scp_arn,
 )
 from tidegate.connectors.aws_policy import parse_role_arn
-from tidegate.connectors.aws_rights import PERMISSION_SET, Identity, Option
+from tidegate.connectors.aws_rights import Identity, Option
 from tidegate.connectors.aws_templates import FORMS
+from tidegate.connectors.role_kinds import PERMISSION_SET
 from tidegate.main.config import Config, load_config
 from tidegate.shell.cli.local import AwsAsked
 

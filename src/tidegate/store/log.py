@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from functools import cache
 from typing import Protocol
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, RowMapping, func, select
 
 from tidegate.base.errors import AskedWrongly, EvidenceBroken, NotFound
 from tidegate.base.when import from_ms
@@ -13,7 +13,7 @@ from tidegate.evidence.merkle import consistency_proof, inclusion_proof
 from tidegate.evidence.tiles import TileReader, Tree
 from tidegate.store import schema
 from tidegate.store.head import Head
-from tidegate.store.look import Look, Looking
+from tidegate.store.look import Look, Looked, Looking
 
 AT_ONCE = 500  # chains in one query: below every engine's bound on parameters
 PAGE = 1_000  # events a query when a whole log is read: bounds memory, not the log
@@ -28,23 +28,17 @@ class Readable(Protocol):
 
 
 def head(db: Connection) -> Head:
-    """The log's head."""
-    table = schema.log_head
-    row = db.execute(
-        select(table.c.origin, table.c.size, table.c.root, table.c.checkpoint, table.c.at_ms)
-    ).one()
-    return Head(
-        origin=row.origin,
-        size=row.size,
-        root=row.root,
-        checkpoint_text=row.checkpoint,
-        at=from_ms(row.at_ms),
-    )
+    """The log's head, of the view that `db` is."""
+    return _as_head(db.execute(select(schema.log_head)).mappings().one())
 
 
 def head_now(db: Looking) -> Head:
     """The log's head, of no view in particular."""
     (row,) = _head().rows(db)
+    return _as_head(row)
+
+
+def _as_head(row: Looked | RowMapping) -> Head:
     return Head(
         origin=row["origin"],
         size=row["size"],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from tidegate import __version__
+from tidegate.base.address import is_loopback
 from tidegate.base.errors import (
     AskedWrongly,
     EvidenceBroken,
@@ -178,16 +179,9 @@ def check_address(server: str) -> SplitResult:
             f"expected a server like `https://tidegate.example`, got `{server[:80]}`",
             "give the whole address, with `https://` and without a query",
         )
-    if address.scheme == "http" and host != "localhost" and not is_loopback(host):
+    if address.scheme == "http" and not is_loopback(host):
         raise _in_the_clear(server)
     return address
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address (not a name) is of this machine only."""
-    parts = host.split(".")
-    four = len(parts) == 4 and all(part.isdigit() for part in parts)
-    return host == "::1" or (four and parts[0] == "127")
 
 
 def _in_the_clear(server: str) -> AskedWrongly:
