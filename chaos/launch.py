@@ -4,19 +4,19 @@ A point is `port.verb.before` or `.after`: before the call, or after it took eff
 anybody learns of it. The bomb is told by the environment:
 
     TIDEGATE_CHAOS_POINT   cloud.revoke.after     (empty: none)
-    TIDEGATE_CHAOS_NTH     1                      (which call; counted while armed)
-    TIDEGATE_CHAOS_ARMED   a file: calls count while it exists
+    TIDEGATE_CHAOS_NTH     1                      (which passing; counted while armed)
+    TIDEGATE_CHAOS_ARMED   a file: passings count while it exists
     TIDEGATE_CHAOS_DATABASE  a URL: this database, whatever the settings say
-    TIDEGATE_CHAOS_HITS    a file: each point that is passed while armed gets a line
+    TIDEGATE_CHAOS_HITS    a file: each point that is passed while armed gets a line. Processes with
+                           the same file count together, and one of them dies
 
 Nothing of this is in the product: the classes are wrapped before its `main` runs.
 """
 
+import fcntl
 import importlib
 import os
 import signal
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -51,21 +51,18 @@ class Bomb:
         self._point = environment.get("TIDEGATE_CHAOS_POINT", "")
         self._nth = int(environment.get("TIDEGATE_CHAOS_NTH", "1"))
         self._armed = Path(environment.get("TIDEGATE_CHAOS_ARMED", "/nonexistent"))
-        self._hits = environment.get("TIDEGATE_CHAOS_HITS", "")
-        self._passed: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._hits = Path(environment.get("TIDEGATE_CHAOS_HITS", "/dev/null"))
 
     def at(self, point: str) -> None:
         """The process is at `point`; it may be the last thing it does."""
         if not self._armed.exists():
             return
-        with self._lock:
-            self._passed[point] += 1
-            if self._hits:
-                descriptor = os.open(self._hits, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-                os.write(descriptor, f"{point}\n".encode())
-                os.close(descriptor)
-            if point == self._point and self._passed[point] == self._nth:
+        with self._hits.open("a+") as hits:
+            fcntl.flock(hits, fcntl.LOCK_EX)  # until it is closed, or this process is dead
+            hits.write(f"{point}\n")
+            hits.flush()
+            hits.seek(0)
+            if point == self._point and hits.read().split().count(point) == self._nth:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def wrapped(self, port: str, verb: str, real: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ whether they are. It never reads a row or an end that Tidegate told.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -25,6 +25,8 @@ LOOK = 0.25  # between looks at the cloud
 # to make it true (2 s at the stand-in), with a machine that runs other things beside this.
 NATIVE = 1.5
 TAKEN = 20.0
+# Two looks at the journal (10 s) and one at the cuts (30 s) of a process that has come back.
+BACK = 35.0
 
 Got = TypeVar("Got")
 
@@ -72,14 +74,15 @@ class Verdict:
     doubled: list[str] = field(default_factory=list)
     orphaned: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
     latest: float = 0.0  # seconds past an end at which keys still acted
     latest_up: float = 0.0  # the same, of the time in which Tidegate was up
     requests: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was lost, doubled, orphaned or late."""
-        return not (self.lost or self.doubled or self.orphaned or self.late)
+        """Whether nothing was lost, doubled, orphaned, late or cut."""
+        return not (self.lost or self.doubled or self.orphaned or self.late or self.cut)
 
 
 class Life:
@@ -98,38 +101,59 @@ class Life:
 
     def live(self, trouble: Callable[["Life"], None] = lambda _: None) -> Verdict:
         """From asking to both gone. `trouble` is made once both are held."""
+        self._lead(self.grants, lambda: trouble(self))
+        self.verdict.killed = self.town.kills
+        return self.verdict
+
+    def come_back(self) -> None:
+        """The same people hold the same access once more, and the dead come back with what they
+        knew: nobody may cut what is held now for what was held then.
+        """
+        again = [Held(one.person, one.role, LONG, True, f"{one.ticket}9") for one in self.grants]
+        self._until = time.time() + PATIENCE + BACK
+
+        def returned() -> None:
+            self.town.bring_back()
+            self.watch(time.time() + BACK, again)
+            for one in again:
+                if one.keys is None:
+                    self.verdict.lost.append(f"{one.ticket}: approved and never held")
+                elif one.denied:
+                    self.verdict.cut.append(f"{one.grant} acts no more, long before its end")
+
+        self._lead(again, returned)
+
+    def _lead(self, grants: Sequence[Held], trouble: Callable[[], None]) -> None:
         try:
-            for one in self.grants:
+            for one in grants:
                 self._ask(one)
                 self._approve(one)
-            for one in self.grants:
+            for one in grants:
                 self._hold(one)
-            trouble(self)
-            for one in self.grants:
+            trouble()
+            for one in grants:
                 if one.early:
                     self._end(one)
         except (Down, Problem) as fault:
             self.verdict.lost.append(f"refused for {PATIENCE:g} s: {fault}")
-        while time.time() < self._until and not all(self._done(one) for one in self.grants):
+        while time.time() < self._until and not all(self._done(one) for one in grants):
             self.town.revive()
-            for one in self.grants:
+            for one in grants:
                 self._look(one)
             time.sleep(LOOK)
-        for one in self.grants:
+        for one in grants:
             self._judge(one)
-        self.verdict.killed = self.town.kills
         self.verdict.seconds = time.time() - self._began
-        self.verdict.requests = [one.request for one in self.grants]
-        return self.verdict
+        self.verdict.requests += [one.request for one in grants]
 
-    def watch(self, until: float) -> None:
+    def watch(self, until: float, grants: Sequence[Held] = ()) -> None:
         """Look at the cloud alone, and at nothing of Tidegate's, until that instant.
 
         For a time in which Tidegate cannot answer and must end what is due all the same.
         """
         self._until += max(0.0, until - time.time())
         while time.time() < until:
-            for one in self.grants:
+            for one in grants or self.grants:
                 self._try_keys(one)
             time.sleep(LOOK)
 

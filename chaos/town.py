@@ -23,7 +23,7 @@ from tidegate.connectors.sandbox import REGION
 from tidegate.main.first import CONFIG_NAME
 from tidegate.main.postgres import PostgresServer, postgres_server
 from tidegate.main.sandbox_stage import Stage
-from tidegate.main.stage import PASSWORD, PEOPLE, StageOf
+from tidegate.main.stage import PASSWORD, PEOPLE, Serving, StageOf
 from tidegate.main.standin_stage import ACCOUNTS, SCHEDULED, SET, CenterStage
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +32,11 @@ UP_SECONDS = 40.0
 CALL_SECONDS = 20.0
 
 Json = dict[str, Any]
+
+
+def _ended(one: Serving) -> int | None:
+    """How its process ended; None while it runs, or when there is none."""
+    return one.process.poll() if one.process else None
 
 
 class Down(Exception):
@@ -54,11 +59,28 @@ class _Bombed(StageOf):
     bomb: tuple[str, int] = ("", 0)
 
     def start_server(self) -> None:
-        """`tidegate serve` with `bomb`, leading its own process group, until it answers."""
+        """`tidegate serve` with `bomb`, leading its own process group, until it answers; each that
+        is down.
+        """
+        down = [one for one in self.servers if one.process is None]
+        for one in down:
+            one.process = self._launched(one)
+        until = time.monotonic() + UP_SECONDS
+        while time.monotonic() < until:
+            # One whose bomb was in starting is started again by whoever needs it.
+            if all(one.answers() or _ended(one) == -signal.SIGKILL for one in down):
+                return
+            if any(_ended(one) not in (None, -signal.SIGKILL) for one in down):
+                break
+            time.sleep(0.05)
+        tail = (self.directory / "server.log").read_text(errors="replace")[-800:]
+        raise WorldFailed("chaos_server", f"the server did not come up: {tail}", "see its log")
+
+    def _launched(self, one: Serving) -> "subprocess.Popen[bytes]":
         point, nth = self.bomb
         with (self.directory / "server.log").open("ab") as log:
-            server = self.servers[0].process = subprocess.Popen(
-                [*LAUNCH, "--config", str(self.home / CONFIG_NAME)],
+            return subprocess.Popen(
+                [*LAUNCH, "--config", str(one.config)],
                 env={
                     **self.server_environment(),
                     "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
@@ -73,15 +95,6 @@ class _Bombed(StageOf):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        until = time.monotonic() + UP_SECONDS
-        while time.monotonic() < until and server.poll() is None:
-            if self.answers():
-                return
-            time.sleep(0.05)
-        if server.poll() == -signal.SIGKILL:
-            return  # its bomb was in starting: whoever needs it starts it again
-        tail = (self.directory / "server.log").read_text(errors="replace")[-800:]
-        raise WorldFailed("chaos_server", f"the server did not come up: {tail}", "see its log")
 
     @property
     def armed(self) -> Path:
@@ -121,13 +134,18 @@ class _Center(_Bombed, CenterStage):
 class Town:
     """One installation of a role kind. `call` is the API as a person; `take` and `acts` the cloud.
 
-    A context manager: no process is left behind.
+    With two servers each has a directory, a journal and locks of its own, as on two machines. One
+    that is killed stays dead while the other lives. A context manager: no process is left behind.
     """
 
-    def __init__(self, kind: str, directory: Path, engine: str = "sqlite") -> None:
+    def __init__(
+        self, kind: str, directory: Path, engine: str = "sqlite", servers: int = 1
+    ) -> None:
         self.kind, self.engine = kind, engine
         directory.mkdir(parents=True, exist_ok=True)
         self.stage: _Bombed = (_Roles if kind == "iam-role" else _Center)(directory)
+        self.stage.servers += [Serving(directory / f"server-{n}") for n in range(2, servers + 1)]
+        self._noticed: list[Serving] = []  # dead, and counted
         self._tokens: dict[str, str] = {}
         self._settings = ""
         self._stack = ExitStack()
@@ -175,7 +193,7 @@ class Town:
     def call(self, person: str, method: str, path: str, body: Json | None = None) -> Json:
         """One call of the API. Raises Down, Problem."""
         request = urllib.request.Request(
-            f"{self.stage.servers[0].url}/api/{path}",
+            f"{self._server_of(person).url}/api/{path}",
             method=method,
             data=json.dumps(body or {}).encode() if method != "GET" else None,
             headers={"Content-Type": "application/json"},
@@ -195,21 +213,42 @@ class Town:
         except (OSError, ValueError) as error:
             raise Down(str(error)) from error
 
-    def alive(self) -> bool:
-        """Whether the server's process runs."""
-        process = self.stage.servers[0].process
-        return process is not None and process.poll() is None
+    def down(self) -> list[Serving]:
+        """The servers whose process does not run."""
+        return [one for one in self.stage.servers if one.process is None or _ended(one) is not None]
+
+    @property
+    def one_lives(self) -> bool:
+        """Whether one of two servers is dead."""
+        return 0 < len(self.down()) < len(self.stage.servers)
 
     def revive(self) -> bool:
-        """Start the server again when it is dead, with no bomb. Whether it was dead."""
-        if self.alive():
+        """Start the servers again when all are dead, with no bomb. Whether all were dead."""
+        down = self.down()
+        new = [one for one in down if one not in self._noticed]
+        if new:
+            self.kills += len(new)
+            self._noticed += new
+            self.up_again = time.time()  # from here on the others take up what it had in hand
+        if len(down) < len(self.stage.servers):
             return False
-        self.kills += 1
-        self.stage.stop_server(signal.SIGKILL)
+        self.bring_back()
+        return True
+
+    def bring_back(self) -> None:
+        """Whoever is dead is started again, with no bomb."""
+        for one in self.down():
+            one.signal(signal.SIGKILL)  # reaped
         self.stage.bomb = ("", 0)
         self.stage.start_server()
+        self._noticed.clear()
         self.up_again = time.time()
-        return True
+
+    def _server_of(self, person: str) -> Serving:
+        """Where that person's call goes: bo's to the second first; nobody's to one that is dead."""
+        choice = self.stage.servers[::-1] if person == "bo" else self.stage.servers
+        down = self.down()
+        return next((one for one in choice if one not in down), choice[0])
 
     def restart(self, bomb: tuple[str, int]) -> None:
         """Stop the server well and start it with a bomb."""
@@ -219,6 +258,7 @@ class Town:
         self.stage.bomb = bomb
         self.stage.start_server()
         self.up_again = time.time()
+        self._noticed.clear()
         self.kills = 0
 
     def without_targets(self) -> None:

@@ -17,6 +17,7 @@ class FakeTown:
         self.wrong, self.kills, self.up_again = wrong, 0, 0.0
         self.tickets: dict[str, str] = {}
         self.ended: set[str] = set()
+        self.cut = False
 
     def call(self, person: str, method: str, path: str, body: Json | None = None) -> Json:
         """The API."""
@@ -45,17 +46,36 @@ class FakeTown:
         self.ended.add("rq_cy")
         return False
 
+    def bring_back(self) -> None:
+        """A server that was dead closes once more what it knew of."""
+        if self.wrong == "cut":
+            self.cut = True
+
     def take(self, person: str, grant: str, role: str) -> str:
         """Keys."""
         return grant.replace("gr", "rq")
 
     def acts(self, keys: str) -> bool:
         """Until it ended, or for ever."""
-        return keys not in self.ended or self.wrong == "kept"
+        return not self.cut and (keys not in self.ended or self.wrong == "kept")
 
     def may_sign_in(self, person: str, role: str) -> bool:
         """Not any more, or still."""
         return self.wrong == "standing"
+
+
+@pytest.mark.parametrize(("wrong", "cut"), [("", 0), ("cut", 2)])
+def test_cut_of_later_access_passes(wrong: str, cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that comes back and ends what is held now for what was held then is told of."""
+    monkeypatch.setattr(life, "PATIENCE", 0.6)
+    monkeypatch.setattr(life, "LOOK", 0.01)
+    monkeypatch.setattr(life, "BACK", 0.1)
+    town = FakeTown(wrong)
+    judged = Life(town, wrong, 1)  # type: ignore[arg-type]
+    judged.live()
+    town.ended.clear()
+    judged.come_back()
+    assert (len(judged.verdict.cut), judged.verdict.ok) == (cut, not cut)
 
 
 def lived(wrong: str, monkeypatch: pytest.MonkeyPatch) -> Verdict:
