@@ -6,26 +6,37 @@ worth is decided by whoever opens it with a key.
 """
 
 import hashlib
-import ipaddress
 import os
 import re
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from tidegate.base.errors import AskedWrongly, EvidenceBroken, Refused, Unknown, Unreachable
+from tidegate.base.address import is_loopback
+from tidegate.base.errors import (
+    AskedWrongly,
+    EvidenceBroken,
+    Refused,
+    TidegateError,
+    Unknown,
+    Unreachable,
+)
 from tidegate.evidence.checkpoint import parse_checkpoint
 from tidegate.evidence.note import LONGEST_NOTE
 
 PATIENCE = timedelta(seconds=5)  # publishing is retried with every later checkpoint
 MOST_WITNESSED = 1_000_000  # files read back, the newest ones: some minutes, for a check by hand
 MOST_FORKED = 20  # refused checkpoints kept beside the others: one shows it, more show how it grew
+# Checkpoints of one directory: 80 MB where a file takes 4 KiB, seconds to verify. Half of it is the
+# newest without a gap, a day and more of a log that never rests.
+MOST_KEPT = 20_000
+DROPPED_AT_ONCE = 1_000  # some seconds: publishing waits for it
 LATEST = "latest"
 
 # How a checkpoint kept outside contradicts the log as it is: one sentence, or empty.
@@ -71,6 +82,46 @@ def publish_to_directory(
     if not latest.exists() or parse_checkpoint(_read(latest)).size <= checkpoint.size:
         _write(latest, note)
     return path
+
+
+def thin(directory: Path, contradicts: Contradicts, most: int = MOST_KEPT) -> int:
+    """Drop older checkpoints when more than `most` are kept; returns how many went.
+
+    The newer half stays whole, and so does the very first; of the rest, those go whose neighbours
+    are closest, so that what stays is spread over the life of the log. Nothing is lost for a proof:
+    whoever holds the log against a later checkpoint holds it against all before it. One that the
+    log contradicts is evidence, and stays.
+
+    Never raises: where nothing may be dropped, or the log cannot be asked, everything stays.
+    """
+    dropped = 0
+    try:
+        names = sorted(name for name in os.listdir(directory) if _NAME.fullmatch(name))
+        spare = len(names) - most
+        if spare <= 0:
+            return 0
+        for name in _closest(names[: len(names) - most // 2], spare + DROPPED_AT_ONCE // 2):
+            if not contradicts(_read(directory / name)):
+                (directory / name).unlink()
+                dropped += 1
+    except (OSError, TidegateError):
+        return dropped
+    return dropped
+
+
+def _closest(names: Sequence[str], count: int) -> list[str]:
+    """Up to DROPPED_AT_ONCE and `count` of `names` to do without: no two neighbours, the smallest
+    gaps first, never the first or the last.
+    """
+    sizes = [int(name.rpartition("-")[2]) for name in names]
+    gaps = sorted((sizes[at + 1] - sizes[at - 1], at) for at in range(1, len(names) - 1))
+    gone: set[int] = set()
+    for _, at in gaps:
+        if len(gone) >= min(count, DROPPED_AT_ONCE):
+            break
+        if not {at - 1, at + 1} & gone:
+            gone.add(at)
+    return [names[at] for at in sorted(gone)]
 
 
 def refuse_fork(directory: Path, note: str, said: str) -> None:
@@ -217,22 +268,13 @@ def _check_url(url: str) -> None:
         sound = False
     if sound and parts.scheme == "https":
         return
-    if sound and parts.scheme == "http" and _is_loopback(parts.hostname or ""):
+    if sound and parts.scheme == "http" and is_loopback(parts.hostname or ""):
         return
     raise AskedWrongly(
         "bad_witness",
         f"expected a witness address `https://…` (or http on this machine), got `{_shown(url)}`",
         "give the witness a certificate, or run it on this machine",
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _shown(url: str) -> str:

@@ -16,6 +16,7 @@ from tidegate.base.when import Instant, show_duration
 from tidegate.evidence.checkpoint import parse_checkpoint
 from tidegate.evidence.witness import (
     LATEST,
+    MOST_KEPT,
     Contradicts,
     last_kept,
     publish_over_http,
@@ -23,12 +24,14 @@ from tidegate.evidence.witness import (
     recall,
     refuse_fork,
     remember,
+    thin,
 )
 
 # Checkpoints leave every ten seconds. Five minutes of events that no witness has is as much as
 # may be rewritten unseen; less would tell of every restart of the other side.
 SILENT = timedelta(minutes=5)
 DIRECTORY, URL = "directory", "url"
+THIN_EVERY = 500  # checkpoints brought to a directory: an hour and more of a log that never rests
 BEAT = "witness "  # and the place: how its last success is kept beside other signs of life
 
 
@@ -78,7 +81,7 @@ class Witnesses:
 
     `beats` are those of the store: the last successes of the process before this one. `memory` is a
     directory on this machine where the last checkpoint an address took is kept; `contradicts` is
-    asked of what a place has before anything newer is brought to it.
+    asked of what a place has before anything newer is brought to it. `most`: see `witness.thin`.
     """
 
     def __init__(
@@ -90,7 +93,10 @@ class Witnesses:
         contradicts: Contradicts,
         started: Instant,
         beats: Mapping[str, tuple[Instant, str]],
+        most: int = MOST_KEPT,
     ) -> None:
+        self._most = most
+        self._brought = 0
         self._directory = directory
         self._url = url
         self._memory = memory
@@ -195,6 +201,9 @@ class Witnesses:
             with _told("witness directory"):
                 self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
                 publish_to_directory(self._directory, note, self._contradicts)
+            if self._brought % THIN_EVERY == 0:
+                thin(self._directory, self._contradicts, self._most)
+            self._brought += 1
 
     def _kept(self, place: str) -> str | None:
         """The last checkpoint a place took. Raises WorldFailed, EvidenceBroken."""
