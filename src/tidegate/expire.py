@@ -112,7 +112,7 @@ def removed(grant: Grant, seen: ReadBack, now: Instant) -> Step:
     """It was read back that no new session can start."""
     data = {
         "cloud_at": wire(seen.cloud_at),
-        "residual_until": wire(residual_until(grant, seen)),
+        "residual_until": wire(residual_until(_end_of(grant), seen)),
         "read_back": dict(seen.detail),
         "acted_at": wire(seen.acted_at),
         "still_held_by": seen.still_held_by,
@@ -124,7 +124,7 @@ def removed(grant: Grant, seen: ReadBack, now: Instant) -> Step:
 
 def cut(grant: Grant, seen: ReadBack, now: Instant) -> Step:
     """Live sessions were cut after the removal, and seen cut: the residual shrinks to settling."""
-    until = residual_until(grant, seen)
+    until = residual_until(_end_of(grant), seen)
     if grant.residual_until is not None:
         until = min(until, grant.residual_until)
     data = {
@@ -137,21 +137,26 @@ def cut(grant: Grant, seen: ReadBack, now: Instant) -> Step:
     return told(grant, "grant.cut", now, data)
 
 
-def residual_until(grant: Grant, seen: ReadBack) -> Instant:
-    """Until when a session taken before the end may act, directly or by what it derived.
+def residual_until(ends_at: Instant, seen: ReadBack) -> Instant:
+    """Until when a session taken before `ends_at` may act, directly or by what it derived.
 
-    At a native end nothing needs to settle: the end is inside every credential. Anything else is a
-    change that takes `settling` to be true everywhere, counted from when it was made: without a
-    native deadline a late removal leaves access open until then.
+    At a native end nothing needs to settle: the end is inside every credential. It has come only
+    when the cloud's clock says so too: with ours ahead, the end was brought about by a change, like
+    an early one. A change takes `settling` to be true everywhere, counted from when it was made:
+    without a native deadline a late removal leaves access open until then.
     """
-    if grant.ends_at is None:
-        raise RuntimeError(f"residual of {grant.id} without an end")
-    if seen.native_deadline and seen.acted_at >= grant.ends_at:
-        return grant.ends_at + seen.derived
+    if seen.native_deadline and min(seen.acted_at, seen.cloud_at) >= ends_at:
+        return ends_at + seen.derived
     made = max(seen.acted_at, seen.changed_by)
     # The cloud counts the life of its sessions by its own clock, which may be ahead of ours.
     lives = max(made, seen.cloud_at) + seen.derived if seen.derived else made
     return max(lives, made + seen.settling)
+
+
+def _end_of(grant: Grant) -> Instant:
+    if grant.ends_at is None:
+        raise RuntimeError(f"residual of {grant.id} without an end")
+    return grant.ends_at
 
 
 def may_be_gone(grant: Grant, denied: bool, derived: timedelta, now: Instant) -> bool:

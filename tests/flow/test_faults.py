@@ -5,14 +5,15 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support import World
+from tests.support import World, catalogue, laws
 from tidegate.base.errors import EvidenceClosed, NotAllowed, TidegateError, Unreachable, WorldFailed
 from tidegate.connectors.port import Answer
-from tidegate.connectors.simulated import Fault, FaultKind
+from tidegate.connectors.simulated import PROPAGATION, Fault, FaultKind
 from tidegate.flow import recovering
 from tidegate.flow.brokering import issue
 from tidegate.flow.buckets import Bucket
 from tidegate.flow.expiring import close_now
+from tidegate.flow.governing import put_in_force
 from tidegate.flow.holding import closing_hold
 from tidegate.flow.mending import mend_cuts
 from tidegate.flow.recovering import close_without_store
@@ -309,6 +310,24 @@ def test_native_end_believed_before_the_cloud_clock_reaches_it(world: World) -> 
     settle(world, 1)
     assert world.grant(grant).state is GrantState.GONE
     assert "grant.noted" not in world.names(grant.request)
+
+
+def test_gone_by_a_clock_of_ours_that_is_ahead(world: World) -> None:
+    """Our clock is past the end and the cloud's is not: nothing ended by itself there, and the deny
+    that was just written is not everywhere yet. Untried, it is gone only after that time.
+    """
+    put_in_force(world.house, laws(found=catalogue(probe="")))
+    grant = world.granted()
+    ahead = timedelta(minutes=40)
+    world.clock.forward(minutes=40)
+    world.connector._clock = lambda: world.clock() - ahead
+    world.work()
+    after = world.grant(grant)
+    assert after.state is GrantState.REMOVED
+    assert after.residual_until == world.clock() + PROPAGATION
+    world.clock.forward(seconds=PROPAGATION.total_seconds())
+    world.work()
+    assert world.grant(grant).state is GrantState.GONE
 
 
 def test_removal_undone_by_somebody_called_gone(world: World) -> None:

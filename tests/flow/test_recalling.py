@@ -10,6 +10,7 @@ import pytest
 from tests.support import World
 from tidegate.base.errors import Unreachable
 from tidegate.connectors.port import Answer, Hold, Receipt
+from tidegate.connectors.simulated import PROPAGATION
 from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.flow.expiring import close_now
 from tidegate.flow.recalling import Fate, Ground, Recalled, begin_all, gather, recall
@@ -54,6 +55,17 @@ def test_overdue_access_stays_open_without_a_database(world: World) -> None:
     assert (back.fate, back.owed.hold.grant) == (Fate.REMOVED, grant.id)
     assert world.use(keys) is Answer.DENIED
     assert [line.kind for line in lines(world)] == ["intended", "closing", "removed"]
+
+
+def test_fast_clock_says_that_nothing_acts_any_more(world: World) -> None:
+    """Past the end by our clock and not by the cloud's: the deny just written needs its time."""
+    world.granted()
+    ahead = timedelta(minutes=40)
+    world.clock.forward(minutes=40)
+    world.connector._clock = lambda: world.clock() - ahead
+    (back,) = recover(world)
+    assert back.fate is Fate.REMOVED
+    assert back.residual_until == world.clock() + PROPAGATION
 
 
 def test_recover_ends_what_is_not_due(world: World) -> None:

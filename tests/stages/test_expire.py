@@ -82,7 +82,7 @@ def test_native_end_waits_for_nothing() -> None:
     """At its own end nothing has to spread: the end is inside every credential."""
     grant, _ = a_grant("open")
     assert grant.ends_at is not None
-    assert residual_until(grant, back(grant.ends_at + MINUTE)) == grant.ends_at
+    assert residual_until(grant.ends_at, back(grant.ends_at + MINUTE)) == grant.ends_at
 
 
 def test_late_removal_counted_from_the_end_it_missed() -> None:
@@ -93,8 +93,25 @@ def test_late_removal_counted_from_the_end_it_missed() -> None:
     assert grant.ends_at is not None
     late = grant.ends_at + timedelta(hours=3)
     hour = timedelta(hours=1)
-    assert residual_until(grant, back(late, hour, native=False)) == late + hour
-    assert residual_until(grant, back(late, hour)) == grant.ends_at + hour
+    assert residual_until(grant.ends_at, back(late, hour, native=False)) == late + hour
+    assert residual_until(grant.ends_at, back(late, hour)) == grant.ends_at + hour
+
+
+def test_native_end_believed_by_a_clock_of_ours_that_is_ahead() -> None:
+    """While the cloud's clock is short of the end its deadline refuses nobody yet: what ended the
+    access was a change, and that needs its settling time from when it was made.
+    """
+    grant, _ = a_grant("open")
+    assert grant.ends_at is not None
+    tick = timedelta(milliseconds=1)
+    for ours, clouds in ((MINUTE, -40 * MINUTE), (NONE, -tick)):
+        seen = replace(back(grant.ends_at + ours), cloud_at=grant.ends_at + clouds)
+        assert residual_until(grant.ends_at, seen) == grant.ends_at + ours + MINUTE
+        late = replace(seen, derived=timedelta(hours=12))
+        until = grant.ends_at + ours + timedelta(hours=12)
+        assert residual_until(grant.ends_at, late) == until
+    come = replace(back(grant.ends_at + MINUTE), cloud_at=grant.ends_at)
+    assert residual_until(grant.ends_at, come) == grant.ends_at
 
 
 def test_derived_tokens_forgotten() -> None:

@@ -162,7 +162,7 @@ def _until(
         settling=powers.propagation,
         native_deadline=powers.native_deadline,
     )
-    return residual_until(grant, back)
+    return residual_until(grant.ends_at, back)
 
 
 def _judge_window(look: _Look, ends_at: Instant, latest: Instant) -> Verified:

@@ -15,7 +15,7 @@ from tidegate.base.errors import EvidenceBroken, TidegateError
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Connector, Hold, Seen
 from tidegate.evidence.journal import ClosingJournal, JournalLine
-from tidegate.expire import EndReason
+from tidegate.expire import EndReason, ReadBack, residual_until
 from tidegate.flow.expiring import take_away
 from tidegate.flow.granting import intended_line
 from tidegate.flow.holding import hold_of_line, lines_by_grant
@@ -283,13 +283,21 @@ def _still_usable(owed: Owed, seen: Seen) -> Recalled:
 def _residual(
     connector: Connector, owed: Owed, seen: Seen, acted_at: Instant, changed_by: Instant
 ) -> Instant:
-    """Until when a session taken before may act; the rule is `expire.residual_until`'s."""
+    """Until when a session taken before may act, by the one rule there is for it."""
     hold = owed.hold
     powers = connector.powers(hold.role.kind)
-    derived = connector.residual(hold.target, hold.role, seen.cut)
-    if powers.native_deadline and acted_at >= hold.ends_at:
-        return hold.ends_at + derived
-    return max(acted_at, changed_by) + max(derived, powers.propagation)
+    back = ReadBack(
+        cloud_at=seen.cloud_at,
+        detail=seen.detail,
+        acted_at=acted_at,
+        changed_by=changed_by,
+        derived=connector.residual(hold.target, hold.role, seen.cut),
+        settling=powers.propagation,
+        native_deadline=powers.native_deadline,
+        cut=seen.cut,
+        cut_before=seen.cut_before,
+    )
+    return residual_until(hold.ends_at, back)
 
 
 def _write_removed(ground: Ground, owed: Owed, seen: Seen, now: Instant) -> str:
