@@ -157,21 +157,41 @@ class Life:
                 self._try_keys(one)
             time.sleep(LOOK)
 
+    def must_be_refused(self, seconds: float) -> None:
+        """Nothing new may be taken on from soon on: the last commits may still have had room."""
+        self._until += seconds
+        told, until, tried = "", time.time() + seconds, 0
+        while time.time() < until and not told:
+            tried += 1
+            try:
+                self._file("cy", self.grants[1].role, LONG, f"{self.grants[1].ticket}{tried}")
+            except Problem as problem:
+                told = problem.code
+            except Down as down:
+                told = f"no answer: {down}"
+            for one in self.grants:
+                self._try_keys(one)
+        if not told:
+            self.verdict.lost.append(f"nothing was refused, {tried} requests were taken on")
+
+    def _file(self, person: str, role: str, seconds: int, ticket: str) -> str:
+        body = {
+            "roles": [role],
+            "duration_seconds": seconds,
+            "reason": f"{ticket} chaos",
+            "ticket": ticket,
+        }
+        return str(self.town.call(person, "POST", "requests", body)["id"])
+
     def _ask(self, one: Held) -> None:
         """File it once: a lost answer is looked up by its ticket before it is filed again."""
-        body = {
-            "roles": [one.role],
-            "duration_seconds": one.seconds,
-            "reason": f"{one.ticket} chaos",
-            "ticket": one.ticket,
-        }
 
         def once() -> str:
             found = self.town.call(one.person, "GET", "requests?view=mine&limit=50")
             mine = [str(r["id"]) for r in _listed(found) if r.get("ticket") == one.ticket]
             if mine:
                 return mine[0]
-            return str(self.town.call(one.person, "POST", "requests", body)["id"])
+            return self._file(one.person, one.role, one.seconds, one.ticket)
 
         one.request = self._surely(once)
 

@@ -49,6 +49,9 @@ SETTINGS = "settings.target_left"  # both targets leave the settings and the ser
 FREEZES = {"net.cut": 4.0, "net.freeze": 4.0}  # seconds
 HOLE = "db.hole"  # it takes connections and never answers, until long after an end has come
 DATABASE = ("db.crash", "db.cut", "db.freeze", "db.slow", HOLE)  # PostgreSQL and the way to it
+# Only the database cannot grow; or nothing of the server can, its journal and log neither.
+DISK = ("disk.full", "disk.everything")
+REFUSED = 8.0  # seconds within which a full disk must be felt
 AWAY = 5.0  # seconds for which the database is away
 HOLE_SECONDS = WINDOW + TAKEN + 5.0  # whatever ended within the bound was ended without it
 MOST_OF_A_POINT = 3  # kills at the first, second, third passing: later ones repeat a phase
@@ -104,7 +107,7 @@ class Batch:
     ) -> None:
         with self.town as town:
             for case in cases or choose(self._found()):
-                if case.point.startswith(("net.", "db.", "settings.")):
+                if case.point.startswith(("net.", "db.", "disk.", "settings.")):
                     town.restart(("", 0))
                     self._live(case, lambda life, case=case: self._trouble(case.point, life))
                 else:
@@ -126,13 +129,13 @@ class Batch:
         ]
         if len(self.town.stage.servers) > 1:
             return found  # what is about two of them; the rest is about one as well
-        more = (*NETWORK, *FREEZES, SETTINGS, *(DATABASE if self.town.postgres else ()))
+        more = (*NETWORK, *FREEZES, SETTINGS, *DISK, *(DATABASE if self.town.postgres else ()))
         return found + [Case(self.kind, name) for name in more]
 
     def _live(self, case: Case, trouble: Callable[[Life], None]) -> None:
         self._number += 1
         self.town.stage.armed.touch()
-        life = Life(self.town, str(case), 1000 + self._number, swapped=case.point == HOLE)
+        life = Life(self.town, str(case), 1000 + self._number, swapped=case.point in (HOLE, *DISK))
         verdict = life.live(trouble)
         self.town.stage.armed.unlink(missing_ok=True)
         self.town.heal()
@@ -147,6 +150,9 @@ class Batch:
         if name == SETTINGS:
             self.town.without_targets()
             return
+        if name in DISK:
+            self._disk_trouble(name, life)
+            return
         if name in NETWORK:
             proxy.add(NETWORK[name])
             return
@@ -155,6 +161,15 @@ class Batch:
             return
         proxy.cut() if name == "net.cut" else proxy.freeze()
         _later(FREEZES[name], proxy.clear)
+
+    def _disk_trouble(self, name: str, life: Life) -> None:
+        """Nothing can be written until long after an end has come; then there is room again."""
+        self.town.fill_disk(everything=name == DISK[1])
+        try:
+            life.must_be_refused(REFUSED)
+            life.watch(time.time() + HOLE_SECONDS)
+        finally:
+            self.town.make_room()
 
     def _database_trouble(self, name: str, life: Life) -> None:
         """PostgreSQL is killed and started again, or the way to it misbehaves for a while."""

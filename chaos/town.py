@@ -4,6 +4,8 @@ The server reaches the cloud through a fault proxy; people, and the oracle, reac
 """
 
 import json
+import os
+import resource
 import signal
 import subprocess
 import sys
@@ -30,6 +32,7 @@ ROOT = Path(__file__).parents[1]
 LAUNCH = (sys.executable, "-m", "chaos.launch", "serve")
 UP_SECONDS = 40.0
 CALL_SECONDS = 20.0
+ROOM = 65_536  # bytes: a hundred lines of the journal, and not two commits of the database
 
 Json = dict[str, Any]
 
@@ -260,6 +263,29 @@ class Town:
         self.up_again = time.time()
         self._noticed.clear()
         self.kills = 0
+
+    def fill_disk(self, everything: bool = False) -> None:
+        """No file of the server's can grow: the kernel refuses it, and room is made by `make_room`.
+
+        Without `everything` the closing journal and the server's log still can, as they do on a
+        disk of their own: what is refused is whatever lies beyond ROOM more than the journal has.
+        """
+        log, journal = self.stage.directory / "server.log", self.stage.home / "closing.journal"
+        room = 1
+        if not everything:
+            os.truncate(log, 0)
+            room = ROOM + (journal.stat().st_size if journal.exists() else 0)
+        self._limit_files(room)
+
+    def make_room(self) -> None:
+        """Files may grow again."""
+        self._limit_files(resource.RLIM_INFINITY)
+
+    def _limit_files(self, most: int) -> None:
+        for one in self.stage.servers:
+            if one.process is not None and one.process.poll() is None:
+                _, hard = resource.prlimit(one.process.pid, resource.RLIMIT_FSIZE)
+                resource.prlimit(one.process.pid, resource.RLIMIT_FSIZE, (most, hard))
 
     def without_targets(self) -> None:
         """Every target leaves the settings, and the process that remembered them is killed."""

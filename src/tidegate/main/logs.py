@@ -1,12 +1,31 @@
 """Operational logs: one line of JSON an event, on standard error. Not evidence.
 
-Never local variables: a traceback with locals would print secrets.
+Never local variables: a traceback with locals would print secrets. And never an error of its own: a
+full disk or a reader that went away must not stop what only wanted to say something.
 """
 
 import logging
 import sys
+from contextlib import suppress
+from typing import Any
 
 import structlog
+
+
+class Line(structlog.PrintLogger):
+    """Prints; a line that cannot be printed is lost."""
+
+    def msg(self, message: str) -> None:
+        """Print `message` if that is possible."""
+        with suppress(OSError, ValueError):  # ValueError: the stream is closed
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
+
+
+def _lines(*_: Any) -> Line:
+    return Line(sys.stderr)
 
 
 def log_plainly() -> None:
@@ -21,7 +40,7 @@ def log_plainly() -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_lines,
         cache_logger_on_first_use=True,
     )
 
@@ -35,5 +54,5 @@ def log_quietly() -> None:
             structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_lines,
     )
