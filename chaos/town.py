@@ -42,6 +42,16 @@ def _ended(one: Serving) -> int | None:
     return one.process.poll() if one.process else None
 
 
+def _limit_postgres(server: PostgresServer, most: int) -> None:
+    """No process of the server writes beyond `most` bytes of a file, nor do its later children."""
+    first = (server.folder / "data" / "postmaster.pid").read_text().split()[0]
+    found = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    for pid in (first, *found):
+        done = server.run("/usr/bin/prlimit", f"--pid={pid}", f"--fsize={most}:")
+        if done.returncode and pid == first:
+            raise WorldFailed("chaos_disk", f"PostgreSQL is not limited: {done.stderr}", "")
+
+
 class Down(Exception):
     """The server did not answer: it is dead, or it died while it was asked."""
 
@@ -265,21 +275,28 @@ class Town:
         self.kills = 0
 
     def fill_disk(self, everything: bool = False) -> None:
-        """No file of the server's can grow: the kernel refuses it, and room is made by `make_room`.
+        """No file of the database can grow beyond ROOM: the kernel refuses it until `make_room`.
 
-        Without `everything` the closing journal and the server's log still can, as they do on a
-        disk of their own: what is refused is whatever lies beyond ROOM more than the journal has.
+        On SQLite that is the server's process, and it is left ROOM beyond the closing journal, as
+        if journal and log were on a disk of their own. On PostgreSQL it is every process of that;
+        it cannot write its log then, dies, and does not come up. With `everything` nothing of our
+        server's can grow either.
         """
+        if self.postgres is not None:
+            _limit_postgres(self.postgres, ROOM)
         log, journal = self.stage.directory / "server.log", self.stage.home / "closing.journal"
-        room = 1
-        if not everything:
+        if everything:
+            self._limit_files(1)
+        elif self.postgres is None:
             os.truncate(log, 0)
-            room = ROOM + (journal.stat().st_size if journal.exists() else 0)
-        self._limit_files(room)
+            self._limit_files(ROOM + (journal.stat().st_size if journal.exists() else 0))
 
     def make_room(self) -> None:
-        """Files may grow again."""
+        """Files may grow again; a PostgreSQL that went is started."""
         self._limit_files(resource.RLIM_INFINITY)
+        if self.postgres is not None:
+            self.postgres.stop(signal.SIGKILL)
+            self.postgres.start()
 
     def _limit_files(self, most: int) -> None:
         for one in self.stage.servers:
