@@ -67,3 +67,14 @@ def test_turn_is_one_hands_and_comes_back_where_it_stopped(store):
     assert turn is not None
     store.drop_turn("scope|a")
     assert store.take_turn("scope|a", NOW, LEASE).place == ""
+
+
+def test_turns_to_take_are_those_nobody_has_and_that_are_due(store):
+    """In the order asked for; one that is leased is not among them, one never taken is."""
+    names = ("scope|c", "scope|a", "scope|b")
+    turn = store.take_turn("scope|a", NOW, LEASE)
+    assert store.turns_to_take(names, NOW) == ["scope|c", "scope|b"]
+    assert store.turns_to_take(names, NOW + LEASE) == list(names)
+    store.end_turn(turn, NOW + 2 * LEASE)
+    assert store.turns_to_take(names, NOW + LEASE) == ["scope|c", "scope|b"]
+    assert store.turns_to_take(names, NOW + 2 * LEASE) == list(names)

@@ -63,6 +63,17 @@ def test_requests_are_filtered(store):
     assert store.requests(states=frozenset()) == []
 
 
+def test_grants_that_are_gone_are_told_from_the_others(store):
+    """Of those named, and no others; one that is not there is not gone."""
+    step, request = filed(1)
+    store.commit(step)
+    step, ready = readied(1, request)
+    store.commit(step)
+    over = lifecycle(store, 2)
+    assert store.grants_gone((ready.id, over.id, "gr_x")) == [over.id]
+    assert store.grants_gone((ready.id,)) == store.grants_gone(()) == []
+
+
 def test_grants_are_filtered(store):
     """By request, holder, role, target and state; a target is a whole name, not a beginning."""
     step, request = filed(1)

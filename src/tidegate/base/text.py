@@ -24,6 +24,7 @@ _IGNORABLE = re.compile(
     "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3"
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+_QUOTING = re.compile(r'[ "\\]')
 LONGEST_LABEL = 63  # RFC 1035, section 2.3.4
 _PASSES = 8  # of loosening a mail address; no single character needs more than two
 
@@ -87,6 +88,8 @@ def mail_key(mail: str) -> str:
 
 
 def _loosened(mail: str) -> str:
+    if mail.isascii() and mail.isprintable():  # none of it is folded but case: most addresses
+        return _as_delivered(_QUOTING.sub("", mail.lower()))
     # Unseen ones go first: between two marks they would keep them from their canonical order.
     folded = unicodedata.normalize("NFKC", "".join(ch for ch in mail if not is_hidden(ch)))
     folded = unicodedata.normalize("NFKC", folded.casefold())
@@ -94,6 +97,10 @@ def _loosened(mail: str) -> str:
     folded = "".join(
         ch for ch in folded if not (is_hidden(ch) or ch.isspace() or ch in {'"', "\\"})
     )
+    return _as_delivered(folded)
+
+
+def _as_delivered(folded: str) -> str:
     local, at, domain = folded.rpartition("@")
     if not at:
         return folded

@@ -23,7 +23,7 @@ _WIRE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,3})?Z", re.ASCII)
 
 def from_ms(ms: int) -> Instant:
     """The instant `ms` milliseconds after the Unix epoch."""
-    return _EPOCH + timedelta(milliseconds=ms)
+    return _EPOCH + timedelta(0, 0, ms * 1000)  # by place: what a row is read with, often
 
 
 def to_ms(at: Instant) -> int:
@@ -33,7 +33,8 @@ def to_ms(at: Instant) -> int:
 
 def wire(at: Instant) -> str:
     """RFC 3339 in UTC with exactly three decimals: `2026-11-22T07:03:36.000Z`."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    at = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return at.isoformat("T", "milliseconds")[:-6] + "Z"
 
 
 def parse_instant(text: str) -> Instant:

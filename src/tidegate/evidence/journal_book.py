@@ -32,10 +32,12 @@ class Folding:
     waiting: dict[str, JournalLine] = field(default_factory=dict)
     unsealed: dict[str, tuple[JournalLine, ...]] = field(default_factory=dict)
     settled: set[str] = field(default_factory=set)
+    _book: JournalBook | None = None  # of this very moment, when somebody asked
 
     def add(self, lines: Iterable[JournalLine]) -> None:
         """Take up the lines that came after those there are."""
         for line in lines:
+            self._book = None
             grant = line.grant
             self.lines[grant] = (*self.lines.get(grant, ()), line)
             if line.kind == "intended":
@@ -50,9 +52,11 @@ class Folding:
 
     def book(self) -> JournalBook:
         """How it stands now."""
-        return JournalBook(
-            lines=dict(self.lines), waiting=dict(self.waiting), unsealed=dict(self.unsealed)
-        )
+        if self._book is None:
+            self._book = JournalBook(
+                lines=dict(self.lines), waiting=dict(self.waiting), unsealed=dict(self.unsealed)
+            )
+        return self._book
 
 
 def book_of(lines: Iterable[JournalLine]) -> JournalBook:

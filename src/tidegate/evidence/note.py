@@ -24,6 +24,7 @@ KEY_ID_BYTES = 4
 MOST_SIGNATURES = 32  # the specification asks verifiers to take at least 16
 LONGEST_NOTE = 65_536  # bytes
 
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")  # but for the line break
 _KEY_NAME = re.compile(r"[^\s+]{1,200}")
 _SIGNATURE_LINE = re.compile(r"— ([^\s+]{1,200}) ([A-Za-z0-9+/]+={0,2})")
 _VKEY = re.compile(r"([^\s+]{1,200})\+([0-9a-f]{8})\+([A-Za-z0-9+/]+={0,2})")
@@ -108,6 +109,7 @@ class FileSigner:
     seed: bytes = field(repr=False)
     _key: Ed25519PrivateKey = field(init=False, repr=False, compare=False)
     _public: bytes = field(init=False, repr=False, compare=False)
+    _key_id: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse a seed of another length, and a name no note can carry."""
@@ -116,6 +118,7 @@ class FileSigner:
         key = Ed25519PrivateKey.from_private_bytes(self.seed)
         object.__setattr__(self, "_key", key)  # made once: it signs every batch
         object.__setattr__(self, "_public", key.public_key().public_bytes_raw())
+        object.__setattr__(self, "_key_id", self.verifier().key_id)
 
     @property
     def public(self) -> bytes:
@@ -125,7 +128,7 @@ class FileSigner:
     @property
     def key_id(self) -> bytes:
         """As `VerifierKey.key_id`."""
-        return self.verifier().key_id
+        return self._key_id
 
     def verifier(self) -> VerifierKey:
         """The key others check its signatures with."""
@@ -183,7 +186,7 @@ class Note:
 
 def sign_note(text: str, signers: Sequence[Signer]) -> str:
     """The note of `text` (ending in a line break) signed by each of `signers`, in order."""
-    if not text.endswith("\n") or any(ch < " " and ch != "\n" for ch in text):
+    if not text.endswith("\n") or _CONTROL.search(text):
         raise RuntimeError("a note ends with a line break and holds no other control character")
     message = text.encode()
     made = (
@@ -195,7 +198,7 @@ def sign_note(text: str, signers: Sequence[Signer]) -> str:
 
 def parse_note(note: str) -> Note:
     """Take a note apart without trusting it. Raises EvidenceBroken."""
-    if len(note) > LONGEST_NOTE or any(ch < " " and ch != "\n" for ch in note):
+    if len(note) > LONGEST_NOTE or _CONTROL.search(note):
         raise _bad_note("a bounded text without control characters")
     # The last empty line divides: the text itself may hold others.
     text, blank, tail = note.rpartition("\n\n")

@@ -99,11 +99,11 @@ def reconcile_step(house: House) -> Looked | None:
 
     A cloud that does not answer makes only its own scope wait, longer each time.
     """
-    for target, kind in scopes(house):
-        now = house.now()
-        turn = house.store.take_turn(f"scope|{target.id}|{kind}", now, LEASE)
+    named = {f"scope|{target.id}|{kind}": (target, kind) for target, kind in scopes(house)}
+    for name in house.store.turns_to_take(tuple(named), house.now()):
+        turn = house.store.take_turn(name, house.now(), LEASE)
         if turn is not None:
-            return _one_role(house, turn, target, kind)
+            return _one_role(house, turn, *named[name])
     lapse_accepted(house)
     return None
 

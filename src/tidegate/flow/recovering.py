@@ -267,8 +267,7 @@ def settle_journal(house: House) -> list[str]:
     those that were sealed, so nothing here is news.
     """
     told: list[str] = []
-    states = house.store.grant_states(house.journal.book().waiting)
-    gone = [name for name, state in states.items() if state is GrantState.GONE]
+    gone = house.store.grants_gone(house.journal.book().waiting)
     for name, grant in sorted(house.store.grants_named(gone).items()):
         if grant.removed_at is None or grant.gone_at is None:
             continue

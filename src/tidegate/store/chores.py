@@ -84,19 +84,24 @@ def cuts_in_force(db: Looking, since: Instant) -> list[Grant]:
 
 def grants_named(db: Looking, names: Iterable[str]) -> dict[str, Grant]:
     """Grants by id; those not there, or that cannot be read, are left out."""
-    rows = _named(db, partial(_these, schema.grants), names)
+    rows = named(db, partial(_these, schema.grants), names)
     return {one.id: one for one in readable(Grant, rows)}
 
 
 def assignments_named(db: Looking, names: Iterable[str]) -> dict[str, Assignment]:
     """Assignments by id, as `grants_named`."""
-    rows = _named(db, partial(_these, schema.assignments), names)
+    rows = named(db, partial(_these, schema.assignments), names)
     return {one.id: one for one in readable(Assignment, rows)}
 
 
 def states_named(db: Looking, names: Iterable[str]) -> dict[str, GrantState]:
     """The states of grants by id; those not there are left out."""
-    return {row["id"]: GrantState(row["state"]) for row in _named(db, _states, names)}
+    return {row["id"]: GrantState(row["state"]) for row in named(db, _states, names)}
+
+
+def gone_of(db: Looking, names: Iterable[str]) -> list[str]:
+    """Those of these grants that are gone."""
+    return sorted({row["id"] for row in named(db, _gone, names)})
 
 
 def late(db: Looking, targets: tuple[str, ...], before: Instant, limit: int) -> list[Grant]:
@@ -111,7 +116,7 @@ def late(db: Looking, targets: tuple[str, ...], before: Instant, limit: int) -> 
     return sorted(found, key=lambda one: (since[one.id], one.id))[: bounded(limit)]
 
 
-def _named(db: Looking, look: Callable[[int], Look], names: Iterable[str]) -> Iterator[Looked]:
+def named(db: Looking, look: Callable[[int], Look], names: Iterable[str]) -> Iterator[Looked]:
     wanted = sorted(set(names))
     for start in range(0, len(wanted), AT_ONCE):
         some = wanted[start : start + AT_ONCE]
@@ -138,6 +143,13 @@ def _these(table: Table, width: int) -> Look:
 def _states(width: int) -> Look:
     table = schema.grants
     return Look(select(table.c.id, table.c.state).where(table.c.id.in_(_names(width))))
+
+
+@cache
+def _gone(width: int) -> Look:
+    table = schema.grants
+    gone = table.c.state == GrantState.GONE.value
+    return Look(select(table.c.id).where(table.c.id.in_(_names(width)), gone))
 
 
 def _names(width: int) -> list[Any]:

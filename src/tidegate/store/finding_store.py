@@ -1,6 +1,6 @@
 """The part of the store that keeps findings, baselines and turns; `Store` is made of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from tidegate.base.when import Instant
@@ -76,6 +76,10 @@ class FindingStore:
     def baselines(self, target: str) -> list[Baseline]:
         """What stood on each role of a target when it was first looked at."""
         return findings.baselines(self._database, target)
+
+    def turns_to_take(self, names: Sequence[str], now: Instant) -> list[str]:
+        """Which of these turns are due and nobody has, in their order: `take_turn` of the first."""
+        return findings.turns_to_take(self._database, names, now)
 
     def take_turn(self, name: str, now: Instant, lease: timedelta) -> Turn | None:
         """Take the turn `name` until `now + lease`; None: it is not due, or another has it."""

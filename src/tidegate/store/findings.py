@@ -1,9 +1,10 @@
 """Findings, baselines and turns: named reads, and the small writes no event makes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Integer, bindparam, func, or_, select
 
@@ -12,8 +13,9 @@ from tidegate.catalogue import Assignment, Baseline
 from tidegate.finding import Finding, FindingKind, FindingState
 from tidegate.grant import Grant, GrantState
 from tidegate.store import schema
+from tidegate.store.chores import named
 from tidegate.store.database import Raw
-from tidegate.store.look import Look, Looking
+from tidegate.store.look import Look, Looked, Looking
 from tidegate.store.reads import all_of, bounded, first_seen, rows_by, seen
 
 # One role of one account: more people than that hold no role by hand.
@@ -190,12 +192,28 @@ def _unsearched() -> Look:
     return Look(ordered.limit(bindparam("most", type_=Integer)))
 
 
+def turns_to_take(db: Looking, names: Sequence[str], now: Instant) -> list[str]:
+    """Which of these turns could be had, in the order of `names`; one nobody ever took is one."""
+    taken = {row["name"] for row in named(db, _turns, names) if not _is_free(row, now)}
+    return [name for name in names if name not in taken]
+
+
 def may_take_turn(db: Looking, name: str, now: Instant) -> bool:
     """Whether a turn could be had: spares a look that is not due the write."""
     for row in _turn().rows(db, wanted=name):
-        lease = row["lease_until_ms"]
-        return row["due_at_ms"] <= to_ms(now) and (lease is None or lease <= to_ms(now))
+        return _is_free(row, now)
     return True
+
+
+def _is_free(row: Looked, now: Instant) -> bool:
+    lease = row["lease_until_ms"]
+    return bool(row["due_at_ms"] <= to_ms(now) and (lease is None or lease <= to_ms(now)))
+
+
+@cache
+def _turns(width: int) -> Look:
+    wanted: list[Any] = [bindparam(f"w_{place}") for place in range(width)]
+    return Look(select(schema.turns).where(schema.turns.c.name.in_(wanted)))
 
 
 @cache

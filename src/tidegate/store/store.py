@@ -232,6 +232,10 @@ class Store(FindingStore, ErrandStore):
         """The states of grants by id; those not there are left out."""
         return chores.states_named(self._database, ids)
 
+    def grants_gone(self, ids: Iterable[str]) -> list[str]:
+        """Those of these grants that are gone."""
+        return chores.gone_of(self._database, ids)
+
     def assignments_named(self, ids: Iterable[str]) -> dict[str, Assignment]:
         """Assignments by id, as `grants_named`."""
         return chores.assignments_named(self._database, ids)
