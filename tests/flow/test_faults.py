@@ -9,6 +9,9 @@ from tests.support import World, catalogue, laws
 from tidegate.base.errors import EvidenceClosed, NotAllowed, TidegateError, Unreachable, WorldFailed
 from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import PROPAGATION, Fault, FaultKind
+from tidegate.diagnose.story import read_story
+from tidegate.evidence.lateness import Latency, measure
+from tidegate.evidence.seal import read_event
 from tidegate.flow import recovering
 from tidegate.flow.brokering import issue
 from tidegate.flow.buckets import Bucket
@@ -288,6 +291,29 @@ def test_close_from_the_journal_is_never_sealed(
     world.restart()
     world.work()
     assert world.names(grant.request) == names
+
+
+def test_look_before_the_journal_hides_when_it_was_closed(world: World) -> None:
+    """The worker ends what is due before it reads its journal: what the journal did is sealed all
+    the same, in a chain without a gap, and how late the end was counts from then.
+    """
+    grant = world.granted()
+    world.clock.forward(minutes=30)
+    assert close_without_store(world.house) == [grant.id]
+    world.clock.forward(minutes=10)
+    world.restart()
+    for _ in range(5):
+        world.worker._look()
+    assert world.grant(grant).state is GrantState.GONE
+    world.work()
+    assert world.names(grant.request).count("journal.sealed") == 1
+    chain = [read_event(leaf) for _, leaf in world.house.store.events(grant.request)]
+    told = measure(chain, grant.id)
+    assert told is not None and told.spans[Latency.REMOVED] == 0
+    assert read_story(chain, grant.request).gap == ""
+    world.restart()
+    world.work()
+    assert world.names(grant.request).count("journal.sealed") == 1
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes read-only files")

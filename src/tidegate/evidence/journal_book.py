@@ -16,7 +16,8 @@ class JournalBook:
 
     `lines` are those of each grant, oldest first. `waiting` has the `intended` line of every grant
     that no line says is gone (a second one, of a retry, takes the place of the first), oldest
-    first. `unsealed` are the `removed` lines of grants that nothing says were sealed.
+    first. `unsealed` are the `removed` lines of grants that nothing says were sealed; one that was
+    done without the database is not sealed by the grant's end, only by a line that notes it.
     """
 
     lines: Mapping[str, tuple[JournalLine, ...]]
@@ -46,8 +47,10 @@ class Folding:
                 self.waiting.pop(grant, None)
             elif line.kind in ("noted", "sealed"):
                 self.settled.add(grant)
-                self.unsealed.pop(grant, None)
-            elif line.kind == "removed" and grant not in self.settled:
+                told = self.unsealed.pop(grant, ())
+                if line.kind == "sealed" and (left := tuple(one for one in told if one.alone)):
+                    self.unsealed[grant] = left
+            elif line.kind == "removed" and (line.alone or grant not in self.settled):
                 self.unsealed[grant] = (*self.unsealed.get(grant, ()), line)
 
     def book(self) -> JournalBook:

@@ -6,6 +6,9 @@ from typing import Any
 
 from tidegate.base.when import Instant
 
+# In the data of a `removed` line: it was done without the database, so nothing else tells of it.
+ALONE = "alone"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalLine:
@@ -15,3 +18,8 @@ class JournalLine:
     grant: str
     at: Instant
     data: Mapping[str, Any]
+
+    @property
+    def alone(self) -> bool:
+        """Whether it tells of something done without the database."""
+        return self.data.get(ALONE) is True

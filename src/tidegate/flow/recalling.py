@@ -14,7 +14,7 @@ from enum import StrEnum
 from tidegate.base.errors import EvidenceBroken, TidegateError
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Connector, Hold, Seen
-from tidegate.evidence.journal import ClosingJournal, JournalLine
+from tidegate.evidence.journal import ALONE, ClosingJournal, JournalLine
 from tidegate.expire import EndReason, ReadBack, residual_until
 from tidegate.flow.expiring import take_away
 from tidegate.flow.granting import intended_line
@@ -301,7 +301,7 @@ def _residual(
 
 
 def _write_removed(ground: Ground, owed: Owed, seen: Seen, now: Instant) -> str:
-    data = {"cloud_at": wire(seen.cloud_at)}
+    data = {"cloud_at": wire(seen.cloud_at), ALONE: True}
     if seen.cut_before:
         data["cut_before"] = wire(seen.cut_before)
     line = JournalLine(kind="removed", grant=owed.hold.grant, at=now, data=data)

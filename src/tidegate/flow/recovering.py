@@ -13,7 +13,7 @@ from tidegate.base.errors import (
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Hold
-from tidegate.evidence.journal import JournalLine
+from tidegate.evidence.journal import ALONE, JournalLine
 from tidegate.expire import EndReason
 from tidegate.flow.buckets import bucket_of
 from tidegate.flow.ending import begin
@@ -199,7 +199,7 @@ def _close(
         old = powers.cuts_apart and now < made_at + powers.stale_window
         if old or (seen.usable and not seen.inherited):
             return False
-        data = {"cloud_at": wire(seen.cloud_at)}
+        data = {"cloud_at": wire(seen.cloud_at), ALONE: True}
         house.journal.append(JournalLine(kind="removed", grant=hold.grant, at=now, data=data))
     except TidegateError as fault:  # one grant's trouble must not keep the others open
         log.warning("closing from the journal failed", grant=hold.grant, code=fault.code)
@@ -240,8 +240,8 @@ def _seal(house: House, line: JournalLine) -> bool:
             house.strange.add(line.grant)
             log.error("the journal closed a grant this database does not know", grant=line.grant)
         return False
-    if grant.removed_at is not None and grant.removed_at >= line.at:
-        return False
+    if not line.alone and grant.removed_at is not None and grant.removed_at >= line.at:
+        return False  # the line beside a removal that is sealed
     fact = Fact(
         name="journal.sealed",
         subject=grant.request,
