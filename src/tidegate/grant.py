@@ -58,6 +58,8 @@ TABLE: Table[GrantState] = Table(
         (S.REMOVED, "grant.gone"): S.GONE,
         (S.REMOVED, "grant.searched"): S.REMOVED,
         (S.GONE, "grant.searched"): S.GONE,
+        (S.FAILED, "grant.searched"): S.FAILED,
+        (S.SIGNED_OFF, "grant.searched"): S.SIGNED_OFF,
         (S.CLOSING, "grant.signed_off"): S.SIGNED_OFF,
         (S.REMOVED, "grant.signed_off"): S.SIGNED_OFF,
         (S.SIGNED_OFF, "grant.resumed"): S.CLOSING,
@@ -435,12 +437,21 @@ def evolve(before: Grant | None, fact: Fact) -> Grant:
         case "grant.gone":
             return replace(after, gone_at=at, proof=data["proof"], outcome="")
         case "grant.searched":
-            return replace(after, searched=data["outcome"])
+            return replace(after, searched=_gravest(before.searched, data["outcome"]))
     raise RuntimeError(f"{fact.name} is in the table and has no meaning")
 
 
+def _gravest(before: str, outcome: str) -> str:
+    """Of two searches for one end: what one found, or could not look through, no other takes back.
+
+    The second is of access that came back after the end, over a window of its own.
+    """
+    order = [Searched.FOUND.value, Searched.NOT_SEARCHED.value]
+    return next((word for word in order if word in (before, outcome)), outcome)
+
+
 def _back(after: Grant) -> Grant:
-    """Closing once more: what was read back counts no longer."""
+    """Closing once more: what was read back, and searched, counts no longer."""
     return replace(
         after,
         removed_at=None,
@@ -448,6 +459,7 @@ def _back(after: Grant) -> Grant:
         still_held_by="",
         cut=False,
         cut_before=None,
+        searched="",
     )
 
 

@@ -9,7 +9,7 @@ from tidegate.base.errors import Stale
 from tidegate.finding import FindingKind, FindingState
 from tidegate.store import Wanted
 
-from .making import NOW, accepted, finding
+from .making import NOW, accepted, finding, lifecycle
 
 LEASE = timedelta(minutes=2)
 
@@ -78,3 +78,29 @@ def test_turns_to_take_are_those_nobody_has_and_that_are_due(store):
     store.end_turn(turn, NOW + 2 * LEASE)
     assert store.turns_to_take(names, NOW + LEASE) == ["scope|c", "scope|b"]
     assert store.turns_to_take(names, NOW + 2 * LEASE) == list(names)
+
+
+def test_turn_that_is_owed_is_taken_by_whoever_looks(store):
+    """Noted once, found by how it begins when it is due and in nobody's hand, with its place."""
+    store.owe_turn("again|a", "7", NOW + LEASE)
+    store.owe_turn("again|a", "8", NOW)
+    store.owe_turn("again|b", "9", NOW)
+    store.owe_turn("scope|a", "", NOW)
+    assert store.turns_due("again|", NOW, 9) == ["again|b"]
+    assert store.turns_due("again|", NOW + LEASE, 9) == ["again|b", "again|a"]
+    assert store.turns_due("again|", NOW + LEASE, 1) == ["again|b"]
+    assert store.take_turn("again|b", NOW, LEASE).place == "9"
+    assert store.turns_due("again|", NOW, 9) == []
+    assert store.take_turn("again|a", NOW + LEASE, LEASE).place == "7"
+
+
+def test_unsearched_end_hides_behind_one_that_waits(store):
+    """An end whose search waits, or is in a hand, is not among those to be searched now."""
+    ended = lifecycle(store, 1)
+    since = NOW - LEASE
+    assert [one.id for one in store.unsearched(since, NOW, 9)] == [ended.id]
+    turn = store.take_turn(f"search|{ended.id}", NOW, LEASE)
+    assert store.unsearched(since, NOW, 9) == []
+    store.end_turn(turn, NOW + 2 * LEASE)
+    assert store.unsearched(since, NOW + LEASE, 9) == []
+    assert [one.id for one in store.unsearched(since, NOW + 2 * LEASE, 9)] == [ended.id]

@@ -210,6 +210,9 @@ def _proof(gone: Event | None) -> str:
     return f"{told} at {at} (`{call}`; an uncut credential was {shown(how.get('control', ''))})"
 
 
+_UNTOLD = "; what was made meanwhile to come back by is not searched yet"
+
+
 def _searched(event: Event) -> str:
     """What the search for side doors came to, with the finding of each object."""
     data = event.data
@@ -224,6 +227,12 @@ def _searched(event: Event) -> str:
     if named:
         return f"side doors: found {named}" + (f"; not searched: {why}" if why else "")
     return f"side doors: not searched: {why}" if why else "side doors: searched, none found"
+
+
+def _searched_after(telling: Telling, back: Event) -> bool:
+    """Whether a search for side doors was told since access came back and was closed again."""
+    told = telling.story.last(str(back.data["grant"]), "grant.searched")
+    return told is not None and told.idx > back.idx
 
 
 def _lines(telling: Telling, grant: Grant) -> list[tuple[str, str]]:
@@ -260,7 +269,8 @@ def _lines(telling: Telling, grant: Grant) -> list[tuple[str, str]]:
                 lines.append((at, _searched(event)))
             case "leftover.closed":
                 by = f", added by {shown(data['by'])}" if data["by"] else ""
-                lines.append((at, f"it was there again{by}, and closed again ({data['finding']})"))
+                said = f"it was there again{by}, and closed again ({data['finding']})"
+                lines.append((at, said + ("" if _searched_after(telling, event) else _UNTOLD)))
             case "journal.sealed":
                 said = f"{shown(data['step'])} from the closing journal without the database"
                 lines.append((at, f"{said}, at {moment(str(data['acted_at']))}"))

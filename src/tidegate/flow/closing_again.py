@@ -2,7 +2,8 @@
 
 `gone` is an end, so the grant's row does not move: the journal names the access as if it had just
 been opened, closing goes the way every closing goes, and `leftover.closed` is sealed in the grant's
-own chain. A grant that was only `removed` goes back to closing as it always could.
+own chain. Side doors made meanwhile are searched for, as at every end. A grant that was only
+`removed` goes back to closing as it always could.
 """
 
 import structlog
@@ -17,6 +18,7 @@ from tidegate.finding import ClosedHow, Finding, closed
 from tidegate.flow.expiring import take_away
 from tidegate.flow.granting import intended_line
 from tidegate.flow.house import House
+from tidegate.flow.searching import owe_search
 from tidegate.grant import Grant, GrantState
 
 log = structlog.get_logger("tidegate.closing_again")
@@ -56,6 +58,9 @@ def close_again(
     if seen.cut_before:
         more["cut_before"] = wire(seen.cut_before)
     _journal(house, _line("removed", grant.id, done, **more))
+    # Before it is sealed as closed: killed in between, what was made meanwhile is searched for.
+    settled = done + connector.powers(hold.role.kind).propagation
+    owe_search(house, grant, grant.removed_at or grant.opens_at, settled)
     step = closed(finding, ClosedHow.HEALED, SYSTEM, done)
     house.store.commit(step.then(Step((), (_closed_fact(grant, hold, finding, seen, now, done),))))
     for kind in ("gone", "sealed"):  # kept as long as its sessions could act: see `mending.py`

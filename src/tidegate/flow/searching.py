@@ -5,13 +5,13 @@ says "not searched" and why: the end is told with it, never without. Nothing fou
 is a finding with the command that removes it.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
 
 from tidegate.base.errors import Stale, TidegateError, WorldFailed
-from tidegate.base.when import Instant
+from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.connectors.port import Hold, SideDoor, SideDoors
 from tidegate.expire import Search, searched
 from tidegate.finding import Finding, FindingKind, Sighting
@@ -20,7 +20,7 @@ from tidegate.flow.holding import closing_hold
 from tidegate.flow.house import House
 from tidegate.flow.pace import pause
 from tidegate.grant import Grant
-from tidegate.store import Turn
+from tidegate.store import SEARCH, SEARCH_AGAIN, Turn
 
 log = structlog.get_logger("tidegate.searching")
 
@@ -28,45 +28,85 @@ SEARCH_TRIES = (
     5  # about half a minute of pauses: a cloud that is away longer is told, not waited for
 )
 SEARCH_WITHIN = timedelta(days=1)  # an end that nobody searched for so long was before this version
-SEARCHES_AT_ONCE = 20  # grants a look
+AT_ONCE = 20  # searches of each sort a look
+MOVED_ON = timedelta(
+    seconds=30
+)  # until a grant that moved on while it was searched has ended again
 LEASE = timedelta(minutes=5)  # longer than listing a large account
 MOST_FOUND = 100  # objects of one search in its event: more only say "everything"
 
 
 def search_some(house: House) -> int:
-    """Search for the grants that were removed and not searched yet; returns how many were told."""
-    now = house.now()
-    return sum(
-        _search_one(house, grant)
-        for grant in house.store.unsearched(now - SEARCH_WITHIN, SEARCHES_AT_ONCE)
-    )
+    """Search where access was removed, and where it came back and was closed again.
+
+    Returns how many searches were told.
+    """
+    now, store = house.now(), house.store
+    names = [
+        *(f"{SEARCH}{one.id}" for one in store.unsearched(now - SEARCH_WITHIN, now, AT_ONCE)),
+        *store.turns_due(SEARCH_AGAIN, now, AT_ONCE),
+    ]
+    return sum(_search_one(house, name) for name in names)
 
 
-def _search_one(house: House, grant: Grant) -> bool:
+def owe_search(house: House, grant: Grant, since: Instant, until: Instant) -> None:
+    """Have side doors searched for that were made between these, by access that came back.
+
+    Its end does not wait for a database that cannot note it.
+    """
+    name = f"{SEARCH_AGAIN}{grant.id}|{to_ms(until)}"
+    try:
+        house.store.owe_turn(name, str(to_ms(since)), until)
+    except WorldFailed as fault:
+        log.warning("a search is not noted", grant=grant.id, code=fault.code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """One search: of whose end, over which window. `grant` is as it was when it began."""
+
+    grant: Grant
+    since: Instant
+    until: Instant
+
+
+def _task(house: House, turn: Turn) -> _Task:
+    """What the turn is for: a window that was noted, or all of a grant's."""
+    again = turn.name.startswith(SEARCH_AGAIN)
+    name = turn.name.split("|")[1]
+    grant = house.store.grant(name)
+    if again:
+        until, since = from_ms(int(turn.name.rpartition("|")[2])), from_ms(int(turn.place))
+        if not grant.searched:  # its own search is not told yet: this one is told for both
+            since = min(since, grant.opened_at or since)
+        return _Task(grant=grant, since=since, until=until)
+    until = grant.removed_at or house.now()
+    # It never opened for certain: so there was no window.
+    return _Task(grant=grant, since=grant.opened_at or grant.closing_at or until, until=until)
+
+
+def _search_one(house: House, name: str) -> bool:
     """One try; whether the search is over. Errors of one grant stop no other's."""
-    turn = house.store.take_turn(f"search|{grant.id}", house.now(), LEASE)
+    turn = house.store.take_turn(name, house.now(), LEASE)
     if turn is None:
         return False
     try:
-        over = _try_once(house, grant, turn)
-    except Stale:  # the grant moved on meanwhile: the next look takes it as it is
-        house.store.end_turn(turn, house.now())
+        over = _try_once(house, turn)
+    except Stale:  # the grant moved on meanwhile: a later look takes it as it is
+        house.store.end_turn(turn, house.now() + MOVED_ON)
         return False
     except TidegateError as fault:
-        log.warning("a search waits", grant=grant.id, code=fault.code, why=fault.message)
+        log.warning("a search waits", turn=name, code=fault.code, why=fault.message)
         return False
     if over:
         house.store.drop_turn(turn.name)
     return over
 
 
-def _try_once(house: House, grant: Grant, turn: Turn) -> bool:
-    tries = turn.tries + 1
-    hold, since = closing_hold(house, grant), grant.opened_at
-    until = grant.removed_at or house.now()
-    if since is None:  # it never opened for certain, so there was no window
-        since = grant.closing_at or until
-    doors = _look(house, grant, hold, since, until)
+def _try_once(house: House, turn: Turn) -> bool:
+    tries, task = turn.tries + 1, _task(house, turn)
+    grant = task.grant
+    hold, doors = _look(house, task)
     if doors.again and tries < SEARCH_TRIES:
         house.store.end_turn(
             replace(turn, tries=tries), house.now() + pause(tries, house.randomness(2))
@@ -75,31 +115,44 @@ def _try_once(house: House, grant: Grant, turn: Turn) -> bool:
     found = [
         (door, see(house, _sighting(house, grant, hold, door), house.now()))
         for door in doors.found
-        if not _ours(house, door)
+        if hold is not None and not _ours(house, door)
     ]
     if doors.again_at is not None and house.now() < doors.again_at:
         house.store.end_turn(turn, doors.again_at)  # waiting for the cloud's records is no try
         return False
     search = Search(
-        since=since,
-        until=until,
+        since=task.since,
+        until=task.until,
         searched=doors.searched,
         found=tuple(_plain(door, finding) for door, finding in found)[:MOST_FOUND],
         why_not=doors.why_not,
         tries=tries,
     )
-    house.store.commit(searched(house.store.grant(grant.id), search, house.now()))
+    now_is = house.store.grant(grant.id)
+    if now_is.removed_at != grant.removed_at:  # called back meanwhile: this is not its end's search
+        raise Stale("moved_on", f"`{grant.id}` was called back while it was searched", "wait")
+    house.store.commit(searched(now_is, search, house.now()))
     return True
 
 
-def _look(house: House, grant: Grant, hold: Hold, since: Instant, until: Instant) -> SideDoors:
-    """What the connector found; a cloud that fails is asked again, and told in the end."""
-    keys = tuple(session.key_id for session in house.store.sessions(grant.id))
-    connector = house.connector(hold.target.connector)
+def _look(house: House, task: _Task) -> tuple[Hold | None, SideDoors]:
+    """What the connector found. Whatever fails is tried again, and told in the end: also a
+    connector that is no longer in the settings, or a mistake of ours.
+    """
+    hold = None
     try:
-        return connector.side_doors(hold, keys, since, until, house.now())
-    except WorldFailed as fault:
-        return SideDoors(why_not=(f"{fault.code}: {fault.message}"[:400],), again=True)
+        hold = closing_hold(house, task.grant)
+        keys = tuple(session.key_id for session in house.store.sessions(task.grant.id))
+        connector = house.connector(hold.target.connector)
+        found = connector.side_doors(hold, keys, task.since, task.until, house.now())
+    except TidegateError as fault:
+        why = f"{fault.code}: {fault.message}"[:400]
+    except Exception as bug:  # noqa: BLE001 - a rim: a bug with one search is told, others go on
+        log.error("a search met a mistake of ours", grant=task.grant.id, sort=type(bug).__name__)
+        why = f"a mistake of ours: {type(bug).__name__}"
+    else:
+        return hold, found
+    return hold, SideDoors(why_not=(why,), again=True)
 
 
 def _ours(house: House, door: SideDoor) -> bool:

@@ -69,9 +69,9 @@ class FindingStore:
         """The last grant on an assignment that may have made something there."""
         return findings.last_made_on(self._database, assignment)
 
-    def unsearched(self, since: Instant, limit: int) -> list[Grant]:
-        """Grants removed after `since` whose side doors were not looked for."""
-        return findings.unsearched(self._database, since, limit)
+    def unsearched(self, since: Instant, now: Instant, limit: int) -> list[Grant]:
+        """Grants removed after `since` whose side doors were not looked for, if that is due."""
+        return findings.unsearched(self._database, since, now, limit)
 
     def baselines(self, target: str) -> list[Baseline]:
         """What stood on each role of a target when it was first looked at."""
@@ -86,6 +86,14 @@ class FindingStore:
         if not findings.may_take_turn(self._database, name, now):
             return None
         return self._writer.run(lambda db: findings.take_turn(db, name, now, lease))
+
+    def owe_turn(self, name: str, place: str, due_at: Instant) -> None:
+        """Have a turn there for somebody to take; one of that name stays as it is."""
+        self._writer.run(lambda db: findings.owe_turn(db, name, place, due_at))
+
+    def turns_due(self, begins: str, now: Instant, limit: int) -> list[str]:
+        """The names of turns that begin so and may be taken at `now`, longest waiting first."""
+        return findings.turns_due(self._database, begins, now, limit)
 
     def end_turn(self, turn: Turn, due_at: Instant) -> None:
         """Give a turn back, due again at `due_at`."""

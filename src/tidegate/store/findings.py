@@ -6,7 +6,19 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Integer, bindparam, func, or_, select
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Integer,
+    Text,
+    bindparam,
+    exists,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+)
 
 from tidegate.base.when import Instant, to_ms
 from tidegate.catalogue import Assignment, Baseline
@@ -28,6 +40,14 @@ ON CONFLICT (name) DO UPDATE SET lease_until_ms = excluded.lease_until_ms
 WHERE turns.due_at_ms <= ? AND (turns.lease_until_ms IS NULL OR turns.lease_until_ms <= ?)
 RETURNING place, tries
 """
+_OWE = """
+INSERT INTO turns (name, due_at_ms, lease_until_ms, place, tries) VALUES (?, ?, NULL, ?, 0)
+ON CONFLICT (name) DO NOTHING
+"""
+
+# How the turns of searches are called: of a grant that ended, and of access of it that came back.
+SEARCH = "search|"
+SEARCH_AGAIN = "again|"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,18 +195,27 @@ def _last_made_on() -> Look:
     return Look(query.order_by(table.c.id.desc()).limit(1))
 
 
-def unsearched(db: Looking, since: Instant, limit: int) -> list[Grant]:
-    """Grants removed after `since` whose side doors were not looked for, longest waiting first."""
-    return seen(Grant, _unsearched().rows(db, since=to_ms(since), most=bounded(limit)))
+def unsearched(db: Looking, since: Instant, now: Instant, limit: int) -> list[Grant]:
+    """Grants removed after `since` whose side doors were not looked for, longest waiting first.
+
+    Without those whose turn is not due at `now`: what waits must not keep the rest waiting.
+    """
+    asked = {"since": to_ms(since), "now": to_ms(now), "most": bounded(limit)}
+    return seen(Grant, _unsearched().rows(db, **asked))
 
 
 @cache
 def _unsearched() -> Look:
-    table = schema.grants
+    table, turns, now = schema.grants, schema.turns, bindparam("now", type_=BigInteger)
+    waits = exists().where(
+        turns.c.name == literal(SEARCH, Text).concat(table.c.id),
+        or_(turns.c.due_at_ms > now, turns.c.lease_until_ms > now),
+    )
     query = select(table).where(
         table.c.removed_at_ms > bindparam("since", type_=BigInteger),
         table.c.searched == "",
         or_(table.c.state == "removed", table.c.state == "gone"),
+        not_(waits),
     )
     ordered = query.order_by(table.c.removed_at_ms, table.c.id)
     return Look(ordered.limit(bindparam("most", type_=Integer)))
@@ -196,6 +225,30 @@ def turns_to_take(db: Looking, names: Sequence[str], now: Instant) -> list[str]:
     """Which of these turns could be had, in the order of `names`; one nobody ever took is one."""
     taken = {row["name"] for row in named(db, _turns, names) if not _is_free(row, now)}
     return [name for name in names if name not in taken]
+
+
+def owe_turn(db: Raw, name: str, place: str, due_at: Instant) -> None:
+    """Have a turn there for somebody to take; one of that name stays as it is."""
+    db.execute(_OWE, (name, to_ms(due_at), place))
+
+
+def turns_due(db: Looking, begins: str, now: Instant, limit: int) -> list[str]:
+    """The names of turns that begin so, are due at `now` and in nobody's hand, longest first."""
+    asked = {"begins": f"{begins}%", "now": to_ms(now), "most": bounded(limit)}
+    return [str(row["name"]) for row in _due().rows(db, **asked)]
+
+
+@cache
+def _due() -> Look:
+    """NB. it walks the table: it holds a line a scope and one a search that waits."""
+    turns, now = schema.turns, bindparam("now", type_=BigInteger)
+    query = select(turns.c.name).where(
+        turns.c.name.like(bindparam("begins", type_=Text)),
+        turns.c.due_at_ms <= now,
+        or_(turns.c.lease_until_ms.is_(None), turns.c.lease_until_ms <= now),
+    )
+    ordered = query.order_by(turns.c.due_at_ms, turns.c.name)
+    return Look(ordered.limit(bindparam("most", type_=Integer)))
 
 
 def may_take_turn(db: Looking, name: str, now: Instant) -> bool:

@@ -1,0 +1,267 @@
+"""Side doors of access that came back: the words of the search before never stand for it."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.flow.test_assignments import KEY, settle
+from tests.flow.test_reconciling import assignments, gone, look
+from tests.support import World, catalogue, laws
+from tidegate.base.when import Instant, wire
+from tidegate.connectors.port import Hold, SideDoors
+from tidegate.connectors.simulated import PROPAGATION, Fault, FaultKind
+from tidegate.connectors.simulated_cloud import SIDE_DOOR_SORTS
+from tidegate.diagnose.asked import Telling
+from tidegate.diagnose.ended import _UNTOLD, _lines
+from tidegate.diagnose.story import read_story
+from tidegate.evidence.events import Event
+from tidegate.evidence.seal import read_event
+from tidegate.finding import FindingKind
+from tidegate.flow.governing import put_in_force
+from tidegate.flow.revoking import end_early
+from tidegate.flow.searching import AT_ONCE, SEARCH_TRIES, search_some
+from tidegate.grant import Grant, GrantState
+from tidegate.store import SEARCH_AGAIN, compare
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Access by assignment, which others can add again."""
+    made = World(tmp_path)
+    put_in_force(made.house, laws(found=assignments(catalogue())))
+    return made
+
+
+def searches(world: World, grant: Grant) -> list[Event]:
+    """Every `grant.searched` of a grant, in order."""
+    events = [read_event(leaf) for _, leaf in world.house.store.events(grant.request)]
+    return [event for event in events if event.name == "grant.searched"]
+
+
+def back_by(world: World, what: str) -> None:
+    """Somebody adds the access again, and its holder makes a key by it."""
+    world.cloud.place(KEY, world.clock(), by="terraform")
+    taken = world.cloud.sign_in(KEY, world.clock())
+    world.cloud.make(taken, "access_key", what, world.clock())
+
+
+def side_doors(world: World) -> list[str]:
+    """What is found of them."""
+    findings = world.house.store.findings()
+    return [one.what for one in findings if one.kind is FindingKind.SIDE_DOOR]
+
+
+def removed_and_searched(world: World) -> Grant:
+    """Removed, its sessions not cut yet, and searched: none found."""
+    grant = world.granted()
+    world.clock.forward(minutes=1)
+    world.connector.cuts = False
+    end_early(world.house, world.who("ana"), grant.id)
+    settle(world, 1)
+    assert search_some(world.house) == 1
+    grant = world.grant(grant)
+    assert (grant.state, grant.searched) == (GrantState.REMOVED, "none_found")
+    return grant
+
+
+def test_called_back_and_still_called_searched(world: World) -> None:
+    """What was removed, searched, and then acted is searched once more when it has really ended."""
+    grant = removed_and_searched(world)
+    world.clock.forward(seconds=30)
+    back_by(world, "AKIA1")
+    look(world)
+    assert world.grant(grant).state is GrantState.CLOSING
+    assert world.grant(grant).searched == ""
+    world.connector.cuts = True
+    settle(world, 3)
+    assert search_some(world.house) == 1
+    assert world.grant(grant).searched == "found"
+    assert side_doors(world) == ["AKIA1"]
+    assert [one.data["outcome"] for one in searches(world, grant)] == ["none_found", "found"]
+    assert compare(world.house.store) == []
+
+
+def test_search_told_for_an_end_it_did_not_look_at(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Called back and removed again while it is searched: that search's words are dropped."""
+    grant = world.granted()
+    world.clock.forward(minutes=1)
+    world.connector.cuts = False
+    end_early(world.house, world.who("ana"), grant.id)
+    settle(world, 1)
+    looked = world.connector.side_doors
+
+    def meanwhile(
+        hold: Hold, keys: tuple[str, ...], since: Instant, until: Instant, now: Instant
+    ) -> SideDoors:
+        found = looked(hold, keys, since, until, now)
+        monkeypatch.undo()
+        world.clock.forward(seconds=30)
+        back_by(world, "AKIA1")
+        look(world)
+        world.connector.cuts = True
+        settle(world, 3)
+        assert world.grant(grant).state in (GrantState.REMOVED, GrantState.GONE)
+        return found
+
+    monkeypatch.setattr(world.connector, "side_doors", meanwhile)
+    assert search_some(world.house) == 0
+    assert searches(world, grant) == []
+    world.clock.forward(minutes=1)
+    assert search_some(world.house) == 1
+    assert world.grant(grant).searched == "found"
+
+
+def test_leftover_closed_again_and_never_searched(world: World) -> None:
+    """What its holder made while gone access was there again is found, days after the end too."""
+    grant = gone(world)
+    assert search_some(world.house) == 1
+    look(world)
+    world.clock.forward(days=3)
+    back_by(world, "AKIA1")
+    look(world)
+    assert not world.cloud.assigned(KEY, world.clock())
+    assert search_some(world.house) == 0  # its sessions may act for as long as a change takes
+    world.clock.forward(seconds=PROPAGATION.total_seconds())
+    assert search_some(world.house) == 1
+    assert (world.grant(grant).searched, side_doors(world)) == ("found", ["AKIA1"])
+    said = searches(world, grant)[-1].data
+    assert grant.removed_at is not None and said["since"] == wire(grant.removed_at)
+    assert world.house.store.turns_due(SEARCH_AGAIN, world.clock() + timedelta(days=9), 9) == []
+    assert search_some(world.house) == 0
+    assert compare(world.house.store) == []
+
+
+def test_leftover_searched_takes_back_what_the_end_said(world: World) -> None:
+    """A later search that finds nothing does not unsay what the end's own search found."""
+    grant = world.granted()
+    world.cloud.make(world.cloud.sign_in(KEY, world.clock()), "user", "arn:user/x", world.clock())
+    world.clock.forward(minutes=1)
+    end_early(world.house, world.who("ana"), grant.id)
+    settle(world, 3)
+    search_some(world.house)
+    assert world.grant(grant).searched == "found"
+    world.cloud.place(KEY, world.clock())
+    look(world)
+    world.clock.forward(minutes=1)
+    assert search_some(world.house) == 1
+    last = searches(world, grant)[-1].data
+    assert (last["outcome"], world.grant(grant).searched) == ("none_found", "found")
+
+
+def test_search_of_what_came_back_told_before_the_ends_own(world: World) -> None:
+    """Access back before its end was searched at all: one search covers both windows."""
+    grant = world.granted()
+    world.cloud.make(world.cloud.sign_in(KEY, world.clock()), "user", "arn:user/x", world.clock())
+    world.clock.forward(minutes=1)
+    end_early(world.house, world.who("ana"), grant.id)
+    settle(world, 3)
+    name = f"search|{grant.id}"
+    assert world.house.store.take_turn(name, world.clock(), timedelta(minutes=5))
+    back_by(world, "AKIA1")
+    look(world)
+    world.clock.forward(seconds=PROPAGATION.total_seconds())
+    assert search_some(world.house) == 1
+    assert sorted(side_doors(world)) == ["AKIA1", "arn:user/x"]
+
+
+def test_trace_calls_access_that_came_back_searched(world: World) -> None:
+    """Until its own search is told, the line says that there was none."""
+    grant = gone(world)
+    search_some(world.house)
+    world.cloud.place(KEY, world.clock())
+    look(world)
+    assert back_line(world, grant).endswith(_UNTOLD)
+    world.clock.forward(minutes=1)
+    search_some(world.house)
+    assert not back_line(world, grant).endswith(_UNTOLD)
+
+
+def back_line(world: World, grant: Grant) -> str:
+    """What the trace says of access that was there again."""
+    events = [read_event(leaf) for _, leaf in world.house.store.events(grant.request)]
+    telling = Telling(
+        story=read_story(events, grant.request),
+        request=world.house.store.request(grant.request),
+        grant=grant,
+        now=world.clock(),
+        names=str,
+        texts=lambda commitment: None,
+        beats={},
+    )
+    (said,) = [line for _, line in _lines(telling, grant) if line.startswith("it was there again")]
+    return said
+
+
+@pytest.mark.parametrize("how", ["no_connector", "bug"])
+def test_search_that_cannot_be_made_goes_on_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A connector that is gone, or a mistake of ours, is told as "not searched" like any fault."""
+    grant = gone(world)
+    if how == "bug":
+
+        def broken(*asked: object) -> SideDoors:
+            raise KeyError("a mistake")
+
+        monkeypatch.setattr(world.connector, "side_doors", broken)
+    else:
+        monkeypatch.setattr(world.house, "connectors", {})
+    for _ in range(SEARCH_TRIES * 2):
+        search_some(world.house)
+        world.clock.forward(minutes=2)
+    assert world.grant(grant).searched == "not_searched"
+    (said,) = searches(world, grant)
+    why = {"bug": "a mistake of ours: KeyError", "no_connector": "no_connector: "}[how]
+    assert str(list_of(said)[0]).startswith(why)
+    assert said.data["tries"] == SEARCH_TRIES
+
+
+def list_of(said: Event) -> Sequence[object]:
+    """Why it was not searched."""
+    why = said.data["why_not"]
+    assert isinstance(why, list)
+    return why
+
+
+def test_searches_that_wait_keep_others_waiting(world: World) -> None:
+    """As many as one look takes wait for the cloud's records: the next end is searched now."""
+    grants = []
+    for _ in range(AT_ONCE + 1):
+        request = world.ask(role="dev/admin", duration=timedelta(minutes=5))
+        world.work()
+        grants += world.house.store.grants(request=request.id)
+    settle(world, 6)
+    waiting = set[str]()
+
+    def later(
+        hold: Hold, keys: tuple[str, ...], since: Instant, until: Instant, now: Instant
+    ) -> SideDoors:
+        if len(waiting) < AT_ONCE:
+            waiting.add(hold.grant)
+        again = now + timedelta(minutes=15) if hold.grant in waiting else None
+        return SideDoors(searched=SIDE_DOOR_SORTS, again_at=again)
+
+    world.connector.side_doors = later  # type: ignore[method-assign]
+    assert search_some(world.house) == 0
+    assert search_some(world.house) == 1
+    told = {one.id for one in grants if world.grant(one).searched}
+    assert len(told) == 1 and not told & waiting
+
+
+def test_outage_while_what_came_back_is_searched(world: World) -> None:
+    """A cloud that is away is asked again, and then it is told."""
+    grant = gone(world)
+    search_some(world.house)
+    back_by(world, "AKIA1")
+    look(world)
+    world.clock.forward(minutes=1)
+    world.connector.script(Fault(kind=FaultKind.DOWN, verb="side_doors", count=2))
+    for _ in range(3):
+        search_some(world.house)
+        world.clock.forward(seconds=10)
+    assert side_doors(world) == ["AKIA1"]
+    assert searches(world, grant)[-1].data["tries"] == 3
