@@ -359,6 +359,20 @@ def test_server_that_says_nothing_holds_nobody_and_is_found_again(place, monkeyp
         store.close()
 
 
+def test_store_that_never_opened_leaves_somebody_asking(place):
+    """Whoever tries to open a silent database again and again leaves no thread behind."""
+    port = urlsplit(place).port
+    with FaultProxy(port, http=False) as way:
+        way.freeze()
+        url = place.replace(f":{port}/", f":{way.port}/") + "?connect_timeout=2"
+        with pytest.raises(EvidenceClosed, match="cannot be reached"):
+            open_store(url, patience=SHORT)
+        asking = [one for one in threading.enumerate() if one.name == "tidegate-presence"]
+        for one in asking:
+            one.join(5)
+        assert not any(one.is_alive() for one in asking)
+
+
 def test_long_statement_of_a_server_that_is_there_is_waited_for(place, monkeypatch):
     """Without a word for long, but the server takes connections: the answer is waited for."""
     monkeypatch.setattr(answered, "ANSWER", timedelta(milliseconds=50))

@@ -140,6 +140,7 @@ class Postgres:
         try:
             self._writing: psycopg.Connection[Any] | None = self._connect(WRITE_STATEMENT)
         except psycopg.Error as error:
+            self._presence.close()
             if "does not exist" in str(error) and "database" in str(error):
                 raise AskedWrongly(
                     "no_database",
