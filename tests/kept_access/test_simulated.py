@@ -440,6 +440,26 @@ def test_journal_closes_what_a_lying_cloud_kept(world: KindWorld) -> None:
     world.until(grant, GrantState.GONE)
 
 
+@pytest.mark.parametrize("kind", [ASSIGNMENT])
+def test_journal_forgets_the_session_it_could_not_cut(world: KindWorld) -> None:
+    """Without the database too, a removal is not the end while a session taken before may act."""
+    grant = world.granted()
+    taken = world.take(grant)
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="cut", count=2))
+    world.clock.forward(minutes=30)
+    for _ in range(2):
+        assert close_without_store(world.house) == []
+        assert world.acts(taken)
+        world.clock.forward(seconds=10)
+    assert close_without_store(world.house) == [grant.id]
+    assert not world.acts(taken)
+    world.clock.forward(seconds=10)
+    assert close_without_store(world.house) == []
+    told = [line.data.get("cut") for line in world.house.journal.read() if line.kind == "removed"]
+    assert told == [False, None]
+    world.until(grant, GrantState.GONE)
+
+
 @pytest.mark.parametrize("kind", [IAM_ROLE])
 @pytest.mark.parametrize("restarts", [False, True])
 def test_c_access_that_acted_is_called_gone_when_nobody_answers(

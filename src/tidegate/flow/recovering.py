@@ -14,6 +14,7 @@ from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import ALONE, JournalLine
+from tidegate.evidence.journal_book import JournalBook
 from tidegate.expire import EndReason
 from tidegate.flow.buckets import bucket_of
 from tidegate.flow.ending import begin
@@ -25,6 +26,7 @@ from tidegate.grant import GrantState
 log = structlog.get_logger("tidegate.recovering")
 
 ACTED = ("removed", "gone")
+CUT = "cut"  # in the data of a `removed` line, when it is False: its sessions were not seen cut
 UNOPENED = frozenset({GrantState.READY, GrantState.FAILED})
 MOST_FORGOTTEN = 1_000  # grants a compacted journal no longer names, before they are let go of
 READ_AT_ONCE = 1024 * 1024  # bytes of journal: two thousand lines, and a tenth of a second
@@ -158,7 +160,8 @@ def close_without_store(
     due = {name for name, hold in waiting.items() if name in begun or now >= hold.ends_at}
     done: list[str] = []
     made = {line.grant: line.at for line in lines if line.kind == "intended"}
-    for name in sorted(due - acted):
+    uncut = _uncut(house, book, waiting, now)
+    for name in sorted(due - acted | due & uncut):
         if enough():
             break
         hold = waiting[name]
@@ -168,11 +171,31 @@ def close_without_store(
         if bucket is not None and not buckets.may(bucket, False, now):
             continue  # its account bears no more for the moment
         shared = any(waiting[other].key == hold.key for other in waiting.keys() - due)
-        if _close(house, hold, name in stood or shared, made[name], now):
+        if _close(house, hold, name in stood or shared, made[name], now, name in uncut):
             done.append(name)
         else:
             house.journal_pace.later(name, now, house.randomness(2))
     return done
+
+
+def _uncut(
+    house: BareHouse, book: JournalBook, waiting: Mapping[str, Hold], now: Instant
+) -> frozenset[str]:
+    """Grants read back as removed whose sessions were not seen cut and may act still."""
+    found = set()
+    for name, hold in waiting.items():
+        last = next((one for one in reversed(book.lines[name]) if one.kind in ACTED), None)
+        if last is None or last.data.get(CUT) is not False:
+            continue
+        try:
+            lives = house.connector(hold.target.connector).residual(
+                hold.target, hold.role, cut=False
+            )
+        except TidegateError:
+            continue  # nobody here could cut it either
+        if now < last.at + lives:
+            found.add(name)
+    return frozenset(found)
 
 
 def _holds(intents: Sequence[JournalLine]) -> dict[str, Hold]:
@@ -186,11 +209,17 @@ def _holds(intents: Sequence[JournalLine]) -> dict[str, Hold]:
 
 
 def _close(
-    house: BareHouse, hold: Hold, still_wanted: bool, made_at: Instant, now: Instant
+    house: BareHouse,
+    hold: Hold,
+    still_wanted: bool,
+    made_at: Instant,
+    now: Instant,
+    told: bool = False,
 ) -> bool:
-    """One try; whether the access was seen removed and the journal says so.
+    """One try; whether nothing is left to do: seen removed, and cut where that is apart.
 
-    A list that may be from before `made_at` is not believed.
+    A list that may be from before `made_at` is not believed. A removal whose sessions are not seen
+    cut is written down as such, once (`told`: it was), and the cut is tried again.
     """
     try:
         connector = house.connector(hold.target.connector)
@@ -199,8 +228,13 @@ def _close(
         old = powers.cuts_apart and now < made_at + powers.stale_window
         if old or (seen.usable and not seen.inherited):
             return False
-        data = {"cloud_at": wire(seen.cloud_at), ALONE: True}
+        uncut = powers.cuts_apart and not seen.cut and not still_wanted
+        if uncut and told:
+            return False
+        data = {"cloud_at": wire(seen.cloud_at), ALONE: True, **({CUT: False} if uncut else {})}
         house.journal.append(JournalLine(kind="removed", grant=hold.grant, at=now, data=data))
+        if uncut:
+            return False
     except TidegateError as fault:  # one grant's trouble must not keep the others open
         log.warning("closing from the journal failed", grant=hold.grant, code=fault.code)
         return False
