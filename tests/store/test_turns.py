@@ -11,7 +11,7 @@ from tidegate.grant import Grant, GrantState, intend, opened, ready, risk_of
 from tidegate.store import Share, queue
 
 from .making import ITEM as ITEM_OF_ALL
-from .making import NOW, filed, name, only, opening_of
+from .making import NOW, filed, lifecycle, name, only, opening_of
 
 LEASE = timedelta(minutes=2)
 MINUTE = timedelta(minutes=1)
@@ -115,3 +115,12 @@ def test_more_woken_than_one_look_takes_are_lost(store, monkeypatch):
     due = store.claim_due(NOW + timedelta(hours=2), 10, LEASE)
     assert {one.id for one in due} == set(grants)
     assert {one.state for one in due} == {GrantState.OPEN}
+
+
+def test_target_with_an_end_under_way_is_not_named(store):
+    """Each target with an end that is due or under way once, and no other."""
+    assert store.ending_targets() == []
+    for number, target in enumerate(("b", "a", "b"), 1):
+        closing(store, number, target)
+    lifecycle(store, 9)
+    assert store.ending_targets() == ["a", "b"]

@@ -15,12 +15,14 @@ from tidegate.expire import EndReason
 from tidegate.finding import FindingKind, Sighting
 from tidegate.flow.finding import see
 from tidegate.flow.house import House
-from tidegate.grant import Grant, GrantState
+from tidegate.grant import Grant
 
 log = structlog.get_logger("tidegate.lateness")
 
 LEAST_BOUND = timedelta(minutes=2)  # an end that takes longer is late, whatever was promised
-AT_ONCE = 200  # closing grants a look: beyond it the findings there are enough to begin with
+# Closing grants a look, shared by the targets they are on: beyond it the findings there are enough
+# to begin with, as long as they are those of the ends that wait longest.
+AT_ONCE = 200
 
 
 def due_at(grant: Grant) -> Instant | None:
@@ -38,8 +40,13 @@ def bound_of(house: House, grant: Grant) -> timedelta:
 
 
 def find_late(house: House) -> list[str]:
-    """Open a finding for each grant that is closing past its bound; returns their ids."""
-    closing = house.store.grants(states=frozenset({GrantState.CLOSING}), limit=AT_ONCE)
+    """Open a finding for each grant that is closing past its bound; returns their ids.
+
+    Of each target those that wait longest: no target's backlog hides a late end on another.
+    """
+    targets = house.store.ending_targets()
+    share = max(1, AT_ONCE // max(1, len(targets)))
+    closing = (one for name in targets for one in house.store.late((name,), house.now(), share))
     return [grant.id for grant in closing if note_late(house, grant, house.now())]
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Integer,
     Select,
     Table,
+    Text,
     bindparam,
     case,
     column,
@@ -116,6 +117,11 @@ def late(db: Looking, targets: tuple[str, ...], before: Instant, limit: int) -> 
     return sorted(found, key=lambda one: (since[one.id], one.id))[: bounded(limit)]
 
 
+def ending_targets(db: Looking) -> list[str]:
+    """Every target with an end that is due or under way, in the settings or not any more."""
+    return [str(row["target"]) for row in _ending_targets(db.words.name).rows(db)]
+
+
 def named(db: Looking, look: Callable[[int], Look], names: Iterable[str]) -> Iterator[Looked]:
     wanted = sorted(set(names))
     for start in range(0, len(wanted), AT_ONCE):
@@ -214,6 +220,16 @@ def _cut_early(engine: str) -> Look:
 def _cut_late(engine: str) -> Look:
     query, columns = _by_index(schema.grants, "grants_removed", engine)
     return Look(query.where(columns["removed_at_ms"] > _ms("since"), columns["cut"]))
+
+
+@cache
+def _ending_targets(engine: str) -> Look:
+    hint = " INDEXED BY grants_turn" if engine == "sqlite" else ""
+    target = column("target", Text)
+    query = select(target).distinct().select_from(words(f"grants{hint}"))
+    return Look(
+        query.where(words("lane = 0 AND due_at_ms IS NOT NULL AND lane < 3")).order_by(target)
+    )
 
 
 @cache

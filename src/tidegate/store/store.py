@@ -395,6 +395,10 @@ class Store(FindingStore, ErrandStore):
         """Grants on these targets closing since before `before`, the longest first."""
         return chores.late(self._database, targets, before, limit)
 
+    def ending_targets(self) -> list[str]:
+        """Every target with an end that is due or under way, in the settings or not any more."""
+        return chores.ending_targets(self._database)
+
     def wait_for_news(self, timeout: timedelta) -> bool:
         """Wait until something was committed that is due at once; whether it was.
 
