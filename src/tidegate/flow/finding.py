@@ -4,7 +4,7 @@ A look calls `see` for what it sees and `heal` or `mended` for what it no longer
 and close. Everybody's right to do so is asked in `allowing.py`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -82,11 +82,6 @@ def owner_of(house: House, target: str) -> str:
     """Whose target it is today; empty when the catalogue has it no more: then the operators'."""
     found = house.laws.catalogue.targets.get(target)
     return found.owner if found else ""
-
-
-def see_all(house: House, sightings: Iterable[Sighting], now: Instant) -> list[Finding]:
-    """`see` for each."""
-    return [found for seen in sightings if (found := see(house, seen, now))]
 
 
 def end(house: House, finding: Finding, how: ClosedHow, now: Instant) -> None:

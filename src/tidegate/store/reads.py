@@ -444,19 +444,6 @@ def _codec(kind: type[T]) -> Codec[Any]:
     return codecs()[kind]
 
 
-def _page(
-    db: Connection,
-    kind: type[T],
-    query: Select[Any],
-    table: Table,
-    limit: int,
-    before: str | None,
-) -> list[T]:
-    if before is not None:
-        query = query.where(table.c.id < before)
-    return all_of(db, kind, query.order_by(table.c.id.desc()).limit(bounded(limit)))
-
-
 def all_of(db: Connection, kind: type[T], query: Select[Any]) -> list[T]:
     """Every thing of that kind the query finds."""
     return [_decoded(kind, row) for row in db.execute(query).mappings()]
