@@ -191,8 +191,7 @@ MUTANTS: tuple[M, ...] = (
       "request:evolve", "votes=(),", "votes=before.votes if before else (),",
       (("approve:item_missing", " and cast.digest == request.digest", ""),)),
     M("left-still-counts", "somebody who left a group still counts",
-      "flow.people:groups_of", "house.store.memberships(principal=principal.id)",
-      "house.store.memberships(principal=principal.id, with_left=True)"),
+      "flow.people:_groups", "if not left", "if True"),
     # I7: the log.
     M("event-lost", "an event is not kept", "store.batch:Batch.admit",
       "self.facts.extend(step.facts)", "self.facts.extend(step.facts[:1])"),
@@ -267,7 +266,7 @@ MUTANTS: tuple[M, ...] = (
     M("holders-read-as-none", "a removal does not see who else holds the access",
       "flow.expiring:_remove", "others = assignment.holders if assignment else ()", "others = ()"),
     M("alias-is-another-person", "two accounts with one address are two people",
-      "flow.people:person_key", 'return f"mail:{mail_key(mail)}" if mail else', 'return f"principal:{principal.id}" if mail else'),
+      "flow.people:_key", 'return f"mail:{mail_key(mail)}" if mail else', 'return f"principal:{principal.id}" if mail else'),
     M("one-seat-a-group", "two votes of a group are met by one",
       "policy.requirement:missing", "for _ in range(need.count)]", "for _ in range(1)]"),
     M("any-group-fills-a-seat", "a seat is filled by whoever voted, whatever their group",

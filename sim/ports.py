@@ -37,8 +37,8 @@ STALE = timedelta(minutes=10)  # how old a list may be where the role kind decla
 READS = (
     "document", "text", "disclosures", "request", "requests", "grant", "grants", "cuts_in_force",
     "closing_on", "sessions", "session_by_key", "assignment", "assignment_by_key", "principal",
-    "principal_by", "memberships", "account", "accounts", "login_of", "lapsed", "beats", "head",
-    "events",
+    "principal_by", "someone", "memberships", "account", "accounts", "login_of", "lapsed", "beats",
+    "head", "events",
 )  # fmt: skip
 
 

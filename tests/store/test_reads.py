@@ -8,7 +8,10 @@ from datetime import timedelta
 import pytest
 
 from tidegate.base.errors import NotFound, WorldFailed
+from tidegate.base.fact import Change, Step
 from tidegate.base.ids import GRANT, PRINCIPAL, SESSION
+from tidegate.base.personal import Personal
+from tidegate.catalogue import evolve_principal
 from tidegate.grant import GrantState
 from tidegate.request import RequestState, withdraw
 from tidegate.store import Account, Token
@@ -205,3 +208,24 @@ def test_row_changed_by_hand_is_not_read_as_it_was(store, path):
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE requests SET state = 'denied' WHERE id = ?", (request.id,))
     assert store.request(request.id).state is RequestState.DENIED
+
+
+def test_someone_is_a_person_with_groups_and_an_address_that_can_be_erased(store):
+    """One question says what three do; a group that was left is told as left."""
+    who, mail = name(PRINCIPAL, 1), Personal(b"s" * 32, "ana@x.invalid")
+    step = person(1, "ana")
+    fact = replace(step.facts[0], data={**step.facts[0].data, "mail": mail.commitment})
+    store.commit(Step((Change(0, evolve_principal(None, fact)),), (fact,), (mail,)))
+    alone = store.someone(who)
+    assert (alone.principal, alone.groups) == (store.principal(who), ())
+    assert (alone.mail, store.text(mail.commitment)) == ("ana@x.invalid", "ana@x.invalid")
+    store.commit(joined(1, "sre"))
+    store.commit(joined(1, "dba"))
+    (held,) = (one for one in store.memberships(principal=who) if one.group == "dba")
+    store.commit(joined(1, "dba", held, "left"))
+    assert set(store.someone(who).groups) == {("sre", False), ("dba", True)}
+    assert "ana@" not in repr(store.someone(who))
+    store._writer.run(lambda db: db.execute("UPDATE disclosures SET salt = NULL, text = NULL"))
+    assert store.someone(who).mail is None
+    with pytest.raises(NotFound, match="expected the id of a principal, got `pr_x`"):
+        store.someone("pr_x")

@@ -10,7 +10,7 @@ from tidegate.approve import Approver, named_groups
 from tidegate.base.errors import NotAllowed, NotFound
 from tidegate.finding import Finding, FindingKind
 from tidegate.flow.house import Actor, House
-from tidegate.flow.people import person_key
+from tidegate.flow.people import person_named
 from tidegate.grant import Grant
 from tidegate.panic import Panic, Scope, ScopeKind
 from tidegate.request import Request
@@ -101,7 +101,7 @@ def _same_person(house: House, actor: Actor, principal: str) -> bool:
     """Whether the actor is that principal, also through another account of theirs."""
     if actor.id == principal:
         return True
-    return person_key(house, house.store.principal(principal)) == actor.person
+    return person_named(house, principal) == actor.person
 
 
 def allow_finding(house: House, actor: Actor, verb: Verb, finding: Finding) -> None:

@@ -6,7 +6,7 @@ from tidegate.base.text import LONGEST_REASON, clean_text
 from tidegate.flow.allowing import Verb, allow
 from tidegate.flow.asking import decided_anew, ready_grants, request_after
 from tidegate.flow.house import Actor, House
-from tidegate.flow.people import approvers, person_key
+from tidegate.flow.people import approvers, person_named
 from tidegate.request import Request, RequestState
 
 
@@ -35,7 +35,7 @@ def cast(
             ballot,
             Approver(principal=actor.id, person=actor.person, groups=actor.groups),
             approvers(house, (old.voter for old in request.votes)),
-            person_key(house, house.store.principal(request.terms.principal)),
+            person_named(house, request.terms.principal),
             now,
         )
         if request_after(step).state is RequestState.APPROVED:

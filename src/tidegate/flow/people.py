@@ -16,6 +16,7 @@ from tidegate.catalogue import (
     membership_id,
 )
 from tidegate.flow.house import Actor, Groups, House
+from tidegate.store import Someone
 
 # The issuer of accounts made here. Their subject is random and stands in the log; the login, which
 # is somebody's name, does not: it is in the table of accounts, and can be erased.
@@ -25,21 +26,25 @@ FROM_FILE = "file"  # the source of memberships read from the groups file
 
 def actor(house: House, principal_id: str) -> Actor:
     """The principal as it is now. Raises NotSignedIn when it is disabled."""
-    principal = house.store.principal(principal_id)
-    if not principal.enabled:
+    found = house.store.someone(principal_id)
+    if not found.principal.enabled:
         raise NotSignedIn("disabled", "this account is disabled", "ask an operator")
     return Actor(
-        principal=principal,
-        groups=groups_of(house, principal),
-        person=person_key(house, principal),
+        principal=found.principal,
+        groups=_groups(house, found),
+        person=_key(found.principal, found.mail),
     )
 
 
 def groups_of(house: House, principal: Principal) -> frozenset[str]:
     """Every group it is in, ancestors included; none when disabled."""
-    if not principal.enabled:
+    return _groups(house, house.store.someone(principal.id))
+
+
+def _groups(house: House, found: Someone) -> frozenset[str]:
+    if not found.principal.enabled:
         return frozenset()
-    direct = frozenset(m.group for m in house.store.memberships(principal=principal.id))
+    direct = frozenset(group for group, left in found.groups if not left)
     return house.laws.groups.closure(direct)
 
 
@@ -48,7 +53,16 @@ def person_key(house: House, principal: Principal) -> str:
 
     NB. an account without a mail address, or whose address was erased, is a person of its own.
     """
-    mail = house.store.text(principal.mail) if principal.mail else None
+    return _key(principal, house.store.text(principal.mail) if principal.mail else None)
+
+
+def person_named(house: House, principal_id: str) -> str:
+    """`person_key` of the principal of that id. Raises NotFound."""
+    found = house.store.someone(principal_id)
+    return _key(found.principal, found.mail)
+
+
+def _key(principal: Principal, mail: str | None) -> str:
     return f"mail:{mail_key(mail)}" if mail else f"principal:{principal.id}"
 
 
@@ -56,11 +70,11 @@ def approvers(house: House, principal_ids: Iterable[str]) -> Mapping[str, Approv
     """Those principals as voters, as known now."""
     found = {}
     for principal_id in sorted(set(principal_ids)):
-        principal = house.store.principal(principal_id)
+        told = house.store.someone(principal_id)
         found[principal_id] = Approver(
             principal=principal_id,
-            person=person_key(house, principal),
-            groups=groups_of(house, principal),
+            person=_key(told.principal, told.mail),
+            groups=_groups(house, told),
         )
     return found
 

@@ -6,7 +6,7 @@ from tidegate.store.head import Head
 from tidegate.store.mass import AT_ONCE
 from tidegate.store.paces import Pace
 from tidegate.store.queue import Share
-from tidegate.store.reads import Waiting
+from tidegate.store.reads import Someone, Waiting
 from tidegate.store.rebuild import Difference, Rebuilt, compare, rebuild
 from tidegate.store.store import Store
 from tidegate.store.unsealed import Account, Token
@@ -22,6 +22,7 @@ __all__ = [
     "Pace",
     "Rebuilt",
     "Share",
+    "Someone",
     "Store",
     "Token",
     "Turn",

@@ -123,6 +123,7 @@ def ending_targets(db: Looking) -> list[str]:
 
 
 def named(db: Looking, look: Callable[[int], Look], names: Iterable[str]) -> Iterator[Looked]:
+    """What a look at a list of names, `w_0` and so on, finds of all of these, some at a time."""
     wanted = sorted(set(names))
     for start in range(0, len(wanted), AT_ONCE):
         some = wanted[start : start + AT_ONCE]

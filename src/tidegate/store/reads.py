@@ -4,7 +4,7 @@ Every function takes an open view (`Database.reading`) and bounds what it return
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any, TypeVar
 
@@ -76,13 +76,16 @@ def one(db: Looking, kind: type[T], name: str) -> T:
     """The thing of that kind called `name`. Raises NotFound."""
     found = maybe(db, kind, name)
     if found is None:
-        word = _codec(kind).word
-        raise NotFound(
-            "not_found",
-            f"expected the id of a {word}, got `{name[:40]}`",
-            "copy the id from a list",
-        )
+        raise _not_found(kind, name)
     return found
+
+
+def _not_found(kind: type, name: str) -> NotFound:
+    return NotFound(
+        "not_found",
+        f"expected the id of a {codecs()[kind].word}, got `{name[:40]}`",
+        "copy the id from a list",
+    )
 
 
 def maybe(db: Looking, kind: type[T], name: str) -> T | None:
@@ -171,6 +174,56 @@ def memberships(db: Looking, principal: str | None, with_left: bool) -> list[Mem
     """Who was seen in which group; without those over unless `with_left`."""
     wanted = {} if principal is None else {"wanted": principal}
     return seen(Membership, _memberships(principal is not None, with_left).rows(db, **wanted))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Someone:
+    """Who somebody is, as one question answers it.
+
+    `groups` are those they were seen in, each with whether they left it; `mail` is None where there
+    is no address, or none any more.
+    """
+
+    principal: Principal
+    groups: tuple[tuple[str, bool], ...]
+    mail: str | None = field(repr=False)
+
+
+def someone(db: Looking, name: str) -> Someone:
+    """The principal called `name`, with groups and mail address. Raises NotFound."""
+    rows = _someone().rows(db, wanted=name)
+    if not rows:
+        raise _not_found(Principal, name)
+    first = rows[0]
+    # NB. without the address: what a row was read as is kept, and a text may be erased.
+    alone = Looked(_of_principal(), first.values[: len(schema.principals.c)])
+    return Someone(
+        principal=_decoded(Principal, alone),
+        groups=tuple(
+            (row["group_name"], bool(row["has_left"])) for row in rows if row["group_name"]
+        ),
+        mail=first["mail_text"],
+    )
+
+
+@cache
+def _of_principal() -> Columns:
+    return Columns(column.name for column in schema.principals.c)
+
+
+@cache
+def _someone() -> Look:
+    who, seen_in, texts = schema.principals, schema.memberships, schema.disclosures
+    query = (
+        select(who, seen_in.c.group_name, seen_in.c.has_left, texts.c.text.label("mail_text"))
+        .select_from(
+            who.outerjoin(seen_in, seen_in.c.principal == who.c.id).outerjoin(
+                texts, texts.c.commitment == who.c.mail
+            )
+        )
+        .where(who.c.id == bindparam("wanted"))
+    )
+    return Look(query.order_by(seen_in.c.id))
 
 
 def approved_without_grants(db: Connection, limit: int) -> list[Request]:

@@ -37,7 +37,7 @@ from tidegate.store.memory import Memory
 from tidegate.store.migrate import migrate
 from tidegate.store.paces import Pace
 from tidegate.store.queue import Share
-from tidegate.store.reads import Waiting
+from tidegate.store.reads import Someone, Waiting
 from tidegate.store.sqlite import PATIENCE
 from tidegate.store.unsealed import Account, Token
 from tidegate.store.writer import Committer, Direct, Free, Writer
@@ -289,6 +289,10 @@ class Store(FindingStore, ErrandStore):
     def principal(self, id: str) -> Principal:
         """The principal of that id. Raises NotFound."""
         return reads.one(self._database, Principal, id)
+
+    def someone(self, id: str) -> Someone:
+        """The principal of that id, with groups and mail address. Raises NotFound."""
+        return reads.someone(self._database, id)
 
     def principal_by(self, issuer: str, subject: str) -> Principal | None:
         """The principal of an identity provider's immutable pair."""

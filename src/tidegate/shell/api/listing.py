@@ -7,7 +7,7 @@ from typing import TypeVar
 from tidegate.approve import Approver
 from tidegate.flow.allowing import Verb, allow_house, may_vote
 from tidegate.flow.house import Actor, House
-from tidegate.flow.people import person_key
+from tidegate.flow.people import person_named
 from tidegate.grant import Grant, GrantState
 from tidegate.request import Request, RequestState
 
@@ -109,7 +109,7 @@ def _waits_for(house: House, actor: Actor) -> Callable[[Request], bool]:
             may_vote(request, approver)
             and now < request.decide_by
             and all(vote.voter != actor.id for vote in request.votes)
-            and person_key(house, house.store.principal(request.terms.principal)) != actor.person
+            and person_named(house, request.terms.principal) != actor.person
         )
 
     return wanted
