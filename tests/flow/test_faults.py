@@ -1,6 +1,7 @@
 """The cloud, the clock, the disk misbehave: nothing opens that should not or stays open."""
 
 import os
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,6 +11,8 @@ from tidegate.base.errors import EvidenceClosed, NotAllowed, TidegateError, Unre
 from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import PROPAGATION, Fault, FaultKind
 from tidegate.diagnose.story import read_story
+from tidegate.evidence.journal import JournalLine
+from tidegate.evidence.journal_line import ALONE
 from tidegate.evidence.lateness import Latency, measure
 from tidegate.evidence.seal import read_event
 from tidegate.flow import recovering
@@ -18,6 +21,7 @@ from tidegate.flow.buckets import Bucket
 from tidegate.flow.expiring import close_now
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.holding import closing_hold
+from tidegate.flow.lateness import note_late
 from tidegate.flow.mending import mend_cuts
 from tidegate.flow.recovering import close_without_store
 from tidegate.flow.revoking import end_early
@@ -311,9 +315,27 @@ def test_look_before_the_journal_hides_when_it_was_closed(world: World) -> None:
     told = measure(chain, grant.id)
     assert told is not None and told.spans[Latency.REMOVED] == 0
     assert read_story(chain, grant.request).gap == ""
+    assert world.house.store.findings() == []
     world.restart()
     world.work()
     assert world.names(grant.request).count("journal.sealed") == 1
+
+
+def test_late_end_is_excused_by_the_journal(world: World) -> None:
+    """What the journal closed too late is a finding, and so is what it closed and did not hold."""
+    late, back = world.granted(), world.granted("eve")
+    world.clock.forward(minutes=40)
+    assert close_without_store(world.house, frozenset({late.id})) == [late.id]
+    world.work()
+    assert late.id in {one.grant for one in world.house.store.findings()}
+    line = JournalLine(
+        kind="removed", grant=back.id, at=back.ends_at or world.clock(), data={ALONE: True}
+    )
+    world.house.journal.append(line)
+    closing = replace(back, closing_at=world.clock(), end_reason="expired")
+    assert not note_late(world.house, closing, world.clock())
+    world.clock.forward(minutes=3)
+    assert note_late(world.house, closing, world.clock())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes read-only files")

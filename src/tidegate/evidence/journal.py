@@ -33,8 +33,7 @@ from tidegate.base.canonical import canonical
 from tidegate.base.errors import AskedWrongly, EvidenceClosed
 from tidegate.base.when import Instant, parse_instant, wire
 from tidegate.evidence.journal_book import Folding, JournalBook, book_of
-from tidegate.evidence.journal_line import ALONE as ALONE  # where callers look for them
-from tidegate.evidence.journal_line import JournalLine as JournalLine
+from tidegate.evidence.journal_line import JournalLine as JournalLine  # where callers look for it
 
 # `intended`: before the cloud is called to open. `closing`, `removed`, `gone`: what was done then.
 # `noted`: the lines of this grant so far were sealed after an outage. `sealed`: its end is sealed.

@@ -8,6 +8,7 @@ from tidegate.base.when import Instant
 
 # In the data of a `removed` line: it was done without the database, so nothing else tells of it.
 ALONE = "alone"
+CUT = "cut"  # there too, when it is False: sessions that outlive the removal were not seen cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,3 +24,8 @@ class JournalLine:
     def alone(self) -> bool:
         """Whether it tells of something done without the database."""
         return self.data.get(ALONE) is True
+
+    @property
+    def ends_alone(self) -> bool:
+        """Whether it tells of an end, sessions and all, that came without the database."""
+        return self.kind == "removed" and self.alone and self.data.get(CUT) is not False

@@ -56,7 +56,7 @@ def note_late(house: House, grant: Grant, now: Instant) -> bool:
     Asked of every grant at its removal, and of those that are not removed.
     """
     due = due_at(grant)
-    if due is None or now - due <= bound_of(house, grant):
+    if due is None or now - due <= bound_of(house, grant) or _in_time(house, grant, due, now):
         return False
     target = grant.role.partition("/")[0]
     known = house.laws.catalogue.targets.get(target)
@@ -84,3 +84,19 @@ def note_late(house: House, grant: Grant, now: Instant) -> bool:
     except TidegateError as fault:  # the end itself does not wait for what is said about it
         log.warning("a late end has no finding yet", grant=grant.id, code=fault.code)
     return True
+
+
+def _in_time(house: House, grant: Grant, due: Instant, now: Instant) -> bool:
+    """Whether it was read back as removed within its bound while the database was away.
+
+    Only the journal says so until that is sealed. When it did not hold, closing goes on past its
+    bound by the database too, and that is late.
+    """
+    bound = bound_of(house, grant)
+    if grant.closing_at is None or now - grant.closing_at > bound:
+        return False
+    try:
+        lines = house.journal.book().lines.get(grant.id, ())
+    except OSError:
+        return False
+    return any(line.ends_alone and line.at - due <= bound for line in lines)

@@ -14,7 +14,8 @@ from enum import StrEnum
 from tidegate.base.errors import EvidenceBroken, TidegateError
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Connector, Hold, Seen
-from tidegate.evidence.journal import ALONE, ClosingJournal, JournalLine
+from tidegate.evidence.journal import ClosingJournal, JournalLine
+from tidegate.evidence.journal_line import ALONE
 from tidegate.expire import EndReason, ReadBack, residual_until
 from tidegate.flow.expiring import take_away
 from tidegate.flow.granting import intended_line

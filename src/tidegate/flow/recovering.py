@@ -13,8 +13,9 @@ from tidegate.base.errors import (
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Hold
-from tidegate.evidence.journal import ALONE, JournalLine
+from tidegate.evidence.journal import JournalLine
 from tidegate.evidence.journal_book import JournalBook
+from tidegate.evidence.journal_line import ALONE, CUT
 from tidegate.expire import EndReason
 from tidegate.flow.buckets import bucket_of
 from tidegate.flow.ending import begin
@@ -26,7 +27,6 @@ from tidegate.grant import GrantState
 log = structlog.get_logger("tidegate.recovering")
 
 ACTED = ("removed", "gone")
-CUT = "cut"  # in the data of a `removed` line, when it is False: its sessions were not seen cut
 UNOPENED = frozenset({GrantState.READY, GrantState.FAILED})
 MOST_FORGOTTEN = 1_000  # grants a compacted journal no longer names, before they are let go of
 READ_AT_ONCE = 1024 * 1024  # bytes of journal: two thousand lines, and a tenth of a second
