@@ -263,3 +263,21 @@ def test_search_that_may_not_be_made_says_why(world: CenterWorld, center: Center
     told = searched(world, grant)
     assert told["searched"] == [] and "account assignments: " in str(told["why_not"])
     assert world.grant(grant).searched == "not_searched"
+
+
+def test_a_sync_is_laundered_by_one_more_grant(world: CenterWorld, center: Center) -> None:
+    """Made again by a sync, it is removed before the next grant opens, whose end is an end."""
+    look(world)
+    gone(world)
+    assign(center)
+    request = world.vote(world.ask("ana"))
+    world.work()
+    (second,) = world.house.store.grants(request=request.id)
+    assert second.outcome == "still_closing"
+    assert look(world) == []
+    assert not center.assigned()
+    world.until(second, GrantState.OPEN)
+    end_early(world.house, world.who("bo"), second.id)
+    world.until(second, GrantState.GONE)
+    assert world.grant(second).still_held_by == ""
+    assert not center.assigned()

@@ -16,9 +16,11 @@ from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.ids import ASSIGNMENT
 from tidegate.base.when import Instant, wire
 from tidegate.catalogue import Assignment, AssignmentKey, Principal
-from tidegate.connectors.port import Connector, Hold, Scope, Trouble
+from tidegate.connectors.port import Connector, Hold, Scope, Seen, Trouble
 from tidegate.evidence.journal import JournalLine
 from tidegate.expire import EndReason
+from tidegate.finding import FindingKind
+from tidegate.flow.baseline import maker_of
 from tidegate.flow.buckets import SLOWED, bucket_of
 from tidegate.flow.deadlines import latest_end
 from tidegate.flow.ending import begin
@@ -141,11 +143,14 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
         return note(house, grant, "observe", outcome_of(fault), fault.code)
     if abs(seen.cloud_at - now) > CLOUD_CLOCK_APART:
         return note(house, grant, "observe", Outcome.CLOCK_APART, "clock_apart")
+    ours = _ours_left(house, assignment, seen)
+    if assignment and ours and not _left_in_place(house, target.id, assignment, now):
+        return note(house, grant, "wait", Outcome.STILL_CLOSING, "still_closing")
     exposure = connector.exposure(target, role)
     opening = Opening(
         assignment_id=house.new_id(ASSIGNMENT, now),
         key=key,
-        stood_before=seen.foreign,
+        stood_before=seen.foreign and not ours,
         exposure=exposure.attended,
         unattended=exposure.unattended,
         carrier=verdict.carrier,
@@ -166,6 +171,27 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
         step = step.then(Step((), (_passed(grant, shut, opening, later),)))
     house.store.commit(step)
     return house.store.grant(grant.id)
+
+
+def _ours_left(house: House, assignment: Assignment | None, seen: Seen) -> bool:
+    """Whether the access that somebody else made, as it seems, is ours: it came back, or was left.
+
+    The next look at the role closes it again. Opened upon before that, it would pass for access
+    that stood before, which no end removes. What the cloud itself says that we made is not foreign,
+    and ends with the grant that opens upon it.
+    """
+    if assignment is None or assignment.holders or not (seen.usable and seen.foreign):
+        return False
+    return maker_of(house, assignment, seen) is not None
+
+
+def _left_in_place(house: House, target: str, assignment: Assignment, now: Instant) -> bool:
+    """Whether somebody signed for its return, so that no look closes it again meanwhile."""
+    known = (
+        house.store.finding_of(kind, target, assignment.key.text())
+        for kind in (FindingKind.READDED, FindingKind.LEFTOVER)
+    )
+    return any(one is not None and one.accepted(now) for one in known)
 
 
 def _passed(grant: Grant, shut: tuple[Trouble, ...], opening: Opening, now: Instant) -> Fact:
