@@ -53,30 +53,39 @@ def side_doors(world: World) -> list[str]:
     return [one.what for one in findings if one.kind is FindingKind.SIDE_DOOR]
 
 
-def removed_and_searched(world: World) -> Grant:
-    """Removed, its sessions not cut yet, and searched: none found."""
-    grant = world.granted()
+def held_still(world: World) -> tuple[Grant, Grant]:
+    """A grant that is removed while another holds its access, and that other one.
+
+    In a cloud whose sessions end with what they were taken by: none acts after the removal.
+    """
+    world.connector.residual = lambda target, role, cut: timedelta(0)  # type: ignore[method-assign]
+    first, other = world.granted(), world.granted()
     world.clock.forward(minutes=1)
-    world.connector.cuts = False
-    end_early(world.house, world.who("ana"), grant.id)
+    end_early(world.house, world.who("ana"), first.id)
     settle(world, 1)
-    assert search_some(world.house) == 1
-    grant = world.grant(grant)
-    assert (grant.state, grant.searched) == (GrantState.REMOVED, "none_found")
-    return grant
+    first = world.grant(first)
+    assert (first.state, first.still_held_by) == (GrantState.REMOVED, other.id)
+    return first, other
+
+
+def key_then_end(world: World, other: Grant) -> None:
+    """The holder makes a key by the access that is left; then the other grant ends too."""
+    taken = world.cloud.sign_in(KEY, world.clock())
+    world.cloud.make(taken, "access_key", "AKIA1", world.clock())
+    end_early(world.house, world.who("ana"), other.id)
+    settle(world, 3)
 
 
 def test_called_back_and_still_called_searched(world: World) -> None:
-    """What was removed, searched, and then acted is searched once more when it has really ended."""
-    grant = removed_and_searched(world)
-    world.clock.forward(seconds=30)
-    back_by(world, "AKIA1")
-    look(world)
-    assert world.grant(grant).state is GrantState.CLOSING
-    assert world.grant(grant).searched == ""
-    world.connector.cuts = True
-    settle(world, 3)
+    """What was removed, searched and called back is searched once more when it has really ended."""
+    grant, other = held_still(world)
     assert search_some(world.house) == 1
+    assert world.grant(grant).searched == "none_found"
+    world.clock.forward(minutes=1)
+    key_then_end(world, other)
+    after = world.grant(grant)
+    assert (after.state, after.searched) == (GrantState.GONE, "")
+    assert search_some(world.house) == 2
     assert world.grant(grant).searched == "found"
     assert side_doors(world) == ["AKIA1"]
     assert [one.data["outcome"] for one in searches(world, grant)] == ["none_found", "found"]
@@ -87,11 +96,7 @@ def test_search_told_for_an_end_it_did_not_look_at(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Called back and removed again while it is searched: that search's words are dropped."""
-    grant = world.granted()
-    world.clock.forward(minutes=1)
-    world.connector.cuts = False
-    end_early(world.house, world.who("ana"), grant.id)
-    settle(world, 1)
+    grant, other = held_still(world)
     looked = world.connector.side_doors
 
     def meanwhile(
@@ -99,20 +104,55 @@ def test_search_told_for_an_end_it_did_not_look_at(
     ) -> SideDoors:
         found = looked(hold, keys, since, until, now)
         monkeypatch.undo()
-        world.clock.forward(seconds=30)
-        back_by(world, "AKIA1")
-        look(world)
-        world.connector.cuts = True
-        settle(world, 3)
-        assert world.grant(grant).state in (GrantState.REMOVED, GrantState.GONE)
+        world.clock.forward(minutes=1)
+        key_then_end(world, other)
         return found
 
     monkeypatch.setattr(world.connector, "side_doors", meanwhile)
-    assert search_some(world.house) == 0
+    search_some(world.house)
     assert searches(world, grant) == []
     world.clock.forward(minutes=1)
-    assert search_some(world.house) == 1
+    search_some(world.house)
     assert world.grant(grant).searched == "found"
+
+
+def test_key_of_a_session_that_outlived_the_removal_is_missed(world: World) -> None:
+    """Uncut, a session acts on after the removal: the search is told when it can act no more."""
+    world.connector.cuts = False
+    grant = world.granted()
+    taken = world.cloud.sign_in(KEY, world.clock())
+    world.clock.forward(minutes=1)
+    end_early(world.house, world.who("ana"), grant.id)
+    settle(world, 1)
+    assert world.grant(grant).state is GrantState.REMOVED
+    assert search_some(world.house) == 0
+    world.clock.forward(minutes=20)
+    world.cloud.make(taken, "access_key", "AKIA1", world.clock())
+    assert search_some(world.house) == 0
+    for _ in range(6):
+        world.clock.forward(minutes=15)
+        world.work()
+        search_some(world.house)
+    after = world.grant(grant)
+    assert (after.state, after.searched) == (GrantState.GONE, "found")
+    assert side_doors(world) == ["AKIA1"]
+    assert len(searches(world, grant)) == 1
+
+
+def test_search_waits_for_sessions_that_were_cut_meanwhile(world: World) -> None:
+    """Seen cut later, it is searched in a quarter of an hour, not after a session's life."""
+    world.connector.cuts = False
+    grant = world.granted()
+    world.clock.forward(minutes=1)
+    end_early(world.house, world.who("ana"), grant.id)
+    settle(world, 1)
+    assert search_some(world.house) == 0
+    world.connector.cuts = True
+    settle(world, 3)
+    assert world.grant(grant).state is GrantState.GONE
+    world.clock.forward(minutes=13)
+    assert search_some(world.house) == 1
+    assert world.grant(grant).searched == "none_found"
 
 
 def test_leftover_closed_again_and_never_searched(world: World) -> None:

@@ -29,6 +29,7 @@ SEARCH_TRIES = (
 )
 SEARCH_WITHIN = timedelta(days=1)  # an end that nobody searched for so long was before this version
 AT_ONCE = 20  # searches of each sort a look
+LOOKS_AGAIN = timedelta(minutes=15)  # at a search that waits: the delay of a cloud's records
 MOVED_ON = timedelta(
     seconds=30
 )  # until a grant that moved on while it was searched has ended again
@@ -80,9 +81,17 @@ def _task(house: House, turn: Turn) -> _Task:
         if not grant.searched:  # its own search is not told yet: this one is told for both
             since = min(since, grant.opened_at or since)
         return _Task(grant=grant, since=since, until=until)
-    until = grant.removed_at or house.now()
+    until = _acts_until(grant) or house.now()
     # It never opened for certain: so there was no window.
     return _Task(grant=grant, since=grant.opened_at or grant.closing_at or until, until=until)
+
+
+def _acts_until(grant: Grant) -> Instant | None:
+    """Until when something may have been made by it: a session outlives the removal by a while."""
+    if grant.removed_at is None or grant.residual_until is None:
+        return grant.removed_at
+    until = max(grant.removed_at, grant.residual_until)
+    return min(until, grant.gone_at) if grant.gone_at else until
 
 
 def _search_one(house: House, name: str) -> bool:
@@ -117,8 +126,11 @@ def _try_once(house: House, turn: Turn) -> bool:
         for door in doors.found
         if hold is not None and not _ours(house, door)
     ]
-    if doors.again_at is not None and house.now() < doors.again_at:
-        house.store.end_turn(turn, doors.again_at)  # waiting for the cloud's records is no try
+    told_at = max(task.until, doors.again_at or task.until)
+    if house.now() < told_at:
+        # Waiting for its sessions to end, or for the cloud's records, is no try. A cut may end them
+        # sooner than was told.
+        house.store.end_turn(turn, min(told_at, house.now() + LOOKS_AGAIN))
         return False
     search = Search(
         since=task.since,
