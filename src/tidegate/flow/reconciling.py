@@ -431,8 +431,10 @@ def _gone_early(look: Look) -> Iterator[Finding | None]:
         return  # nothing is kept in the cloud while such a grant is open: see `_denied_early`
     shown = look.usable
     settled = look.at - powers.stale_window - powers.propagation
-    for grant in _grants(look, GrantState.OPEN):
-        row = house.store.assignment(grant.assignment)
+    grants = list(_grants(look, GrantState.OPEN))
+    rows = house.store.assignments_named(one.assignment for one in grants)
+    for grant in grants:
+        row = rows.get(grant.assignment)
         if row is None or row.native_principal in shown:
             continue
         if grant.opened_at is None or grant.opened_at > settled:

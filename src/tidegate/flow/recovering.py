@@ -22,7 +22,7 @@ from tidegate.flow.ending import begin
 from tidegate.flow.expiring import take_away
 from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import BareHouse, House
-from tidegate.grant import GrantState
+from tidegate.grant import Grant, GrantState
 
 log = structlog.get_logger("tidegate.recovering")
 
@@ -254,9 +254,12 @@ def seal_journal(house: House) -> int:
     """
     unsealed = house.journal.book().unsealed
     asked = _unasked(house, house.asked.unsealed, unsealed)
+    found = house.store.grants_named(asked)  # most are told already: one question for all of them
     done = 0
     for name in asked:
-        done += sum([_seal(house, line) for line in unsealed[name]])
+        grant = found.get(name)
+        if grant is None or not all(_is_sealed(grant, line) for line in unsealed[name]):
+            done += sum([_seal(house, line) for line in unsealed[name]])
         house.asked.unsealed[name] = unsealed[name][-1]
     return done
 
@@ -274,8 +277,8 @@ def _seal(house: House, line: JournalLine) -> bool:
             house.strange.add(line.grant)
             log.error("the journal closed a grant this database does not know", grant=line.grant)
         return False
-    if not line.alone and grant.removed_at is not None and grant.removed_at >= line.at:
-        return False  # the line beside a removal that is sealed
+    if _is_sealed(grant, line):
+        return False
     fact = Fact(
         name="journal.sealed",
         subject=grant.request,
@@ -291,6 +294,11 @@ def _seal(house: House, line: JournalLine) -> bool:
     house.store.commit(Step((), (fact,)))
     house.journal.append(JournalLine(kind="noted", grant=line.grant, at=now, data={}))
     return True
+
+
+def _is_sealed(grant: Grant, line: JournalLine) -> bool:
+    """Whether it is the line beside a removal that is sealed."""
+    return not line.alone and grant.removed_at is not None and grant.removed_at >= line.at
 
 
 def settle_journal(house: House) -> list[str]:
