@@ -287,11 +287,17 @@ class World:
         try:
             self.loop.run(self.scene.faults_end)
             self._calm()
-            self.loop.run(self.scene.faults_end + self.scene.quiet)
+            self.loop.run(self.scene.faults_end + self.scene.quiet + self._ahead())
             self.oracle.judge_end()
             self.head = self.real.head().root.hex()
         finally:
             self.close()
+
+    def _ahead(self) -> int:
+        """How much longer it takes until all is gone: what a cloud said while its clock was ahead
+        is waited for by its word.
+        """
+        return HOUR if self.plan.hits["world.cloud.clock_ahead"] else 0
 
     @property
     def told_until_broken(self) -> list[tuple[int, str]]:

@@ -10,6 +10,7 @@ from tests.support import ARN, World, catalogue, laws
 from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import SESSION_LIFE, Fault, FaultKind
+from tidegate.evidence.journal import ClosingJournal
 from tidegate.flow.asking import Asked, ask
 from tidegate.flow.expiring import close_now
 from tidegate.flow.governing import put_in_force
@@ -331,3 +332,32 @@ def test_opening_that_lands_after_its_end_stands(world: World, monkeypatch) -> N
     world.worker._handle(world.house.store.claim_due(world.clock(), 1, timedelta(minutes=2))[0])
     assert world.cloud.standing(world.clock()) == ()
     assert "leftover.closed" in world.names(request.id)
+
+
+def test_look_at_denies_cuts_who_has_standing_access(world: World) -> None:
+    """The grant ended beside access that is not ours: nothing was cut, and nothing is put back."""
+    world.cloud.place(KEY, world.clock(), by="terraform")
+    world.clock.forward(minutes=1)
+    grant = world.granted(duration=timedelta(minutes=10))
+    settle(world, 9)
+    standing = world.cloud.sign_in(KEY, world.clock())
+    settle(world, 3)
+    assert world.grant(grant).state is GrantState.REMOVED
+    assert mend_cuts(world.house) == []
+    assert world.cloud.use(standing, world.clock()) is Answer.ALLOWED
+
+
+def test_look_at_denies_cuts_a_grant_that_another_machine_opened(world: World) -> None:
+    """Its opening is in that machine's journal alone: here the database says who holds access."""
+    one = world.house.journal
+    first = world.granted(duration=timedelta(minutes=10))
+    settle(world, 1)
+    world.house.journal = ClosingJournal(world.directory / "two.journal")
+    second = world.granted(duration=timedelta(minutes=60))
+    world.house.journal = one
+    settle(world, 7)
+    taken = world.cloud.sign_in(KEY, world.clock())
+    settle(world, 4)
+    assert world.grant(first).still_held_by == second.id
+    assert mend_cuts(world.house) == []
+    assert world.cloud.use(taken, world.clock()) is Answer.ALLOWED

@@ -648,13 +648,13 @@ def test_cut_made_while_others_are_looked_after_is_pruned(
     def slow(target, role, cuts, now, must_stay):  # type: ignore[no-untyped-def]
         if not ended:
             ended.append(close_now(world.house, end_early(world.house, world.who("bo"), second.id)))
+        if not known:
+            monkeypatch.setattr(world.house.store, "grant_states", _unreadable)
         back = inner(target, role, cuts, now, must_stay)
         assert world.cloud.use(keys, world.clock()) is Answer.DENIED
         return back
 
     monkeypatch.setattr(world.connector, "mend", slow)
-    if not known:
-        monkeypatch.setattr(world.house.store, "grant_states", _unreadable)
     assert mend_cuts(world.house) == []  # nobody took one away
     assert ended
     assert world.cloud.use(keys, world.clock()) is Answer.DENIED

@@ -70,7 +70,7 @@ def close_once(house: House, grant: Grant) -> Grant:
         if grant.ends_at is None or now < grant.ends_at:
             return grant
         grant = begin(house, grant, EndReason.EXPIRED, SYSTEM, now)
-    with house.store.only_one(closing_hold(house, grant).key.text()) as ours:
+    with house.store.only_one(closing_hold(house, grant).key.text(), unasked=True) as ours:
         if not ours and not _held_back(grant, now):
             house.store.snooze(grant.id, now + SHORTEST_PAUSE, grant.version)
             return grant

@@ -150,6 +150,9 @@ class BareHouse:
         return found
 
 
+LOG_FORKED = "log_forked"  # the trouble of that name, as witnesses tell it
+
+
 class House(BareHouse):
     """The ports and the laws in force. Safe to share between threads.
 
@@ -200,6 +203,12 @@ class House(BareHouse):
             ""  # how our rules differ from those in force elsewhere; then nothing opens here
         )
         self.wanted = PanicsKept()  # panics that could not be sealed yet
+
+    def forked(self, now: Instant) -> Trouble | None:
+        """That the log does not extend what was witnessed: this database is an older one, or was
+        rewritten. What it says of ends that came since is then not known.
+        """
+        return next((one for one in self.outside(now) if one.code == LOG_FORKED), None)
 
     def _take_tokens(self, bucket: Bucket, want: int, opening: bool, now: Instant) -> int:
         most = max(1, round(bucket.per_second * BURST.total_seconds()))

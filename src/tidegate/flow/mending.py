@@ -31,6 +31,8 @@ CLOCKS_MAY_DIFFER = timedelta(minutes=15)
 RoleKey = tuple[str, str, str]
 
 _GOING_ON = (GrantState.READY, GrantState.INTENDED, GrantState.OPEN, GrantState.CLOSING)
+# Of these the rows say whether a cut must stand: `_of_store`.
+_ENDED = (GrantState.CLOSING, GrantState.REMOVED, GrantState.GONE, GrantState.SIGNED_OFF)
 
 
 def mend_cuts(house: House) -> list[str]:
@@ -66,9 +68,12 @@ def _must_stay(house: House, role: RoleKey, unnamed: Collection[str]) -> frozens
     """Which grants of a role must stay cut, as is known now that the cloud was read (`MustStay`).
 
     Besides what is looked after: a cut of a grant that is not over by its row, which another
-    process may have ended by its journal. None: the database or the journal cannot be read.
+    process may have ended by its journal. None: the database or the journal cannot be read, or the
+    log is forked.
     """
     now = house.now()
+    if house.forked(now) is not None:
+        return None
     try:
         house.journal.book()
         by_role, _ = _wanted(house, now)
@@ -124,9 +129,11 @@ def _of_store(house: House, now: Instant) -> Iterator[tuple[Hold, Cut, bool]]:
 
 
 def _of_journal(house: House, now: Instant) -> Iterator[tuple[Hold, Cut, bool]]:
-    """Ends the journal knows of: named beside those of the database, which may be an older one.
+    """Ends the journal knows of and the database does not: it may be an older one.
 
-    Not of an assignment that another grant of the journal holds, unless the end came before that.
+    Not of what stood before, nor of an assignment that another grant holds, by the journal or by
+    the database (who took it by another machine is in that machine's journal), unless the end came
+    before that.
     """
     ends: list[tuple[Hold, list[JournalLine]]] = []
     living: list[JournalLine] = []
@@ -138,11 +145,13 @@ def _of_journal(house: House, now: Instant) -> Iterator[tuple[Hold, Cut, bool]]:
             ends.append((ended, begun))
         elif intended and not begun:
             living.append(intended[-1])
+    ends = _unknown(house, ends)
     held = _held(living, {hold.key.native_principal for hold, _ in ends}, now)
     for hold, begun in ends:
         try:
             lingers = house.connector(hold.target.connector).lingers(hold.target, hold.role)
-            cut = hold.key not in held or any(line.kind == "gone" for line in begun)
+            over = any(line.kind == "gone" for line in begun)
+            cut = over or (hold.key not in held and not _held_by_row(house, hold))
             if cut and (lingers or begun[0].at < hold.ends_at):
                 seen = [line for line in begun if line.kind == "removed"]
                 before = seen[-1].data.get("cut_before") if seen else None
@@ -151,6 +160,24 @@ def _of_journal(house: House, now: Instant) -> Iterator[tuple[Hold, Cut, bool]]:
                 yield hold, _cut_of(house, hold, removed_at, cut_before), bool(seen)
         except TidegateError as fault:
             log.error("a cut cannot be looked after", grant=hold.grant, code=fault.code)
+
+
+def _unknown(
+    house: House, ends: list[tuple[Hold, list[JournalLine]]]
+) -> list[tuple[Hold, list[JournalLine]]]:
+    """Those of which the database does not say itself that they ended; it is asked for no others.
+
+    Nothing is ever cut of what stood before: it is not ours (I5).
+    """
+    asked = [(hold, begun) for hold, begun in ends if not hold.stood_before]
+    states = house.store.grant_states(hold.grant for hold, _ in asked)
+    return [one for one in asked if states.get(one[0].grant) not in _ENDED]
+
+
+def _held_by_row(house: House, hold: Hold) -> bool:
+    """Whether another grant than this holds its access, as the database says."""
+    row = house.store.assignment_by_key(hold.key)
+    return row is not None and any(grant != hold.grant for grant in row.holders)
 
 
 def _held(living: list[JournalLine], by: set[str], now: Instant) -> set[AssignmentKey]:

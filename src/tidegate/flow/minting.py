@@ -23,7 +23,8 @@ def mint(
 
     Raises:
         NotAllowed: not theirs, not open, past the end; nothing was minted, or it was dropped.
-        WorldFailed: the cloud or the evidence, or it is too late; nothing was handed out.
+        WorldFailed: the cloud or the evidence, or it is too late; `log_forked`: an older database
+            does not know which ends came since. Nothing was handed out.
     """
     if not house.looked_back:
         raise WorldFailed(
@@ -31,8 +32,14 @@ def mint(
             "expected a server that has read its closing journal, got one that is still reading it",
             "try again in a few seconds",
         )
-    grant = house.store.grant(grant_id)
     now = house.opening_now()
+    if forked := house.forked(now):
+        raise WorldFailed(
+            forked.code,
+            f"expected a log that goes on from what was witnessed, got another: {forked.message}",
+            forked.help,
+        )
+    grant = house.store.grant(grant_id)
     may_issue(grant, principal, now)
     if panic := stopped(house, grant.principal, grant.role, now):
         raise NotAllowed("frozen", stop_says(panic, now), f"see `tidegate trace {grant.id}`")

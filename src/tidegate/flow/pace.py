@@ -97,9 +97,12 @@ class JournalPace:
         self._next: dict[str, tuple[Instant, int]] = {}
 
     def may(self, name: str, now: Instant) -> bool:
-        """Whether it is time."""
+        """Whether it is time; also when the clock was set back since the last try."""
         with self._lock:
-            return name not in self._next or now >= self._next[name][0]
+            if name not in self._next:
+                return True
+            at, _ = self._next[name]
+            return now >= at or at > now + LONGEST_PAUSE
 
     def later(self, name: str, now: Instant, noise: bytes) -> int:
         """A try failed: wait longer than the last time. Returns how many have, from 1."""

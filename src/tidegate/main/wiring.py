@@ -23,7 +23,7 @@ from tidegate.evidence.panic_file import PanicFile
 from tidegate.evidence.witnesses import Witnesses
 from tidegate.flow.erranding import Errands
 from tidegate.flow.governing import put_in_force, start_log
-from tidegate.flow.house import BareHouse, House, Laws
+from tidegate.flow.house import LOG_FORKED, BareHouse, House, Laws
 from tidegate.flow.panics_kept import PanicsKept
 from tidegate.flow.reconciling import reconcile_step
 from tidegate.flow.recovering import look_back
@@ -327,7 +327,7 @@ def _outside(house: House, witness: Witnesses, now: Instant) -> tuple[Trouble, .
             "an older database was put back, or the log was rewritten: closing goes on; see "
             "`A forked log` in docs/operations.md"
         )
-        return (Trouble(code="log_forked", message=forked, help=help),)
+        return (Trouble(code=LOG_FORKED, message=forked, help=help),)
     if house.apart:
         help = "copy the same rules to every machine; what was changed last is what should be there"
         return (Trouble(code="rules_apart", message=house.apart, help=help),)

@@ -168,7 +168,7 @@ class _Now(Collector):
         for part, age in sorted(newest.items()):
             beats.add_metric([part], age)
         yield beats
-        forked = any(one.code == "log_forked" for one in self._house.outside(now))
+        forked = self._house.forked(now) is not None
         yield _gauge("tidegate_log_forked", "1: the log does not extend what was witnessed", forked)
         waiting = self._house.wanted.all()
         frozen = [panic for panic in store.panics(stopping_at=now) if panic.stops(now)]
