@@ -27,7 +27,7 @@ SOURCES = ("journal", "witness", "database")
 @tool(
     "revoke",
     ('tidegate revoke gr_01j… --reason "wrong account"', "ends one access at once"),
-    ("tidegate revoke --principal ana", "everything ana holds, and what waits for her approval"),
+    ("tidegate revoke --principal ana", "everything ana holds, and her requests that still wait"),
     (
         'tidegate revoke --target aws-prod --freeze 1h --reason "INC-4711"',
         "and nothing opens there",
