@@ -7,7 +7,7 @@ import pytest
 
 from tidegate.base.errors import Stale
 from tidegate.finding import FindingKind, FindingState
-from tidegate.store import Wanted
+from tidegate.store import SEARCH, Wanted
 
 from .making import NOW, accepted, finding, lifecycle
 
@@ -70,14 +70,42 @@ def test_turn_is_one_hands_and_comes_back_where_it_stopped(store):
 
 
 def test_turns_to_take_are_those_nobody_has_and_that_are_due(store):
-    """In the order asked for; one that is leased is not among them, one never taken is."""
+    """What was never taken is first, in the order asked for; one that is leased is not there."""
     names = ("scope|c", "scope|a", "scope|b")
     turn = store.take_turn("scope|a", NOW, LEASE)
     assert store.turns_to_take(names, NOW) == ["scope|c", "scope|b"]
-    assert store.turns_to_take(names, NOW + LEASE) == list(names)
+    assert store.turns_to_take(names, NOW + LEASE) == ["scope|c", "scope|b", "scope|a"]
     store.end_turn(turn, NOW + 2 * LEASE)
     assert store.turns_to_take(names, NOW + LEASE) == ["scope|c", "scope|b"]
-    assert store.turns_to_take(names, NOW + 2 * LEASE) == list(names)
+    assert store.turns_to_take(names, NOW + 2 * LEASE) == ["scope|c", "scope|b", "scope|a"]
+
+
+def test_first_turns_by_name_come_before_one_that_is_due_longer(store):
+    """However often the first ones are due again, the one that waits longest is first."""
+    for place, name in enumerate(("scope|c", "scope|b", "scope|a")):
+        turn = store.take_turn(name, NOW, LEASE)
+        store.end_turn(turn, NOW + timedelta(seconds=place))
+    later = NOW + LEASE
+    names = ("scope|a", "scope|b", "scope|c")
+    assert store.turns_to_take(names, later) == ["scope|c", "scope|b", "scope|a"]
+
+
+@pytest.mark.parametrize("name", ["scope|a", "again|a"])
+@pytest.mark.parametrize("leased", [False, True])
+def test_turn_is_put_off_by_a_clock_that_was_ahead(store, name, leased):
+    """Due or leased further ahead than any wait, it is had at once; within its wait it is not."""
+    ahead = NOW + timedelta(hours=1, minutes=1)
+    turn = store.take_turn(name, ahead, LEASE)
+    if not leased:
+        store.end_turn(turn, ahead)
+    assert store.turns_to_take((name,), NOW) == [name]
+    assert store.turns_due(name[:6], NOW, 9) == [name]
+    turn = store.take_turn(name, NOW, LEASE)
+    assert turn is not None
+    assert store.turns_due(name[:6], NOW, 9) == store.turns_to_take((name,), NOW) == []
+    store.end_turn(turn, NOW + timedelta(minutes=4))
+    assert store.turns_due(name[:6], NOW, 9) == store.turns_to_take((name,), NOW) == []
+    assert store.take_turn(name, NOW, LEASE) is None
 
 
 def test_turn_that_is_owed_is_taken_by_whoever_looks(store):
@@ -92,6 +120,13 @@ def test_turn_that_is_owed_is_taken_by_whoever_looks(store):
     assert store.take_turn("again|b", NOW, LEASE).place == "9"
     assert store.turns_due("again|", NOW, 9) == []
     assert store.take_turn("again|a", NOW + LEASE, LEASE).place == "7"
+
+
+def test_search_is_put_off_by_a_clock_that_was_ahead(store):
+    """An end whose search a wrong clock put off by a day is among those to be searched now."""
+    ended = lifecycle(store, 1)
+    store.owe_turn(f"{SEARCH}{ended.id}", "", NOW + timedelta(days=1))
+    assert [one.id for one in store.unsearched(NOW - LEASE, NOW, 9)] == [ended.id]
 
 
 def test_unsearched_end_hides_behind_one_that_waits(store):

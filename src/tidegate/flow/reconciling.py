@@ -31,7 +31,7 @@ from tidegate.flow.holding import closing_hold
 from tidegate.flow.house import House
 from tidegate.flow.pace import LONGEST_PAUSE, pause
 from tidegate.grant import Grant, GrantState
-from tidegate.store import Turn
+from tidegate.store import SCOPE, Turn
 
 log = structlog.get_logger("tidegate.reconciling")
 
@@ -95,13 +95,15 @@ class Look:
 
 
 def reconcile_step(house: House) -> Looked | None:
-    """Look at the next role of the first scope whose turn it is; None: nobody's turn, or no time.
+    """Look at the next role of the scope that is due the longest; None: nobody's turn, or no time.
 
-    A cloud that does not answer makes only its own scope wait, longer each time.
+    A cloud that does not answer makes only its own scope wait, longer each time. Turns go by the
+    database's clock, as all who take them do: one of ours that is ahead would put them off.
     """
-    named = {f"scope|{target.id}|{kind}": (target, kind) for target, kind in scopes(house)}
-    for name in house.store.turns_to_take(tuple(named), house.now()):
-        turn = house.store.take_turn(name, house.now(), LEASE)
+    named = {f"{SCOPE}{target.id}|{kind}": (target, kind) for target, kind in scopes(house)}
+    now = house.store.now()
+    for name in house.store.turns_to_take(tuple(named), now):
+        turn = house.store.take_turn(name, now, LEASE)
         if turn is not None:
             return _one_role(house, turn, *named[name])
     lapse_accepted(house)
@@ -126,12 +128,12 @@ def _one_role(house: House, turn: Turn, target: Target, kind: str) -> Looked | N
     )
     waiting = [one for one in roles if one.id > turn.place]
     if not waiting:
-        house.store.end_turn(replace(turn, place=""), house.now() + PASS_EVERY)
+        house.store.end_turn(replace(turn, place=""), house.store.now() + PASS_EVERY)
         return None
     role, last = waiting[0], len(waiting) == 1
     bucket = bucket_of(house.laws.catalogue, role.id)
     if bucket is not None and not _may_look(house, bucket):
-        house.store.end_turn(turn, house.now() + pause_of(bucket))
+        house.store.end_turn(turn, house.store.now() + pause_of(bucket))
         return None
     try:
         looked = look_at(house, target, role)
@@ -139,10 +141,10 @@ def _one_role(house: House, turn: Turn, target: Target, kind: str) -> Looked | N
         log.warning("a role could not be looked at", role=role.id, code=fault.code)
         tried = replace(turn, tries=turn.tries + 1)
         later = min(pause(tried.tries, house.randomness(2)), LONGEST_PAUSE)
-        house.store.end_turn(tried, house.now() + later)
+        house.store.end_turn(tried, house.store.now() + later)
         return None
     done = replace(turn, place="" if last else role.id, tries=0)
-    house.store.end_turn(done, house.now() + (PASS_EVERY if last else STEP_PAUSE))
+    house.store.end_turn(done, house.store.now() + (PASS_EVERY if last else STEP_PAUSE))
     return looked
 
 

@@ -42,7 +42,7 @@ def search_some(house: House) -> int:
 
     Returns how many searches were told.
     """
-    now, store = house.now(), house.store
+    now, store = house.store.now(), house.store  # the clock that all who take turns share
     names = [
         *(f"{SEARCH}{one.id}" for one in store.unsearched(now - SEARCH_WITHIN, now, AT_ONCE)),
         *store.turns_due(SEARCH_AGAIN, now, AT_ONCE),
@@ -96,13 +96,13 @@ def _acts_until(grant: Grant) -> Instant | None:
 
 def _search_one(house: House, name: str) -> bool:
     """One try; whether the search is over. Errors of one grant stop no other's."""
-    turn = house.store.take_turn(name, house.now(), LEASE)
+    turn = house.store.take_turn(name, house.store.now(), LEASE)
     if turn is None:
         return False
     try:
         over = _try_once(house, turn)
     except Stale:  # the grant moved on meanwhile: a later look takes it as it is
-        house.store.end_turn(turn, house.now() + MOVED_ON)
+        house.store.end_turn(turn, house.store.now() + MOVED_ON)
         return False
     except TidegateError as fault:
         log.warning("a search waits", turn=name, code=fault.code, why=fault.message)
@@ -118,7 +118,7 @@ def _try_once(house: House, turn: Turn) -> bool:
     hold, doors = _look(house, task)
     if doors.again and tries < SEARCH_TRIES:
         house.store.end_turn(
-            replace(turn, tries=tries), house.now() + pause(tries, house.randomness(2))
+            replace(turn, tries=tries), house.store.now() + pause(tries, house.randomness(2))
         )
         return False
     found = [

@@ -1,7 +1,7 @@
 """What is kept: tables, migrations, the commit writer and named reads. SQLite today."""
 
 from tidegate.store.batch import Committed
-from tidegate.store.findings import SEARCH, SEARCH_AGAIN, Turn, Wanted
+from tidegate.store.findings import SCOPE, SEARCH, SEARCH_AGAIN, Turn, Wanted
 from tidegate.store.head import Head
 from tidegate.store.mass import AT_ONCE
 from tidegate.store.paces import Pace
@@ -13,6 +13,7 @@ from tidegate.store.unsealed import Account, Token
 
 __all__ = [
     "AT_ONCE",
+    "SCOPE",
     "SEARCH",
     "SEARCH_AGAIN",
     "Account",

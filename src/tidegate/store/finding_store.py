@@ -78,7 +78,7 @@ class FindingStore:
         return findings.baselines(self._database, target)
 
     def turns_to_take(self, names: Sequence[str], now: Instant) -> list[str]:
-        """Which of these turns are due and nobody has, in their order: `take_turn` of the first."""
+        """Which of these turns are due and nobody has, longest first: `take_turn` of the first."""
         return findings.turns_to_take(self._database, names, now)
 
     def take_turn(self, name: str, now: Instant, lease: timedelta) -> Turn | None:

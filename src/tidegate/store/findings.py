@@ -8,9 +8,11 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Connection,
     Integer,
     Text,
+    and_,
     bindparam,
     exists,
     func,
@@ -33,11 +35,13 @@ from tidegate.store.reads import all_of, bounded, first_seen, rows_by, seen
 # One role of one account: more people than that hold no role by hand.
 MOST_ON_A_ROLE = 100_000
 
-# A turn is taken when it is due and nobody else has it; a new one is due at once.
+# A turn is taken when it is due and nobody else has it. A new one is due at once, and so is one
+# whose due time, or lease, lies beyond what any clock that is right would write.
 _TAKE = """
 INSERT INTO turns (name, due_at_ms, lease_until_ms, place, tries) VALUES (?, ?, ?, '', 0)
 ON CONFLICT (name) DO UPDATE SET lease_until_ms = excluded.lease_until_ms
-WHERE turns.due_at_ms <= ? AND (turns.lease_until_ms IS NULL OR turns.lease_until_ms <= ?)
+WHERE (turns.due_at_ms <= ? OR turns.due_at_ms > ?)
+  AND (turns.lease_until_ms IS NULL OR turns.lease_until_ms <= ? OR turns.lease_until_ms > ?)
 RETURNING place, tries
 """
 _OWE = """
@@ -45,9 +49,16 @@ INSERT INTO turns (name, due_at_ms, lease_until_ms, place, tries) VALUES (?, ?, 
 ON CONFLICT (name) DO NOTHING
 """
 
+# How the turns of looks at a scope are called.
+SCOPE = "scope|"
 # How the turns of searches are called: of a grant that ended, and of access of it that came back.
 SEARCH = "search|"
 SEARCH_AGAIN = "again|"
+# No look at a scope waits or lasts more than two minutes; no search waits for more than the cloud's
+# own records, which come within half an hour. What lies further ahead was written by a clock that
+# was ahead, and whoever has that clock may be dead.
+SCOPE_AHEAD = timedelta(minutes=5)
+SEARCH_AHEAD = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,16 +211,17 @@ def unsearched(db: Looking, since: Instant, now: Instant, limit: int) -> list[Gr
 
     Without those whose turn is not due at `now`: what waits must not keep the rest waiting.
     """
-    asked = {"since": to_ms(since), "now": to_ms(now), "most": bounded(limit)}
+    beyond = to_ms(now + SEARCH_AHEAD)
+    asked = {"since": to_ms(since), "now": to_ms(now), "beyond": beyond, "most": bounded(limit)}
     return seen(Grant, _unsearched().rows(db, **asked))
 
 
 @cache
 def _unsearched() -> Look:
-    table, turns, now = schema.grants, schema.turns, bindparam("now", type_=BigInteger)
+    table, turns = schema.grants, schema.turns
     waits = exists().where(
         turns.c.name == literal(SEARCH, Text).concat(table.c.id),
-        or_(turns.c.due_at_ms > now, turns.c.lease_until_ms > now),
+        or_(_lies_ahead(turns.c.due_at_ms), _lies_ahead(turns.c.lease_until_ms)),
     )
     query = select(table).where(
         table.c.removed_at_ms > bindparam("since", type_=BigInteger),
@@ -222,9 +234,18 @@ def _unsearched() -> Look:
 
 
 def turns_to_take(db: Looking, names: Sequence[str], now: Instant) -> list[str]:
-    """Which of these turns could be had, in the order of `names`; one nobody ever took is one."""
-    taken = {row["name"] for row in named(db, _turns, names) if not _is_free(row, now)}
-    return [name for name in names if name not in taken]
+    """Which of these turns could be had: what nobody ever took, then what is due the longest.
+
+    In any other order those first in it, when each keeps its taker waiting, would be due again
+    before the last is reached.
+    """
+    known = {row["name"]: row for row in named(db, _turns, names)}
+    free = [name for name in names if name not in known or _is_free(known[name], now)]
+    return sorted(free, key=lambda name: _due_from(known[name], now) if name in known else 0)
+
+
+def _due_from(row: Looked, now: Instant) -> int:
+    return min(int(row["due_at_ms"]), to_ms(now))
 
 
 def owe_turn(db: Raw, name: str, place: str, due_at: Instant) -> None:
@@ -234,18 +255,19 @@ def owe_turn(db: Raw, name: str, place: str, due_at: Instant) -> None:
 
 def turns_due(db: Looking, begins: str, now: Instant, limit: int) -> list[str]:
     """The names of turns that begin so, are due at `now` and in nobody's hand, longest first."""
-    asked = {"begins": f"{begins}%", "now": to_ms(now), "most": bounded(limit)}
+    beyond = to_ms(now + _ahead(begins))
+    asked = {"begins": f"{begins}%", "now": to_ms(now), "beyond": beyond, "most": bounded(limit)}
     return [str(row["name"]) for row in _due().rows(db, **asked)]
 
 
 @cache
 def _due() -> Look:
     """NB. it walks the table: it holds a line a scope and one a search that waits."""
-    turns, now = schema.turns, bindparam("now", type_=BigInteger)
+    turns = schema.turns
     query = select(turns.c.name).where(
         turns.c.name.like(bindparam("begins", type_=Text)),
-        turns.c.due_at_ms <= now,
-        or_(turns.c.lease_until_ms.is_(None), turns.c.lease_until_ms <= now),
+        not_(_lies_ahead(turns.c.due_at_ms)),
+        or_(turns.c.lease_until_ms.is_(None), not_(_lies_ahead(turns.c.lease_until_ms))),
     )
     ordered = query.order_by(turns.c.due_at_ms, turns.c.name)
     return Look(ordered.limit(bindparam("most", type_=Integer)))
@@ -259,8 +281,20 @@ def may_take_turn(db: Looking, name: str, now: Instant) -> bool:
 
 
 def _is_free(row: Looked, now: Instant) -> bool:
-    lease = row["lease_until_ms"]
-    return bool(row["due_at_ms"] <= to_ms(now) and (lease is None or lease <= to_ms(now)))
+    beyond = to_ms(now + _ahead(row["name"]))
+    times = (row["due_at_ms"], row["lease_until_ms"])
+    return not any(one is not None and to_ms(now) < one <= beyond for one in times)
+
+
+def _lies_ahead(column: ColumnElement[Any]) -> ColumnElement[bool]:
+    """After `now`, and not so far that only a wrong clock can have written it."""
+    beyond = bindparam("beyond", type_=BigInteger)
+    return and_(column > bindparam("now", type_=BigInteger), column <= beyond)
+
+
+def _ahead(name: str) -> timedelta:
+    """How far ahead a turn so called, or that begins so, may be put off or leased."""
+    return SCOPE_AHEAD if name.startswith(SCOPE) else SEARCH_AHEAD
 
 
 @cache
@@ -276,8 +310,9 @@ def _turn() -> Look:
 
 def take_turn(db: Raw, name: str, now: Instant, lease: timedelta) -> Turn | None:
     """Take the turn `name` until `now + lease`; None: it is not due, or another has it."""
-    at = to_ms(now)
-    row = db.execute(_TAKE, (name, at, to_ms(now + lease), at, at)).fetchone()
+    at, beyond = to_ms(now), to_ms(now + _ahead(name))
+    asked = (name, at, to_ms(now + lease), at, beyond, at, beyond)
+    row = db.execute(_TAKE, asked).fetchone()
     return None if row is None else Turn(name=name, place=str(row[0]), tries=int(row[1]))
 
 
