@@ -559,17 +559,6 @@ def test_deny_written_by_somebody_else_ends_a_grant_early(world: World) -> None:
     assert (found.kind, found.grant) == (FindingKind.GONE_EARLY, grant.id)
 
 
-def test_silent_cloud_keeps_only_its_own_scope_waiting(world: World) -> None:
-    """A scope that fails waits longer each time; the other targets are looked at all the same."""
-    world.connector.script(Fault(kind=FaultKind.DOWN, verb="observe", count=1))
-    world.clock.forward(seconds=60)
-    assert reconcile_step(world.house) is None
-    looked = [one.role for _ in range(2) if (one := reconcile_step(world.house))]
-    assert len(looked) == 2
-    world.clock.forward(seconds=3)
-    assert reconcile_step(world.house) is not None
-
-
 def test_look_goes_on_where_another_process_stopped(world: World) -> None:
     """The cursor is in the database: a new process does not start a scope again."""
     found = assignments(catalogue())

@@ -18,6 +18,7 @@ from tidegate.connectors.port import Connector, Hold, Trouble
 from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.flow.buckets import BURST, Bucket, Buckets
 from tidegate.flow.errands_done import ErrandsDone
+from tidegate.flow.look_hands import LookHands
 from tidegate.flow.looks import Looks
 from tidegate.flow.pace import JournalPace, Tries
 from tidegate.flow.panics_kept import PanicsKept
@@ -181,6 +182,7 @@ class House(BareHouse):
         self.pace = JournalPace()  # of extensions and of ends that moved
         self.warn_before = warn_before
         self.looks = Looks()
+        self.look_hands = LookHands()
         self.outside: Callable[[Instant], tuple[Trouble, ...]] = lambda now: ()
         self.duties = process.duties
         self.me = process.id

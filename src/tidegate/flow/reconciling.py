@@ -42,6 +42,7 @@ STEP_PAUSE = timedelta(milliseconds=250)
 LEASE = timedelta(minutes=2)  # longer than the slowest list; another process goes on after it
 GRANTS_A_PAGE = 1_000
 ASK_TO_ARM = "ask to arm"  # the pace's name: one waits for an opener, not one a look
+HELPED_AT_ONCE = 4  # looks a second of a hand that helps, as many as the first hand's
 BESIDE_ENDS = 32  # of 256 asks: with an ask a half second or slower, a look in about four
 
 MENDED_UNSEEN = frozenset(  # kinds a look no longer seeing them is the end of
@@ -94,19 +95,25 @@ class Look:
         )
 
 
-def reconcile_step(house: House) -> Looked | None:
+def reconcile_step(house: House, hand: int = 0) -> Looked | None:
     """Look at the next role of the scope that is due the longest; None: nobody's turn, or no time.
 
-    A cloud that does not answer makes only its own scope wait, longer each time. Turns go by the
-    database's clock, as all who take them do: one of ours that is ahead would put them off.
+    A cloud that does not answer makes only its own scope wait, longer each time, and keeps only the
+    `hand` that asked it (`look_hands.py`). Turns go by the database's clock, as all who take them
+    do: one of ours that is ahead would put them off.
     """
     named = {f"{SCOPE}{target.id}|{kind}": (target, kind) for target, kind in scopes(house)}
     now = house.store.now()
     for name in house.store.turns_to_take(tuple(named), now):
+        target, kind = named[name]
+        if not house.look_hands.may_take(hand, name, target.id):
+            continue
         turn = house.store.take_turn(name, now, LEASE)
         if turn is not None:
-            return _one_role(house, turn, *named[name])
-    lapse_accepted(house)
+            with house.look_hands.at(hand, target.id, house.now()):
+                return _one_role(house, turn, target, kind)
+    if hand == 0:
+        lapse_accepted(house)
     return None
 
 
@@ -139,10 +146,12 @@ def _one_role(house: House, turn: Turn, target: Target, kind: str) -> Looked | N
         looked = look_at(house, target, role)
     except (WorldFailed, Stale) as fault:
         log.warning("a role could not be looked at", role=role.id, code=fault.code)
+        house.look_hands.told(turn.name, answered=False)
         tried = replace(turn, tries=turn.tries + 1)
         later = min(pause(tried.tries, house.randomness(2)), LONGEST_PAUSE)
         house.store.end_turn(tried, house.store.now() + later)
         return None
+    house.look_hands.told(turn.name, answered=True)
     done = replace(turn, place="" if last else role.id, tries=0)
     house.store.end_turn(done, house.store.now() + (PASS_EVERY if last else STEP_PAUSE))
     return looked
@@ -500,7 +509,14 @@ def _grants(look: Look, state: GrantState) -> Iterator[Grant]:
         before = page[-1].id
 
 
-def reconcile_some(house: House, most: int) -> int:
+def help_reconcile(house: House, hand: int) -> int:
+    """Take on what hands before this one do not come to; returns how many roles were looked at."""
+    if not house.look_hands.needed(hand, house.now()):
+        return 0
+    return reconcile_some(house, HELPED_AT_ONCE, hand)
+
+
+def reconcile_some(house: House, most: int, hand: int = 0) -> int:
     """Up to `most` steps, one after the other; returns how many roles were looked at.
 
     Errors of one step are told in the server's log: the others go on.
@@ -508,7 +524,7 @@ def reconcile_some(house: House, most: int) -> int:
     looked = 0
     for _ in range(most):
         try:
-            if reconcile_step(house) is None:
+            if reconcile_step(house, hand) is None:
                 break
         except TidegateError as fault:
             log.warning("reconciling waits", code=fault.code, why=fault.message)

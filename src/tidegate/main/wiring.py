@@ -24,8 +24,9 @@ from tidegate.evidence.witnesses import Witnesses
 from tidegate.flow.erranding import Errands
 from tidegate.flow.governing import put_in_force, start_log
 from tidegate.flow.house import LOG_FORKED, BareHouse, House, Laws
+from tidegate.flow.look_hands import LOOK_HANDS
 from tidegate.flow.panics_kept import PanicsKept
-from tidegate.flow.reconciling import reconcile_step
+from tidegate.flow.reconciling import help_reconcile, reconcile_step
 from tidegate.flow.recovering import look_back
 from tidegate.flow.refusing import Refusals
 from tidegate.flow.searching import search_some
@@ -50,6 +51,7 @@ from tidegate.main.waiting import once_there
 from tidegate.policy.rules import load_rules
 from tidegate.shell.worker import (
     GOVERN_EVERY,
+    HELP_EVERY,
     RECONCILE_EVERY,
     SEARCH_EVERY,
     WITNESS_EVERY,
@@ -267,6 +269,10 @@ def start(
     house.outside = partial(_outside, house, witness)
     closes = (
         Chore("reconcile", RECONCILE_EVERY, lambda: reconcile_step(house), aside=True),
+        *(
+            Chore(f"reconcile {hand}", HELP_EVERY, partial(help_reconcile, house, hand), aside=True)
+            for hand in range(1, LOOK_HANDS)
+        ),
         Chore("search", SEARCH_EVERY, lambda: search_some(house), aside=True),
     )
     chores = (

@@ -54,6 +54,7 @@ HANDS_A_TARGET = 16  # cloud calls at a time: below the rate limits of one accou
 EXTENDING_A_TARGET = HANDS_A_TARGET // 4  # of them for ends that move: most are for closing
 HANDS = 4 * HANDS_A_TARGET  # three targets may be silent and the others still end in time
 RECONCILE_EVERY = timedelta(milliseconds=250)  # one look at one role; see `flow/reconciling.py`
+HELP_EVERY = timedelta(seconds=1)  # a hand that helps where others wait for a cloud
 SEARCH_EVERY = timedelta(seconds=2)
 ERRAND_HANDS = 16  # calls that people wait for; they share the rate limits with HANDS
 STRAGGLERS = timedelta(seconds=2)  # how long a look waits for the hands it sent out
