@@ -17,9 +17,11 @@ away meanwhile: nothing is made again, and the grant ends with it (`gone_early.p
 An end that comes first wins: the Step names the version it was decided on, and closing changes it.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -46,8 +48,13 @@ from tidegate.request import Request, RequestState, refuse
 
 log = structlog.get_logger("tidegate.extending")
 
-MOST_AT_ONCE = 64  # a look; the rest comes with the next one
+MOST_AT_ONCE = 64  # of one target, a look; the rest comes with the next one
+PAGE = 250
+PAGES = 4  # a look reads a thousand of those that wait; the next one goes on behind them
 MOST_WARNED = 500  # a look: one batch of the commit writer
+
+
+Row = TypeVar("Row", Request, Grant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +66,38 @@ class No:
 
 
 def due_extensions(house: House) -> list[tuple[str, Callable[[], object]]]:
-    """What there is to do now about ends that are to move: (target, what to call), any order."""
-    now = house.now()
+    """What there is to do now about ends that are to move: (target, what to call), oldest first.
+
+    What waits keeps nothing behind it waiting, nor does a target where much is to be done.
+    """
+    now, store = house.now(), house.store
     due: list[tuple[str, Callable[[], object]]] = []
-    for request in house.store.extensions_due(MOST_AT_ONCE):
+    for request in _read_on(house, "extensions", store.extensions_due):
         if house.pace.may(request.id, now):
             role = request.terms.items[0].role
             due.append((role.partition("/")[0], partial(apply_once, house, request)))
-    for grant in house.store.arming(MOST_AT_ONCE):
+    for grant in _read_on(house, "arming", store.arming):
         if house.pace.may(grant.id, now):
             due.append((grant.role.partition("/")[0], partial(arm_once, house, grant)))
-    return due
+    busy: Counter[str] = Counter()
+    taken = []
+    for target, act in due:
+        busy[target] += 1
+        if busy[target] <= MOST_AT_ONCE:
+            taken.append((target, act))
+    return taken
+
+
+def _read_on(house: House, name: str, read: Callable[[int, str], list[Row]]) -> Iterator[Row]:
+    """All that `read` knows, or PAGES of it from where the last look stopped."""
+    after = house.moving_from.pop(name, "")
+    for _ in range(PAGES):
+        page = read(PAGE, after)
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = page[-1].id
+    house.moving_from[name] = after
 
 
 def apply_once(house: House, request: Request) -> Request:

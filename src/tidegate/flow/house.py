@@ -183,6 +183,7 @@ class House(BareHouse):
         self.warn_before = warn_before
         self.looks = Looks()
         self.look_hands = LookHands()
+        self.moving_from: dict[str, str] = {}  # after which id the next look at moving ends begins
         self.outside: Callable[[Instant], tuple[Trouble, ...]] = lambda now: ()
         self.duties = process.duties
         self.me = process.id

@@ -205,8 +205,8 @@ class Worker:
         busy = Counter(self._extending.values())
         taken: list[tuple[str, Callable[[], object]]] = []
         for target, act in due_extensions(self.house):
-            busy[target] += 1
-            if busy[target] <= EXTENDING_A_TARGET and busy.total() <= HANDS_A_TARGET:
+            if busy[target] < EXTENDING_A_TARGET and busy.total() < HANDS_A_TARGET:
+                busy[target] += 1
                 taken.append((target, act))
         return taken
 

@@ -39,14 +39,14 @@ WIDTHS = (1, 4, 20, 60, 200, AT_ONCE)  # of a list of names
 LONGEST_LINGERING = timedelta(hours=12)
 
 
-def extensions_due(db: Looking, limit: int) -> list[Request]:
+def extensions_due(db: Looking, limit: int, after: str) -> list[Request]:
     """Approved extensions whose grant's end has not moved yet, oldest first."""
-    return seen(Request, _extensions(db.words.name).rows(db, most=bounded(limit)))
+    return seen(Request, _extensions(db.words.name).rows(db, most=bounded(limit), after=after))
 
 
-def arming(db: Looking, limit: int) -> list[Grant]:
-    """Open grants whose end moved, and journal and cloud may not have it yet."""
-    return seen(Grant, _arming(db.words.name).rows(db, most=bounded(limit)))
+def arming(db: Looking, limit: int, after: str) -> list[Grant]:
+    """Open grants whose end moved, and journal and cloud may not have it yet, oldest first."""
+    return seen(Grant, _arming(db.words.name).rows(db, most=bounded(limit), after=after))
 
 
 def unwarned(db: Looking, now: Instant, before: timedelta, limit: int) -> list[Grant]:
@@ -180,13 +180,16 @@ def _by_index(table: Table, index: str, engine: str) -> tuple[Select[Any], Colum
 def _extensions(engine: str) -> Look:
     query, columns = _by_index(schema.requests, "requests_moving", engine)
     moving = words("extends IS NOT NULL AND state = 'approved' AND applied_at_ms IS NULL")
-    return _most(query.where(moving).order_by(columns["id"]))
+    later = columns["id"] > bindparam("after", type_=Text)
+    return _most(query.where(moving, later).order_by(columns["id"]))
 
 
 @cache
 def _arming(engine: str) -> Look:
     query, columns = _by_index(schema.grants, "grants_arming", engine)
-    return _most(query.where(words("state = 'open' AND arming = true")).order_by(columns["id"]))
+    later = columns["id"] > bindparam("after", type_=Text)
+    query = query.where(words("state = 'open' AND arming = true"), later)
+    return _most(query.order_by(columns["id"]))
 
 
 @cache

@@ -181,13 +181,13 @@ class Store(FindingStore, ErrandStore):
         """Requests, newest first; `before` is the last id of the page before."""
         return reads.requests(self._database, states, principal, limit, before)
 
-    def extensions_due(self, limit: int) -> list[Request]:
-        """Approved extensions that have not moved their grant's end yet."""
-        return chores.extensions_due(self._database, limit)
+    def extensions_due(self, limit: int, after: str = "") -> list[Request]:
+        """Approved extensions that have not moved their grant's end yet, after that id."""
+        return chores.extensions_due(self._database, limit, after)
 
-    def arming(self, limit: int) -> list[Grant]:
-        """Open grants whose end moved, and journal and cloud may not have it yet."""
-        return chores.arming(self._database, limit)
+    def arming(self, limit: int, after: str = "") -> list[Grant]:
+        """Open grants whose end moved, and journal and cloud may not have it yet, after that id."""
+        return chores.arming(self._database, limit, after)
 
     def unwarned(self, now: Instant, before: timedelta, limit: int) -> list[Grant]:
         """Open grants whose holder is to be warned of the end by now."""
