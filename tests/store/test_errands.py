@@ -32,6 +32,19 @@ def test_errand_is_given_to_two_or_to_the_wrong_duty(store):
     assert store.take_errands(ALL, "c", NOW, 10) == []
 
 
+def test_errand_that_is_passed_over_is_lost(store):
+    """What may not be taken now is left for later or for another; what may, up to the limit."""
+    for number in (1, 2, 3, 4):
+        store.ask(errand(number))
+    odd = store.take_errands(ALL, "a", NOW, 1, lambda one: one.id in ("er_2", "er_3"))
+    assert odd == [errand(2)]
+    assert store.take_errands(ALL, "a", NOW, 9, lambda one: False) == []
+    assert store.take_errands(ALL, "b", NOW, 9) == [errand(1), errand(3), errand(4)]
+    store.ask(errand(5))
+    assert store.take_errands([], "c", NOW, 9) == []
+    assert store.take_errands(ALL, "c", NOW + 10 * SECOND, 9) == []
+
+
 def test_answer_after_the_end_is_left(store):
     """An answer in time is there for the asker; a late one, and one to nobody, is not."""
     store.ask(errand(1))

@@ -168,6 +168,26 @@ def _done(house: House, errand: Errand, asked: dict[str, Any]) -> Any:
     )
 
 
+def target_of(house: House, errand: Errand) -> str:
+    """On which target it is to be done, for its share of the hands; one empty name for all others.
+
+    What it says is not believed for anything else: nobody has looked yet whether a process of ours
+    asked it.
+    """
+    try:
+        asked = msgspec.json.decode(errand.asked)
+        if errand.kind == ISSUE:
+            return house.store.grant(str(asked["grant"])).role.partition("/")[0]
+        if errand.kind == ARM:
+            row = house.store.assignment(str(asked["assignment"]))
+            holder = row.holders[-1] if row and row.holders else ""
+            return house.store.grant(holder).role.partition("/")[0]
+        within = asked["asked"]
+        return str((within.get("scope") or within.get("hold") or within)["target"]["id"])
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError, TidegateError):
+        return ""  # a row of it that cannot be read keeps no other errand waiting
+
+
 def ask_to_mint(house: House, grant: str, principal: str) -> tuple[str, Credential]:
     """`brokering.mint` by a process that may open: session id and credential.
 

@@ -22,7 +22,7 @@ from tidegate.base.when import Instant
 from tidegate.flow.asking import lapse_due
 from tidegate.flow.buckets import Bucket, bucket_of, pause_of
 from tidegate.flow.came_late import take_back
-from tidegate.flow.erranding import answer
+from tidegate.flow.erranding import answer, target_of
 from tidegate.flow.expiring import close_once
 from tidegate.flow.extending import due_extensions, warn_due
 from tidegate.flow.granting import open_once
@@ -56,7 +56,8 @@ HANDS = 4 * HANDS_A_TARGET  # three targets may be silent and the others still e
 RECONCILE_EVERY = timedelta(milliseconds=250)  # one look at one role; see `flow/reconciling.py`
 HELP_EVERY = timedelta(seconds=1)  # a hand that helps where others wait for a cloud
 SEARCH_EVERY = timedelta(seconds=2)
-ERRAND_HANDS = 16  # calls that people wait for; they share the rate limits with HANDS
+ERRANDS_A_TARGET = 8  # calls that people wait for; they share the rate limits with HANDS
+ERRAND_HANDS = 4 * ERRANDS_A_TARGET  # three targets may be silent, as with HANDS
 STRAGGLERS = timedelta(seconds=2)  # how long a look waits for the hands it sent out
 JOURNAL_EVERY = timedelta(seconds=10)
 LATE_EVERY = timedelta(seconds=30)
@@ -105,7 +106,7 @@ class Worker:
         self._stopping = threading.Event()
         self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="tidegate-hand")
         self._errand_hands = ThreadPoolExecutor(ERRAND_HANDS, thread_name_prefix="tidegate-errand")
-        self._errands: set[Future[None]] = set()
+        self._errands: dict[Future[None], str] = {}  # the target of each errand handed out
         self._in_hand: dict[Future[None], str] = {}  # the target of each grant handed out
         self._paced: dict[str, set[Bucket]] = {}  # by target, as met: what paces it
         self._bulk_from: Instant | None = None  # not before then: a row kept it from working
@@ -222,13 +223,27 @@ class Worker:
             log.exception("an extension could not be handled", target=target)
 
     def _run_errands(self) -> None:
-        """Hand out what other processes ask, to hands of their own: a person waits for it."""
+        """Hand out what other processes ask, to hands of their own: a person waits for it.
+
+        A target has its share of them: what is asked of one that is silent keeps no other waiting.
+        """
+        self._errands = {one: name for one, name in self._errands.items() if not one.done()}
+        free = ERRAND_HANDS - len(self._errands)
+        house, busy, targets = self.house, Counter(self._errands.values()), dict[str, str]()
+
+        def may(errand: Errand) -> bool:
+            target = targets[errand.id] = target_of(house, errand)
+            if busy[target] >= ERRANDS_A_TARGET:
+                return False
+            busy[target] += 1
+            return True
+
         try:
-            self._errands = {one for one in self._errands if not one.done()}
-            free = ERRAND_HANDS - len(self._errands)
-            house = self.house
-            for errand in house.store.take_errands(house.duties, house.me, house.store.now(), free):
-                self._errands.add(self._errand_hands.submit(self._run_errand, errand))
+            for errand in house.store.take_errands(
+                house.duties, house.me, house.store.now(), free, may
+            ):
+                done = self._errand_hands.submit(self._run_errand, errand)
+                self._errands[done] = targets[errand.id]
         except TidegateError as fault:
             log.warning("errands wait", code=fault.code, why=fault.message)
         except Exception:  # the rim: ends do not wait for what others ask

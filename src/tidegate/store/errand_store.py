@@ -1,6 +1,7 @@
 """The part of the store that carries errands between processes; `Store` is made of it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import islice
 
 from tidegate.base.duty import Duty
 from tidegate.base.when import Instant
@@ -24,13 +25,27 @@ class ErrandStore:
         return left
 
     def take_errands(
-        self, duties: Iterable[Duty], me: str, now: Instant, limit: int
+        self,
+        duties: Iterable[Duty],
+        me: str,
+        now: Instant,
+        limit: int,
+        may: Callable[[Errand], bool] = lambda errand: True,
     ) -> list[Errand]:
-        """Errands for one of `duties`, given to nobody else; `me` is who takes them."""
-        wanted = list(duties)
-        if limit < 1 or not errands.any_asked(self._database, wanted, now):
+        """Errands for one of `duties`, given to nobody else; `me` is who takes them.
+
+        `may` is asked of each in turn, what runs out first ahead; what it says no to is left for
+        another process, or for later.
+        """
+        if limit < 1:
             return []
-        return self._writer.run(lambda db: errands.take(db, wanted, me, now, limit))
+        waiting = errands.asked(self._database, duties, now)
+        chosen = list(islice(filter(may, waiting), limit))
+        if not chosen:
+            return []
+        names = [one.id for one in chosen]
+        taken = self._writer.run(lambda db: errands.take(db, names, me, now))
+        return [one for one in chosen if one.id in taken]
 
     def answer(self, errand: str, reply: str, now: Instant) -> bool:
         """Leave the answer to an errand; False when it is too late or nobody waits."""

@@ -22,10 +22,8 @@ KEPT = timedelta(minutes=1)  # beyond its end, for nobody
 USED_KEPT = timedelta(hours=1)  # beyond its end: no clock that is set back by less revives it
 
 _TAKE = """
-UPDATE errands SET state = 'taken', taken_by = :me WHERE state = 'asked' AND id IN (
-  SELECT id FROM errands WHERE state = 'asked' AND until_ms > :now
-    AND (duty = :first OR duty = :second) ORDER BY until_ms, id LIMIT :limit)
-RETURNING id, kind, duty, asked_by, asked, reader, until_ms, proof
+UPDATE errands SET state = 'taken', taken_by = ?
+WHERE id = ? AND state = 'asked' AND until_ms > ? RETURNING id
 """
 
 
@@ -71,48 +69,42 @@ def ask(db: Raw, errand: Errand, words: Words) -> bool:
     return True
 
 
-def any_asked(db: Looking, duties: Iterable[Duty], now: Instant) -> bool:
-    """Whether `take` would find something: spares an idle worker the write."""
+def asked(db: Looking, duties: Iterable[Duty], now: Instant) -> list[Errand]:
+    """All that waits for one of `duties`, what runs out first ahead. It is given to nobody yet."""
     names = [duty.value for duty in duties]
-    return bool(_asked().rows(db, now=to_ms(now), first=names[0], second=names[-1]))
+    if not names:
+        return []
+    rows = _asked().rows(db, now=to_ms(now), first=names[0], second=names[-1])
+    return [
+        Errand(
+            id=row["id"],
+            kind=row["kind"],
+            duty=Duty(row["duty"]),
+            asked_by=row["asked_by"],
+            asked=row["asked"],
+            reader=row["reader"],
+            until=from_ms(row["until_ms"]),
+            proof=row["proof"],
+        )
+        for row in rows
+    ]
 
 
 @cache
 def _asked() -> Look:
     table = schema.errands
     wanted = or_(table.c.duty == bindparam("first"), table.c.duty == bindparam("second"))
-    query = select(table.c.id).where(table.c.state == "asked", wanted)
-    return Look(query.where(table.c.until_ms > bindparam("now", type_=BigInteger)).limit(1))
+    query = select(table).where(table.c.state == "asked", wanted)
+    query = query.where(table.c.until_ms > bindparam("now", type_=BigInteger))
+    return Look(query.order_by(table.c.until_ms, table.c.id).limit(MOST_WAITING))
 
 
-def take(db: Raw, duties: Iterable[Duty], me: str, now: Instant, limit: int) -> list[Errand]:
-    """At most `limit` of what waits for one of `duties`; nobody else is given them."""
-    names = [duty.value for duty in duties]
-    if not names or limit < 1:
-        return []
-    rows = db.execute(
-        _TAKE,
-        {
-            "me": me,
-            "now": to_ms(now),
-            "first": names[0],
-            "second": names[-1],
-            "limit": limit,
-        },
-    ).fetchall()
-    return [
-        Errand(
-            id=row[0],
-            kind=row[1],
-            duty=Duty(row[2]),
-            asked_by=row[3],
-            asked=row[4],
-            reader=row[5],
-            until=from_ms(row[6]),
-            proof=row[7],
-        )
-        for row in rows
-    ]
+def take(db: Raw, names: Iterable[str], me: str, now: Instant) -> frozenset[str]:
+    """Those of these errands that nobody took before; nobody else is given them."""
+    at = to_ms(now)
+    return frozenset(
+        name for name in names if db.execute(_TAKE, (me, name, at)).fetchone() is not None
+    )
 
 
 def answer(db: Raw, id: str, reply: str, now: Instant, words: Words) -> bool:
