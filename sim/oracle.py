@@ -282,6 +282,7 @@ class Oracle:
             return
         life.removed_at = self.loop.now
         life.still_held = bool(fact.data["still_held_by"])
+        life.seen_cut = bool(fact.data.get("cut_before"))
         self.closing.get(life.place.target, {}).pop(life.id, None)
         self.judge("removed", process=process, life=life)
 

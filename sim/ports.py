@@ -449,11 +449,11 @@ class SimConnector:
         return back
 
     def _sent(self, hold: Any) -> None:
-        """A change that closes it is on its way; not what a second hand repeats, as it set out
-        before the first had read back that it was done.
+        """A change that closes it is on its way; not what a second hand repeats when the first has
+        read back that all was done.
         """
         loop, life = self._ports.loop, self._ports.world.oracle.lives.get(hold.grant)
-        if life is not None and not loop.task.started <= life.removed_at <= loop.now:
+        if life is not None and not (life.removed_at <= loop.now and life.seen_cut):
             life.changed_at = loop.now
 
     def _acts(self, verb: str, duty: Duty, hold: Any) -> None:
