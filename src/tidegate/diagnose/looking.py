@@ -181,7 +181,7 @@ def _kept(store: Store, targets: Iterable[str], now: Instant) -> Kept:
         removed=_grants(store, frozenset({GrantState.REMOVED})),
         ungranted=tuple(request.id for request in store.approved_without_grants(PAGE)),
         restored=_restored(store, targets, now - A_DAY),
-        panics=tuple(one for one in store.panics(stopping_at=now) if one.stops(now)),
+        panics=tuple(one for one in store.panics(stopping_at=now, limit=PAGE) if one.stops(now)),
         findings=tuple(store.findings(Wanted(states=_NOT_CLOSED), PAGE)),
     )
 

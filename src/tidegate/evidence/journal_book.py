@@ -4,10 +4,12 @@ A server looks at its journal every few seconds for as long as it runs. Reading 
 megabytes each time to find the three lines that are new would cost more than all its other looks.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tidegate.evidence.journal_line import JournalLine
+
+ACTED = ("removed", "gone")  # lines that say that the cloud was read and does not let it in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,21 @@ class Folding:
                 lines=dict(self.lines), waiting=dict(self.waiting), unsealed=dict(self.unsealed)
             )
         return self._book
+
+
+def read_back(lines: Sequence[JournalLine]) -> JournalLine | None:
+    """The line that says that the end of a grant was read back; None: it is still owed.
+
+    `lines` are the grant's, oldest first. What was read back before the last time it was opened, or
+    its end began once more (it was there again), says nothing of now.
+    """
+    found: JournalLine | None = None
+    for line in lines:
+        if line.kind in ACTED:
+            found = line
+        elif line.kind in ("intended", "closing"):
+            found = None
+    return found
 
 
 def book_of(lines: Iterable[JournalLine]) -> JournalBook:

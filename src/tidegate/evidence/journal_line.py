@@ -8,6 +8,7 @@ from tidegate.base.when import Instant
 
 # In the data of a `removed` line: it was done without the database, so nothing else tells of it.
 ALONE = "alone"
+HELD = "held"  # there too: read back, and usable by another grant or by what stood before
 CUT = "cut"  # there too, when it is False: sessions that outlive the removal were not seen cut
 
 

@@ -7,6 +7,7 @@ word is sealed: accepted is not removed, removed is not gone.
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -31,6 +32,7 @@ from tidegate.connectors.port import (
     Seen,
 )
 from tidegate.evidence.journal import JournalLine
+from tidegate.evidence.journal_line import HELD
 from tidegate.expire import (
     EndReason,
     Proof,
@@ -178,7 +180,7 @@ def _remove(house: House, grant: Grant) -> Grant:
         step = step.then(Step((), (_sent(grant, first_at, calls, house.now()),)))
     house.store.commit(step)
     note_late(house, house.store.grant(grant.id), house.now())
-    data = {"cloud_at": wire(seen.cloud_at)}
+    data: dict[str, Any] = {"cloud_at": wire(seen.cloud_at), **({HELD: True} if held_by else {})}
     if seen.cut_before:
         data["cut_before"] = wire(seen.cut_before)
     _journal(house, "removed", grant.id, acted_at, data)
@@ -414,7 +416,7 @@ def _how(probed: Probed) -> dict[str, str]:
     }
 
 
-def _journal(house: House, kind: str, grant: str, at: Instant, data: Mapping[str, str]) -> None:
+def _journal(house: House, kind: str, grant: str, at: Instant, data: Mapping[str, Any]) -> None:
     """A line around a closing call. A journal that cannot be written never stops closing."""
     try:
         house.journal.append(JournalLine(kind=kind, grant=grant, at=at, data=dict(data)))

@@ -29,11 +29,13 @@ from tidegate.base.text import LONGEST_REASON, clean_text, mail_key
 from tidegate.base.when import Instant
 from tidegate.catalogue import Assignment
 from tidegate.evidence.journal import JournalLine, open_grants
+from tidegate.evidence.journal_book import read_back
+from tidegate.evidence.journal_line import HELD
 from tidegate.evidence.seal import read_event
 from tidegate.expire import EndReason, end
 from tidegate.flow.allowing import allow_panic, may_see_panic
 from tidegate.flow.house import Actor, House, Wanted
-from tidegate.flow.recovering import ACTED, close_without_store
+from tidegate.flow.recovering import close_without_store
 from tidegate.grant import LIVE, Cause, Grant, GrantState, failed
 from tidegate.panic import (
     MOST_LISTED,
@@ -190,9 +192,10 @@ def resume(house: House) -> None:
         if panic is not None:
             sweep(house, panic)
     now = house.now()
-    for panic in house.store.panics(stopping_at=now):
-        left = panic.id not in house.sweeping and now - panic.called_at > LEFT_ALONE
-        if panic.state is PanicState.CALLED and left:
+    for panic in house.store.panics_called():
+        # NB. called by a clock ahead of ours says nothing of how long nobody has worked at it.
+        left = now - panic.called_at > LEFT_ALONE or panic.called_at > now
+        if panic.id not in house.sweeping and left:
             sweep(house, panic)
 
 
@@ -261,8 +264,10 @@ def close_named(house: House, named: Iterable[str]) -> Unsealed:
 
 def seen_removed(house: House, names: tuple[str, ...]) -> Unsealed:
     """How far `names` came, by the journal."""
-    acted = {line.grant for line in house.journal.read() if line.kind in ACTED}
-    return Unsealed(named=names, removed=tuple(name for name in names if name in acted))
+    lines = house.journal.book().lines
+    last = {name: read_back(lines.get(name, ())) for name in names}
+    removed = (name for name, line in last.items() if line and not line.data.get(HELD))
+    return Unsealed(named=names, removed=tuple(removed))
 
 
 def find_panic(house: House, actor: Actor, panic_id: str) -> Panic:

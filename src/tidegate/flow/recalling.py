@@ -15,6 +15,7 @@ from tidegate.base.errors import EvidenceBroken, TidegateError
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Connector, Hold, Seen
 from tidegate.evidence.journal import ClosingJournal, JournalLine
+from tidegate.evidence.journal_book import ACTED, read_back
 from tidegate.evidence.journal_line import ALONE
 from tidegate.expire import EndReason, ReadBack, residual_until
 from tidegate.flow.expiring import take_away
@@ -25,7 +26,6 @@ from tidegate.grant import Grant
 from tidegate.panic import Scope
 
 HANDS = 16  # cloud calls at a time: below the rate limits of one account
-DONE = ("removed", "gone")
 
 
 class Fate(StrEnum):
@@ -120,15 +120,15 @@ def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant
         if not made:
             continue
         after = [line for line in lines if line.at >= made[-1].at]
-        kinds = {line.kind for line in after}
-        if "gone" in kinds:
+        ended = read_back(after)
+        if ended is not None and ended.kind == "gone":
             continue
         try:
             hold = hold_of_line(made[-1])
         except EvidenceBroken:
             unusable.append(name)
             continue
-        begun = [line for line in after if line.kind in ("closing", *DONE)]
+        begun = [line for line in after if line.kind in ("closing", *ACTED)]
         data = begun[0].data if begun else {}
         lingers = made[-1].data.get("lingers_seconds")
         owed.append(
@@ -138,7 +138,7 @@ def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant
                 made_at=made[-1].at,
                 lingers=timedelta(seconds=lingers if isinstance(lingers, int) else 0),
                 begun=bool(begun),
-                done="removed" in kinds,
+                done=ended is not None,
                 ours=name in ours,
                 reason=str(data.get("reason") or EndReason.EXPIRED.value),
                 actor=str(data.get("actor") or "system"),

@@ -14,7 +14,7 @@ from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine
-from tidegate.evidence.journal_book import JournalBook
+from tidegate.evidence.journal_book import ACTED, JournalBook, read_back
 from tidegate.evidence.journal_line import ALONE, CUT
 from tidegate.expire import EndReason
 from tidegate.flow.buckets import bucket_of
@@ -26,7 +26,6 @@ from tidegate.grant import Grant, GrantState
 
 log = structlog.get_logger("tidegate.recovering")
 
-ACTED = ("removed", "gone")
 UNOPENED = frozenset({GrantState.READY, GrantState.FAILED})
 MOST_FORGOTTEN = 1_000  # grants a compacted journal no longer names, before they are let go of
 READ_AT_ONCE = 1024 * 1024  # bytes of journal: two thousand lines, and a tenth of a second
@@ -152,7 +151,7 @@ def close_without_store(
     now = house.now()
     book = house.journal.book()
     lines = [line for told in book.lines.values() for line in told]
-    acted = {line.grant for line in lines if line.kind in ACTED}
+    acted = {name for name, told in book.lines.items() if read_back(told)}
     # Once closing was decided the end has come, whatever the end that was fixed at opening.
     begun = {line.grant for line in lines if line.kind == "closing"}
     stood = {line.grant for line in lines if line.data.get("stood_before") is True}
@@ -184,7 +183,7 @@ def _uncut(
     """Grants read back as removed whose sessions were not seen cut and may act still."""
     found = set()
     for name, hold in waiting.items():
-        last = next((one for one in reversed(book.lines[name]) if one.kind in ACTED), None)
+        last = read_back(book.lines[name])
         if last is None or last.data.get(CUT) is not False:
             continue
         try:
@@ -306,12 +305,14 @@ def settle_journal(house: House) -> list[str]:
 
     Their lines are in other journals, and this one would call its grants open for ever: nothing
     would be compacted, and without the database they would be closed once more. The instants are
-    those that were sealed, so nothing here is news.
+    those that were sealed, so nothing here is news. What came back after it was gone, and is being
+    closed again, is owed by its own lines (`closing_again`): that end is not the one sealed.
     """
     told: list[str] = []
-    gone = house.store.grants_gone(house.journal.book().waiting)
+    waiting = house.journal.book().waiting
+    gone = house.store.grants_gone(waiting)
     for name, grant in sorted(house.store.grants_named(gone).items()):
-        if grant.removed_at is None or grant.gone_at is None:
+        if grant.removed_at is None or grant.gone_at is None or waiting[name].at > grant.gone_at:
             continue
         cut = {"cut_before": wire(grant.cut_before)} if grant.cut_before else {}
         for kind, at, data in (

@@ -10,10 +10,7 @@ def stopped(house: House, principal: str, role: str, now: Instant) -> Panic | No
     for wanted in house.wanted.all():  # those that could not be sealed yet count as well
         if wanted.covers(principal, role):
             return wanted.as_panic()
-    for panic in house.store.panics(stopping_at=now):
-        if panic.stops(now) and panic.scope.covers(principal, role):
-            return panic
-    return None
+    return house.store.stopping(principal, role, now)
 
 
 def stop_says(panic: Panic, now: Instant) -> str:

@@ -26,6 +26,7 @@ REVISIONS: Sequence[str] = (
     "0011",
     "0012",
     "0013",
+    "0014",
 )
 SCRIPTS = "tidegate.store:migrations"
 # Any number, as long as every release has the same: two that start at once take turns.

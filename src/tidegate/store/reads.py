@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Connection,
     Integer,
     RowMapping,
@@ -254,6 +255,25 @@ def panics(db: Looking, stopping_at: Instant | None, limit: int) -> list[Panic]:
     return seen(Panic, rows)
 
 
+def stopping(db: Looking, principal: str, role: str, now: Instant) -> Panic | None:
+    """A panic by which access of `principal` to `role` may not open at `now`: some, of several.
+
+    Asked by what it is about, never among the newest: nobody's panics hide those of others.
+    """
+    asked = {"principal": principal, "role": role, "target": role.partition("/")[0]}
+    return first_seen(Panic, _stopping().rows(db, at=to_ms(now), **asked))
+
+
+def called(db: Looking, limit: int) -> list[Panic]:
+    """Panics that are not swept, oldest first."""
+    return seen(Panic, _called().rows(db, most=bounded(limit)))
+
+
+def stopping_count(db: Looking, now: Instant) -> int:
+    """How many panics keep something shut; MOST_COUNTED at most."""
+    return len(_stopping_ids().rows(db, at=to_ms(now), most=MOST_COUNTED))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
     """What waits: ends that are not removed, and openings that are due; MOST_COUNTED at most.
@@ -406,9 +426,38 @@ def _panics(stopping: bool) -> Look:
     table = schema.panics
     query = select(table)
     if stopping:
-        frozen = and_(table.c.frozen_until_ms > bindparam("at"), table.c.lifted_at_ms.is_(None))
-        query = query.where(or_(table.c.state == PanicState.CALLED.value, frozen))
+        query = query.where(_stops())
     return Look(query.order_by(table.c.id.desc()).limit(bindparam("most", type_=Integer)))
+
+
+def _stops() -> ColumnElement[bool]:
+    table = schema.panics.c
+    frozen = and_(table.frozen_until_ms > bindparam("at"), table.lifted_at_ms.is_(None))
+    return or_(table.state == PanicState.CALLED.value, frozen)
+
+
+@cache
+def _stopping() -> Look:
+    table = schema.panics.c
+    named = [
+        and_(table.scope == kind, table.name == bindparam(kind))
+        for kind in ("principal", "target", "role")
+    ]
+    about = or_(table.scope == "all", *named)
+    return Look(select(schema.panics).where(about, _stops()).limit(1))
+
+
+@cache
+def _stopping_ids() -> Look:
+    query = select(schema.panics.c.id).where(_stops())
+    return Look(query.limit(bindparam("most", type_=Integer)))
+
+
+@cache
+def _called() -> Look:
+    table = schema.panics
+    query = select(table).where(table.c.state == PanicState.CALLED.value)
+    return Look(query.order_by(table.c.id).limit(bindparam("most", type_=Integer)))
 
 
 @cache

@@ -389,6 +389,7 @@ panics = Table(
     Column("version", BigInteger, nullable=False),
     Index("panics_state", "state"),
     Index("panics_frozen", "frozen_until_ms"),
+    Index("panics_scope", "scope", "name"),
 )
 
 outbox = Table(

@@ -248,6 +248,18 @@ class Store(FindingStore, ErrandStore):
         """Panics, newest first; with `stopping_at` those by which something may not open then."""
         return reads.panics(self._database, stopping_at, limit)
 
+    def stopping(self, principal: str, role: str, now: Instant) -> Panic | None:
+        """A panic by which access of `principal` to `role` may not open at `now`."""
+        return reads.stopping(self._database, principal, role, now)
+
+    def panics_called(self, limit: int = 1_000) -> list[Panic]:
+        """Panics whose ends are not all sealed yet, oldest first."""
+        return reads.called(self._database, limit)
+
+    def stopping_count(self, now: Instant) -> int:
+        """How many panics keep something shut at `now`; counted to ten thousand."""
+        return reads.stopping_count(self._database, now)
+
     def ended_since(self, since: Instant, target: str, limit: int) -> list[tuple[str, str]]:
         """(grant, request) of grants removed since then, or closing; `target` empty: of all."""
         with self._database.reading() as db:

@@ -27,6 +27,8 @@ from tidegate.shell.api.render import Renderer
 from tidegate.shell.api.views import PanicsView, PanicView, StillView
 from tidegate.shell.api.words import grant_says, panic_says
 
+NEWEST = 20  # panics of one answer
+MOST_STOPPING = 50  # and of those that keep something shut
 MOST_STILL = 20  # grants named in one answer: a screen of them
 PATIENCE = timedelta(seconds=10)  # for what can be closed from the journal while the caller waits
 
@@ -48,10 +50,16 @@ def begin_panic(
 
 @answers("GET", "/api/panics", in_lane=True)
 def list_of_panics(house: TheHouse, actor: TheActor, lane: TheLane) -> PanicsView:
-    """The newest panics the caller may watch."""
+    """The newest panics the caller may watch, and every one of somebody else that still stops."""
     now = house.now()
-    found = [one for one in house.store.panics(limit=20) if may_see_panic(house, actor, one)]
-    return PanicsView(panics=[_view(house, one, now) for one in found])
+    stopping = [
+        one
+        for one in house.store.panics(stopping_at=now, limit=1_000)
+        if one.stops(now) and (one.kind is not ScopeKind.PRINCIPAL or one.actor != one.name)
+    ]
+    found = {one.id: one for one in (*house.store.panics(limit=NEWEST), *stopping[:MOST_STOPPING])}
+    seen = [one for one in found.values() if may_see_panic(house, actor, one)]
+    return PanicsView(panics=[_view(house, one, now) for one in sorted(seen, key=_newest_first)])
 
 
 @answers("GET", "/api/panics/{some_id:str}", in_lane=True)
@@ -64,6 +72,10 @@ def read_panic(some_id: SomeId, house: TheHouse, actor: TheActor, lane: TheLane)
 def lift_freeze(some_id: SomeId, house: TheHouse, actor: TheActor, lane: TheLane) -> PanicView:
     """Let things open again in the scope of a panic, before its freeze is over."""
     return _view(house, unfreeze(house, actor, some_id), house.now())
+
+
+def _newest_first(panic: Panic) -> tuple[float, str]:
+    return -panic.called_at.timestamp(), panic.id
 
 
 def _view(house: House, panic: Panic, now: Instant) -> PanicView:

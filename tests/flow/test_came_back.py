@@ -1,0 +1,180 @@
+"""What came back after it was removed, and then the database is away: the journal closes it again.
+
+And panics that others can neither hide nor leave behind.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support import ARN, START, World, catalogue, laws
+from tidegate.catalogue import AssignmentKey
+from tidegate.connectors.simulated import Fault, FaultKind
+from tidegate.evidence.journal_book import read_back
+from tidegate.evidence.journal_line import JournalLine
+from tidegate.flow.expiring import close_now
+from tidegate.flow.governing import put_in_force
+from tidegate.flow.house import Wanted
+from tidegate.flow.panicking import call_panic, close_named, panic_unsealed, resume, sweep
+from tidegate.flow.recalling import gather
+from tidegate.flow.reconciling import reconcile_some
+from tidegate.flow.revoking import end_early
+from tidegate.flow.stopping import stopped
+from tidegate.grant import GrantState
+from tidegate.panic import PanicState, Scope, ScopeKind
+
+KEY = AssignmentKey(
+    connector="simulated",
+    account="123456789012",
+    native_role=f"{ARN}-prod",
+    native_principal="ana",
+)
+
+
+@pytest.fixture
+def assigned(tmp_path: Path) -> World:
+    """`prod/admin` is an assignment there."""
+    made = World(tmp_path)
+    found = catalogue()
+    role = replace(found.roles["prod/admin"], kind="assignment", probe="")
+    put_in_force(made.house, laws(found=replace(found, roles={**found.roles, "prod/admin": role})))
+    return made
+
+
+def settle(world: World, minutes: float) -> None:
+    """Let the worker have its tries for a while."""
+    for _ in range(int(minutes * 12)):
+        world.clock.forward(seconds=5)
+        world.work()
+
+
+@contextmanager
+def locked(world: World) -> Iterator[None]:
+    """Another process keeps the database from being written."""
+    blocker = sqlite3.connect(world.directory / "tidegate.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        blocker.execute("ROLLBACK")
+        blocker.close()
+
+
+def without_database(world: World, minutes: int) -> None:
+    """Its files are gone; the worker goes on."""
+    for name in ("tidegate.db", "tidegate.db-wal", "tidegate.db-shm"):
+        (world.directory / name).unlink(missing_ok=True)
+    for _ in range(minutes):
+        world.clock.forward(minutes=1)
+        world.worker.tick()
+
+
+def back_while_unreachable(world: World) -> None:
+    """Somebody makes it again; it is seen, and closing it fails for three minutes."""
+    world.cloud.assign(KEY, world.clock())
+    until = world.clock() + timedelta(minutes=3)
+    world.connector.script(Fault(kind=FaultKind.DOWN, verb="revoke", until=until))
+    world.clock.forward(seconds=40)
+    reconcile_some(world.house, 50)
+    world.clock.forward(seconds=5)
+    world.work()
+
+
+def test_access_called_back_is_called_removed_without_the_database(assigned: World) -> None:
+    """The journal has an earlier `removed`: that was before its end began once more."""
+    world = assigned
+    world.connector.cuts = False
+    grant = world.granted()
+    settle(world, 10)
+    close_now(world.house, end_early(world.house, world.who("op"), grant.id))
+    settle(world, 1)
+    back_while_unreachable(world)
+    assert world.grant(grant).state is GrantState.CLOSING
+    with locked(world):
+        world.clock.forward(minutes=1)
+        wanted = Wanted(scope=Scope(ScopeKind.ALL), by=world.who("op").id, via="api", reason="x")
+        told = close_named(world.house, panic_unsealed(world.house, wanted))
+        assert (told.removed, told.closing) == ((), (grant.id,))
+    owed = gather({"own": world.house.journal.read()}, "own", world.clock())
+    assert [one.done for one in owed.owed] == [False]
+    without_database(world, 10)
+    assert not world.cloud.assigned(KEY, world.clock())
+
+
+def test_leftover_stays_open_without_the_database(assigned: World) -> None:
+    """Gone, made again, and the first try to close it again failed: it is owed by the journal."""
+    world = assigned
+    grant = world.granted()
+    settle(world, 33)
+    assert world.grant(grant).state is GrantState.GONE
+    back_while_unreachable(world)
+    assert world.cloud.assigned(KEY, world.clock())
+    without_database(world, 10)
+    assert not world.cloud.assigned(KEY, world.clock())
+
+
+def test_standing_access_is_called_removed_by_a_panic_without_evidence(assigned: World) -> None:
+    """The grant ended beside access that is not ours: it is there, and the panic says so."""
+    world = assigned
+    world.cloud.place(KEY, world.clock(), by="terraform")
+    grant = world.granted(duration=timedelta(minutes=10))
+    settle(world, 12)
+    assert world.grant(grant).state is GrantState.REMOVED
+    with locked(world):
+        wanted = Wanted(scope=Scope(ScopeKind.ALL), by=world.who("op").id, via="api", reason="x")
+        told = close_named(world.house, panic_unsealed(world.house, wanted))
+    assert told.removed == ()
+    assert world.cloud.assigned(KEY, world.clock())
+
+
+@pytest.mark.parametrize(
+    ("kinds", "is_back"),
+    [
+        (("intended",), False),
+        (("intended", "closing"), False),
+        (("intended", "closing", "removed"), True),
+        (("intended", "closing", "removed", "closing"), False),
+        (("intended", "closing", "removed", "gone", "sealed"), True),
+        (("intended", "closing", "removed", "gone", "sealed", "intended", "closing"), False),
+        (("closing", "removed", "intended", "closing", "removed"), True),
+    ],
+)
+def test_earlier_end_speaks_for_a_later_one(kinds: tuple[str, ...], is_back: bool) -> None:
+    """Only what was read back after the last opening and the last beginning of the end counts."""
+    at = START
+    lines = [JournalLine(kind=kind, grant="gr_1", at=at, data={}) for kind in kinds]
+    assert (read_back(lines) is not None) is is_back
+
+
+def test_panics_of_one_person_hide_the_freeze_of_another(world: World) -> None:
+    """A hundred panics about oneself: what an operator froze stays shut, and is counted."""
+    house, eve = world.house, world.who("eve")
+    target = Scope(ScopeKind.TARGET, "dev")
+    frozen = sweep(house, call_panic(house, world.who("op"), target, "x", timedelta(hours=4)))
+    for _ in range(101):
+        world.clock.forward(milliseconds=20)
+        own = Scope(ScopeKind.PRINCIPAL, eve.id)
+        call_panic(house, eve, own, "", timedelta(days=7))
+    found = stopped(house, world.who("ana").id, "dev/admin", world.clock())
+    assert found is not None and found.id == frozen.id
+    assert stopped(house, world.who("ana").id, "prod/admin", world.clock()) is None
+    assert stopped(house, eve.id, "prod/admin", world.clock()) is not None
+    assert house.store.stopping_count(world.clock()) == 102
+    assert world.ask("ana", "dev/admin").code == "frozen"
+
+
+def test_panic_called_by_a_clock_ahead_is_left_by_all(world: World) -> None:
+    """Its server died before it swept: whoever is left takes it up, whatever its instant says."""
+    grant = world.granted()
+    right = world.clock()
+    world.clock.forward(hours=1)
+    called = call_panic(world.house, world.who("op"), Scope(ScopeKind.ALL), "x", None)
+    world.clock.at = right + timedelta(minutes=1)
+    resume(world.house)
+    assert world.house.store.panic(called.id).state is PanicState.SWEPT
+    assert world.grant(grant).state is not GrantState.OPEN
