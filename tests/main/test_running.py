@@ -14,6 +14,7 @@ from tidegate.evidence.checkpoint import parse_checkpoint, sign_checkpoint
 from tidegate.evidence.note import FileSigner, parse_signer
 from tidegate.evidence.witness import publish_to_directory
 from tidegate.flow.house import House
+from tidegate.flow.look_hands import LOOK_HANDS
 from tidegate.flow.people import LOCAL, record
 from tidegate.main import local
 from tidegate.main.clouds import Clouds
@@ -24,6 +25,7 @@ from tidegate.main.wiring import (
     open_house,
     open_store,
     publish,
+    start,
     witnesses_of,
 )
 from tidegate.shell.metrics import Metrics
@@ -232,3 +234,14 @@ def test_sound_log_is_called_forked(home: Home) -> None:
     house.store.close()
     told = local.verify_log(home.config, ())
     assert told.ok and len(told.report.remembered) == 3
+
+
+def test_process_that_closes_looks_with_one_hand(home: Home) -> None:
+    """Every hand that `LookHands` counts on is a chore aside, so one silent cloud keeps one."""
+    running = start(home.config)
+    try:
+        asides = [one.name for one in running.worker._chores if one.aside]
+    finally:
+        running.close()
+    looking = [name for name in asides if name.startswith("reconcile")]
+    assert looking == ["reconcile", *(f"reconcile {hand}" for hand in range(1, LOOK_HANDS))]
