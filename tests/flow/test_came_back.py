@@ -15,6 +15,8 @@ import pytest
 from tests.support import ARN, START, World, catalogue, laws
 from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.simulated import Fault, FaultKind
+from tidegate.diagnose.doctor import MOST_SAID, _panics
+from tidegate.diagnose.looking import _kept
 from tidegate.evidence.journal_book import read_back
 from tidegate.evidence.journal_line import JournalLine
 from tidegate.flow.expiring import close_now
@@ -166,6 +168,22 @@ def test_panics_of_one_person_hide_the_freeze_of_another(world: World) -> None:
     assert stopped(house, eve.id, "prod/admin", world.clock()) is not None
     assert house.store.stopping_count(world.clock()) == 102
     assert world.ask("ana", "dev/admin").code == "frozen"
+
+
+def test_panics_of_one_person_hide_the_freeze_of_another_from_doctor(world: World) -> None:
+    """Doctor shows a few, and a list has a page: those called for others come first."""
+    house, eve = world.house, world.who("eve")
+    target = Scope(ScopeKind.TARGET, "dev")
+    frozen = sweep(house, call_panic(house, world.who("op"), target, "x", timedelta(hours=4)))
+    for _ in range(MOST_SAID):
+        world.clock.forward(milliseconds=20)
+        own = Scope(ScopeKind.PRINCIPAL, eve.id)
+        call_panic(house, eve, own, "", timedelta(days=7))
+    kept = _kept(house.store, ("dev",), world.clock())
+    assert len(kept.panics) == MOST_SAID + 1
+    assert any(frozen.id in check.says for check in _panics(kept))
+    (first,) = house.store.panics(stopping_at=world.clock(), limit=1)
+    assert first.id == frozen.id
 
 
 def test_panic_called_by_a_clock_ahead_is_left_by_all(world: World) -> None:

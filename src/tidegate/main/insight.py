@@ -197,7 +197,7 @@ def diagnosis(running: Running) -> Diagnosis:
         clock=clock,
     )
     if seen.kept and (waiting := tuple(one.as_panic() for one in house.wanted.all())):
-        seen = replace(seen, kept=replace(seen.kept, panics=(*seen.kept.panics, *waiting)))
+        seen = replace(seen, kept=replace(seen.kept, panics=(*waiting, *seen.kept.panics)))
     return examine(
         replace(seen, targets=tuple(_gated(house, one, seen.now) for one in seen.targets))
     )

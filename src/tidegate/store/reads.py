@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    case,
     column,
     false,
     func,
@@ -37,7 +38,7 @@ from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.catalogue import Assignment, AssignmentKey, Membership, Principal
 from tidegate.grant import Grant, GrantState
 from tidegate.notice import Notice
-from tidegate.panic import Panic, PanicState
+from tidegate.panic import Panic, PanicState, ScopeKind
 from tidegate.request import Request, RequestState
 from tidegate.session import Session
 from tidegate.store import schema
@@ -249,7 +250,10 @@ def closing_on(db: Looking, assignment: str) -> list[Grant]:
 
 
 def panics(db: Looking, stopping_at: Instant | None, limit: int) -> list[Panic]:
-    """Panics, newest first; with `stopping_at` those by which something may not open then."""
+    """Panics, newest first; with `stopping_at` those by which something may not open then.
+
+    Of these, what people called for themselves comes last: everybody may, as often as they like.
+    """
     stopping = {} if stopping_at is None else {"at": to_ms(stopping_at)}
     rows = _panics(stopping_at is not None).rows(db, most=bounded(limit), **stopping)
     return seen(Panic, rows)
@@ -425,9 +429,12 @@ def _memberships(of_one: bool, with_left: bool) -> Look:
 def _panics(stopping: bool) -> Look:
     table = schema.panics
     query = select(table)
+    order: list[ColumnElement[Any]] = [table.c.id.desc()]
     if stopping:
+        own = and_(table.c.scope == ScopeKind.PRINCIPAL.value, table.c.actor == table.c.name)
         query = query.where(_stops())
-    return Look(query.order_by(table.c.id.desc()).limit(bindparam("most", type_=Integer)))
+        order.insert(0, case((own, 1), else_=0))
+    return Look(query.order_by(*order).limit(bindparam("most", type_=Integer)))
 
 
 def _stops() -> ColumnElement[bool]:
