@@ -47,9 +47,11 @@ MUTANTS: tuple[M, ...] = (
     M("anybody-panics", "anybody may end everything",
       "flow.allowing:allow_panic", "if is_operator(house, actor) or own", "if True or own"),
     M("freeze-forgotten", "nothing stays shut once a panic is through",
-      "flow.stopping:stopped", "if panic.stops(now) and", "if panic.state is PanicState.CALLED and"),
+      "flow.stopping:stopped", "return house.store.stopping(principal, role, now)",
+      "found = house.store.stopping(principal, role, now)\n"
+      "    return found if found and found.state is PanicState.CALLED else None"),
     M("freeze-of-the-target-forgotten", "a freeze of a target lets its roles open",
-      "panic:Scope.covers", 'return role.partition("/")[0] == self.name', "return principal == self.name"),
+      "store.reads:stopping", 'role.partition("/")[0]', "role"),
     # Sign-offs.
     M("own-sign-off", "who held access answers for its end, by another account that is an operator's",
       "flow.allowing:allow", "and not _same_person(house, actor, request.terms.principal)", ""),
