@@ -134,6 +134,19 @@ def test_standing_access_is_called_removed_by_a_panic_without_evidence(assigned:
     assert world.cloud.assigned(KEY, world.clock())
 
 
+def test_access_by_a_group_is_called_removed_by_a_panic_without_evidence(assigned: World) -> None:
+    """Ours is taken from the journal, and a group still gives the same: it is there."""
+    world = assigned
+    grant = world.granted()
+    settle(world, 2)
+    world.cloud.give_by_group(KEY, "admins")
+    with locked(world):
+        world.clock.forward(minutes=1)
+        wanted = Wanted(scope=Scope(ScopeKind.ALL), by=world.who("op").id, via="api", reason="x")
+        told = close_named(world.house, panic_unsealed(world.house, wanted))
+    assert (told.removed, told.closing) == ((), (grant.id,))
+
+
 @pytest.mark.parametrize(
     ("kinds", "is_back"),
     [

@@ -15,7 +15,7 @@ from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine
 from tidegate.evidence.journal_book import ACTED, JournalBook, read_back
-from tidegate.evidence.journal_line import ALONE, CUT
+from tidegate.evidence.journal_line import ALONE, CUT, HELD
 from tidegate.expire import EndReason
 from tidegate.flow.buckets import bucket_of
 from tidegate.flow.ending import begin
@@ -231,6 +231,7 @@ def _close(
         if uncut and told:
             return False
         data = {"cloud_at": wire(seen.cloud_at), ALONE: True, **({CUT: False} if uncut else {})}
+        data |= {HELD: True} if seen.usable else {}
         house.journal.append(JournalLine(kind="removed", grant=hold.grant, at=now, data=data))
         if uncut:
             return False
