@@ -102,7 +102,7 @@ AIMED: Mapping[str, tuple[str, int]] = {
     "anybody-signs-off": ("signed", 0),
     "restored-reopens-the-ready": ("restored-later", 5),
     "restored-never-closes": ("restored-bare", 0),
-    "restored-forgets-ends": ("restored", 0),
+    "restored-forgets-ends": ("journal-full", 2),
     "closer-opens": ("apart", 0),
     "opener-closes": ("apart", 0),
     "nobody-issues": ("apart-own", 0),
