@@ -51,7 +51,7 @@ MUTANTS: tuple[M, ...] = (
       "found = house.store.stopping(principal, role, now)\n"
       "    return found if found and found.state is PanicState.CALLED else None"),
     M("freeze-of-the-target-forgotten", "a freeze of a target lets its roles open",
-      "store.reads:stopping", 'role.partition("/")[0]', "role"),
+      "store.panic_reads:stopping", 'role.partition("/")[0]', "role"),
     # Sign-offs.
     M("own-sign-off", "who held access answers for its end, by another account that is an operator's",
       "flow.allowing:allow", "and not _same_person(house, actor, request.terms.principal)", ""),

@@ -11,15 +11,12 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy import (
     BigInteger,
-    ColumnElement,
     Connection,
     Integer,
     RowMapping,
     Select,
     Table,
-    and_,
     bindparam,
-    case,
     column,
     false,
     func,
@@ -38,7 +35,6 @@ from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.catalogue import Assignment, AssignmentKey, Membership, Principal
 from tidegate.grant import Grant, GrantState
 from tidegate.notice import Notice
-from tidegate.panic import Panic, PanicState, ScopeKind
 from tidegate.request import Request, RequestState
 from tidegate.session import Session
 from tidegate.store import schema
@@ -249,35 +245,6 @@ def closing_on(db: Looking, assignment: str) -> list[Grant]:
     return seen(Grant, _closing_on().rows(db, wanted=assignment))
 
 
-def panics(db: Looking, stopping_at: Instant | None, limit: int) -> list[Panic]:
-    """Panics, newest first; with `stopping_at` those by which something may not open then.
-
-    Of these, what people called for themselves comes last: everybody may, as often as they like.
-    """
-    stopping = {} if stopping_at is None else {"at": to_ms(stopping_at)}
-    rows = _panics(stopping_at is not None).rows(db, most=bounded(limit), **stopping)
-    return seen(Panic, rows)
-
-
-def stopping(db: Looking, principal: str, role: str, now: Instant) -> Panic | None:
-    """A panic by which access of `principal` to `role` may not open at `now`: some, of several.
-
-    Asked by what it is about, never among the newest: nobody's panics hide those of others.
-    """
-    asked = {"principal": principal, "role": role, "target": role.partition("/")[0]}
-    return first_seen(Panic, _stopping().rows(db, at=to_ms(now), **asked))
-
-
-def called(db: Looking, limit: int) -> list[Panic]:
-    """Panics that are not swept, oldest first."""
-    return seen(Panic, _called().rows(db, most=bounded(limit)))
-
-
-def stopping_count(db: Looking, now: Instant) -> int:
-    """How many panics keep something shut; MOST_COUNTED at most."""
-    return len(_stopping_ids().rows(db, at=to_ms(now), most=MOST_COUNTED))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
     """What waits: ends that are not removed, and openings that are due; MOST_COUNTED at most.
@@ -423,48 +390,6 @@ def _memberships(of_one: bool, with_left: bool) -> Look:
     if of_one:
         query = query.where(table.c.principal == bindparam("wanted"))
     return Look(query if with_left else query.where(not_(table.c.has_left)))
-
-
-@cache
-def _panics(stopping: bool) -> Look:
-    table = schema.panics
-    query = select(table)
-    order: list[ColumnElement[Any]] = [table.c.id.desc()]
-    if stopping:
-        own = and_(table.c.scope == ScopeKind.PRINCIPAL.value, table.c.actor == table.c.name)
-        query = query.where(_stops())
-        order.insert(0, case((own, 1), else_=0))
-    return Look(query.order_by(*order).limit(bindparam("most", type_=Integer)))
-
-
-def _stops() -> ColumnElement[bool]:
-    table = schema.panics.c
-    frozen = and_(table.frozen_until_ms > bindparam("at"), table.lifted_at_ms.is_(None))
-    return or_(table.state == PanicState.CALLED.value, frozen)
-
-
-@cache
-def _stopping() -> Look:
-    table = schema.panics.c
-    named = [
-        and_(table.scope == kind, table.name == bindparam(kind))
-        for kind in ("principal", "target", "role")
-    ]
-    about = or_(table.scope == "all", *named)
-    return Look(select(schema.panics).where(about, _stops()).limit(1))
-
-
-@cache
-def _stopping_ids() -> Look:
-    query = select(schema.panics.c.id).where(_stops())
-    return Look(query.limit(bindparam("most", type_=Integer)))
-
-
-@cache
-def _called() -> Look:
-    table = schema.panics
-    query = select(table).where(table.c.state == PanicState.CALLED.value)
-    return Look(query.order_by(table.c.id).limit(bindparam("most", type_=Integer)))
 
 
 @cache

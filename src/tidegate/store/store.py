@@ -24,7 +24,7 @@ from tidegate.notice import Notice
 from tidegate.panic import Panic
 from tidegate.request import Request, RequestState
 from tidegate.session import Session
-from tidegate.store import chores, log, paces, queue, reads, unsealed
+from tidegate.store import chores, log, paces, panic_reads, queue, reads, unsealed
 from tidegate.store import head as log_head
 from tidegate.store.batch import Committed
 from tidegate.store.database import Database
@@ -246,19 +246,19 @@ class Store(FindingStore, ErrandStore):
 
     def panics(self, *, stopping_at: Instant | None = None, limit: int = 100) -> list[Panic]:
         """Panics, newest first; with `stopping_at` those by which something may not open then."""
-        return reads.panics(self._database, stopping_at, limit)
+        return panic_reads.panics(self._database, stopping_at, limit)
 
     def stopping(self, principal: str, role: str, now: Instant) -> Panic | None:
         """A panic by which access of `principal` to `role` may not open at `now`."""
-        return reads.stopping(self._database, principal, role, now)
+        return panic_reads.stopping(self._database, principal, role, now)
 
     def panics_called(self, limit: int = 1_000) -> list[Panic]:
         """Panics whose ends are not all sealed yet, oldest first."""
-        return reads.called(self._database, limit)
+        return panic_reads.called(self._database, limit)
 
     def stopping_count(self, now: Instant) -> int:
         """How many panics keep something shut at `now`; counted to ten thousand."""
-        return reads.stopping_count(self._database, now)
+        return panic_reads.stopping_count(self._database, now)
 
     def ended_since(self, since: Instant, target: str, limit: int) -> list[tuple[str, str]]:
         """(grant, request) of grants removed since then, or closing; `target` empty: of all."""
