@@ -100,8 +100,10 @@ def clock_of(oracle: Any, process: Any, entered: int) -> int:
 def database_clock(oracle: Any, process: Any, entered: int) -> int:
     """What the database's clock showed; on SQLite it is the process's."""
     world = oracle.world
-    own = world.own_database_clock
-    return int(entered + (world.database_offset if own else process.offset))
+    if not world.own_database_clock:
+        return int(entered + process.offset)
+    jumped = entered < world.database_since  # since then: it was read before
+    return int(entered + (world.database_before if jumped else world.database_offset))
 
 
 def use_of(oracle: Any, life: Life) -> str:

@@ -172,7 +172,7 @@ class World:
         self.plan = Plan(Random(f"{seed} faults"), chances)
         self.cloud = SimulatedCloud()
         self.cloud_offset = 0
-        self.database_offset = 0
+        self.database_offset = self.database_before = 0
         self.database_since = 0  # when its clock changed last
         self.own_database_clock = self.rng.random() < 0.5
         self.disk = Disk()
@@ -294,10 +294,11 @@ class World:
             self.close()
 
     def _ahead(self) -> int:
-        """How much longer it takes until all is gone: what a cloud said while its clock was ahead
-        is waited for by its word.
+        """How much longer it takes until all is gone: an instant that was fixed while a clock was
+        ahead is waited for.
         """
-        return HOUR if self.plan.hits["world.cloud.clock_ahead"] else 0
+        ahead = ("world.cloud.clock_ahead", "world.process.clock_ahead")
+        return HOUR * sum(self.plan.hits[name] > 0 for name in ahead)
 
     @property
     def told_until_broken(self) -> list[tuple[int, str]]:
@@ -503,6 +504,7 @@ class World:
         self.loop.after(60_000, lambda: self._set_database_clock(0))
 
     def _set_database_clock(self, offset: int) -> None:
+        self.database_before = self.database_offset
         self.database_offset, self.database_since = offset, self.loop.now
         self.due_changed()
 
