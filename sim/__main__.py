@@ -9,6 +9,7 @@ python -m sim --ledger FILE --resume           goes on with a long run that was 
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections import Counter
@@ -34,6 +35,8 @@ STOPPED = 130  # by Ctrl-C, as shells say it
 def main() -> int:
     """Run what was asked; 0 when nothing was broken, no mutant survived, every point was hit."""
     asked = _asked()
+    # In the background a shell has Ctrl-C ignored: being told to stop is then the way.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if asked.world is not None:
         return _again(asked)
     ran = _lifecycles(asked)

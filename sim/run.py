@@ -116,8 +116,9 @@ def run_many(
 
 
 def _deaf() -> None:
-    """Ctrl-C is for the process that gathers: it stops the others."""
+    """Ctrl-C is for the process that gathers: it stops the others, by SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def run_scene(scene: str, number: int, stop_at_once: bool = False) -> Outcome:
