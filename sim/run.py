@@ -67,12 +67,16 @@ def run_world(
 
 
 def _run(world: World, number: int, stop_at_once: bool) -> Outcome:
+    before = structlog.get_config()  # put back: whoever reads the log after a world wants it
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     began = time.process_time()
     gc.set_threshold(100_000, 50, 100)  # a world is made of much that lives as long as it does
     world.stop_at_once = stop_at_once
-    with suppress(Broken), installed(world.loop):
-        world.run()
+    try:
+        with suppress(Broken), installed(world.loop):
+            world.run()
+    finally:
+        structlog.configure(**before)
     told = tuple(f"{at / 1000:>10.3f} s  {words}" for at, words in world.told_until_broken)
     gc.collect()
     return Outcome(
