@@ -138,7 +138,7 @@ MUTANTS: tuple[M, ...] = (
     M("journal-closes-nothing-due", "closing from the journal closes what was begun, and nothing whose end has come",
       "flow.recovering:close_without_store", "or now >= hold.ends_at", ""),
     M("forgotten-ends-stay", "ends begun in the journal are not sealed afterwards",
-      "flow.recovering:close_forgotten", "begin(house, grant, reason, actor, house.now())", "pass"),
+      "flow.recovering:close_forgotten", "begin(house, grant, reason, actor, house.ending_now())", "pass"),
     # The worker.
     M("lease-never-freed", "a lease outlives its worker for ever",
       "shell.worker:LEASE", "", "timedelta(days=30)"),

@@ -271,7 +271,9 @@ class Oracle:
         if life is None:
             return
         life.closing_at = min(life.closing_at, self.loop.now)
-        life.ending_since = life.closing_at
+        # What a fast clock ends early is late from its end on, as what people end is from then on.
+        expired = fact.data["reason"] == "expired"
+        life.ending_since = max(life.closing_at, life.end) if expired else life.closing_at
         if life.intended_at != NEVER:
             self.closing.setdefault(life.place.target, {})[life.id] = life
         self.judge("closing", process=process, life=life, data=fact.data, entered=entered)

@@ -195,6 +195,14 @@ class Grant:
         return None if self.ends_at is None else self.ends_at - self.grace
 
     @property
+    def had_to_end_at(self) -> Instant | None:
+        """The end its lateness counts from: the approved one, or the decision if that came first.
+
+        Not when its end was sealed to begin: a clock that is ahead says that too late.
+        """
+        return min((at for at in (self.ends_at, self.closing_at) if at is not None), default=None)
+
+    @property
     def wake_at(self) -> Instant | None:
         """When the worker must look at it next; None once it is over."""
         return {

@@ -11,6 +11,7 @@ from tidegate.base.duty import ALL, Duty, told
 from tidegate.connectors.port import Health, Trouble
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.flow.expiring import close_now
+from tidegate.flow.gating import shut_at_opening
 from tidegate.flow.revoking import end_early
 from tidegate.grant import Cause, Grant, GrantState, Outcome
 from tidegate.request import RequestState
@@ -114,6 +115,33 @@ def test_new_grant_beside_a_failing_end(world: World) -> None:
     world.work()
     assert world.grant(grant).state is GrantState.GONE
     assert world.ask().state is RequestState.PENDING
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=5), timedelta(hours=1)])
+def test_end_begun_by_a_fast_clock_is_late_by_that_clock(world: World, ahead: timedelta) -> None:
+    """Its lateness counts from the approved end, whatever instant was sealed; until then it fails:
+    nobody can say for how long.
+    """
+    stuck = world.granted(duration=timedelta(minutes=5))
+    world.connector.script(Fault(kind=FaultKind.LOSE_REQUEST, verb="revoke", count=100_000))
+    world.clock.forward(seconds=ahead.total_seconds())
+    world.work()
+    assert world.grant(stuck).state is GrantState.CLOSING
+    world.clock.forward(seconds=-ahead.total_seconds())
+    assert stopped(world) == ["closing_fails", "closing_late"]
+    due = world.grant(stuck).ends_at
+    assert due is not None
+    world.clock.forward(seconds=(due + timedelta(minutes=2) - world.clock()).total_seconds())
+    assert stopped(world) == ["closing_late"]
+    world.clock.forward(seconds=1)
+    assert stopped(world) == ["closing_fails", "closing_late"]
+
+
+def stopped(world: World) -> list[str]:
+    """What would keep an opening on the target back."""
+    target = world.house.laws.catalogue.target("prod")
+    world.house.looks.forget()
+    return sorted({one.code for one in shut_at_opening(world.house, target, world.clock())})
 
 
 def test_closing_kept_back_by_the_gate(world: World) -> None:

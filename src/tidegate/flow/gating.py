@@ -14,7 +14,7 @@ from tidegate.catalogue import Target
 from tidegate.connectors.port import Health, Trouble
 from tidegate.flow.buckets import beside
 from tidegate.flow.house import House
-from tidegate.grant import Grant, GrantState, Outcome
+from tidegate.grant import GrantState, Outcome
 
 REMEMBERED = timedelta(minutes=5)  # at filing, where no cloud is asked, an older look says nothing
 CLOSING_LATE = timedelta(minutes=2)  # an end that takes longer is late, whatever came back
@@ -58,12 +58,13 @@ def _of_health(target: Target, health: Health | None) -> Iterator[Trouble]:
 def _of_closings(house: House, target: Target, now: Instant) -> Iterator[Trouble]:
     """An end that fails or is late: what opened beside it might not be closed either."""
     closing = house.store.grants(target=target.id, states=frozenset({GrantState.CLOSING}))
-    late = house.store.late((target.id,), now - CLOSING_LATE, MOST_LATE)  # the oldest, too
-    seen = {grant.id: grant for grant in (*late, *closing) if _fails(grant, now)}
+    late = house.store.late((target.id,), now, CLOSING_LATE, MOST_LATE)  # the oldest, too
+    refused = (grant for grant in closing if grant.outcome == Outcome.REFUSED)
+    seen = {grant.id: grant for grant in (*late, *refused)}
     failing = list(seen.values())
     if not failing:
         return
-    first = min(failing, key=lambda grant: (grant.closing_at or now, grant.id))
+    first = min(failing, key=lambda grant: (grant.had_to_end_at or now, grant.id))
     names = ", ".join(f"`{grant.id}`" for grant in failing[:MOST_NAMED])
     more = f" and {len(failing) - MOST_NAMED} more" if len(failing) > MOST_NAMED else ""
     since = wire(first.closing_at) if first.closing_at else "an unknown instant"
@@ -80,24 +81,20 @@ def _of_closings(house: House, target: Target, now: Instant) -> Iterator[Trouble
 def _of_late_ends(house: House, target: Target, now: Instant) -> Iterator[Trouble]:
     """An end on this account is late: what calls it bears go to ends, and openings wait."""
     account = beside(house.laws.catalogue, target.id)
-    late = house.store.late(account, now - OPENS_WAIT, 1)
+    late = house.store.late(account, now, OPENS_WAIT, 1)
     if not late:
         return
     first = late[0]
-    since = now - (first.closing_at or now)
+    since = now - (first.had_to_end_at or now)
+    span = f"for {show_duration(since)}" if since > timedelta(0) else "by a clock that is ahead"
     yield Trouble(
         code="closing_late",
         message=(
-            f"`{first.id}` on `{first.role.partition('/')[0]}` has been closing for"
-            f" {show_duration(since)} and is not removed"
+            f"`{first.id}` on `{first.role.partition('/')[0]}` has been closing"
+            f" {span} and is not removed"
         ),
         help=f"openings on its account wait until it is; see `tidegate trace {first.id}`",
     )
-
-
-def _fails(grant: Grant, now: Instant) -> bool:
-    late = grant.closing_at is not None and now - grant.closing_at > CLOSING_LATE
-    return late or grant.outcome == Outcome.REFUSED
 
 
 def _of_closers(house: House, now: Instant) -> Iterator[Trouble]:

@@ -73,7 +73,7 @@ def ended_by_our_deadline(
         return False
     how = "the cloud ended it at its old end, since the new one had not reached it"
     if tell_early(house, grant, how, now) is not None:
-        begin(house, house.store.grant(grant.id), EndReason.REVOKED, SYSTEM, house.now())
+        begin(house, house.store.grant(grant.id), EndReason.REVOKED, SYSTEM, house.ending_now())
     return True
 
 

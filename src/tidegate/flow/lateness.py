@@ -11,7 +11,6 @@ import structlog
 
 from tidegate.base.errors import TidegateError
 from tidegate.base.when import Instant, show_duration, wire
-from tidegate.expire import EndReason
 from tidegate.finding import FindingKind, Sighting
 from tidegate.flow.finding import see
 from tidegate.flow.house import House
@@ -23,15 +22,6 @@ LEAST_BOUND = timedelta(minutes=2)  # an end that takes longer is late, whatever
 # Closing grants a look, shared by the targets they are on: beyond it the findings there are enough
 # to begin with, as long as they are those of the ends that wait longest.
 AT_ONCE = 200
-
-
-def due_at(grant: Grant) -> Instant | None:
-    """The end its lateness counts from: the approved one, or the decision when that came first."""
-    if grant.ends_at is None:
-        return None
-    if grant.closing_at is None or grant.end_reason == EndReason.EXPIRED:
-        return grant.ends_at
-    return min(grant.ends_at, grant.closing_at)
 
 
 def bound_of(house: House, grant: Grant) -> timedelta:
@@ -46,7 +36,8 @@ def find_late(house: House) -> list[str]:
     """
     targets = house.store.ending_targets()
     share = max(1, AT_ONCE // max(1, len(targets)))
-    closing = (one for name in targets for one in house.store.late((name,), house.now(), share))
+    now, at_once = house.now(), timedelta(0)
+    closing = (one for name in targets for one in house.store.late((name,), now, at_once, share))
     return [grant.id for grant in closing if note_late(house, grant, house.now())]
 
 
@@ -55,7 +46,7 @@ def note_late(house: House, grant: Grant, now: Instant) -> bool:
 
     Asked of every grant at its removal, and of those that are not removed.
     """
-    due = due_at(grant)
+    due = grant.had_to_end_at
     if due is None or now - due <= bound_of(house, grant) or _in_time(house, grant, due, now):
         return False
     target = grant.role.partition("/")[0]

@@ -65,7 +65,7 @@ def close_forgotten(house: House) -> list[str]:
     for name, grant in sorted(found.items()):
         reason, actor = _ended_as(lines[name])
         try:
-            begin(house, grant, reason, actor, house.now())
+            begin(house, grant, reason, actor, house.ending_now())
             begun.append(name)
         except EvidenceClosed:
             raise  # nor can any other be sealed now: closing goes on from the journal

@@ -19,6 +19,7 @@ from sqlalchemy import (
     bindparam,
     case,
     column,
+    or_,
     select,
 )
 from sqlalchemy import text as words
@@ -30,13 +31,16 @@ from tidegate.policy.rules import LONGEST_GRACE
 from tidegate.request import Request
 from tidegate.store import schema
 from tidegate.store.look import Look, Looked, Looking
-from tidegate.store.reads import AT_ONCE, bounded, readable, seen
+from tidegate.store.reads import AT_ONCE, bounded, had_to_end, readable, seen
 
 Columns = Mapping[str, ColumnElement[Any]]
 
 WIDTHS = (1, 4, 20, 60, 200, AT_ONCE)  # of a list of names
 # A role session of any cloud lives 12 hours at most (AWS: MaxSessionDuration, SessionDuration).
 LONGEST_LINGERING = timedelta(hours=12)
+# What a sealed instant may lie ahead of a process whose clock is right: the gate is shut for one
+# that is a second from the database's clock.
+AHEAD = timedelta(seconds=2)
 
 
 def extensions_due(db: Looking, limit: int, after: str) -> list[Request]:
@@ -105,15 +109,24 @@ def gone_of(db: Looking, names: Iterable[str]) -> list[str]:
     return sorted({row["id"] for row in named(db, _gone, names)})
 
 
-def late(db: Looking, targets: tuple[str, ...], before: Instant, limit: int) -> list[Grant]:
-    """Grants on these targets closing since before `before`, the longest first."""
+def late(
+    db: Looking, targets: tuple[str, ...], now: Instant, longer: timedelta, limit: int
+) -> list[Grant]:
+    """Grants on these targets that had to end more than `longer` before `now`, those first.
+
+    And those whose end a clock ahead of `now` sealed before it was due.
+    """
     found: list[Grant] = []
     for target in targets:
         rows = _late(db.words.name).rows(
-            db, target=target, before=to_ms(before), most=bounded(limit)
+            db,
+            target=target,
+            before=to_ms(now - longer),
+            ahead=to_ms(now + AHEAD),
+            most=bounded(limit),
         )
         found += readable(Grant, rows)
-    since = {one.id: to_ms(one.closing_at) for one in found if one.closing_at}
+    since = {one.id: to_ms(one.had_to_end_at) for one in found if one.had_to_end_at}
     return sorted(found, key=lambda one: (since[one.id], one.id))[: bounded(limit)]
 
 
@@ -239,9 +252,10 @@ def _ending_targets(engine: str) -> Look:
 @cache
 def _late(engine: str) -> Look:
     query, columns = _by_index(schema.grants, "grants_due", engine)
+    due = had_to_end(columns["closing_at_ms"], columns["ends_at_ms"])
     query = query.where(
         words("lane = 0 AND due_at_ms IS NOT NULL"),
         columns["target"] == bindparam("target"),
-        columns["closing_at_ms"] < _ms("before"),
+        or_(due < _ms("before"), due > _ms("ahead")),
     )
-    return _most(query.order_by(columns["closing_at_ms"], columns["id"]))
+    return _most(query.order_by(due, columns["id"]))

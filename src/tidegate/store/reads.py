@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Connection,
     Integer,
     RowMapping,
     Select,
     Table,
     bindparam,
+    case,
     column,
     false,
     func,
@@ -273,13 +275,19 @@ def waiting(db: Connection, targets: tuple[str, ...], now: Instant) -> Waiting:
         )
         for some in (ends, openings)
     )
-    oldest = select(func.min(table.c.closing_at_ms)).where(
+    since_when = had_to_end(table.c.closing_at_ms, table.c.ends_at_ms)
+    oldest = select(func.min(since_when)).where(
         table.c.id.in_(ends.order_by(table.c.due_at_ms).limit(MOST_ROWS))
     )
     since = db.execute(oldest).scalar()
     return Waiting(
         ends=ends_count, openings=openings_count, oldest=None if since is None else from_ms(since)
     )
+
+
+def had_to_end(closing: ColumnElement[Any], ends: ColumnElement[Any]) -> ColumnElement[Any]:
+    """`Grant.had_to_end_at` of a grant that is closing."""
+    return case((ends < closing, ends), else_=closing)
 
 
 def any_ending(db: Looking, now: Instant) -> bool:

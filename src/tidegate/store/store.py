@@ -407,9 +407,14 @@ class Store(FindingStore, ErrandStore):
         with self._database.reading() as db:
             return reads.waiting(db, targets, now)
 
-    def late(self, targets: tuple[str, ...], before: Instant, limit: int) -> list[Grant]:
-        """Grants on these targets closing since before `before`, the longest first."""
-        return chores.late(self._database, targets, before, limit)
+    def late(
+        self, targets: tuple[str, ...], now: Instant, longer: timedelta, limit: int
+    ) -> list[Grant]:
+        """Grants on these targets closing for longer than that at `now`, the longest first.
+
+        Last those that a clock ahead of `now` called back: for how long they are, no row says.
+        """
+        return chores.late(self._database, targets, now, longer, limit)
 
     def ending_targets(self) -> list[str]:
         """Every target with an end that is due or under way, in the settings or not any more."""
