@@ -135,7 +135,7 @@ def test_server_is_cut_down_while_it_starts(
     """A stop that comes while a server still waits for its database ends it with code 0."""
     with psycopg.connect(url) as db:
         db.execute("LOCK TABLE heartbeats, documents")  # `start` reads them
-        server = run(home, "serve", "--port", "0")
+        server = run(home, "serve")
         until(lambda: waits(url))
         server.terminate()
         time.sleep(0.2)  # the signal is there before the way is free

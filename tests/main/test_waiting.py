@@ -16,6 +16,7 @@ from tests.main.conftest import TARGET, Home
 from tests.main.test_emergency import owed
 from tests.support import World
 from tidegate.base.errors import AskedWrongly, EvidenceClosed, TidegateError
+from tidegate.connectors.sandbox import free_port
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.flow.house import BareHouse, House
 from tidegate.grant import GrantState
@@ -114,6 +115,45 @@ def test_start_that_cannot_succeed_hangs(
     assert not any(line.kind == "removed" for line in world.house.journal.read())
 
 
+def test_broken_rule_keeps_what_is_due_open(world: World) -> None:
+    """Rules that cannot be read stop a start, not the ends: it is up once they are mended."""
+    due = world.granted()
+    world.clock.forward(minutes=31)
+
+    def read() -> None:
+        if not any(line.kind == "removed" for line in world.house.journal.read()):
+            raise AskedWrongly("bad_rule", "a rule cannot be read", "")
+
+    def reach() -> House:
+        read()
+        return world.house
+
+    once_there(bare(world), reach, threading.Event(), read=read, every=SOON)
+    assert [one.grant for one in world.house.journal.read() if one.kind == "removed"] == [due.id]
+
+
+def test_server_that_starts_with_a_broken_rule_closes_nothing(home: Home) -> None:
+    """A real `serve`: it says which line is wrong, closes, and serves once that is mended."""
+    journal = home.directory / "closing.journal"
+    home.config.write_text(home.config.read_text() + TARGET)
+    rules = home.directory / "policies"
+    rules.mkdir(exist_ok=True)
+    (rules / "broken.cedar").write_text("permit (principal\n")
+    owed(journal)
+    server = serve(home.config)
+    try:
+        until(lambda: any(line.kind == "removed" for line in ClosingJournal(journal).read()))
+        (rules / "broken.cedar").unlink()
+        assert server.stderr is not None
+        said = iter(server.stderr.readline, b"")
+        first = next(said)
+        assert b"rules or groups cannot be read" in first and b"broken.cedar" in first
+        assert any(b'"serving"' in line for line in said)
+    finally:
+        server.kill()
+        server.communicate()
+
+
 def test_stop_is_not_heard_while_waiting(world: World) -> None:
     """A process that waits for its database can be told to stop."""
     world.granted()
@@ -151,5 +191,5 @@ def test_server_that_starts_beside_a_broken_file_closes_nothing(home: Home) -> N
 
 def serve(config: Path) -> subprocess.Popen[bytes]:
     """`tidegate serve`, on a free port."""
-    command = [sys.executable, "-m", "tidegate", "serve", "--port", "0", "--config", str(config)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE)
+    words = ["serve", "--port", str(free_port()), "--config", str(config)]
+    return subprocess.Popen([sys.executable, "-m", "tidegate", *words], stderr=subprocess.PIPE)

@@ -1,8 +1,9 @@
-"""Starting while the database is away: what is due is closed from the closing journal (I6).
+"""Starting without a database, or without rules that can be read: what is due is closed from the
+closing journal (I6).
 
-A process that closes and whose journal names open grants does not give up, nor wait for the
-database first: it closes from the journal as a running one does, and is up once the database
-answers. With nothing owed it fails at once, so that a wrong setting is told.
+A process that closes and whose journal names open grants does not give up, nor wait for a person
+first: it closes from the journal as a running one does, and is up once the database answers and the
+rules are mended. With nothing owed it fails at once, so that a wrong setting is told.
 """
 
 import threading
@@ -12,7 +13,7 @@ from datetime import timedelta
 
 import structlog
 
-from tidegate.base.errors import TidegateError, WorldFailed
+from tidegate.base.errors import AskedWrongly, TidegateError, WorldFailed
 from tidegate.flow.house import BareHouse, House
 from tidegate.flow.recovering import close_without_store
 from tidegate.main.stopping import ToldToStop
@@ -31,6 +32,7 @@ def once_there(
     reach: Callable[[], House],
     stopped: threading.Event,
     *,
+    read: Callable[[], object] = lambda: None,
     grace: timedelta = GRACE,
     every: timedelta = TRY_EVERY,
 ) -> House:
@@ -40,6 +42,7 @@ def once_there(
         bare: what closing from the journal needs. Nobody else closes from that journal meanwhile.
         reach: opens the database and does all that a start needs of it.
         stopped: set when the process is told to stop.
+        read: reads rules and groups as `reach` does; while it raises AskedWrongly, nothing opens.
         grace: how long `reach` may take before ends go on without it.
         every: the pause between two tries.
 
@@ -53,32 +56,41 @@ def once_there(
             with _closing(bare, grace):
                 house = reach()
         except TidegateError as fault:
-            owed = _owed(bare) if _away(fault) else 0
+            missing = _missing(fault, read)
+            owed = _owed(bare) if missing else 0
             if not owed:
                 raise
             if tries % SAY_EVERY == 0:
                 log.error(
-                    "the database is away; what is due is closed from the journal, nothing opens",
+                    f"{missing}; what is due is closed from the journal, nothing opens",
                     why=fault.message,
                     grants=owed,
                 )
             tries += 1
         else:
             if tries:
-                log.info("the database is there")
+                log.info("all is there that a start needs")
             return house
         with _closing(bare, timedelta(0)):
             if stopped.wait(every.total_seconds()):
                 raise ToldToStop
 
 
-def _away(fault: TidegateError) -> bool:
-    """Whether it may pass by itself, or by what a person does to the database.
+def _missing(fault: TidegateError, read: Callable[[], object]) -> str:
+    """What a start lacks that may come by itself, or by what a person does; empty for all else.
 
     A file that is gone may be on a disk that is not mounted: with open grants in the journal there
-    was one.
+    was one. Rules and groups are edited by hand, and no mistake in them may keep access open.
     """
-    return isinstance(fault, WorldFailed) or fault.code == "no_database"
+    if isinstance(fault, WorldFailed) or fault.code == "no_database":
+        return "the database is away"
+    try:
+        read()
+    except AskedWrongly:
+        return "rules or groups cannot be read"
+    except TidegateError:
+        return ""
+    return ""
 
 
 def _owed(bare: BareHouse) -> int:

@@ -23,7 +23,7 @@ from tidegate.evidence.panic_file import PanicFile
 from tidegate.evidence.witnesses import Witnesses
 from tidegate.flow.erranding import Errands
 from tidegate.flow.governing import put_in_force, start_log
-from tidegate.flow.house import LOG_FORKED, BareHouse, House, Laws
+from tidegate.flow.house import LOG_FORKED, BareHouse, Groups, House, Laws
 from tidegate.flow.look_hands import LOOK_HANDS
 from tidegate.flow.panics_kept import PanicsKept
 from tidegate.flow.reconciling import help_reconcile, reconcile_step
@@ -223,8 +223,8 @@ def start(
 ) -> Running:
     """Everything up: laws sealed as in force, worker looking. `duties` stand over the settings'.
 
-    While the database is away, ends go on from the closing journal (`waiting.py`); a stop is heard
-    by `stopped`.
+    While the database is away, or rules or groups cannot be read, ends go on from the closing
+    journal (`waiting.py`); a stop is heard by `stopped`.
 
     Raises:
         AskedWrongly: `already_running`: on SQLite one process has the whole installation.
@@ -254,11 +254,12 @@ def start(
             bare = BareHouse(
                 journal=journal,
                 connectors=clouds.connect(config),
-                laws=read_laws(config),
+                laws=Laws(rules=load_rules({}), catalogue=load_catalogue(config), groups=Groups()),
                 clock=clock,
                 randomness=os.urandom,
             )
-            house = once_there(bare, reach, stopped or threading.Event())
+            read = partial(read_laws, config)
+            house = once_there(bare, reach, stopped or threading.Event(), read=read)
     except BaseException:
         journal.release()
         raise

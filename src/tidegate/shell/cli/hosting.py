@@ -100,10 +100,10 @@ def init(
     help="What a worker in this process does, instead of `[server] worker`.",
 )
 @click.option("--host", metavar="ADDRESS", default="", help="Listen there instead.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="And at this port.")
-def serve(desk: Desk, config: str, host: str, port: int, worker: str | None) -> int:
+@click.option("--port", type=click.IntRange(1, 65535), default=None, help="And at this port.")
+def serve(desk: Desk, config: str, host: str, port: int | None, worker: str | None) -> int:
     """Run the server until it is told to stop. It logs on stderr."""
-    code = desk.local.serve(installed(config), host, port, worker or "")
+    code = desk.local.serve(installed(config), host, port or 0, worker or "")
     desk.answer({"served": config, "exit": code}, [])
     return code
 
