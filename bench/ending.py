@@ -1,8 +1,9 @@
 """Ends: what a claim costs with many grants alive, and many that end in one instant.
 
 Prints one JSON object. `claim_ms` is one look that finds 64 due grants, at each number of grants
-that live besides; `bulk` seals the end of BULK grants that are due at once. On each engine, beside
-the fdatasync probe and the control of the same run.
+that live besides; what a look found is out of the way before the next. `bulk` seals the end of BULK
+grants that are due at once. On each engine, beside the fdatasync probe and the control of the same
+run.
 """
 
 import json
@@ -15,7 +16,7 @@ from typing import Any
 
 from bench.commit import _at, control, fdatasync
 from bench.engine import ENGINES, TIMES, database, opened, spread
-from bench.filling import fill
+from bench.filling import fill, take_out
 from tidegate.base.when import from_ms
 from tidegate.store import Share
 
@@ -73,6 +74,7 @@ def _looks(url: str, store: Any, first: int) -> list[float]:
         times.append(time.perf_counter() - began)
         if len(found) != 64:
             raise RuntimeError(f"expected 64 due grants, got {len(found)}")
+        take_out(url, [grant.id for grant in found])
     return times
 
 

@@ -5,6 +5,7 @@ behind them are not there, so such a database is for timing, never for checking 
 """
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -48,6 +49,16 @@ def fill(url: str, first: int, count: int, ends_at_ms: int, *, held: bool = True
             for line in lines:
                 server.execute(line.encode())
             server.execute("ANALYZE")
+
+
+def take_out(url: str, grants: Sequence[str]) -> None:
+    """Take grants out, as if they were gone: what has ended stands in no line."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as db, db:
+            db.executemany("DELETE FROM grants WHERE id = ?", [(one,) for one in grants])
+    else:
+        with psycopg.connect(url, autocommit=True) as server:
+            server.execute("DELETE FROM grants WHERE id = ANY(%s)", (list(grants),))
 
 
 def _insert(engine: str, table: Table, said: dict[str, Any], source: str) -> str:
