@@ -8,6 +8,7 @@ from tests.support import World
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.finding import FindingKind
 from tidegate.flow import lateness
+from tidegate.flow.expiring import close_once
 from tidegate.flow.lateness import find_late
 from tidegate.flow.revoking import end_early
 from tidegate.grant import Grant, GrantState
@@ -70,6 +71,31 @@ def test_late_end_on_a_target_taken_out_of_the_settings(world: World) -> None:
     known.pop("prod")
     assert find_late(world.house) == [grant.id]
     assert late(world) == {grant.id}
+
+
+def test_late_end_waits_for_the_journal_to_be_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the journal is read beside a start, it is removed; judged late is it afterwards."""
+    (grant,) = stuck(world, ["prod/admin"])
+    world.clock.forward(minutes=10)
+    world.connector.calm()
+    world.house.looked_back = False
+
+    def unread() -> None:
+        raise AssertionError("it waits for the journal")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.house.journal, "book", unread)
+        close_once(world.house, world.grant(grant))
+        assert world.grant(grant).removed_at is not None
+        assert find_late(world.house) == [] and late(world) == set()
+    world.house.looked_back = True
+    world.clock.forward(minutes=1)
+    assert find_late(world.house) == [grant.id]
+    (finding,) = [one for one in world.house.store.findings() if one.kind is FindingKind.LATE]
+    assert "was read back as removed 10m late" in finding.says
+    assert find_late(world.house) == []
 
 
 def test_end_inside_its_bound_is_called_late(world: World) -> None:

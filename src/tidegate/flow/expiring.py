@@ -48,7 +48,7 @@ from tidegate.flow.ending import begin
 from tidegate.flow.granting import note, outcome_of
 from tidegate.flow.holding import closing_hold
 from tidegate.flow.house import House
-from tidegate.flow.lateness import note_late
+from tidegate.flow.lateness import note_removed
 from tidegate.flow.pace import LONGEST_PAUSE, SHORTEST_PAUSE, pause
 from tidegate.grant import Grant, GrantState, Outcome, noted
 
@@ -179,7 +179,7 @@ def _remove(house: House, grant: Grant) -> Grant:
     if calls > 1:
         step = step.then(Step((), (_sent(grant, first_at, calls, house.now()),)))
     house.store.commit(step)
-    note_late(house, house.store.grant(grant.id), house.now())
+    note_removed(house, house.store.grant(grant.id))
     data: dict[str, Any] = {"cloud_at": wire(seen.cloud_at), **({HELD: True} if held_by else {})}
     if seen.cut_before:
         data["cut_before"] = wire(seen.cut_before)

@@ -200,6 +200,8 @@ class House(BareHouse):
         self.unseen: dict[str, Instant] = {}  # open findings a list lacked, since when
         self.uncut: dict[str, Instant] = {}  # findings closed again but for sessions, since when
         self.looked_back = True  # no end of the journal is waiting to be found: see `look_back`
+        # Removed before that, and so not judged yet whether in time: see `note_removed`.
+        self.unjudged: set[str] = set()
         self.sweeping: set[str] = set()  # panics some thread of this process works at
         self.late_after: timedelta | None = None  # `[lateness] bound`, when it is set
         self.apart = (

@@ -6,6 +6,7 @@ somebody says why it was late.
 """
 
 from datetime import timedelta
+from itertools import chain
 
 import structlog
 
@@ -38,7 +39,24 @@ def find_late(house: House) -> list[str]:
     share = max(1, AT_ONCE // max(1, len(targets)))
     now, at_once = house.now(), timedelta(0)
     closing = (one for name in targets for one in house.store.late((name,), now, at_once, share))
-    return [grant.id for grant in closing if note_late(house, grant, house.now())]
+    waiting: dict[str, Grant] = {}
+    if house.looked_back and house.unjudged:
+        unjudged, house.unjudged = house.unjudged, set()
+        waiting = house.store.grants_named(unjudged)
+    these = chain(waiting.values(), closing)
+    return [grant.id for grant in these if note_late(house, grant, house.now())]
+
+
+def note_removed(house: House, grant: Grant) -> None:
+    """`note_late` of a grant that was just removed.
+
+    Whether one was removed in time without the database the journal says; until that is read after
+    a start, `find_late` judges it later: no other end waits for the reading.
+    """
+    if house.looked_back:
+        note_late(house, grant, house.now())
+    else:
+        house.unjudged.add(grant.id)
 
 
 def note_late(house: House, grant: Grant, now: Instant) -> bool:
@@ -46,7 +64,7 @@ def note_late(house: House, grant: Grant, now: Instant) -> bool:
 
     Asked of every grant at its removal, and of those that are not removed.
     """
-    due = grant.had_to_end_at
+    due, now = grant.had_to_end_at, grant.removed_at or now
     if due is None or now - due <= bound_of(house, grant) or _in_time(house, grant, due, now):
         return False
     target = grant.role.partition("/")[0]
