@@ -381,6 +381,24 @@ def test_long_statement_of_a_server_that_is_there_is_waited_for(place, monkeypat
     store.close()
 
 
+def test_slow_connect_aborts_what_is_answered(place, monkeypatch):
+    """One connection that could not be made in time takes no other's answer away: a commit under
+    way would have an outcome nobody knows.
+    """
+    monkeypatch.setattr(answered, "AGAIN", timedelta(minutes=1))
+    store = open_store(place)
+    got: list[object] = []
+    asking = threading.Thread(
+        target=lambda: got.extend(store._database.look("SELECT 1 FROM pg_sleep(0.8)", ()))
+    )
+    asking.start()
+    threading.Event().wait(0.2)  # it is under way
+    store._database._presence.missed()
+    asking.join()
+    assert got == [(1,)]
+    store.close()
+
+
 def test_password_is_asked_for_and_never_in_the_url(place):
     """A password in the URL is refused unseen; one beside it is used."""
     for url in (place.replace("tidegate@", "tidegate:hush@"), f"{place}?password=hush"):

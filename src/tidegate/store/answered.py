@@ -115,7 +115,7 @@ def _asking(gen: PQGen[Got], presence: Presence, longest: float | None) -> PQGen
                 began = heard = now
             elif longest is not None and now - began > longest:
                 raise Silent("timeout expired: no answer on this connection")
-            elif presence.away or now - heard > ANSWER.total_seconds():
+            elif now - heard > ANSWER.total_seconds():
                 if not presence.ask():
                     raise Silent("timeout expired: the server does not answer")
                 heard = time.monotonic()
