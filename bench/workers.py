@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,8 +26,8 @@ from tidegate.connectors.role_kinds import IAM_ROLE
 from tidegate.flow.governing import put_in_force
 from tidegate.grant import GrantState
 
-WORKERS_ENDS = int(os.environ.get("WORKERS_ENDS", "400"))
-CALL_MS = int(os.environ.get("CALL_MS", "50"))
+WORKERS_ENDS = int(os.environ.get("WORKERS_ENDS", "800"))
+CALL_MS = int(os.environ.get("CALL_MS", "250"))
 HEAD_START = 6.0  # seconds before the end in which processes come up
 NOT_YET = frozenset({GrantState.OPEN, GrantState.CLOSING})
 
@@ -52,11 +53,12 @@ def _round(count: int) -> float:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         world = World(folder, clock=Moving(), laws=laws_of(IAM_ROLE, None), url=url)
         grants = open_many(world, WORKERS_ENDS)
-        end = max(grant.ends_at for grant in grants if grant.ends_at)
-        ends_at = time.time() + HEAD_START  # when, in real time, `end` comes
+        ends = [grant.ends_at for grant in grants if grant.ends_at]
+        of = f"{min(ends).isoformat()} {max(ends).isoformat()}"
+        ends_at = time.time() + HEAD_START  # when, in real time, all have ended
         workers = [
             subprocess.Popen(
-                [sys.executable, "-m", "bench.workers", "work", url, end.isoformat(), str(ends_at)]
+                [sys.executable, "-m", "bench.workers", "work", url, *of.split(), str(ends_at)]
             )
             for _ in range(count)
         ]
@@ -74,15 +76,18 @@ def _round(count: int) -> float:
 
 
 class Real(Moving):
-    """A clock that shows `end` at a given real instant, in every process."""
+    """A clock that comes to `first` at a given real instant and then goes on from `last`, in every
+    process: what was opened some seconds apart ends at one instant.
+    """
 
-    def __init__(self, end: datetime, ends_at: float) -> None:
-        super().__init__(end)
-        self._ends_at = ends_at
+    def __init__(self, first: datetime, last: datetime, ends_at: float) -> None:
+        super().__init__(last)
+        self._first, self._ends_at = first, ends_at
 
     def __call__(self) -> datetime:
         """The instant it shows, in milliseconds."""
-        return self.at + timedelta(milliseconds=int((time.time() - self._ends_at) * 1000))
+        over = int((time.time() - self._ends_at) * 1000)
+        return (self.at if over >= 0 else self._first) + timedelta(milliseconds=over)
 
 
 class Beside(World):
@@ -94,24 +99,31 @@ class Beside(World):
         put_in_force(self.house, self.laws)
 
 
-def work(url: str, end: str, ends_at: str) -> None:
+def work(url: str, first: str, last: str, ends_at: str) -> None:
     """One process; it works until it is killed."""
-    clock = Real(datetime.fromisoformat(end), float(ends_at))
+    clock = Real(datetime.fromisoformat(first), datetime.fromisoformat(last), float(ends_at))
     with tempfile.TemporaryDirectory() as folder:
         world = Beside(Path(folder), clock=clock, laws=laws_of(IAM_ROLE, None), url=url)
-        act = world.connector._reach
-
-        def reach(*asked: Any) -> Any:
-            time.sleep(CALL_MS / 1000)
-            return act(*asked)
-
-        world.connector._reach = reach  # type: ignore[assignment,method-assign]
+        for verb in ("observe", "revoke", "cut", "probe", "disarm"):
+            setattr(world.connector, verb, _slow(getattr(world.connector, verb)))
         world.worker.start()
         time.sleep(LIFE.total_seconds())
 
 
+def _slow(call: Callable[..., Any]) -> Callable[..., Any]:
+    """`call` after a wait. Not inside it: there the simulated cloud has its lock in hand, and one
+    call would wait for another, which no cloud does.
+    """
+
+    def slowly(*asked: Any) -> Any:
+        time.sleep(CALL_MS / 1000)
+        return call(*asked)
+
+    return slowly
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["work"]:
-        work(*sys.argv[2:5])
+        work(*sys.argv[2:6])
     else:
         main()
