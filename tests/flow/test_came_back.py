@@ -4,7 +4,7 @@ And panics that others can neither hide nor leave behind.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -19,7 +19,7 @@ from tidegate.diagnose.doctor import MOST_SAID, _panics
 from tidegate.diagnose.looking import _kept
 from tidegate.evidence.journal_book import read_back
 from tidegate.evidence.journal_line import JournalLine
-from tidegate.flow.expiring import close_now
+from tidegate.flow.expiring import close_now, close_once
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.house import Wanted
 from tidegate.flow.panicking import call_panic, close_named, panic_unsealed, resume, sweep
@@ -27,7 +27,7 @@ from tidegate.flow.recalling import gather
 from tidegate.flow.reconciling import reconcile_some
 from tidegate.flow.revoking import end_early
 from tidegate.flow.stopping import stopped
-from tidegate.grant import GrantState
+from tidegate.grant import Grant, GrantState
 from tidegate.panic import PanicState, Scope, ScopeKind
 
 KEY = AssignmentKey(
@@ -106,6 +106,80 @@ def test_access_called_back_is_called_removed_without_the_database(assigned: Wor
     assert [one.done for one in owed.owed] == [False]
     without_database(world, 10)
     assert not world.cloud.assigned(KEY, world.clock())
+
+
+def back_and_seen_by(world: World, look: Callable[[], object]) -> Grant:
+    """A grant that was removed, is made again by somebody, and is seen so by `look` alone."""
+    world.connector.cuts = False
+    grant = world.granted()
+    settle(world, 10)
+    close_now(world.house, end_early(world.house, world.who("op"), grant.id))
+    settle(world, 1)
+    assert world.grant(grant).state is GrantState.REMOVED
+    world.cloud.assign(KEY, world.clock())
+    world.clock.forward(seconds=40)
+    look()
+    assert world.grant(grant).state is GrantState.CLOSING
+    return grant
+
+
+@pytest.mark.parametrize("who", ["the look at its role", "the proof of its end"])
+def test_what_came_back_stays_open_when_the_database_goes_at_once(
+    assigned: World, who: str
+) -> None:
+    """Seen to be there again, and no try to take it away yet: the journal alone has it closed."""
+    world = assigned
+
+    def look() -> None:
+        if who == "the look at its role":
+            reconcile_some(world.house, 50)
+            return
+        (grant,) = world.house.store.grants()
+        close_once(world.house, grant)
+
+    back_and_seen_by(world, look)
+    without_database(world, 3)
+    assert not world.cloud.assigned(KEY, world.clock())
+
+
+def test_panic_without_evidence_calls_removed_what_came_back(assigned: World) -> None:
+    """Nobody else saw that it is there again: the panic looks itself, whatever was said before."""
+    world = assigned
+    world.connector.cuts = False
+    grant = world.granted()
+    settle(world, 10)
+    close_now(world.house, end_early(world.house, world.who("op"), grant.id))
+    settle(world, 1)
+    world.cloud.assign(KEY, world.clock())
+    with locked(world):
+        wanted = Wanted(scope=Scope(ScopeKind.ALL), by=world.who("op").id, via="api", reason="x")
+        named = panic_unsealed(world.house, wanted)
+        assert named == (grant.id,)
+        without_revoke(world)
+        told = close_named(world.house, named)
+        assert (told.removed, told.closing) == ((), (grant.id,))
+        world.clock.forward(minutes=2)
+        told = close_named(world.house, named)
+    assert told.removed == (grant.id,)
+    assert not world.cloud.assigned(KEY, world.clock())
+
+
+def test_panic_without_evidence_leaves_out_what_is_closed_again(assigned: World) -> None:
+    """It was gone once, and came back: it is named like all that is open."""
+    world = assigned
+    grant = world.granted()
+    settle(world, 33)
+    assert world.grant(grant).state is GrantState.GONE
+    back_while_unreachable(world)
+    with locked(world):
+        wanted = Wanted(scope=Scope(ScopeKind.ALL), by=world.who("op").id, via="api", reason="x")
+        assert panic_unsealed(world.house, wanted) == (grant.id,)
+
+
+def without_revoke(world: World) -> None:
+    """The cloud takes nothing away for a minute."""
+    until = world.clock() + timedelta(minutes=1)
+    world.connector.script(Fault(kind=FaultKind.DOWN, verb="revoke", until=until))
 
 
 def test_leftover_stays_open_without_the_database(assigned: World) -> None:

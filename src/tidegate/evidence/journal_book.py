@@ -79,6 +79,12 @@ def read_back(lines: Sequence[JournalLine]) -> JournalLine | None:
     return found
 
 
+def is_begun(lines: Sequence[JournalLine]) -> bool:
+    """Whether its end was begun, and not read back since. `lines` as for `read_back`."""
+    kinds = [line.kind for line in lines if line.kind in ("closing", *ACTED)]
+    return bool(kinds) and kinds[-1] == "closing"
+
+
 def book_of(lines: Iterable[JournalLine]) -> JournalBook:
     """The book of all these lines."""
     folding = Folding()

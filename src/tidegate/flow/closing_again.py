@@ -3,7 +3,7 @@
 `gone` is an end, so the grant's row does not move: the journal names the access as if it had just
 been opened, closing goes the way every closing goes, and `leftover.closed` is sealed in the grant's
 own chain. Side doors made meanwhile are searched for, as at every end. A grant that was only
-`removed` goes back to closing as it always could.
+`removed` goes back to closing as it always could, in the journal too.
 """
 
 import structlog
@@ -35,6 +35,7 @@ def close_again(
     now = house.now()
     if grant.state is GrantState.REMOVED:
         how = {"read_back": "usable", "finding": finding.id}
+        _journal(house, _line("closing", grant.id, now, reason=str(grant.end_reason)))
         house.store.commit(contradicted(grant, "it is usable again", how, now))
         return finding
     lingers = connector.lingers(hold.target, hold.role)

@@ -301,8 +301,13 @@ def _as_seen(seen: Seen) -> dict[str, str]:
 
 
 def _once_more(house: House, grant: Grant, why: str, how: Mapping[str, str]) -> Grant:
-    """Back to closing. Something that keeps coming back is answered more and more slowly."""
-    house.store.commit(contradicted(grant, why, how, house.now()))
+    """Back to closing. Something that keeps coming back is answered more and more slowly.
+
+    The journal says so first: what it calls removed is nobody's to close without the database.
+    """
+    now = house.now()
+    _journal(house, "closing", grant.id, now, {"reason": grant.end_reason})
+    house.store.commit(contradicted(grant, why, how, now))
     after = house.store.grant(grant.id)
     if (times := house.tries.again(grant.id)) > 1:
         until = house.now() + pause(times, house.randomness(2))

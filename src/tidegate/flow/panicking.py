@@ -29,11 +29,12 @@ from tidegate.base.text import LONGEST_REASON, clean_text, mail_key
 from tidegate.base.when import Instant
 from tidegate.catalogue import Assignment
 from tidegate.evidence.journal import JournalLine, open_grants
-from tidegate.evidence.journal_book import read_back
+from tidegate.evidence.journal_book import is_begun, read_back
 from tidegate.evidence.journal_line import HELD
 from tidegate.evidence.seal import read_event
 from tidegate.expire import EndReason, end
 from tidegate.flow.allowing import allow_panic, may_see_panic
+from tidegate.flow.holding import lines_by_grant
 from tidegate.flow.house import Actor, House, Wanted
 from tidegate.flow.recovering import close_without_store
 from tidegate.grant import LIVE, Cause, Grant, GrantState, failed
@@ -233,8 +234,9 @@ def panic_unsealed(house: House, wanted: Wanted) -> tuple[str, ...]:
     called_at = house.closing_now()
     house.wanted.keep(wanted, house.new_id(PANIC, called_at), called_at)
     lines = house.journal.read()
-    gone = {line.grant for line in lines if line.kind == "gone"}
-    begun = {line.grant for line in lines if line.kind == "closing"}
+    told = lines_by_grant(lines)
+    back = {line.grant for line in open_grants(lines)}  # gone once, and being closed again
+    gone = {line.grant for line in lines if line.kind == "gone"} - back
     named = [
         name for name in _named_without_evidence(house, wanted.scope, lines) if name not in gone
     ]
@@ -244,7 +246,7 @@ def panic_unsealed(house: House, wanted: Wanted) -> tuple[str, ...]:
         house.journal.append_all(
             JournalLine(kind="closing", grant=name, at=now, data=data)
             for name in named
-            if name not in begun
+            if not is_begun(told.get(name, ()))
         )
     except OSError as fault:
         raise EvidenceClosed(
