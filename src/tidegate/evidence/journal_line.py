@@ -27,6 +27,11 @@ class JournalLine:
         return self.data.get(ALONE) is True
 
     @property
+    def uncut(self) -> bool:
+        """Whether it tells of a removal whose sessions were not seen cut."""
+        return self.kind == "removed" and self.data.get(CUT) is False
+
+    @property
     def ends_alone(self) -> bool:
         """Whether it tells of an end, sessions and all, that came without the database."""
-        return self.kind == "removed" and self.alone and self.data.get(CUT) is not False
+        return self.kind == "removed" and self.alone and not self.uncut

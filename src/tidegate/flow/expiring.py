@@ -32,7 +32,7 @@ from tidegate.connectors.port import (
     Seen,
 )
 from tidegate.evidence.journal import JournalLine
-from tidegate.evidence.journal_line import HELD
+from tidegate.evidence.journal_line import CUT, HELD
 from tidegate.expire import (
     EndReason,
     Proof,
@@ -180,11 +180,16 @@ def _remove(house: House, grant: Grant) -> Grant:
         step = step.then(Step((), (_sent(grant, first_at, calls, house.now()),)))
     house.store.commit(step)
     note_removed(house, house.store.grant(grant.id))
-    data: dict[str, Any] = {"cloud_at": wire(seen.cloud_at), **({HELD: True} if held_by else {})}
-    if seen.cut_before:
-        data["cut_before"] = wire(seen.cut_before)
-    _journal(house, "removed", grant.id, acted_at, data)
+    uncut = powers.cuts_apart and not seen.cut and not held_by
+    data = {**({HELD: True} if held_by else {}), **({CUT: False} if uncut else {})}
+    _journal(house, "removed", grant.id, acted_at, {**_seen_told(seen), **data})
     return house.store.grant(grant.id)
+
+
+def _seen_told(seen: Seen) -> dict[str, Any]:
+    """What the journal's line says of what was read back."""
+    before = {"cut_before": wire(seen.cut_before)} if seen.cut_before else {}
+    return {"cloud_at": wire(seen.cloud_at), **before}
 
 
 def _sent(grant: Grant, first_at: Instant, calls: int, now: Instant) -> Fact:
@@ -287,6 +292,8 @@ def _cut_after(house: House, grant: Grant, hold: Hold, connector: Connector) -> 
             cut_before=seen.cut_before,
         )
         house.store.commit(cut(grant, back, house.now()))
+        # The line before says that its sessions are owed a cut. It is the same removal still.
+        _journal(house, "removed", grant.id, grant.removed_at or acted_at, _seen_told(seen))
     return house.store.grant(grant.id)
 
 

@@ -16,7 +16,7 @@ from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Connector, Hold, Seen
 from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.evidence.journal_book import ACTED, read_back
-from tidegate.evidence.journal_line import ALONE
+from tidegate.evidence.journal_line import ALONE, CUT
 from tidegate.expire import EndReason, ReadBack, residual_until
 from tidegate.flow.expiring import take_away
 from tidegate.flow.granting import intended_line
@@ -44,6 +44,7 @@ class Owed:
     """One grant something is known of. `source` says where from, `begun` that its end was begun.
 
     `ours`: this installation's own journal knows it. `reason` is the end's, as its line says.
+    `uncut_until`: until when sessions may act that were not seen cut when it was removed.
     """
 
     hold: Hold
@@ -54,6 +55,7 @@ class Owed:
     done: bool = False
     ours: bool = False
     shared: bool = False
+    uncut_until: Instant | None = None
     reason: str = EndReason.EXPIRED.value
     actor: str = "system"
 
@@ -61,16 +63,24 @@ class Owed:
         """Whether its end has come: by the clock, or because it was begun before."""
         return self.begun or now >= self.hold.ends_at
 
+    def settled(self, now: Instant) -> bool:
+        """Whether nothing is left to do: read back as removed, and cut where that is apart."""
+        return self.done and (self.uncut_until is None or now >= self.uncut_until)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recalled:
-    """How one grant stands. `why` explains a fate that is not an end."""
+    """How one grant stands. `why` explains a fate that is not an end, or an end that says little.
+
+    `uncut`: removed, and sessions taken before were not seen cut.
+    """
 
     owed: Owed
     fate: Fate
     why: str = ""
     at: Instant | None = None
     residual_until: Instant | None = None
+    uncut: bool = False
 
     @property
     def closed(self) -> bool:
@@ -130,16 +140,19 @@ def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant
             continue
         begun = [line for line in after if line.kind in ("closing", *ACTED)]
         data = begun[0].data if begun else {}
-        lingers = made[-1].data.get("lingers_seconds")
+        seconds = made[-1].data.get("lingers_seconds")
+        lingers = timedelta(seconds=seconds if isinstance(seconds, int) else 0)
+        uncut = ended is not None and ended.uncut
         owed.append(
             Owed(
                 hold=hold,
                 source=where[name],
                 made_at=made[-1].at,
-                lingers=timedelta(seconds=lingers if isinstance(lingers, int) else 0),
+                lingers=lingers,
                 begun=bool(begun),
                 done=ended is not None,
                 ours=name in ours,
+                uncut_until=ended.at + lingers if ended is not None and uncut else None,
                 reason=str(data.get("reason") or EndReason.EXPIRED.value),
                 actor=str(data.get("actor") or "system"),
             )
@@ -197,14 +210,19 @@ def recall(
                     told[name] = said
                     ground.tell(said)
         waiting = [
-            one
+            found[one.hold.grant].owed
             for one in waiting
-            if found[one.hold.grant].fate is Fate.CLOSING and one.hold.target.id not in ground.shut
+            if _goes_on(found[one.hold.grant]) and one.hold.target.id not in ground.shut
         ]
         if not waiting or ground.clock() >= until:
             break
         ground.rest(pause(tries, ground.randomness(2)).total_seconds())
     return list(found.values())
+
+
+def _goes_on(back: Recalled) -> bool:
+    """Whether another try may do more: it is there, or its sessions are not cut."""
+    return back.fate is Fate.CLOSING or back.uncut
 
 
 def owed_of(grant: Grant, hold: Hold, source: str) -> Owed:
@@ -215,12 +233,13 @@ def owed_of(grant: Grant, hold: Hold, source: str) -> Owed:
         made_at=grant.opened_at or grant.opens_at,
         begun=grant.closing_at is not None,
         done=grant.removed_at is not None,
+        uncut_until=None if grant.cut or grant.still_held_by else grant.residual_until,
         reason=grant.end_reason or EndReason.EXPIRED.value,
     )
 
 
 def _as_it_is(owed: Owed, now: Instant) -> Recalled:
-    if owed.done:
+    if owed.settled(now):
         return Recalled(owed=owed, fate=Fate.BEFORE)
     return Recalled(owed=owed, fate=Fate.DUE if owed.due(now) else Fate.LATER)
 
@@ -260,14 +279,21 @@ def _close(ground: Ground, owed: Owed) -> Recalled:
         if seen.usable:
             return _still_usable(owed, seen)
         until = _residual(connector, owed, seen, now, ground.clock())
+        uncut = powers.cuts_apart and not seen.cut and not (owed.shared or hold.stood_before)
     except TidegateError as fault:
         return Recalled(owed=owed, fate=Fate.CLOSING, why=fault.message)
     except Exception as bug:  # noqa: BLE001 - a rim: a bug with one grant is told, the rest go on
         return Recalled(
             owed=owed, fate=Fate.CLOSING, why=f"a mistake of ours: {type(bug).__name__}"
         )
-    why = _write_removed(ground, owed, seen, now)
-    return Recalled(owed=owed, fate=Fate.REMOVED, why=why, at=now, residual_until=until)
+    why = "its live sessions are not cut" if uncut else ""
+    if not uncut or owed.uncut_until is None or not owed.ours:  # else a line says just that
+        why = _write_removed(ground, owed, seen, now, uncut) or why
+    if uncut:
+        owed = replace(owed, done=True, ours=True, uncut_until=until)
+    return Recalled(
+        owed=owed, fate=Fate.REMOVED, why=why, at=now, residual_until=until, uncut=uncut
+    )
 
 
 def _still_usable(owed: Owed, seen: Seen) -> Recalled:
@@ -301,8 +327,8 @@ def _residual(
     return residual_until(hold.ends_at, back)
 
 
-def _write_removed(ground: Ground, owed: Owed, seen: Seen, now: Instant) -> str:
-    data = {"cloud_at": wire(seen.cloud_at), ALONE: True}
+def _write_removed(ground: Ground, owed: Owed, seen: Seen, now: Instant, uncut: bool) -> str:
+    data = {"cloud_at": wire(seen.cloud_at), ALONE: True, **({CUT: False} if uncut else {})}
     if seen.cut_before:
         data["cut_before"] = wire(seen.cut_before)
     line = JournalLine(kind="removed", grant=owed.hold.grant, at=now, data=data)
@@ -316,7 +342,8 @@ def _write_removed(ground: Ground, owed: Owed, seen: Seen, now: Instant) -> str:
 def _say(back: Recalled) -> str:
     until = back.residual_until
     if back.fate is Fate.REMOVED and until is not None and back.at is not None and until > back.at:
-        return f"removed, read back; a session taken before may act until {wire(until)}"
+        why = f"{back.why}; " if back.uncut else ""
+        return f"removed, read back; {why}a session taken before may act until {wire(until)}"
     if back.fate is Fate.REMOVED:
         return "removed, read back"
     return f"{back.fate}: {back.why}" if back.why else back.fate.value

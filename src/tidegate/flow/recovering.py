@@ -184,7 +184,7 @@ def _uncut(
     found = set()
     for name, hold in waiting.items():
         last = read_back(book.lines[name])
-        if last is None or last.data.get(CUT) is not False:
+        if last is None or not last.uncut:
             continue
         try:
             lives = house.connector(hold.target.connector).residual(

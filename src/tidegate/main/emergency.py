@@ -505,9 +505,10 @@ def _told(
 ) -> Plain:
     counts = {fate.value: sum(one.fate is fate for one in done) for fate in Fate}
     standing = [one for one in done if one.fate is Fate.HELD and not one.owed.shared]
-    open_still = counts[Fate.CLOSING] + counts[Fate.DUE] + len(standing) + len(lost)
+    uncut = sum(one.uncut for one in done)
+    open_still = counts[Fate.CLOSING] + counts[Fate.DUE] + len(standing) + uncut + len(lost)
     steps = ["start the server: it seals what was done, and closes what is due from now on"]
-    if counts[Fate.CLOSING]:
+    if counts[Fate.CLOSING] or uncut:
         steps.insert(0, "mend what keeps the rest open, and type the same again: it is safe")
     steps.append("compare the log with its witness: `tidegate evidence verify --config FILE`")
     return {

@@ -127,7 +127,7 @@ def recover(desk: Desk, config: str, sources: Sequence[str], dry_run: bool, time
 
     Goes by the closing journals; nothing is ever opened, and doing it twice is safe. What was done
     is in the journal, and a server that starts later seals it. Exits 0 when all that is due is
-    removed, else 4.
+    removed, and its sessions cut, else 4.
     """
     told = Answer(
         desk.local.recover(

@@ -1,0 +1,112 @@
+"""Removed, with sessions not seen cut, and then the database goes: they are cut all the same."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.flow.test_came_back import KEY, settle, without_database
+from tests.flow.test_recalling import lines, recover
+from tests.support import World, catalogue, laws
+from tidegate.connectors.port import Answer, Credential
+from tidegate.connectors.simulated import Fault, FaultKind
+from tidegate.flow.governing import put_in_force
+from tidegate.flow.recalling import Fate
+from tidegate.flow.recovering import seal_journal
+from tidegate.grant import Grant, GrantState
+
+
+@pytest.fixture
+def assigned(tmp_path: Path) -> World:
+    """`prod/admin` is an assignment there."""
+    made = World(tmp_path)
+    found = catalogue()
+    role = replace(found.roles["prod/admin"], kind="assignment", probe="")
+    put_in_force(made.house, laws(found=replace(found, roles={**found.roles, "prod/admin": role})))
+    return made
+
+
+def uncut(world: World, minutes: int) -> Credential:
+    """Somebody's session outlives the window: cuts fail for `minutes` after its end."""
+    world.granted()
+    settle(world, 29)
+    taken = world.cloud.sign_in(KEY, world.clock())
+    until = world.clock() + timedelta(minutes=1 + minutes)
+    world.connector.script(Fault(kind=FaultKind.THROTTLE, verb="cut", count=99, until=until))
+    world.clock.forward(minutes=1, seconds=1)
+    return taken
+
+
+def ended(world: World) -> Grant:
+    """The only grant there is."""
+    (grant,) = world.house.store.grants()
+    return grant
+
+
+def test_sessions_not_cut_live_on_when_the_database_goes(assigned: World) -> None:
+    """Its removal is sealed, the cut was refused: the journal has it cut within minutes."""
+    world = assigned
+    taken = uncut(world, 1)
+    world.worker.tick()
+    assert (ended(world).state, ended(world).cut) == (GrantState.REMOVED, False)
+    without_database(world, 6)
+    assert world.use(taken) is Answer.DENIED
+
+
+def test_cut_that_was_seen_is_made_again_without_the_database(assigned: World) -> None:
+    """Cut at a later try: the journal hears of it, and that is no news to be sealed."""
+    world = assigned
+    taken = uncut(world, 1)
+    for _ in range(120):  # five seconds each
+        if ended(world).cut:
+            break
+        settle(world, 1 / 12)
+    assert (ended(world).state, ended(world).cut) == (GrantState.REMOVED, True)
+    assert world.use(taken) is Answer.DENIED
+    assert [line.kind for line in lines(world)] == ["intended", "closing", "removed", "removed"]
+    assert seal_journal(world.house) == 0
+    calls = world.connector.calls["cut"]
+    without_database(world, 6)
+    assert world.connector.calls["cut"] == calls
+
+
+def test_shared_access_is_called_uncut_by_the_journal(assigned: World) -> None:
+    """Another grant's sessions go on by the same access: nothing of it is to be cut."""
+    world = assigned
+    world.granted()
+    world.clock.forward(minutes=10)
+    world.work()
+    world.granted()
+    settle(world, 22)
+    (told,) = [line for line in lines(world) if line.kind == "removed"]
+    assert told.data["held"] is True and not told.uncut
+
+
+def test_recover_leaves_sessions_uncut(assigned: World) -> None:
+    """Removed by the server, its cut refused: recover tries it, and again until it is seen."""
+    world = assigned
+    taken = uncut(world, 2)
+    world.worker.tick()
+    before = len(lines(world))
+    (back,) = recover(world)
+    assert (back.fate, back.uncut) == (Fate.REMOVED, False)
+    assert world.use(taken) is Answer.DENIED
+    assert [line.uncut for line in lines(world)[before:]] == [False]
+    assert [one.fate for one in recover(world)] == [Fate.BEFORE]
+
+
+def test_recover_says_all_is_well_with_sessions_uncut(assigned: World) -> None:
+    """Patience runs out before the cut: it is told, one line says so, and the next run goes on."""
+    world = assigned
+    taken = uncut(world, 10)
+    (back,) = recover(world, minutes=2)
+    assert (back.fate, back.uncut, back.why) == (
+        Fate.REMOVED,
+        True,
+        "its live sessions are not cut",
+    )
+    assert world.use(taken) is Answer.ALLOWED
+    assert [line.uncut for line in lines(world)] == [False, False, True]
+    (back,) = recover(world, minutes=30)
+    assert not back.uncut and world.use(taken) is Answer.DENIED
