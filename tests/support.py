@@ -3,6 +3,8 @@ that only moves when told, randomness that is counted.
 """
 
 import hashlib
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -216,3 +218,9 @@ class World:
         from tidegate.evidence.seal import read_event
 
         return [read_event(leaf).name for _, leaf in self.house.store.events(request)]
+
+
+def misshape(world: World, grant: str, column: str = "state") -> None:
+    """Damage that column of a grant's row: no version of ours wrote what it holds now."""
+    with closing(sqlite3.connect(world.directory / "tidegate.db")) as db, db:
+        db.execute(f"UPDATE grants SET {column} = 'x' WHERE id = ?", (grant,))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import World, catalogue, laws
+from tests.support import World, catalogue, laws, misshape
 from tidegate.base.errors import EvidenceClosed, WorldFailed
 from tidegate.connectors.port import Answer
 from tidegate.flow import recovering
@@ -160,6 +160,38 @@ def test_lost_catalogue_entry_stops_closing_and_mending(world: World) -> None:
     world.clock.forward(minutes=31)
     settle(world, 30)
     assert world.grant(lost).state is GrantState.GONE
+
+
+@pytest.mark.parametrize("column", ["state", "opened_at_ms"])
+@pytest.mark.parametrize("ended", [True, False])
+def test_row_nobody_can_read_stops_the_mending_of_others(
+    world: World, ended: bool, column: str
+) -> None:
+    """Another grant's cut is put back, and what the unreadable one's deny refuses stays refused."""
+    broken, other = world.granted(), world.granted("eve")
+    theirs, keys = world.keys(broken), world.keys(other, "eve")
+    for one in (broken, other) if ended else (other,):
+        close_now(world.house, end_early(world.house, world.who("bo"), one.id))
+    world.cloud.deny("123456789012", _arn(), broken.id, world.clock())  # by another's journal
+    misshape(world, broken.id, column)
+    world.cloud.tamper("123456789012", _arn(), other.id, world.clock())
+    world.clock.forward(seconds=5)
+    assert mend_cuts(world.house) == [other.id]
+    assert world.use(keys) is Answer.DENIED
+    assert world.use(theirs) is Answer.DENIED
+
+
+@pytest.mark.parametrize("column", ["state", "opened_at_ms"])
+def test_cut_whose_row_nobody_can_read_is_let_go(world: World, column: str) -> None:
+    """The journal says that it ended early: its deny is put back, as any other."""
+    broken = world.granted()
+    keys = world.keys(broken)
+    close_now(world.house, end_early(world.house, world.who("bo"), broken.id))
+    misshape(world, broken.id, column)
+    world.cloud.tamper("123456789012", _arn(), broken.id, world.clock())
+    world.clock.forward(seconds=5)
+    mend_cuts(world.house)
+    assert world.use(keys) is Answer.DENIED
 
 
 def _arn() -> str:

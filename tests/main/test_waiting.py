@@ -11,14 +11,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.main.conftest import TARGET, Home
 from tests.main.test_emergency import owed
-from tests.support import World
+from tests.support import World, misshape
 from tidegate.base.errors import AskedWrongly, EvidenceClosed, TidegateError
 from tidegate.connectors.sandbox import free_port
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.flow.house import BareHouse, House
+from tidegate.flow.recovering import look_back
 from tidegate.grant import GrantState
 from tidegate.main.stopping import ToldToStop
 from tidegate.main.waiting import once_there
@@ -130,6 +132,53 @@ def test_broken_rule_keeps_what_is_due_open(world: World) -> None:
 
     once_there(bare(world), reach, threading.Event(), read=read, every=SOON)
     assert [one.grant for one in world.house.journal.read() if one.kind == "removed"] == [due.id]
+
+
+def test_bug_in_a_start_keeps_what_is_due_open(world: World) -> None:
+    """Whatever a start stumbles over: with grants owed it closes them and tries once more."""
+    due = world.granted()
+    world.clock.forward(minutes=31)
+
+    def reach() -> House:
+        if not any(line.kind == "removed" for line in world.house.journal.read()):
+            raise ValueError("a bug of ours")
+        return world.house
+
+    with structlog.testing.capture_logs() as said:
+        once_there(bare(world), reach, threading.Event(), every=SOON)
+    assert [one.grant for one in world.house.journal.read() if one.kind == "removed"] == [due.id]
+    assert [one["log_level"] for one in said if one.get("exc_info")] == ["error"]
+
+
+def test_bug_in_a_start_with_nothing_owed_is_hidden(world: World) -> None:
+    """Then nobody waits for it: it is told at once."""
+
+    def reach() -> House:
+        raise ValueError("a bug of ours")
+
+    with pytest.raises(ValueError, match="a bug of ours"):
+        once_there(bare(world), reach, threading.Event(), every=LATER)
+
+
+def test_row_nobody_can_read_kills_a_start(world: World) -> None:
+    """It is up at once, the others end by their rows, and this one by the journal's word."""
+    broken, other = world.granted(), world.granted("eve")
+    world.down()
+    misshape(world, broken.id)
+    world.clock.forward(minutes=31)
+
+    def reach() -> House:
+        world.up()
+        look_back(world.house)
+        return world.house
+
+    once_there(bare(world), reach, threading.Event(), every=LATER)
+    for _ in range(4):
+        world.clock.forward(seconds=10)
+        world.work()
+    closed = {one.grant for one in world.house.journal.read() if one.kind == "removed"}
+    assert closed == {broken.id, other.id}
+    assert world.grant(other).state is GrantState.GONE
 
 
 def test_server_that_starts_with_a_broken_rule_closes_nothing(home: Home) -> None:

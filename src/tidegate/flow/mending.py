@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from tidegate.base.errors import EvidenceBroken, NotFound, TidegateError
+from tidegate.base.errors import EvidenceBroken, TidegateError
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, parse_instant, wire
 from tidegate.catalogue import AssignmentKey, target_chain
@@ -68,8 +68,8 @@ def _must_stay(house: House, role: RoleKey, unnamed: Collection[str]) -> frozens
     """Which grants of a role must stay cut, as is known now that the cloud was read (`MustStay`).
 
     Besides what is looked after: a cut of a grant that is not over by its row, which another
-    process may have ended by its journal. None: the database or the journal cannot be read, or the
-    log is forked.
+    process may have ended by its journal, or whose row cannot be read. None: the database or the
+    journal cannot be read, or the log is forked.
     """
     now = house.now()
     if house.forked(now) is not None:
@@ -78,13 +78,14 @@ def _must_stay(house: House, role: RoleKey, unnamed: Collection[str]) -> frozens
         house.journal.book()
         by_role, _ = _wanted(house, now)
         in_force = {grant.id for grant in house.store.cuts_in_force(now - CLOCKS_MAY_DIFFER)}
-        states = house.store.grant_states(unnamed)
+        there = house.store.grant_states(unnamed)
+        rows = house.store.grants_named(there)
     except (TidegateError, OSError) as fault:
         log.warning("no cut is pruned: what must stay is not known", fault=type(fault).__name__)
         return None
     _, cuts = by_role.get(role, (None, {}))
-    going_on = {grant for grant, state in states.items() if state in _GOING_ON}
-    return frozenset(cuts) | (in_force & set(unnamed)) | going_on
+    over = {name for name, row in rows.items() if row.state not in _GOING_ON}
+    return frozenset(cuts) | (in_force & set(unnamed)) | (there.keys() - over)
 
 
 def _wanted(
@@ -167,11 +168,13 @@ def _unknown(
 ) -> list[tuple[Hold, list[JournalLine]]]:
     """Those of which the database does not say itself that they ended; it is asked for no others.
 
-    Nothing is ever cut of what stood before: it is not ours (I5).
+    A row that cannot be read says nothing. Nothing is ever cut of what stood before: it is not ours
+    (I5).
     """
     asked = [(hold, begun) for hold, begun in ends if not hold.stood_before]
-    states = house.store.grant_states(hold.grant for hold, _ in asked)
-    return [one for one in asked if states.get(one[0].grant) not in _ENDED]
+    rows = house.store.grants_named(hold.grant for hold, _ in asked)
+    ended = {name for name, row in rows.items() if row.state in _ENDED}
+    return [one for one in asked if one[0].grant not in ended]
 
 
 def _held_by_row(house: House, hold: Hold) -> bool:
@@ -254,11 +257,9 @@ def _seal_restored(house: House) -> None:
 def _sightings(house: House, fact: Fact) -> Iterator[Sighting]:
     """Somebody took away a deny of ours: one finding a grant, put right already."""
     target, role = str(fact.data["target"]), str(fact.data["role"])
-    for name in fact.data["grants"]:
-        try:
-            principal = house.store.grant(name).principal
-        except NotFound:  # a restored database need not know it
-            principal = ""
+    grants = [str(name) for name in fact.data["grants"]]
+    rows = house.store.grants_named(grants)  # a restored database need not know them
+    for name in grants:
         yield Sighting(
             kind=FindingKind.DENY_REMOVED,
             target=target,
@@ -267,7 +268,7 @@ def _sightings(house: House, fact: Fact) -> Iterator[Sighting]:
             says=f"somebody removed the deny of {name} on {role}; it is put back",
             owner=owner_of(house, target),
             role=role,
-            principal=principal,
+            principal=rows[name].principal if name in rows else "",
             grant=name,
         )
 

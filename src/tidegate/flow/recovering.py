@@ -57,7 +57,9 @@ def close_forgotten(house: House) -> list[str]:
         for name, state in states.items()
         if state in LIVE and (state is GrantState.READY or _ends(lines[name]))
     ]
-    house.asked.forgotten.update((name, lines[name][-1]) for name in states)
+    house.asked.forgotten.update(
+        (name, lines[name][-1]) for name, state in states.items() if state is not None
+    )
     for name in doubtful:
         del house.asked.forgotten[name]  # until its end is sealed
     begun: list[str] = []

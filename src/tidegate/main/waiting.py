@@ -49,13 +49,14 @@ def once_there(
     Raises:
         ToldToStop: `stopped` was set while the database was away.
         TidegateError: as `reach`, when nothing is owed or waiting would not help.
+        Exception: a bug met by `reach`, when nothing is owed.
     """
     tries = 0
     while True:
         try:
             with _closing(bare, grace):
                 house = reach()
-        except TidegateError as fault:
+        except Exception as fault:  # the rim: ends wait for no bug of a start either
             missing = _missing(fault, read)
             owed = _owed(bare) if missing else 0
             if not owed:
@@ -63,8 +64,9 @@ def once_there(
             if tries % SAY_EVERY == 0:
                 log.error(
                     f"{missing}; what is due is closed from the journal, nothing opens",
-                    why=fault.message,
+                    why=fault.message if isinstance(fault, TidegateError) else type(fault).__name__,
                     grants=owed,
+                    exc_info=not tries and not isinstance(fault, TidegateError),
                 )
             tries += 1
         else:
@@ -76,12 +78,14 @@ def once_there(
                 raise ToldToStop
 
 
-def _missing(fault: TidegateError, read: Callable[[], object]) -> str:
+def _missing(fault: Exception, read: Callable[[], object]) -> str:
     """What a start lacks that may come by itself, or by what a person does; empty for all else.
 
     A file that is gone may be on a disk that is not mounted: with open grants in the journal there
     was one. Rules and groups are edited by hand, and no mistake in them may keep access open.
     """
+    if not isinstance(fault, TidegateError):
+        return "the database cannot be used"
     if isinstance(fault, WorldFailed) or fault.code == "no_database":
         return "the database is away"
     try:

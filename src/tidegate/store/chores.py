@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import cache, partial
 from typing import Any
 
+import structlog
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -32,6 +33,8 @@ from tidegate.request import Request
 from tidegate.store import schema
 from tidegate.store.look import Look, Looked, Looking
 from tidegate.store.reads import AT_ONCE, bounded, had_to_end, readable, seen
+
+log = structlog.get_logger("tidegate.store")
 
 Columns = Mapping[str, ColumnElement[Any]]
 
@@ -99,9 +102,17 @@ def assignments_named(db: Looking, names: Iterable[str]) -> dict[str, Assignment
     return {one.id: one for one in readable(Assignment, rows)}
 
 
-def states_named(db: Looking, names: Iterable[str]) -> dict[str, GrantState]:
-    """The states of grants by id; those not there are left out."""
-    return {row["id"]: GrantState(row["state"]) for row in named(db, _states, names)}
+def states_named(db: Looking, names: Iterable[str]) -> dict[str, GrantState | None]:
+    """The states of grants by id, None where it cannot be read; those not there are left out."""
+    return {row["id"]: _state(row) for row in named(db, _states, names)}
+
+
+def _state(row: Looked) -> GrantState | None:
+    try:
+        return GrantState(row["state"])
+    except ValueError:
+        log.error("the state of a grant cannot be read", grant=row["id"])
+        return None
 
 
 def gone_of(db: Looking, names: Iterable[str]) -> list[str]:

@@ -228,8 +228,8 @@ class Store(FindingStore, ErrandStore):
         """Grants by id; those not there, or whose row cannot be read, are left out."""
         return chores.grants_named(self._database, ids)
 
-    def grant_states(self, ids: Iterable[str]) -> dict[str, GrantState]:
-        """The states of grants by id; those not there are left out."""
+    def grant_states(self, ids: Iterable[str]) -> dict[str, GrantState | None]:
+        """The states of grants by id, None for one that cannot be read; without those not there."""
         return chores.states_named(self._database, ids)
 
     def grants_gone(self, ids: Iterable[str]) -> list[str]:
