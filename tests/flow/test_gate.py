@@ -6,14 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import RULES, World, laws
+from tests.flow.test_assignments import KEY
+from tests.flow.test_reconciling import assignments
+from tests.support import RULES, World, catalogue, laws
 from tidegate.base.duty import ALL, Duty, told
 from tidegate.connectors.port import Health, Trouble
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.flow.expiring import close_now
 from tidegate.flow.gating import shut_at_opening
+from tidegate.flow.governing import put_in_force
+from tidegate.flow.granting import open_once
+from tidegate.flow.house import LOG_FORKED, Wanted
 from tidegate.flow.revoking import end_early
 from tidegate.grant import Cause, Grant, GrantState, Outcome
+from tidegate.panic import Scope, ScopeKind
 from tidegate.request import RequestState
 
 EMERGENCY = """
@@ -209,3 +215,116 @@ def test_dead_worker_among_the_living_shuts_the_gate(world: World) -> None:
     world.worker.tick()
     assert world.ask().code == ""
     assert sorted(world.house.store.beats()) == ["witness url", "worker:worker"]
+
+
+FORKED = Trouble(code=LOG_FORKED, message="an older database", help="compare them")
+
+
+def intended(world: World, lost: FaultKind = FaultKind.LOSE_REQUEST, **more: object) -> Grant:
+    """A grant whose first call came to nothing that is known."""
+    world.connector.script(Fault(kind=lost, verb="grant"))
+    request = world.ask(**more)
+    if request.state is RequestState.PENDING:
+        world.vote(request)
+    world.worker.tick()
+    found = only(world, request.id)
+    assert (found.state, found.outcome) == (GrantState.INTENDED, Outcome.UNKNOWN)
+    return found
+
+
+def wait(world: World, seconds: int) -> None:
+    """Let the worker have its tries for that long."""
+    for _ in range(seconds // 5):
+        world.clock.forward(seconds=5)
+        world.work()
+
+
+def calls(world: World) -> int:
+    """How often the cloud was asked to open."""
+    return world.connector.calls["grant"]
+
+
+def test_another_try_at_an_intent_passes_a_shut_gate(world: World) -> None:
+    """What could not be closed is not tried again either; once that is mended, it opens."""
+    grant, before = intended(world), calls(world)
+    ail(world, MAY_NOT_CLOSE)
+    wait(world, 60)
+    assert (world.grant(grant).state, world.grant(grant).outcome) == (
+        GrantState.INTENDED,
+        Outcome.GATE_SHUT,
+    )
+    assert calls(world) == before
+    ail(world)
+    wait(world, 180)
+    assert world.grant(grant).state is GrantState.OPEN
+
+
+@pytest.mark.parametrize("emergency", [False, True])
+def test_intent_of_an_older_database_is_opened_over_a_forked_log(
+    world: World, emergency: bool
+) -> None:
+    """That it ended may be in what the log lacks, whoever it is for: it is never called again."""
+    grant, before = intended(world, emergency=emergency), calls(world)
+    world.house.outside = lambda now: (FORKED,)
+    wait(world, 60)
+    assert world.grant(grant).state is GrantState.INTENDED
+    assert calls(world) == before
+
+
+def test_emergency_of_a_forked_log_is_never_tried_again(world: World) -> None:
+    """One that was let open over the fork is not of an older database: its lost call is made."""
+    world.house.outside = lambda now: (FORKED,)
+    grant = intended(world, emergency=True)
+    wait(world, 10)
+    assert world.grant(grant).state is GrantState.OPEN
+    assert world.names(grant.request).count("gate.passed") == 1
+
+
+def test_another_try_at_an_intent_opens_in_a_freeze(world: World) -> None:
+    """Also in one that could not be sealed yet, and for an emergency too."""
+    grants = [intended(world), intended(world, login="eve", emergency=True)]
+    before = calls(world)
+    freeze = timedelta(hours=1)
+    op = world.who("bo").id
+    wanted = Wanted(scope=Scope(ScopeKind.ALL), by=op, via="api", reason="x", freeze=freeze)
+    world.house.wanted.keep(wanted, "pa_x", world.clock())
+    for grant in grants:
+        world.clock.forward(seconds=5)
+        open_once(world.house, world.grant(grant))
+        assert world.grant(grant).outcome == Outcome.FROZEN
+    assert calls(world) == before
+
+
+def test_emergency_tried_again_past_the_gate_unseen(world: World) -> None:
+    """It passes a gate that shut since its intent, and that is sealed with what it exposes, once
+    however often it is tried.
+    """
+    grant = intended(world, emergency=True)
+    ail(world, MAY_NOT_CLOSE)
+    world.connector.script(Fault(kind=FaultKind.LOSE_REQUEST, verb="grant", count=3))
+    wait(world, 60)
+    assert world.grant(grant).state is GrantState.OPEN
+    (leaf,) = [leaf for _, leaf in world.house.store.events(grant.request) if b"gate.pas" in leaf]
+    assert b"may_not_close" in leaf and b"exposure_seconds" in leaf
+
+
+@pytest.mark.parametrize("end", ["claim-by", "its end", "revoked"])
+@pytest.mark.parametrize("outside", [(), (FORKED,)])
+def test_intent_kept_back_outlives_its_end(
+    world: World, end: str, outside: tuple[Trouble, ...]
+) -> None:
+    """It may have taken effect: kept back it stays owed, and is removed at its end."""
+    minutes = {"claim-by": 50, "its end": 10, "revoked": 50}[end]
+    put_in_force(world.house, laws(RULES + EMERGENCY, found=assignments(catalogue())))
+    grant = intended(world, FaultKind.LOSE_REPLY, duration=timedelta(minutes=minutes))
+    assert world.cloud.assigned(KEY, world.clock())
+    ail(world, MAY_NOT_CLOSE)
+    world.house.outside = lambda now: outside
+    wait(world, 60)
+    if end == "revoked":
+        end_early(world.house, world.who("bo"), grant.id)
+    else:
+        wait(world, {"claim-by": 31, "its end": 10}[end] * 60)
+    wait(world, 10)
+    assert world.grant(grant).state in (GrantState.REMOVED, GrantState.GONE)
+    assert not world.cloud.assigned(KEY, world.clock())

@@ -26,14 +26,13 @@ from typing import TypeVar
 import structlog
 
 from tidegate.base.errors import EvidenceClosed, Stale, WorldFailed
-from tidegate.base.fact import SYSTEM, Fact, Step
+from tidegate.base.fact import SYSTEM, Step
 from tidegate.base.ids import NOTICE
 from tidegate.base.when import Instant, wire
-from tidegate.connectors.port import Trouble
 from tidegate.evidence.journal import JournalLine
 from tidegate.extend import Longer, armed, check_may_extend, extend, warn, warn_at
 from tidegate.flow.deadlines import latest_end
-from tidegate.flow.gating import shut_at_opening
+from tidegate.flow.gating import passed, shut_at_opening
 from tidegate.flow.gone_early import ended_by_our_deadline
 from tidegate.flow.granting import intended_line, outcome_of, votes_lack
 from tidegate.flow.holding import hold_of
@@ -43,7 +42,7 @@ from tidegate.flow.people import groups_of
 from tidegate.flow.reading import role_asked
 from tidegate.flow.stopping import stop_says, stopped
 from tidegate.flow.weighing import asked_of, judge_longer
-from tidegate.grant import Grant, GrantState, Outcome, noted, seconds_up
+from tidegate.grant import Grant, GrantState, Outcome, noted
 from tidegate.request import Request, RequestState, refuse
 
 log = structlog.get_logger("tidegate.extending")
@@ -142,7 +141,8 @@ def _apply(house: House, request: Request, grant: Grant) -> None:
             return _wait(house, request, now, "the rules changed in this moment")
         step = extend(grant, assignment, request, verdict, later)
         if shut:
-            step = step.then(Step((), (_passed(grant, shut, verdict, later),)))
+            exposed = (verdict.exposure, verdict.unattended)
+            step = step.then(Step((), (passed(grant, shut, *exposed, later),)))
         house.store.commit(step)
     except Stale as fault:
         if fault.code == "moved_on":
@@ -273,21 +273,3 @@ def _note(house: House, grant: Grant, outcome: Outcome, code: str) -> Grant:
     if worth_noting(grant, outcome, tries):
         house.store.commit(noted(grant, "arm", outcome, code, tries, now))
     return house.store.grant(grant.id)
-
-
-def _passed(grant: Grant, shut: tuple[Trouble, ...], longer: Longer, now: Instant) -> Fact:
-    """An emergency is extended though the gate is shut: a finding, with what that exposes."""
-    unattended = None if longer.unattended is None else seconds_up(longer.unattended)
-    return Fact(
-        name="gate.passed",
-        subject=grant.request,
-        actor=SYSTEM,
-        data={
-            "grant": grant.id,
-            "request": grant.request,
-            "at": wire(now),
-            "checks": [f"{trouble.code}: {trouble.message}" for trouble in shut],
-            "exposure_seconds": seconds_up(longer.exposure),
-            "unattended_seconds": unattended,
-        },
-    )

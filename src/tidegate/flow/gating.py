@@ -4,17 +4,19 @@ Each check says what is wrong and what to do. An emergency passes a shut gate, a
 sealed with its exposure.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from tidegate.base.duty import SILENT, Duty, last_heard, workers
 from tidegate.base.errors import AskedWrongly
+from tidegate.base.fact import SYSTEM, Fact
 from tidegate.base.when import Instant, show_duration, wire
 from tidegate.catalogue import Target
 from tidegate.connectors.port import Health, Trouble
+from tidegate.evidence.seal import read_event
 from tidegate.flow.buckets import beside
 from tidegate.flow.house import House
-from tidegate.grant import GrantState, Outcome
+from tidegate.grant import Grant, GrantState, Outcome, seconds_up
 
 REMEMBERED = timedelta(minutes=5)  # at filing, where no cloud is asked, an older look says nothing
 CLOSING_LATE = timedelta(minutes=2)  # an end that takes longer is late, whatever came back
@@ -35,6 +37,45 @@ def shut_at_opening(house: House, target: Target, now: Instant) -> tuple[Trouble
     others = () if Duty.CLOSE in house.duties else _of_closers(house, now)
     late = _of_late_ends(house, target, now)
     return (*others, *_ours(house, target, now), *late, *_of_health(target, health))
+
+
+def passed(
+    grant: Grant,
+    shut: tuple[Trouble, ...],
+    exposure: timedelta,
+    unattended: timedelta | None,
+    now: Instant,
+) -> Fact:
+    """That an emergency passes though the gate is shut: a finding, with what that exposes."""
+    return Fact(
+        name="gate.passed",
+        subject=grant.request,
+        actor=SYSTEM,
+        data={
+            "grant": grant.id,
+            "request": grant.request,
+            "at": wire(now),
+            "checks": [f"{trouble.code}: {trouble.message}" for trouble in shut],
+            "exposure_seconds": seconds_up(exposure),
+            "unattended_seconds": None if unattended is None else seconds_up(unattended),
+        },
+    )
+
+
+def passed_before(house: House, grant: Grant) -> frozenset[str]:
+    """The codes of the checks that the grant is sealed to have passed though they said no."""
+    events = (read_event(leaf) for _, leaf in house.store.events(grant.request))
+    checks = (
+        event.data["checks"]
+        for event in events
+        if event.name == "gate.passed" and event.data["grant"] == grant.id
+    )
+    return frozenset(
+        str(check).partition(":")[0]
+        for some in checks
+        if isinstance(some, Sequence)
+        for check in some
+    )
 
 
 def _ours(house: House, target: Target, now: Instant) -> Iterator[Trouble]:

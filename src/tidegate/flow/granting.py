@@ -12,11 +12,11 @@ import structlog
 
 from tidegate.approve import item_missing
 from tidegate.base.errors import EvidenceClosed, Refused, Stale, Unknown, Unreachable, WorldFailed
-from tidegate.base.fact import SYSTEM, Fact, Step
+from tidegate.base.fact import SYSTEM, Step
 from tidegate.base.ids import ASSIGNMENT
 from tidegate.base.when import Instant, wire
 from tidegate.catalogue import Assignment, AssignmentKey, Principal
-from tidegate.connectors.port import Connector, Hold, Scope, Seen, Trouble
+from tidegate.connectors.port import Connector, Hold, Scope, Seen
 from tidegate.evidence.journal import JournalLine
 from tidegate.expire import EndReason
 from tidegate.finding import FindingKind
@@ -24,9 +24,9 @@ from tidegate.flow.baseline import maker_of
 from tidegate.flow.buckets import SLOWED, bucket_of
 from tidegate.flow.deadlines import latest_end
 from tidegate.flow.ending import begin
-from tidegate.flow.gating import shut_at_filing, shut_at_opening
+from tidegate.flow.gating import passed, passed_before, shut_at_filing, shut_at_opening
 from tidegate.flow.holding import hold_of, key_of
-from tidegate.flow.house import House, Laws
+from tidegate.flow.house import LOG_FORKED, House, Laws
 from tidegate.flow.pace import SHORTEST_PAUSE, SLOWER, THROTTLED, pause, worth_noting
 from tidegate.flow.people import approvers, groups_of, person_key
 from tidegate.flow.reading import role_asked
@@ -168,7 +168,8 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
         return note(house, grant, "panic", Outcome.FROZEN, "frozen")
     step = intend(grant, assignment, opening, later)
     if shut:
-        step = step.then(Step((), (_passed(grant, shut, opening, later),)))
+        exposed = (opening.exposure, opening.unattended)
+        step = step.then(Step((), (passed(grant, shut, *exposed, later),)))
     house.store.commit(step)
     return house.store.grant(grant.id)
 
@@ -192,25 +193,6 @@ def _left_in_place(house: House, target: str, assignment: Assignment, now: Insta
         for kind in (FindingKind.READDED, FindingKind.LEFTOVER)
     )
     return any(one is not None and one.accepted(now) for one in known)
-
-
-def _passed(grant: Grant, shut: tuple[Trouble, ...], opening: Opening, now: Instant) -> Fact:
-    """An emergency opens though the gate is shut: a finding, with what that exposes."""
-    return Fact(
-        name="gate.passed",
-        subject=grant.request,
-        actor=SYSTEM,
-        data={
-            "grant": grant.id,
-            "request": grant.request,
-            "at": wire(now),
-            "checks": [f"{trouble.code}: {trouble.message}" for trouble in shut],
-            "exposure_seconds": seconds_up(opening.exposure),
-            "unattended_seconds": (
-                None if opening.unattended is None else seconds_up(opening.unattended)
-            ),
-        },
-    )
 
 
 def _judge(house: House, laws: Laws, grant: Grant, now: Instant) -> Verdict | Refusal:
@@ -276,14 +258,48 @@ def _held_since(house: House, grant: Grant, now: Instant) -> Instant | None:
 def _again(house: House, grant: Grant) -> Grant:
     """Another try at an intent: judged again, for rules and people may have changed since (I9).
 
-    A no closes it, since an earlier call may have taken effect.
+    A no closes it, since an earlier call may have taken effect. One that must wait is called no
+    more and stays owed: its end comes all the same.
     """
-    now = house.opening_now()
-    verdict = _judge(house, house.laws, grant, now)
+    laws, now = house.laws, house.opening_now()
+    verdict = _judge(house, laws, grant, now)
     if isinstance(verdict, Refusal):
         house.store.commit(noted(grant, "judge", Outcome.REFUSED, verdict.cause.value, 1, now))
         return begin(house, house.store.grant(grant.id), EndReason.REVOKED, SYSTEM, now)
+    if not _over(grant, house.now()):
+        kept_back = _kept_back(house, grant, now)
+        if kept_back is not None:
+            return kept_back
+        if house.laws is not laws:
+            return _again(house, grant)  # they changed while the cloud was asked for its health
     return _call(house, grant, first=False)
+
+
+def _over(grant: Grant, now: Instant) -> bool:
+    """Whether an intent may not be called any more: past claim-by, or its end has come."""
+    return now >= grant.claim_by or (grant.ends_at is not None and now >= grant.ends_at)
+
+
+def _kept_back(house: House, grant: Grant, now: Instant) -> Grant | None:
+    """The grant, noted, when another try must wait, as a first one would: for the gate or a panic.
+
+    An emergency passes the gate, and what it had not passed before is sealed. A log that forked
+    since the intent lets none through: that the grant ended may be in what the log lacks.
+    """
+    target, _ = role_asked(house, grant.role_digest)
+    shut = shut_at_opening(house, target, now)
+    emergency = bool(shut) and house.store.request(grant.request).terms.emergency
+    before = passed_before(house, grant) if emergency else frozenset()
+    new = tuple(trouble for trouble in shut if trouble.code not in before)
+    bars = [one for one in new if not emergency or one.code == LOG_FORKED]
+    if bars:
+        return note(house, grant, "gate", Outcome.GATE_SHUT, bars[0].code)
+    if stopped(house, grant.principal, grant.role, now):
+        return note(house, grant, "panic", Outcome.FROZEN, "frozen")
+    if new:
+        fact = passed(grant, new, grant.exposure, grant.unattended, now)
+        house.store.commit(Step((), (fact,)))
+    return None
 
 
 def _call(house: House, grant: Grant, first: bool) -> Grant:
@@ -294,7 +310,7 @@ def _call(house: House, grant: Grant, first: bool) -> Grant:
     """
     now = house.now()
     hold = hold_of(house, grant)
-    if now >= grant.claim_by or now >= hold.ends_at:
+    if _over(grant, now):
         # Something may be in the cloud, so an intent past claim-by is closed, never failed.
         return begin(house, grant, EndReason.EXPIRED, SYSTEM, now)
     try:
