@@ -33,8 +33,9 @@ RESUME ?=
 sim: $(READY)            ## every fault from one seed, every seeded bug: make sim SEED=7 LIFECYCLES=1000000
 	$(BIN)/python -m sim --seed $(SEED) --lifecycles $(LIFECYCLES) --mutants $(MUTANTS) --points --ledger sim/out/$(SEED).jsonl $(if $(RESUME),--resume)
 
-chaos: $(READY)          ## kills at every named point, on real processes: about an hour and a half
+chaos: $(READY)          ## kills at every named point, on real processes: about two hours
 	$(BIN)/python -m chaos.run
+	$(BIN)/python -m chaos.run --database postgresql --sample 8
 	$(BIN)/python -m chaos.run --database postgresql --servers 2 --sample 4
 
 format: $(READY)

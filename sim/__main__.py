@@ -202,7 +202,7 @@ def _mutants(asked: argparse.Namespace) -> list[Any]:
             f"killed in world {one.world} by {one.rule}: {one.words[:90]}"
             f" [{', '.join(one.faults) or 'no fault'}]"
             if one.world is not None
-            else f"SURVIVED: {one.sentence}"
+            else f"SURVIVED: {one.sentence} {one.words[:90]}".rstrip()
         )
         _say(f"{one.mutant:<28} {how}")
     return found

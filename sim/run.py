@@ -25,6 +25,7 @@ from sim.oracle import Broken, Violation
 from sim.points import LONG, is_long, planned
 from sim.scene import CROWDED, DIVIDED, SCENES, WHOLE, Scene
 from sim.world import World, installed
+from tidegate.base.errors import TidegateError
 
 HUNTED = 50  # wishes of a world in which a mutant is hunted
 AIMED_TRIES = 6  # numbers of the aimed scene, from the one named on: code that changes shifts luck
@@ -148,7 +149,8 @@ class Killed:
 def hunt(seed: str, mutant: Mutant, worlds: int, lifecycles: int = HUNTED) -> Killed:
     """Run worlds with the bug in until one is found wrong: first the one that is aimed at it.
 
-    A crash of the whole world counts.
+    That the product refuses to go on counts, as `crash`. Any other exception is a mutant that does
+    not fit any more, and so one that is not killed.
     """
     began = time.perf_counter()
     tries: list[tuple[str, Callable[[], Outcome]]] = []
@@ -162,8 +164,10 @@ def hunt(seed: str, mutant: Mutant, worlds: int, lifecycles: int = HUNTED) -> Ki
         for name, run in tries:
             try:
                 outcome = run()
-            except Exception as bug:  # noqa: BLE001 - a bug so bad that the world cannot go on
+            except TidegateError as bug:
                 return _killed(mutant, name, "crash", f"{type(bug).__name__}: {bug}", (), began)
+            except Exception as bug:  # noqa: BLE001 - whatever the changed words bring about
+                return _killed(mutant, None, "", f"{type(bug).__name__}: {bug}", (), began)
             if outcome.violations:
                 first = outcome.violations[0]
                 faults = tuple(name for name, _ in outcome.hits.most_common(4))

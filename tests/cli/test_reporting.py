@@ -51,6 +51,12 @@ def test_nothing_ended_looks_like_no_lateness(tidegate: Shell, server: FakeServe
     assert "no grant ended" in tidegate("report", "lateness").out
 
 
+def test_span_nobody_can_read_is_asked_of_the_server(tidegate: Shell, server: FakeServer) -> None:
+    """A slip in `--since` is the asker's, whether or not a server answers."""
+    told = tidegate("report", "lateness", "--since", "banana")
+    assert told.code == 2 and "banana" in told.err and not server.calls
+
+
 def test_csv_has_other_columns_than_its_head(tidegate: Shell, server: FakeServer) -> None:
     """Every line has as many cells as the head; what was not measured is empty."""
     server.on("GET", PATH, REPORT)

@@ -98,11 +98,6 @@ class SimulatedCloud:
             self._made.append(made)
             return made
 
-    def unmake(self, what: str) -> None:
-        """Somebody removes it."""
-        with self.lock:
-            self._made = [one for one in self._made if one.what != what]
-
     def made_between(self, account: str, since: Instant, until: Instant) -> tuple[Made, ...]:
         """What was made in the account from `since` to `until` and is still there."""
         with self.lock:

@@ -28,6 +28,7 @@ from tidegate.shell.api.views import PanicsView, PanicView, StillView
 from tidegate.shell.api.words import grant_says, panic_says
 
 NEWEST = 20  # panics of one answer
+MOST_LOOKED_AT = 1_000  # of those that still stop, for the ones somebody else called
 MOST_STOPPING = 50  # and of those that keep something shut
 MOST_STILL = 20  # grants named in one answer: a screen of them
 PATIENCE = timedelta(seconds=10)  # for what can be closed from the journal while the caller waits
@@ -50,11 +51,13 @@ def begin_panic(
 
 @answers("GET", "/api/panics", in_lane=True)
 def list_of_panics(house: TheHouse, actor: TheActor, lane: TheLane) -> PanicsView:
-    """The newest panics the caller may watch, and every one of somebody else that still stops."""
+    """The newest panics the caller may watch, and of those that still stop what others ask at most
+    MOST_STOPPING.
+    """
     now = house.now()
     stopping = [
         one
-        for one in house.store.panics(stopping_at=now, limit=1_000)
+        for one in house.store.panics(stopping_at=now, limit=MOST_LOOKED_AT)
         if one.stops(now) and (one.kind is not ScopeKind.PRINCIPAL or one.actor != one.name)
     ]
     found = {one.id: one for one in (*house.store.panics(limit=NEWEST), *stopping[:MOST_STOPPING])}

@@ -122,7 +122,7 @@ def worker(desk: Desk, config: str, opens: bool, closes: bool) -> int:
     """Run a worker without an API until it is told to stop. It logs on stderr.
 
     Any number may run on one PostgreSQL database, on any machines. An installation on SQLite is one
-    process, `tidegate serve`: use PostgreSQL for more.
+    process: `tidegate serve`, or this one alone, and then without an API. Use PostgreSQL for more.
     """
     duties = "all" if opens == closes else "open" if opens else "close"
     code = desk.local.work(installed(config), duties)

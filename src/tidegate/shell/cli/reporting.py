@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import click
 
 from tidegate.base.errors import AskedWrongly
+from tidegate.base.when import parse_duration
 from tidegate.shell.cli.answer import Answer
 from tidegate.shell.cli.command import Desk, Room, tool
 from tidegate.shell.cli.printing import moment, table
@@ -41,6 +42,7 @@ def lateness(desk: Desk, since: str, target: str, by: str, as_csv: bool) -> None
     """
     if as_csv and desk.as_json:
         raise AskedWrongly("two_forms", "expected one of `--csv` and `--json`, got both", "choose")
+    parse_duration(since)  # a slip is told before a server is asked
     query = {"since": since, "by": by, "target": target}
     report = desk.server().get("api", "report", "lateness", query=query)
     groups = report.parts("groups")
