@@ -5,6 +5,7 @@ knows nothing of an end that came after its backup, and its denies must not be p
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
@@ -20,7 +21,7 @@ from tidegate.finding import ClosedHow, FindingKind, Sighting
 from tidegate.flow.finding import end, owner_of, sighted
 from tidegate.flow.holding import closing_hold, hold_of_line
 from tidegate.flow.house import House
-from tidegate.grant import GrantState
+from tidegate.grant import Grant, GrantState
 
 log = structlog.get_logger("tidegate.mending")
 
@@ -98,16 +99,28 @@ def _wanted(
     """
     by_role: dict[RoleKey, tuple[Hold, dict[str, Cut]]] = {}
     seen_cut: set[str] = set()
-    for hold, needed, was_seen in (*_of_store(house, now), *_of_journal(house, now)):
+    grants = house.store.cuts_in_force(now - CLOCKS_MAY_DIFFER)
+    rows = {one.id: one for one in grants}
+    for hold, needed, was_seen in (*_of_store(house, now, grants), *_of_journal(house, now, rows)):
         if needed.until > now - CLOCKS_MAY_DIFFER:
             role = (hold.key.connector, hold.key.account, hold.key.native_role)
-            by_role.setdefault(role, (hold, {}))[1].setdefault(hold.grant, needed)
+            cuts = by_role.setdefault(role, (hold, {}))[1]
+            cuts[hold.grant] = _both(cuts.get(hold.grant), needed)
             seen_cut |= {hold.grant} if was_seen else set()
     return by_role, seen_cut
 
 
-def _of_store(house: House, now: Instant) -> Iterator[tuple[Hold, Cut, bool]]:
-    grants = house.store.cuts_in_force(now - CLOCKS_MAY_DIFFER)
+def _both(one: Cut | None, other: Cut) -> Cut:
+    """What must stand of two ends of one grant: the first, and that of what came back."""
+    if one is None:
+        return other
+    before = max((cut.before for cut in (one, other) if cut.before), default=None)
+    return replace(one, until=max(one.until, other.until), before=before)
+
+
+def _of_store(
+    house: House, now: Instant, grants: Sequence[Grant]
+) -> Iterator[tuple[Hold, Cut, bool]]:
     assignments = house.store.assignments_named(one.assignment for one in grants)
     known, house.cut_holds = house.cut_holds, {}
     for grant in grants:
@@ -129,52 +142,130 @@ def _of_store(house: House, now: Instant) -> Iterator[tuple[Hold, Cut, bool]]:
             log.error("a cut cannot be looked after", grant=grant.id, code=fault.code)
 
 
-def _of_journal(house: House, now: Instant) -> Iterator[tuple[Hold, Cut, bool]]:
-    """Ends the journal knows of and the database does not: it may be an older one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _End:
+    """An end the journal tells of: its last `intended` line, and those of its closing.
+
+    `again`: it was opened anew after it was gone, as what came back is (`closing_again.py`).
+    `signed_off`: nobody tries to end it any more.
+    """
+
+    hold: Hold
+    intended: JournalLine
+    begun: Sequence[JournalLine]
+    again: bool
+    signed_off: bool = False
+
+
+def _of_journal(
+    house: House, now: Instant, rows: Mapping[str, Grant]
+) -> Iterator[tuple[Hold, Cut, bool]]:
+    """Ends the journal knows of and the database does not: it may be an older one, and it is never
+    told of the end of what came back.
 
     Not of what stood before, nor of an assignment that another grant holds, by the journal or by
     the database (who took it by another machine is in that machine's journal), unless the end came
-    before that.
+    before that. `rows` are those whose cut the database knows to be in force.
     """
-    ends: list[tuple[Hold, list[JournalLine]]] = []
-    living: list[JournalLine] = []
-    known, house.line_holds = house.line_holds, {}
-    for lines in _read(house).values():
-        begun = [line for line in lines if line.kind in ("closing", "removed", "gone")]
-        intended = [line for line in lines if line.kind == "intended"]
-        if begun and intended and (ended := _hold_kept(house, known, intended[-1])):
-            ends.append((ended, begun))
-        elif intended and not begun:
-            living.append(intended[-1])
-    ends = _unknown(house, ends)
-    held = _held(living, {hold.key.native_principal for hold, _ in ends}, now)
-    for hold, begun in ends:
+    ends, living = _journal_ends(house)
+    ends = _unsaid(house, ends, rows)
+    held = _held(living, {one.hold.key.native_principal for one in ends}, now)
+    for one in ends:
+        hold, begun = one.hold, one.begun
         try:
             lingers = house.connector(hold.target.connector).lingers(hold.target, hold.role)
             over = any(line.kind == "gone" for line in begun)
             cut = over or (hold.key not in held and not _held_by_row(house, hold))
             if cut and (lingers or begun[0].at < hold.ends_at):
-                seen = [line for line in begun if line.kind == "removed"]
-                before = seen[-1].data.get("cut_before") if seen else None
-                cut_before = parse_instant(str(before)) if before else None
-                removed_at = seen[-1].at if seen else now
-                yield hold, _cut_of(house, hold, removed_at, cut_before), bool(seen)
+                removed_at, cut_before = _removed(one, now)
+                seen = any(line.kind == "removed" for line in begun)
+                yield hold, _cut_of(house, hold, removed_at, cut_before), seen
         except TidegateError as fault:
             log.error("a cut cannot be looked after", grant=hold.grant, code=fault.code)
 
 
-def _unknown(
-    house: House, ends: list[tuple[Hold, list[JournalLine]]]
-) -> list[tuple[Hold, list[JournalLine]]]:
-    """Those of which the database does not say itself that they ended; it is asked for no others.
+def _journal_ends(house: House) -> tuple[list[_End], list[JournalLine]]:
+    """Every end of the journal, and the `intended` lines of the grants that go on by it."""
+    ends: list[_End] = []
+    living: list[JournalLine] = []
+    known, house.line_holds = house.line_holds, {}
+    for lines in _read(house).values():
+        begun = [line for line in lines if line.kind in ("closing", "removed", "gone")]
+        made = [place for place, line in enumerate(lines) if line.kind == "intended"]
+        if not made:
+            continue
+        intended = lines[made[-1]]
+        if not begun:
+            living.append(intended)
+        elif hold := _hold_kept(house, known, intended):
+            again = len(made) > 1 and any(line.kind == "gone" for line in lines[: made[-1]])
+            ends.append(_End(hold=hold, intended=intended, begun=begun, again=again))
+    return ends, living
+
+
+def _removed(end: _End, now: Instant) -> tuple[Instant, Instant | None]:
+    """When it was removed, and the instant before which sessions are cut, if it was read back.
+
+    What nobody saw removed may give a session at any moment. Once that is signed off, only what was
+    there when its last closing began stays cut: to cut on would be to go on trying.
+    """
+    seen = [line for line in end.begun if line.kind == "removed"]
+    last = end.begun[-1]
+    if end.signed_off and last.kind == "closing":
+        return last.at, None
+    if not seen:
+        return now, None
+    before = seen[-1].data.get("cut_before")
+    return seen[-1].at, parse_instant(str(before)) if before else None
+
+
+def _unsaid(house: House, ends: list[_End], rows: Mapping[str, Grant]) -> list[_End]:
+    """Those of which the database does not say itself how they ended; it is asked for no others.
 
     A row that cannot be read says nothing. Nothing is ever cut of what stood before: it is not ours
     (I5).
     """
-    asked = [(hold, begun) for hold, begun in ends if not hold.stood_before]
-    rows = house.store.grants_named(hold.grant for hold, _ in asked)
-    ended = {name for name, row in rows.items() if row.state in _ENDED}
-    return [one for one in asked if one[0].grant not in ended]
+    asked = [one for one in ends if not one.hold.stood_before]
+    states = house.store.grant_states(one.hold.grant for one in asked if one.hold.grant not in rows)
+    # NB. of the many that are just being closed on time no whole row is read.
+    doubted = {
+        one.hold.grant
+        for one in asked
+        if (state := states.get(one.hold.grant)) in _ENDED
+        and (state is not GrantState.CLOSING or one.begun[0].at < one.hold.ends_at)
+        and _may_matter(house, one.hold, one.begun[0].at)
+    }
+    read = {**rows, **house.store.grants_named(doubted)}
+    found: list[_End] = []
+    for one in asked:
+        name, row = one.hold.grant, read.get(one.hold.grant)
+        if row is not None and not _says(row, one):
+            found.append(replace(one, signed_off=row.state is GrantState.SIGNED_OFF))
+        elif row is None and (name in doubted or states.get(name) not in _ENDED):
+            found.append(one)
+    return found
+
+
+def _may_matter(house: House, hold: Hold, begun_at: Instant) -> bool:
+    """Whether an end that began then needs a cut, as far as is known without its row."""
+    if begun_at < hold.ends_at:
+        return True
+    try:
+        return bool(house.connector(hold.target.connector).lingers(hold.target, hold.role))
+    except TidegateError:
+        return True  # whoever looks after it meets the same, and tells it
+
+
+def _says(row: Grant, end: _End) -> bool:
+    """Whether the row tells of this very end: it came after the last opening that the journal has.
+
+    What came back after it was gone, or signed off, is closed again beside the row.
+    """
+    if row.state in (GrantState.CLOSING, GrantState.REMOVED):
+        return True
+    over_at = row.gone_at or row.removed_at
+    told = over_at is not None and not end.again and end.intended.at <= over_at
+    return row.state in _ENDED and told
 
 
 def _held_by_row(house: House, hold: Hold) -> bool:

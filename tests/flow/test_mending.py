@@ -1,0 +1,94 @@
+"""Cuts of what came back, and of what was signed off, are looked after like any other."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support import ARN, World, catalogue, laws
+from tidegate.catalogue import AssignmentKey
+from tidegate.connectors.port import Answer
+from tidegate.connectors.simulated import Fault, FaultKind
+from tidegate.evidence.journal import ClosingJournal
+from tidegate.flow.governing import put_in_force
+from tidegate.flow.mending import mend_cuts
+from tidegate.flow.reconciling import reconcile_some
+from tidegate.flow.signing_off import sign_off
+from tidegate.grant import GrantState
+
+KEY = AssignmentKey(
+    connector="simulated",
+    account="123456789012",
+    native_role=f"{ARN}-prod",
+    native_principal="ana",
+)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """`prod/admin` is an assignment there."""
+    made = World(tmp_path)
+    found = catalogue()
+    role = replace(found.roles["prod/admin"], kind="assignment", probe="")
+    put_in_force(made.house, laws(found=replace(found, roles={**found.roles, "prod/admin": role})))
+    return made
+
+
+def settle(world: World, minutes: float) -> None:
+    """Let the worker have its tries for a while."""
+    for _ in range(int(minutes * 12)):
+        world.clock.forward(seconds=5)
+        world.work()
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["own_journal", "journal_of_another"])
+@pytest.mark.parametrize("later", [timedelta(minutes=30), timedelta(hours=13)], ids=str)
+def test_cut_of_what_came_back_stays_away(world: World, later: timedelta, elsewhere: bool) -> None:
+    """Closed and cut again beside the row, which knows of the first end alone: that cut is put
+    back as it was, for what its sessions may act, and no longer.
+    """
+    grant = world.granted()
+    settle(world, 34)
+    assert world.grant(grant).state is GrantState.GONE
+    if elsewhere:  # another machine ended it the first time
+        world.house.journal = ClosingJournal(world.directory / "two.journal")
+    world.clock.forward(seconds=later.total_seconds())
+    reconcile_some(world.house, 50)
+    world.cloud.assign(KEY, world.clock())
+    taken = world.cloud.sign_in(KEY, world.clock())
+    world.clock.forward(minutes=2)
+    reconcile_some(world.house, 50)
+    cut_before = world.cloud.cut_before(KEY, world.clock())
+    assert "leftover.closed" in world.names(grant.request)
+    assert world.cloud.use(taken, world.clock()) is Answer.DENIED
+    world.cloud._cuts.clear()
+    assert mend_cuts(world.house) == [grant.id]
+    assert world.cloud.use(taken, world.clock()) is Answer.DENIED
+    assert world.cloud.cut_before(KEY, world.clock()) == cut_before
+    world.clock.forward(hours=2)
+    world.cloud._cuts.clear()
+    assert mend_cuts(world.house) == []
+
+
+def test_cut_of_a_signed_off_end_is_given_up(world: World) -> None:
+    """Nobody saw it removed: what was cut when its closing began stays cut, and nothing more is."""
+    grant = world.granted()
+    settle(world, 28)
+    before = world.cloud.sign_in(KEY, world.clock())
+    world.connector.script(
+        Fault(kind=FaultKind.REFUSE, verb="revoke", count=10_000),
+        Fault(kind=FaultKind.REFUSE, verb="cut", count=10_000),
+    )
+    settle(world, 6)
+    after = world.cloud.sign_in(KEY, world.clock())
+    sign_off(world.house, world.who("op"), grant.id, "they keep it until the move, INC-4711")
+    assert world.grant(grant).removed_at is None
+    mend_cuts(world.house)
+    assert world.cloud.use(before, world.clock()) is Answer.DENIED
+    assert world.cloud.use(after, world.clock()) is Answer.ALLOWED
+    world.cloud._cuts.clear()
+    settle(world, 2)
+    mend_cuts(world.house)
+    assert world.cloud.use(before, world.clock()) is Answer.DENIED
+    assert world.cloud.use(after, world.clock()) is Answer.ALLOWED
