@@ -39,6 +39,7 @@ PASS_EVERY = timedelta(seconds=30)  # from the end of one look at a scope to the
 # Between two roles of one scope: at most four lists a second and scope, a fifth of the 20 calls a
 # second that Identity Center allows all its callers together.
 STEP_PAUSE = timedelta(milliseconds=250)
+PATIENT = 3  # tries before the roles after one that could not be looked at have their turn
 LEASE = timedelta(minutes=2)  # longer than the slowest list; another process goes on after it
 GRANTS_A_PAGE = 1_000
 ASK_TO_ARM = "ask to arm"  # the pace's name: one waits for an opener, not one a look
@@ -142,19 +143,33 @@ def _one_role(house: House, turn: Turn, target: Target, kind: str) -> Looked | N
     if bucket is not None and not _may_look(house, bucket):
         house.store.end_turn(turn, house.store.now() + pause_of(bucket))
         return None
+    after = replace(turn, place="" if last else role.id)
+    onward = PASS_EVERY if last else STEP_PAUSE
     try:
         looked = look_at(house, target, role)
-    except (WorldFailed, Stale) as fault:
-        log.warning("a role could not be looked at", role=role.id, code=fault.code)
-        house.look_hands.told(turn.name, answered=False)
-        tried = replace(turn, tries=turn.tries + 1)
-        later = min(pause(tried.tries, house.randomness(2)), LONGEST_PAUSE)
-        house.store.end_turn(tried, house.store.now() + later)
+    except Exception as fault:  # noqa: BLE001 - a rim: one role's trouble keeps no other from its look
+        _tell(fault, "a role could not be looked at", role)
+        tried = turn.tries + 1
+        silent = isinstance(fault, (WorldFailed, Stale))
+        if silent:
+            house.look_hands.told(turn.name, answered=False)
+            later = min(pause(tried, house.randomness(2)), LONGEST_PAUSE)
+            onward = max(onward, later) if tried >= PATIENT else later
+        # What only this role has would fail for ever, so the ones after it have their look first.
+        moved_on = turn if silent and tried < PATIENT else after
+        house.store.end_turn(replace(moved_on, tries=tried), house.store.now() + onward)
         return None
     house.look_hands.told(turn.name, answered=True)
-    done = replace(turn, place="" if last else role.id, tries=0)
-    house.store.end_turn(done, house.store.now() + (PASS_EVERY if last else STEP_PAUSE))
+    house.store.end_turn(replace(after, tries=0), house.store.now() + onward)
     return looked
+
+
+def _tell(fault: Exception, what: str, role: Role) -> None:
+    """In the server's log: a mistake of ours with where it was made."""
+    if isinstance(fault, TidegateError):
+        log.warning(what, role=role.id, code=fault.code)
+    else:
+        log.error(what, role=role.id, exc_info=fault)
 
 
 def _may_look(house: House, bucket: Bucket) -> bool:
@@ -172,6 +187,7 @@ def look_at(house: House, target: Target, role: Role) -> Looked:
 
     Raises:
         WorldFailed: the cloud or the store did not answer; what was found before stays found.
+        Exception: whatever else went wrong with a part of it, once the other parts were looked at.
     """
     connector = house.connector(target.connector)
     at = house.now()
@@ -179,41 +195,52 @@ def look_at(house: House, target: Target, role: Role) -> Looked:
     look = Look(house=house, connector=connector, target=target, role=role, at=at, seen=seen)
     found, fault = _found(look)
     named = {one.id for one in found}
-    if fault is not None:  # what was not looked at is not over either
-        raise fault
+    whole = fault is None
     for finding in house.store.live_of_role(target.id, role.id):
-        if finding.id in named:
-            house.unseen.pop(finding.id, None)
-        elif finding.kind in MENDED_UNSEEN:
-            _no_more(look, finding)
-        elif finding.kind is FindingKind.DEADLINE:
-            _deadline_right(look, finding)
+        try:
+            if finding.id in named:
+                house.unseen.pop(finding.id, None)
+            else:
+                _not_named(look, finding, whole)
+        except Exception as other:  # noqa: BLE001 - as above: no finding's trouble keeps another open
+            _tell(other, "a finding could not be looked at", role)
+            fault = fault or other
+    if fault is not None:
+        raise fault
     return Looked(role=role.id, shown=len(seen), findings=len(found))
 
 
-def _found(look: Look) -> tuple[list[Finding], TidegateError | None]:
+def _found(look: Look) -> tuple[list[Finding], Exception | None]:
     """Every finding of a look, and the first fault: one access's trouble hides no other's."""
     found: list[Finding] = []
-    first: TidegateError | None = None
+    first: Exception | None = None
     for looks in _findings(look):
         try:
             found += [one for one in looks() if one is not None]
-        except (WorldFailed, Stale) as fault:
-            log.warning(
-                "a part of a role could not be looked at", role=look.role.id, code=fault.code
-            )
+        except Exception as fault:  # noqa: BLE001 - a rim: raised once the rest was looked at
+            _tell(fault, "a part of a role could not be looked at", look.role)
             first = first or fault
     return found, first
 
 
-def _no_more(look: Look, finding: Finding) -> None:
-    """A look does not see it any more: it is over, unless the list may be an old one.
+def _not_named(look: Look, finding: Finding, whole: bool) -> None:
+    """A finding that is open, and not among those of this look.
 
-    What came back of ours is over only when it was closed to the end: its sessions too.
+    What came back of ours is over only when it was closed to the end: its sessions too. In a look
+    that was not `whole` nothing else is over: it may be in what was not looked at.
     """
-    house = look.house
-    if finding.kind in (FindingKind.LEFTOVER, FindingKind.READDED) and _finish(look, finding):
+    ours = finding.kind in (FindingKind.LEFTOVER, FindingKind.READDED)
+    if (ours and _finish(look, finding)) or not whole:
         return
+    if finding.kind in MENDED_UNSEEN:
+        _no_more(look, finding)
+    elif finding.kind is FindingKind.DEADLINE:
+        _deadline_right(look, finding)
+
+
+def _no_more(look: Look, finding: Finding) -> None:
+    """A look does not see it any more: it is over, unless the list may be an old one."""
+    house = look.house
     if finding.kind is FindingKind.STANDING and not _absent(look, finding):
         return
     first = house.unseen.setdefault(finding.id, look.at)
