@@ -22,7 +22,7 @@ from tidegate.connectors import identity_center_health, identity_center_side_doo
 from tidegate.connectors.aws_calls import Aws
 from tidegate.connectors.aws_minting import longest_life
 from tidegate.connectors.aws_rights import IDENTITIES
-from tidegate.connectors.identity_center_assignments import Assignments, Changed
+from tidegate.connectors.identity_center_assignments import Assignments
 from tidegate.connectors.identity_center_calls import Center, Pace, text_of
 from tidegate.connectors.identity_center_cut import DenyDocuments, DenyRead, Place
 from tidegate.connectors.identity_center_ended import Ended, EndedGrants
@@ -280,11 +280,22 @@ class IdentityCenterConnector:
         return self._schedules.disarm(self._closer(hold.target), hold.key)
 
     def revoke(self, hold: Hold, now: Instant) -> Receipt:
-        """Remove the assignment and read whether it is gone."""
+        """Remove the assignment and read whether it is gone.
+
+        Whatever an earlier removal for this grant came to is forgotten before this one is sent, so
+        that the cut after it reaches up to this one, also when the assignment is absent: it may
+        have come back since, and gone by a removal whose answer was lost or by somebody's hand.
+        """
         closer = self._closer(hold.target)
-        self._ended.note(hold.grant, now, lambda ended: ended)
+        begun = self._ended.begin(hold.grant, now)
         changed = self._assignments.remove(closer, hold.key)
-        self._note_removal(hold, changed)
+        if changed.how == "left" or not changed.there:
+            self._ended.note(
+                hold.grant,
+                changed.cloud_at,
+                lambda ended: replace(ended, gone_at=changed.cloud_at),
+                begun.tried_at,
+            )
         return Receipt(
             cloud_at=changed.cloud_at,
             detail={
@@ -313,7 +324,8 @@ class IdentityCenterConnector:
         def holding_now() -> frozenset[str]:
             return self._assignments.holders(closer, place.account, place.arn).users
 
-        gone_at = self._gone_at(closer, hold)
+        known = self._ended.of(hold.grant)
+        gone_at = self._gone_at(closer, hold, known)
         if gone_at is None:
             held = self._denies.hold_back(closer, place, user, holding_now)
             return Receipt(
@@ -329,6 +341,7 @@ class IdentityCenterConnector:
                 before=gone_at + settings.propagation,
                 spread=done.spread,
             ),
+            known.tried_at if known else None,
         )
         return Receipt(
             cloud_at=done.cloud_at,
@@ -429,21 +442,8 @@ class IdentityCenterConnector:
         )
         return done.before
 
-    def _note_removal(self, hold: Hold, changed: Changed) -> None:
-        """When it was read gone. One that was there again and removed again is gone anew."""
-        if changed.there and changed.how != "left":
-            return
-
-        def gone(ended: Ended) -> Ended:
-            if ended.gone_at is not None and changed.how != "removed":
-                return ended
-            return replace(ended, gone_at=changed.cloud_at, before=None, spread=False)
-
-        self._ended.note(hold.grant, changed.cloud_at, gone)
-
-    def _gone_at(self, closer: Center, hold: Hold) -> Instant | None:
+    def _gone_at(self, closer: Center, hold: Hold, ended: Ended | None) -> Instant | None:
         """When the assignment was gone; None: it is there although its removal was tried."""
-        ended = self._ended.of(hold.grant)
         if ended is not None and ended.gone_at is not None:
             return ended.gone_at
         ways = self._assignments.ways(closer, hold.key)

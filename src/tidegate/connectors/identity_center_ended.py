@@ -3,8 +3,10 @@
 A document that names people, not grants, cannot say whether an entry is the cut of this end or of
 an earlier one of the same person. So it is written down here, when it happens, by grant. Whoever
 does not find a grant here, nor its cut in the hold as sealed, believes nothing and cuts again,
-which is always right and ends at most sessions of the same person that are younger. With a
-`lock_dir` it is a file, for the other processes of the machine and for the next start.
+which is always right and ends at most sessions of the same person that are younger. So does
+whoever removes an assignment once more: it may have been there again since, with sessions that no
+earlier cut refuses, and gone before anybody looked. With a `lock_dir` it is a file, for the other
+processes of the machine and for the next start.
 
 Both files and memory hold ids and instants only.
 """
@@ -22,16 +24,18 @@ from tidegate.connectors.one_writer import file_name
 
 # Twice the longest session: afterwards no cut of it can matter.
 KEPT = timedelta(hours=24)
+_STEP = timedelta(milliseconds=1)  # what the record tells apart
 _LAST_MS = 253_402_300_800_000  # the year 10000, which no instant can hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """One end. Instants are the cloud's.
+    """One end, as far as its last removal came. Instants are the cloud's, in whole milliseconds.
 
-    `gone_at`: the assignment was read gone after its removal, None: not yet. `before`: the instant
-    of issue up to which its sessions are refused, None: not cut. `spread`: the account was given a
-    document with that cut.
+    `tried_at`: when that removal was begun, by our clock; it tells one removal of a grant from the
+    next, whatever clocks do. `gone_at`: the assignment was read gone after it, None: not yet.
+    `before`: the instant of issue up to which its sessions are refused, None: not cut. `spread`:
+    the account was given a document with that cut.
     """
 
     tried_at: Instant
@@ -60,11 +64,28 @@ class EndedGrants:
             if known.pop(grant, None) is not None:
                 self._keep(known)
 
-    def note(self, grant: str, at: Instant, change: Callable[[Ended], Ended]) -> Ended:
-        """Change what is known of one end; `at` is the cloud's clock now."""
+    def begin(self, grant: str, at: Instant) -> Ended:
+        """A removal is about to be sent: what came of an earlier one says nothing of this one."""
+        return self.note(
+            grant, at, lambda ended: Ended(tried_at=max(_whole(at), ended.tried_at + _STEP))
+        )
+
+    def note(
+        self,
+        grant: str,
+        at: Instant,
+        change: Callable[[Ended], Ended],
+        tried_at: Instant | None = None,
+    ) -> Ended:
+        """Change what is known of one end; `at` is the cloud's clock now.
+
+        With `tried_at` only what is known of the removal begun then: a later one stays as it is.
+        """
         with self._lock:
             known = self._known()
-            before = known.get(grant, Ended(tried_at=at))
+            before = known.get(grant, Ended(tried_at=_whole(at)))
+            if tried_at is not None and before.tried_at != tried_at:
+                return before
             after = change(before)
             if after != before or grant not in known:
                 known[grant] = after
@@ -131,9 +152,11 @@ def parse_record(text: str) -> dict[str, Ended]:
 
 
 def _both(ours: Ended, shared: Ended) -> Ended:
-    """Two processes at one end: each wrote down what was true."""
+    """The later removal; two processes at one: each wrote down what was true."""
+    if ours.tried_at != shared.tried_at:
+        return max(ours, shared, key=lambda one: one.tried_at)
     return Ended(
-        tried_at=max(ours.tried_at, shared.tried_at),
+        tried_at=ours.tried_at,
         gone_at=max((at for at in (ours.gone_at, shared.gone_at) if at), default=None),
         before=max((at for at in (ours.before, shared.before) if at), default=None),
         spread=shared.spread,
@@ -149,6 +172,10 @@ def _parse(one: object) -> Ended:
                     tried_at=at, gone_at=_instant(gone), before=_instant(before), spread=spread
                 )
     raise ValueError("expected three instants and a truth value")
+
+
+def _whole(at: Instant) -> Instant:
+    return from_ms(to_ms(at))
 
 
 def _ms(at: Instant | None) -> int | None:

@@ -1,0 +1,138 @@
+"""What came back after its end in Identity Center: removed once more, and cut anew."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tidegate_standin
+from tests.connectors.identity_center_world import ACCOUNT, PROPAGATION, Center, running
+from tidegate.base.errors import Refused, Unknown
+from tidegate.base.when import parse_instant
+from tidegate.connectors.identity_center_ended import Ended, EndedGrants, record
+from tidegate.connectors.port import Hold
+from tidegate.flow.expiring import take_away
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[tidegate_standin.Running]:
+    """One process for this module."""
+    with running() as started:
+        yield started
+
+
+@pytest.fixture
+def center(cloud: tidegate_standin.Running) -> Center:
+    """A fresh organisation."""
+    return Center(cloud)
+
+
+def ended(center: Center) -> Hold:
+    """A grant that was opened, and removed and cut."""
+    hold = center.hold()
+    center.connector.grant(hold, center.now())
+    assert take_away(center.connector, hold, False, center.now()).cut
+    return hold
+
+
+def back_again(center: Center) -> Any:
+    """Somebody makes an assignment anew, and the person takes a session by it."""
+    center.pass_time(PROPAGATION + timedelta(minutes=5))
+    center.admin.add_assignment(center.name, ACCOUNT, user="ana")
+    session = center.sign_in()
+    assert center.acts(session)
+    center.pass_time(timedelta(seconds=2))
+    return session
+
+
+def test_session_acts_on_after_a_second_removal_whose_answer_was_lost(center: Center) -> None:
+    """Cut, back, and removed again without an answer: the session taken meanwhile is cut too."""
+    hold = ended(center)
+    session = back_again(center)
+    center.admin.fault("DeleteAccountAssignment", "lost_reply", count=1)
+    with pytest.raises(Unknown):
+        take_away(center.connector, hold, False, center.now())
+    center.pass_time(timedelta(seconds=2))
+    seen = take_away(center.connector, hold, False, center.now())
+    assert (seen.usable, seen.cut) == (False, True)
+    assert not center.acts(session)
+
+
+def test_lost_second_removal_is_called_cut_by_the_first_one(center: Center) -> None:
+    """Between the lost answer and the next try nothing is said of the cut of the first end."""
+    hold = ended(center)
+    back_again(center)
+    fault = center.admin.fault("DeleteAccountAssignment", "lost_reply", count=1)
+    with pytest.raises(Unknown):
+        center.connector.revoke(hold, center.now())
+    center.admin.clear_faults(fault)
+    center.pass_time(timedelta(seconds=2))
+    assert (center.see(hold).usable, center.see(hold).cut) == (False, False)
+
+
+def test_session_acts_on_when_somebody_removed_what_came_back(center: Center) -> None:
+    """Cut, back, and removed by hand before our removal finds it absent: cut up to now."""
+    hold = ended(center)
+    session = back_again(center)
+    center.admin.remove_assignment(center.name, ACCOUNT, user="ana")
+    seen = take_away(center.connector, hold, False, center.now())
+    assert (seen.usable, seen.cut) == (False, True)
+    assert not center.acts(session)
+
+
+def test_session_acts_on_when_what_came_back_cannot_be_removed(center: Center) -> None:
+    """Cut, back, and its removal refused: the person is held back, as at a first end."""
+    hold = ended(center)
+    session = back_again(center)
+    center.admin.fault("DeleteAccountAssignment", "refuse")
+    with pytest.raises(Refused):
+        take_away(center.connector, hold, False, center.now())
+    assert not center.acts(session)
+    seen = center.see(hold)
+    assert (seen.usable, seen.cut) == (True, False)
+
+
+def test_cut_of_an_earlier_removal_is_remembered_by_another_process(
+    center: Center, tmp_path: Path
+) -> None:
+    """Two processes knew the first cut; one removes again: the other believes the first no more."""
+    one, other = center.connect(lock_dir=tmp_path), center.connect(lock_dir=tmp_path)
+    hold = center.hold()
+    one.grant(hold, center.now())
+    for connector in (one, other):
+        assert take_away(connector, hold, False, center.now()).cut
+    back_again(center)
+    center.admin.fault("DeleteAccountAssignment", "lost_reply", count=1)
+    with pytest.raises(Unknown):
+        one.revoke(hold, center.now())
+    center.pass_time(timedelta(seconds=2))
+    for connector in (one, other):
+        assert not center.see(hold, connector).cut
+
+
+def test_removal_begun_anew_is_undone_by_an_older_record(tmp_path: Path) -> None:
+    """A clock set back, a file that cannot be written, an older try that ends late: all lose."""
+    at = parse_instant("2026-11-22T07:03:36Z")
+    ours, theirs = EndedGrants(tmp_path), EndedGrants(tmp_path)
+
+    def was_cut(ended: Ended) -> Ended:
+        return replace(ended, gone_at=at, before=at, spread=True)
+
+    first = ours.begin("gr_a", at)
+    for one in (ours, theirs):
+        one.note("gr_a", at, was_cut, first.tried_at)
+    second = ours.begin("gr_a", at - timedelta(minutes=1))
+    assert second.tried_at > first.tried_at
+    ours.note("gr_a", at, was_cut, first.tried_at)
+    for one in (ours, theirs, EndedGrants(tmp_path)):
+        assert one.of("gr_a") == second
+    written = next(tmp_path.glob("*.ended"))
+    written.unlink()
+    written.mkdir()
+    third = ours.begin("gr_a", at)
+    written.rmdir()
+    written.write_text(record({"gr_a": was_cut(second)}))
+    assert ours.of("gr_a") == third
