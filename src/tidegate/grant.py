@@ -85,6 +85,14 @@ TABLE: Table[GrantState] = Table(
     },
 )
 
+# Events of a grant whose meaning changed while their fields stayed: the version they are sealed in.
+# Before version 2 a grant called back stayed searched, and the last search's word stood.
+SEALED_AS: Mapping[str, int] = {
+    "grant.contradicted": 2,
+    "grant.searched": 2,
+    "grant.resumed": 2,
+}
+
 # What ends first when many must end at once: a sum, so that each part outranks all below it.
 # Fixed with the intent, from what is known then.
 RISK_UNBOUNDED = 4  # nothing ends it while every Tidegate process is dead
@@ -376,6 +384,7 @@ def told(
         subject=grant.request,
         actor=actor,
         data={"grant": grant.id, "request": grant.request, "at": wire(now), **more},
+        v=SEALED_AS.get(name, 1),
     )
     return moved(grant, evolve(grant, fact), fact)
 
@@ -439,13 +448,14 @@ def evolve(before: Grant | None, fact: Fact) -> Grant:
         case "grant.signed_off":
             return after
         case "grant.contradicted":
-            return _back(after)
+            return _back(after, fact.v)
         case "grant.resumed":
-            return replace(_back(after), outcome="", tries=0)
+            return replace(_back(after, fact.v), outcome="", tries=0)
         case "grant.gone":
             return replace(after, gone_at=at, proof=data["proof"], outcome="")
         case "grant.searched":
-            return replace(after, searched=_gravest(before.searched, data["outcome"]))
+            word = data["outcome"]
+            return replace(after, searched=_gravest(before.searched, word) if fact.v > 1 else word)
     raise RuntimeError(f"{fact.name} is in the table and has no meaning")
 
 
@@ -458,8 +468,8 @@ def _gravest(before: str, outcome: str) -> str:
     return next((word for word in order if word in (before, outcome)), outcome)
 
 
-def _back(after: Grant) -> Grant:
-    """Closing once more: what was read back, and searched, counts no longer."""
+def _back(after: Grant, v: int) -> Grant:
+    """Closing once more: what was read back, and searched, counts no longer (`SEALED_AS`)."""
     return replace(
         after,
         removed_at=None,
@@ -467,7 +477,7 @@ def _back(after: Grant) -> Grant:
         still_held_by="",
         cut=False,
         cut_before=None,
-        searched="",
+        searched="" if v > 1 else after.searched,
     )
 
 

@@ -18,7 +18,7 @@ from tidegate.evidence.seal import NEW_CHAIN, read_event, seal
 
 GOLDEN = Path(__file__).parent / "golden_events.jsonl"
 EARLIER = tuple(  # from before an event changed
-    Path(__file__).parent / f"golden_events_{number}.jsonl" for number in (1, 2, 3)
+    Path(__file__).parent / f"golden_events_{number}.jsonl" for number in (1, 2, 3, 4)
 )
 
 values = st.recursive(

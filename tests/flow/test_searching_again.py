@@ -9,6 +9,7 @@ import pytest
 from tests.flow.test_assignments import KEY, settle
 from tests.flow.test_reconciling import assignments, gone, look
 from tests.support import World, catalogue, laws
+from tidegate.base.fact import Step
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Hold, SideDoors
 from tidegate.connectors.simulated import PROPAGATION, Fault, FaultKind
@@ -16,13 +17,14 @@ from tidegate.connectors.simulated_cloud import SIDE_DOOR_SORTS
 from tidegate.diagnose.asked import Telling
 from tidegate.diagnose.ended import _UNTOLD, _lines
 from tidegate.diagnose.story import read_story
-from tidegate.evidence.events import Event
+from tidegate.evidence.events import LATEST, Event
 from tidegate.evidence.seal import read_event
+from tidegate.expire import Search, searched
 from tidegate.finding import FindingKind
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.revoking import end_early
 from tidegate.flow.searching import AT_ONCE, SEARCH_TRIES, search_some
-from tidegate.grant import Grant, GrantState
+from tidegate.grant import SEALED_AS, Grant, GrantState
 from tidegate.store import SEARCH_AGAIN, compare
 
 
@@ -305,3 +307,43 @@ def test_outage_while_what_came_back_is_searched(world: World) -> None:
         world.clock.forward(seconds=10)
     assert side_doors(world) == ["AKIA1"]
     assert searches(world, grant)[-1].data["tries"] == 3
+
+
+@pytest.mark.parametrize("how", ["called_back", "searched_twice"])
+def test_log_of_the_version_before_is_accused(
+    world: World, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What older events made of a row is what they make of it today: the row is not called wrong,
+    and what is sealed from now on goes on from there.
+    """
+    changed = ("grant.contradicted", "grant.searched", "grant.resumed")
+    with monkeypatch.context() as before:
+        for name in changed:
+            before.delitem(LATEST, name)  # type: ignore[arg-type]
+            before.delitem(SEALED_AS, name)  # type: ignore[arg-type]
+        grant, other = held_still(world)
+        assert search_some(world.house) == 1
+        if how == "called_back":
+            world.clock.forward(minutes=1)
+            key_then_end(world, other)
+            assert world.grant(grant).searched == "none_found"  # as it was then
+        else:
+            for found in (True, False):
+                world.house.store.commit(_searched(world, grant, found))
+            assert world.grant(grant).searched == "none_found"
+    assert compare(world.house.store) == []
+    for found in (True, False):
+        world.house.store.commit(_searched(world, grant, found))
+    assert world.grant(grant).searched == "found"
+    assert [one.v for one in searches(world, grant)][-2:] == [2, 2]
+    assert compare(world.house.store) == []
+
+
+def _searched(world: World, grant: Grant, found: bool) -> Step:
+    """A search of the grant, and whether it found anything."""
+    now = world.clock()
+    key = {"finding": "fi_1", "sort": "access_key", "what": "AKIA1", "remedy": ""}
+    search = Search(
+        since=now, until=now, searched=(), found=(key,) if found else (), why_not=(), tries=1
+    )
+    return searched(world.grant(grant), search, now)

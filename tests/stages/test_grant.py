@@ -12,7 +12,9 @@ from tidegate.base.fact import Fact, Step
 from tidegate.base.when import wire
 from tidegate.catalogue import Assignment, hold, let_go
 from tidegate.evidence.archive import MOST_EVENTS
+from tidegate.evidence.events import latest
 from tidegate.grant import (
+    SEALED_AS,
     TABLE,
     Cause,
     Grant,
@@ -220,3 +222,9 @@ def test_sessions_no_pack_can_hold() -> None:
     """Every session of every item of a request, made and ended, fits in one evidence pack."""
     room_for_the_rest = MOST_EVENTS // 10
     assert 2 * MOST_ITEMS * MOST_SESSIONS + room_for_the_rest <= MOST_EVENTS
+
+
+@pytest.mark.parametrize("name", SEALED_AS)
+def test_event_changes_a_row_as_another_version_than_it_is_sealed_in(name: str) -> None:
+    """Else the rows would not come out of the events again."""
+    assert SEALED_AS[name] == latest(name)

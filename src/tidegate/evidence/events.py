@@ -335,6 +335,10 @@ _REMOVED_1 = {
 LATEST: Mapping[str, int] = {
     "grant.intended": 4,
     "grant.removed": 2,
+    # The same fields with another meaning for the row: see `grant.SEALED_AS`.
+    "grant.contradicted": 2,
+    "grant.searched": 2,
+    "grant.resumed": 2,
     "request.filed": 2,
     "request.edited": 2,
 }
@@ -345,6 +349,9 @@ EARLIER: Mapping[tuple[str, int], Mapping[str, str]] = {
     ("request.filed", 1): _TERMS_1,
     ("request.edited", 1): _TERMS_1,
     ("grant.removed", 1): _REMOVED_1,
+    ("grant.contradicted", 1): EVENTS["grant.contradicted"],
+    ("grant.searched", 1): EVENTS["grant.searched"],
+    ("grant.resumed", 1): EVENTS["grant.resumed"],
 }
 
 
