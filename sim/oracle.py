@@ -31,6 +31,7 @@ from sim.sight import (
     clock_of,
     database_clock,
     graces,
+    last_read,
     laws_here,
     lets,
     open_lives,
@@ -212,7 +213,14 @@ class Oracle:
             return
         wish = life.wish
         life.intended_at = self.loop.now
-        life.since = clock_of(self, process, entered) if wish.start is None else wish.start
+        if wish.start is not None:
+            life.since = wish.start
+        else:
+            said = to_ms(parse_instant(fact.data["at"])) - START_MS
+            now, read = clock_of(self, process, entered), last_read(self, life, entered)
+            # A clock that was set back while the cloud was asked: no window begins before a reading
+            # it was judged by.
+            life.since = said if now < said <= read else now
         life.window = life.since + wish.span
         life.end = self._end_of(process, life, wish, fact)
         book = carrying(self, process, wish, "opened", laws_here(process, life.looked_at))

@@ -102,8 +102,23 @@ def database_clock(oracle: Any, process: Any, entered: int) -> int:
     world = oracle.world
     if not world.own_database_clock:
         return int(entered + process.offset)
-    jumped = entered < world.database_since  # since then: it was read before
-    return int(entered + (world.database_before if jumped else world.database_offset))
+    return entered + next(off for since, off in reversed(world.database_clock) if since <= entered)
+
+
+def last_read(oracle: Any, life: Life, entered: int) -> int:
+    """The most that the database's clock showed while it was to be opened, until it was set anew;
+    else -NEVER.
+    """
+    if not oracle.world.own_database_clock:
+        return -NEVER
+    clock = oracle.world.database_clock
+    ends = [since for since, _ in clock[1:]]
+    read = [
+        end + off
+        for (_, off), end in zip(clock, ends, strict=False)
+        if life.readied_at <= end <= entered
+    ]
+    return max(read, default=-NEVER)
 
 
 def use_of(oracle: Any, life: Life) -> str:

@@ -172,7 +172,8 @@ class World:
         self.plan = Plan(Random(f"{seed} faults"), chances)
         self.cloud = SimulatedCloud()
         self.cloud_offset = 0
-        self.database_offset = self.database_before = 0
+        self.database_offset = 0
+        self.database_clock = [(0, 0)]  # how far it was off, from which moment on
         self.database_since = 0  # when its clock changed last
         self.own_database_clock = self.rng.random() < 0.5
         self.disk = Disk()
@@ -504,8 +505,8 @@ class World:
         self.loop.after(60_000, lambda: self._set_database_clock(0))
 
     def _set_database_clock(self, offset: int) -> None:
-        self.database_before = self.database_offset
         self.database_offset, self.database_since = offset, self.loop.now
+        self.database_clock.append((self.loop.now, offset))
         self.due_changed()
 
     def _set_cloud_clock(self, offset: int) -> None:
