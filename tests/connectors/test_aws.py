@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.connectors.conftest import AwsWorld, real_now
 from tidegate.base.errors import Refused
+from tidegate.base.ids import make_id
 from tidegate.base.when import from_ms
 from tidegate.catalogue import Target
 from tidegate.connectors import aws_recent
@@ -22,7 +24,7 @@ from tidegate.connectors.aws import AwsConnector
 from tidegate.connectors.aws_cut import CutLists
 from tidegate.connectors.aws_policy import CUT_POLICY, CutList, read_cut
 from tidegate.connectors.aws_recent import Recent, parse_record, record
-from tidegate.connectors.port import PRUNE_MARGIN, Answer, Credential, Cut, Hold, Scope
+from tidegate.connectors.port import PRUNE_MARGIN, Answer, Credential, Cut, Hold, Scope, Staying
 from tidegate.connectors.sandbox import Sandbox, account_trust
 
 TEN_MINUTES = timedelta(minutes=10)
@@ -239,6 +241,43 @@ def test_cut_by_issue_time_of_another_process_survives_an_old_list(
     mine.mend(aws.target, aws.role, old_list, aws.now())
     assert read_cut(cut_on(aws)) == CutList(grants=frozenset({late.grant}))
     assert aws.use(keys) is Answer.DENIED
+
+
+def test_deny_of_a_machine_that_has_no_database_goes_when_there_is_room(
+    aws: AwsWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its own journal it ended, on a full list, what goes on here: the deny without a name stays
+    as long as it may be all that refuses it, and what goes on is not refused by name for that.
+    """
+    mine, other = (
+        AwsConnector({"aws-prod": aws.settings}, lock_dir=tmp_path / name) for name in ("a", "b")
+    )
+    for name, connector in (("a", mine), ("b", other)):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr(connector, "_cuts", CutLists(tmp_path / name, longest=170 + 32))
+    listed, late = aws.hold(TEN_MINUTES), aws.hold(TEN_MINUTES)
+    keys = issued(aws, late)
+    mine.revoke(listed, aws.now())
+    assert other.revoke(late, aws.now()).detail["deny"] == "issue_time"
+    named = {listed.grant: Cut(until=aws.now() - PRUNE_MARGIN - timedelta(seconds=2))}
+    young = make_id("gr", aws.now() + timedelta(minutes=1), bytes(10))
+    asked = []
+
+    def looked(going_on: str) -> None:
+        def must_stay(unnamed: Collection[str], nameless: bool) -> Staying:
+            asked.append((tuple(unnamed), nameless))
+            return Staying(going_on=frozenset({going_on}))
+
+        mine.mend(aws.target, aws.role, named, aws.now(), must_stay)
+
+    looked(late.grant)
+    assert asked == [((), True)]
+    after = read_cut(cut_on(aws))
+    assert (after.grants, after.before is None) == (frozenset(), False)
+    assert aws.use(keys) is Answer.DENIED
+    looked(young)
+    with pytest.raises(ClientError):
+        cut_on(aws)
 
 
 def test_unreadable_record_prunes_nothing_unnamed(aws: AwsWorld, tmp_path: Path) -> None:

@@ -678,3 +678,23 @@ def test_cut_of_a_machine_that_has_no_database_is_pruned_by_one_that_has(
     world.cloud.deny("123456789012", name, second.id, world.clock())
     mend_cuts(world.house)
     assert world.cloud.use(keys, world.clock()) is Answer.DENIED
+
+
+def test_deny_without_a_name_is_pruned_while_what_it_refuses_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes on in a role is told with such a deny: another machine may have ended it by its
+    journal. What is over, or of another role, is not.
+    """
+    first, second = world.granted("ana"), world.granted("eve")
+    close_now(world.house, end_early(world.house, world.who("bo"), first.id))
+    told = []
+
+    def asking(target, role, cuts, now, must_stay):  # type: ignore[no-untyped-def]
+        told.extend(must_stay((), nameless) for nameless in (True, False))
+        return ()
+
+    monkeypatch.setattr(world.connector, "mend", asking)
+    mend_cuts(world.house)
+    assert [one.going_on for one in told] == [{second.id}, frozenset()]
+    assert all(one.cut == {first.id} for one in told)

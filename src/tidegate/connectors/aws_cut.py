@@ -6,7 +6,7 @@ what was written lately (`aws_recent.py`) is merged in again, so a stale read ca
 repairs whatever slips through both.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -27,7 +27,7 @@ from tidegate.connectors.aws_policy import (
 )
 from tidegate.connectors.aws_recent import Recent, RecentCuts
 from tidegate.connectors.one_writer import Between, OneWriter, file_name
-from tidegate.connectors.port import MustStay, may_prune, nothing_more, worth_restoring
+from tidegate.connectors.port import MustStay, Staying, may_prune, nothing_more, worth_restoring
 
 # IAM dates sessions in whole seconds: a deny by issue time must start at the second that follows.
 ISSUE_STEP = timedelta(seconds=1)
@@ -146,9 +146,10 @@ class CutLists:
             before = self.read(aws, arn)
             at = before.cloud_at
             recent = self._recent.load(_file(arn), at)
-            kept = _kept(before.cuts, until, must_stay)
-            whole = recent.whole and kept is not None
-            fresh = recent.cuts.keys() | (kept or frozenset())
+            known_now = _asked(before.cuts, until, must_stay)
+            whole = recent.whole and known_now is not None
+            stay = known_now or Staying()
+            fresh = replace(stay, cut=stay.cut | recent.cuts.keys())
             aim, missing = self._aim(before, fresh, until, now, whole=whole)
             if aim == before.cuts and not (before.there and not _is_any(aim)):
                 return ()
@@ -173,7 +174,7 @@ class CutLists:
     def _aim(
         self,
         before: CutRead,
-        recent: Set[str],
+        staying: Staying,
         until: Mapping[str, Instant],
         now: Instant,
         *,
@@ -181,8 +182,8 @@ class CutLists:
     ) -> tuple[CutList, list[str]]:
         """What the list should be, and which ids of `until` it lacks.
 
-        `recent` are ids that stay though `until` does not name them; not `whole`: there may be
-        more of those than are known.
+        `staying` is what stays though `until` does not name it; not `whole`: there may be more of
+        those than are known.
         """
         at, cuts = before.cloud_at, before.cuts
         unnamed_may_go = whole and may_prune(None, now, at)
@@ -193,9 +194,11 @@ class CutLists:
         covered = {g for g in cuts.grants | until.keys() if covers(cuts, g, id_made_at(g))}
         missing = [g for g in sorted(until.keys() - covered) if worth_restoring(until[g], at)]
         stay = {grant for grant in covered if not prunable(grant)}
-        fresh = {grant for grant in recent if grant not in until or not prunable(grant)}
+        fresh = {grant for grant in staying.cut if grant not in until or not prunable(grant)}
         aim = self._fit(stay | fresh | set(missing), before)
-        if aim.before is None and not unnamed_may_go:
+        unnamed = staying.going_on - aim.grants
+        leaned_on = any(covers(cuts, grant, id_made_at(grant)) for grant in unnamed)
+        if aim.before is None and (leaned_on or not unnamed_may_go):
             # Whom the deny by issue time covers unnamed is not known: it stays until that is.
             aim = replace(aim, before=cuts.before)
         return aim, missing
@@ -259,12 +262,10 @@ def _file(arn: RoleArn) -> str:
     return file_name(arn.text)
 
 
-def _kept(
-    cuts: CutList, until: Mapping[str, Instant], must_stay: MustStay
-) -> frozenset[str] | None:
+def _asked(cuts: CutList, until: Mapping[str, Instant], must_stay: MustStay) -> Staying | None:
     """What stays besides `until`, of what was read; a deny by issue time covers who knows whom."""
-    unnamed = cuts.grants - until.keys()
-    return must_stay(unnamed) if unnamed or cuts.before is not None else frozenset()
+    unnamed, nameless = cuts.grants - until.keys(), cuts.before is not None
+    return must_stay(unnamed, nameless) if unnamed or nameless else Staying()
 
 
 def _is_any(cuts: CutList) -> bool:

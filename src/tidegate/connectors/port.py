@@ -119,16 +119,29 @@ class Cut:
     before: Instant | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staying:
+    """What must stay of a role's cuts, beside those `mend` was called with.
+
+    `cut` must stay refused. `going_on` are not over by their row, and may have been ended by a
+    process that has only its journal: a deny that names no grant may be all that refuses them.
+    They are never refused anew for it.
+    """
+
+    cut: frozenset[str] = frozenset()
+    going_on: frozenset[str] = frozenset()
+
+
 # Asked by `mend` once it has read the cloud, about the grants of a role whose cuts stand there and
-# that its caller did not name: which grants of the role must stay cut, as is known by now. An end
-# is durable before its cut is written, so a cut that was read and is not needed by what was asked
-# later is needed no more. None: that cannot be known now.
-MustStay = Callable[[Collection[str]], frozenset[str] | None]
+# that its caller did not name, and whether a deny by no name stands there as well: what of the role
+# must stay, as is known by now. An end is durable before its cut is written, so a cut that was read
+# and is not needed by what was asked later is needed no more. None: that cannot be known now.
+MustStay = Callable[[Collection[str], bool], Staying | None]
 
 
-def nothing_more(unnamed: Collection[str]) -> frozenset[str] | None:
+def nothing_more(unnamed: Collection[str], nameless: bool) -> Staying | None:
     """For callers that nobody closes beside: what they did not name need not stay."""
-    return frozenset()
+    return Staying()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,7 @@ from tidegate.connectors.port import (
     Seen,
     SideDoor,
     SideDoors,
+    Staying,
     Trouble,
     ends_by_itself,
     may_prune,
@@ -399,10 +400,10 @@ class SimulatedConnector:
             cloud_at = self._at(now)
             there = [g for owner, g in self.cloud.denies(target.account, at) if owner == arn]
             unnamed = [grant for grant in there if grant not in cuts]
-            stay = must_stay(unnamed) if unnamed else frozenset()
+            stay = must_stay(unnamed, False) if unnamed else Staying()
             for grant in there:
                 until = cuts[grant].until if grant in cuts else None
-                kept = until is None and (stay is None or grant in stay)
+                kept = until is None and (stay is None or grant in stay.cut)
                 if not kept and may_prune(until, now, cloud_at):
                     self.cloud.undeny(target.account, arn, grant)
             return tuple(

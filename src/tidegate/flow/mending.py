@@ -15,7 +15,7 @@ from tidegate.base.errors import EvidenceBroken, TidegateError
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, parse_instant, wire
 from tidegate.catalogue import AssignmentKey, target_chain
-from tidegate.connectors.port import Cut, Hold
+from tidegate.connectors.port import Cut, Hold, Staying
 from tidegate.evidence.journal import JournalLine
 from tidegate.finding import ClosedHow, FindingKind, Sighting
 from tidegate.flow.finding import end, owner_of, sighted
@@ -65,8 +65,10 @@ def mend_cuts(house: House) -> list[str]:
     return restored
 
 
-def _must_stay(house: House, role: RoleKey, unnamed: Collection[str]) -> frozenset[str] | None:
-    """Which grants of a role must stay cut, as is known now that the cloud was read (`MustStay`).
+def _must_stay(
+    house: House, role: RoleKey, unnamed: Collection[str], nameless: bool
+) -> Staying | None:
+    """What of a role must stay refused, as is known now that the cloud was read (`MustStay`).
 
     Besides what is looked after: a cut of a grant that is not over by its row, which another
     process may have ended by its journal, or whose row cannot be read. None: the database or the
@@ -81,12 +83,16 @@ def _must_stay(house: House, role: RoleKey, unnamed: Collection[str]) -> frozens
         in_force = {grant.id for grant in house.store.cuts_in_force(now - CLOCKS_MAY_DIFFER)}
         there = house.store.grant_states(unnamed)
         rows = house.store.grants_named(there)
+        held = house.store.assignments_on(*role) if nameless else []
     except (TidegateError, OSError) as fault:
         log.warning("no cut is pruned: what must stay is not known", fault=type(fault).__name__)
         return None
     _, cuts = by_role.get(role, (None, {}))
     over = {name for name, row in rows.items() if row.state not in _GOING_ON}
-    return frozenset(cuts) | (in_force & set(unnamed)) | (there.keys() - over)
+    return Staying(
+        cut=frozenset(cuts) | (in_force & set(unnamed)) | (there.keys() - over),
+        going_on=frozenset(grant for one in held for grant in one.holders),
+    )
 
 
 def _wanted(
