@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.flow.test_assignments import KEY, settle
 from tests.flow.test_reconciling import assignments, gone, look
 from tests.support import World, catalogue, laws
 from tidegate.base.fact import Step
-from tidegate.base.when import Instant, wire
+from tidegate.base.when import Instant, to_ms, wire
 from tidegate.connectors.port import Hold, SideDoors
 from tidegate.connectors.simulated import PROPAGATION, Fault, FaultKind
 from tidegate.connectors.simulated_cloud import SIDE_DOOR_SORTS
@@ -21,6 +22,7 @@ from tidegate.evidence.events import LATEST, Event
 from tidegate.evidence.seal import read_event
 from tidegate.expire import Search, searched
 from tidegate.finding import FindingKind
+from tidegate.flow import searching
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.revoking import end_early
 from tidegate.flow.searching import AT_ONCE, SEARCH_TRIES, search_some
@@ -347,3 +349,115 @@ def _searched(world: World, grant: Grant, found: bool) -> Step:
         since=now, until=now, searched=(), found=(key,) if found else (), why_not=(), tries=1
     )
     return searched(world.grant(grant), search, now)
+
+
+def test_search_is_told_by_a_clock_ahead_while_a_session_acts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our clock alone says that its sessions are over: the search waits for the database's."""
+    world.connector.cuts = False
+    grant = world.granted()
+    taken = world.cloud.sign_in(KEY, world.clock())
+    world.clock.forward(minutes=1)
+    end_early(world.house, world.who("ana"), grant.id)
+    settle(world, 1)
+    asked, side_doors_of = [], world.connector.side_doors
+
+    def noting(*what: Any) -> SideDoors:
+        asked.append(what[-1])
+        return side_doors_of(*what)
+
+    monkeypatch.setattr(world.connector, "side_doors", noting)
+    ahead = timedelta(hours=2)
+    monkeypatch.setattr(world.house, "_clock", lambda: world.clock() + ahead)
+    for _ in range(5):
+        assert search_some(world.house) == 0
+        world.clock.forward(seconds=10)
+    assert asked and max(asked) < world.clock()
+    world.cloud.make(taken, "access_key", "AKIA1", world.clock())
+    for _ in range(6):
+        world.clock.forward(minutes=15)
+        world.work()
+        search_some(world.house)
+    assert (world.grant(grant).searched, side_doors(world)) == ("found", ["AKIA1"])
+    assert len(searches(world, grant)) == 1
+
+
+def test_search_of_a_slow_clock_is_asked_at_every_look(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Due by the database's clock and not by ours: it waits as long as ours still has to go."""
+    grant = gone(world)
+    until = world.grant(grant).removed_at
+    assert until is not None
+    behind = world.clock() - until + timedelta(minutes=5)
+    monkeypatch.setattr(world.house, "_clock", lambda: world.clock() - behind)
+    for _ in range(5):
+        assert search_some(world.house) == 0
+        world.clock.forward(seconds=10)
+    assert world.connector.calls["side_doors"] == 1
+    world.clock.forward(minutes=5)
+    assert search_some(world.house) == 1
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_search_that_another_told_meanwhile_is_told_twice(
+    world: World, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """Told between our look at what is due and our taking it: there is nothing left to take."""
+    grant = gone(world)
+    if again:
+        search_some(world.house)
+        back_by(world, "AKIA1")
+        look(world)
+        world.clock.forward(seconds=PROPAGATION.total_seconds())
+    which = "turns_due" if again else "unsearched"
+    due = getattr(world.house.store, which)
+
+    def meanwhile(*asked: Any) -> Any:
+        found = due(*asked)
+        monkeypatch.undo()
+        assert search_some(world.house) == 1
+        return found
+
+    monkeypatch.setattr(world.house.store, which, meanwhile)
+    assert search_some(world.house) == 0
+    assert len(searches(world, grant)) == 1 + again
+    for begins in ("search|", SEARCH_AGAIN):
+        assert world.house.store.turns_due(begins, world.clock() + timedelta(minutes=6), 9) == []
+
+
+@pytest.mark.parametrize("name", ["again|{}|{}", "again|{}|x"])
+def test_search_without_a_window_keeps_the_others_waiting(world: World, name: str) -> None:
+    """One that says not which window, as an older release could leave it, is dropped."""
+    grant = gone(world)
+    search_some(world.house)
+    ms = to_ms(world.clock())
+    world.house.store.owe_turn(name.format(grant.id, ms), "", world.clock() - timedelta(hours=1))
+    back_by(world, "AKIA1")
+    look(world)
+    world.clock.forward(seconds=PROPAGATION.total_seconds())
+    assert search_some(world.house) == 1
+    assert side_doors(world) == ["AKIA1"]
+    assert world.house.store.turns_due(SEARCH_AGAIN, world.clock() + timedelta(days=9), 9) == []
+
+
+def test_mistake_in_one_search_keeps_the_others_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again when its lease is over; the rest of that look goes on."""
+    first, second = gone(world), gone(world, "eve")
+    searched = searching.searched
+
+    def broken(grant: Grant, *more: Any) -> Step:
+        if grant.id == first.id:
+            raise KeyError("a mistake")
+        return searched(grant, *more)
+
+    monkeypatch.setattr(searching, "searched", broken)
+    assert search_some(world.house) == 1
+    assert world.grant(second).searched
+    monkeypatch.undo()
+    world.clock.forward(minutes=5)
+    assert search_some(world.house) == 1
+    assert world.grant(first).searched

@@ -7,7 +7,7 @@ import pytest
 
 from tidegate.base.errors import Stale
 from tidegate.finding import FindingKind, FindingState
-from tidegate.store import SEARCH, Wanted
+from tidegate.store import SEARCH, Wanted, findings
 
 from .making import NOW, accepted, finding, lifecycle
 
@@ -95,6 +95,7 @@ def test_first_turns_by_name_come_before_one_that_is_due_longer(store):
 def test_turn_is_put_off_by_a_clock_that_was_ahead(store, name, leased):
     """Due or leased further ahead than any wait, it is had at once; within its wait it is not."""
     ahead = NOW + timedelta(hours=1, minutes=1)
+    store.owe_turn(name, "7", ahead)
     turn = store.take_turn(name, ahead, LEASE)
     if not leased:
         store.end_turn(turn, ahead)
@@ -120,6 +121,16 @@ def test_turn_that_is_owed_is_taken_by_whoever_looks(store):
     assert store.take_turn("again|b", NOW, LEASE).place == "9"
     assert store.turns_due("again|", NOW, 9) == []
     assert store.take_turn("again|a", NOW + LEASE, LEASE).place == "7"
+
+
+def test_owed_turn_that_is_over_is_made_anew(store):
+    """What it was for went with it: whoever had its name from a look before gets nothing."""
+    store.owe_turn("again|a", "7", NOW)
+    (name,) = store.turns_due("again|", NOW, 9)
+    store.drop_turn(name)
+    assert store.take_turn(name, NOW, LEASE) is None
+    assert store._writer.run(lambda db: findings.take_turn(db, name, NOW, LEASE)) is None
+    assert store.turns_due("again|", NOW + 2 * LEASE, 9) == []
 
 
 def test_search_is_put_off_by_a_clock_that_was_ahead(store):

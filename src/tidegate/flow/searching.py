@@ -71,16 +71,25 @@ class _Task:
     until: Instant
 
 
-def _task(house: House, turn: Turn) -> _Task:
-    """What the turn is for: a window that was noted, or all of a grant's."""
+def _task(house: House, turn: Turn) -> _Task | None:
+    """What the turn is for: a window that was noted, or all of a grant's.
+
+    None: nothing, for its search was told meanwhile, or it does not say which window.
+    """
     again = turn.name.startswith(SEARCH_AGAIN)
     name = turn.name.split("|")[1]
     grant = house.store.grant(name)
     if again:
-        until, since = from_ms(int(turn.name.rpartition("|")[2])), from_ms(int(turn.place))
+        try:
+            until, since = from_ms(int(turn.name.rpartition("|")[2])), from_ms(int(turn.place))
+        except (ValueError, OverflowError):
+            log.warning("a search without a window is dropped", turn=turn.name)
+            return None
         if not grant.searched:  # its own search is not told yet: this one is told for both
             since = min(since, grant.opened_at or since)
         return _Task(grant=grant, since=since, until=until)
+    if grant.searched:
+        return None
     until = _acts_until(grant) or house.now()
     # It never opened for certain: so there was no window.
     return _Task(grant=grant, since=grant.opened_at or grant.closing_at or until, until=until)
@@ -95,25 +104,29 @@ def _acts_until(grant: Grant) -> Instant | None:
 
 
 def _search_one(house: House, name: str) -> bool:
-    """One try; whether the search is over. Errors of one grant stop no other's."""
+    """One try; whether the search was told. Errors of one grant stop no other's."""
     turn = house.store.take_turn(name, house.store.now(), LEASE)
     if turn is None:
         return False
     try:
-        over = _try_once(house, turn)
+        task = _task(house, turn)
+        told = task is not None and _try_once(house, turn, task)
     except Stale:  # the grant moved on meanwhile: a later look takes it as it is
         house.store.end_turn(turn, house.store.now() + MOVED_ON)
         return False
     except TidegateError as fault:
         log.warning("a search waits", turn=name, code=fault.code, why=fault.message)
         return False
-    if over:
+    except Exception:  # the rim: one search's bug must not stop the others
+        log.exception("a search waits", turn=name)
+        return False
+    if told or task is None:
         house.store.drop_turn(turn.name)
-    return over
+    return told
 
 
-def _try_once(house: House, turn: Turn) -> bool:
-    tries, task = turn.tries + 1, _task(house, turn)
+def _try_once(house: House, turn: Turn, task: _Task) -> bool:
+    tries = turn.tries + 1
     grant = task.grant
     hold, doors = _look(house, task)
     if doors.again and tries < SEARCH_TRIES:
@@ -127,10 +140,11 @@ def _try_once(house: House, turn: Turn) -> bool:
         if hold is not None and not _ours(house, door)
     ]
     told_at = max(task.until, doors.again_at or task.until)
-    if house.now() < told_at:
+    now = house.ending_now()  # one of ours that is ahead would tell it while its sessions act
+    if now < told_at:
         # Waiting for its sessions to end, or for the cloud's records, is no try. A cut may end them
         # sooner than was told.
-        house.store.end_turn(turn, min(told_at, house.now() + LOOKS_AGAIN))
+        house.store.end_turn(turn, house.store.now() + min(told_at - now, LOOKS_AGAIN))
         return False
     search = Search(
         since=task.since,
@@ -141,8 +155,9 @@ def _try_once(house: House, turn: Turn) -> bool:
         tries=tries,
     )
     now_is = house.store.grant(grant.id)
-    if now_is.removed_at != grant.removed_at:  # called back meanwhile: this is not its end's search
-        raise Stale("moved_on", f"`{grant.id}` was called back while it was searched", "wait")
+    if (now_is.removed_at, now_is.searched) != (grant.removed_at, grant.searched):
+        # Called back meanwhile: this is not its end's search. Or another of it was told.
+        raise Stale("moved_on", f"`{grant.id}` moved on while it was searched", "wait")
     house.store.commit(searched(now_is, search, house.now()))
     return True
 
@@ -156,7 +171,7 @@ def _look(house: House, task: _Task) -> tuple[Hold | None, SideDoors]:
         hold = closing_hold(house, task.grant)
         keys = tuple(session.key_id for session in house.store.sessions(task.grant.id))
         connector = house.connector(hold.target.connector)
-        found = connector.side_doors(hold, keys, task.since, task.until, house.now())
+        found = connector.side_doors(hold, keys, task.since, task.until, house.ending_now())
     except TidegateError as fault:
         why = f"{fault.code}: {fault.message}"[:400]
     except Exception as bug:  # noqa: BLE001 - a rim: a bug with one search is told, others go on

@@ -37,13 +37,18 @@ MOST_ON_A_ROLE = 100_000
 
 # A turn is taken when it is due and nobody else has it. A new one is due at once, and so is one
 # whose due time, or lease, lies beyond what any clock that is right would write.
-_TAKE = """
-INSERT INTO turns (name, due_at_ms, lease_until_ms, place, tries) VALUES (?, ?, ?, '', 0)
-ON CONFLICT (name) DO UPDATE SET lease_until_ms = excluded.lease_until_ms
+_FREE = """
 WHERE (turns.due_at_ms <= ? OR turns.due_at_ms > ?)
   AND (turns.lease_until_ms IS NULL OR turns.lease_until_ms <= ? OR turns.lease_until_ms > ?)
-RETURNING place, tries
 """
+_TAKE = f"""
+INSERT INTO turns (name, due_at_ms, lease_until_ms, place, tries) VALUES (?, ?, ?, '', 0)
+ON CONFLICT (name) DO UPDATE SET lease_until_ms = excluded.lease_until_ms {_FREE}
+RETURNING place, tries
+"""  # noqa: S608 - our own words
+_TAKE_OWED = f"""
+UPDATE turns SET lease_until_ms = ? {_FREE} AND name = ? RETURNING place, tries
+"""  # noqa: S608 - our own words
 _OWE = """
 INSERT INTO turns (name, due_at_ms, lease_until_ms, place, tries) VALUES (?, ?, NULL, ?, 0)
 ON CONFLICT (name) DO NOTHING
@@ -277,7 +282,7 @@ def may_take_turn(db: Looking, name: str, now: Instant) -> bool:
     """Whether a turn could be had: spares a look that is not due the write."""
     for row in _turn().rows(db, wanted=name):
         return _is_free(row, now)
-    return True
+    return not name.startswith(SEARCH_AGAIN)
 
 
 def _is_free(row: Looked, now: Instant) -> bool:
@@ -309,10 +314,16 @@ def _turn() -> Look:
 
 
 def take_turn(db: Raw, name: str, now: Instant, lease: timedelta) -> Turn | None:
-    """Take the turn `name` until `now + lease`; None: it is not due, or another has it."""
-    at, beyond = to_ms(now), to_ms(now + _ahead(name))
-    asked = (name, at, to_ms(now + lease), at, beyond, at, beyond)
-    row = db.execute(_TAKE, asked).fetchone()
+    """Take the turn `name` until `now + lease`; None: it is not due, or another has it.
+
+    One that must have been owed, since what it is for is in its place, is never made here.
+    """
+    at, until, beyond = to_ms(now), to_ms(now + lease), to_ms(now + _ahead(name))
+    free = (at, beyond, at, beyond)
+    if name.startswith(SEARCH_AGAIN):
+        row = db.execute(_TAKE_OWED, (until, *free, name)).fetchone()
+    else:
+        row = db.execute(_TAKE, (name, at, until, *free)).fetchone()
     return None if row is None else Turn(name=name, place=str(row[0]), tries=int(row[1]))
 
 
