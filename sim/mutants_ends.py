@@ -75,7 +75,7 @@ MUTANTS: tuple[M, ...] = (
     M("restored-reopens-the-ready", "what the journal says was opened is opened again by a database that does not know",
       "flow.recovering:close_forgotten", "and (state is GrantState.READY or _ends(lines[name]))", "and _ends(lines[name])"),
     M("restored-never-closes", "what a database that was put back never knew stays in the cloud",
-      "flow.recovering:close_unknown", "unknown = frozenset(asked) - known", "unknown = frozenset()"),
+      "flow.recovering:find_unknown", "return frozenset(asked) - known", "return frozenset()"),
     M("restored-forgets-ends", "what was ended early is open again after a database was put back",
       "flow.recovering:close_forgotten", "state in LIVE", "state is GrantState.READY"),
 )  # fmt: skip

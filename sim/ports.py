@@ -8,6 +8,7 @@ twice or late, it is refused, it hangs. The oracle is told what became durable, 
 import errno
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -29,6 +30,7 @@ from tidegate.evidence import journal as journal_room
 from tidegate.evidence.journal import JournalLine, read_journal
 from tidegate.evidence.journal_book import Folding, JournalBook
 from tidegate.evidence.seal import read_event
+from tidegate.store import KeysInHand
 
 LATE_MS = 5_000  # how late a change or a copy of it may still arrive: the declared propagation
 SLOW_MS = (300, 3_000, 30_000)  # how long a call that hangs takes
@@ -96,12 +98,27 @@ class SimStore:
     def __init__(self, ports: Ports, real: Any) -> None:
         self._ports = ports
         self.real = real
+        self._here = KeysInHand()
         self._gathering = (
             Gatherer(ports.loop, real, self._became_durable) if ports.world.gathers else None
         )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
+
+    def only_one_here(self, key: str) -> Any:
+        """Among the tasks of this process."""
+        return self._here.only_one(key)
+
+    @contextmanager
+    def only_one(self, key: str, *, unasked: bool = False) -> Iterator[bool]:
+        """Among those first, then among all processes."""
+        with self._here.only_one(key) as free:
+            if not free:
+                yield False
+                return
+            with self.real.only_one(key, unasked=unasked) as ours:
+                yield ours
 
     def now(self) -> Instant:
         """The database's clock: its own, or (as on SQLite) the process's."""

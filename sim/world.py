@@ -118,6 +118,8 @@ class Process:
                 chore.every = timedelta(minutes=2)  # else a crowded world has three in all
         self.worker._hands.shutdown(wait=False)
         self.worker._asides.shutdown(wait=False)
+        self.worker._from_journal.executor.shutdown(wait=False)
+        self.worker._from_journal.executor = Hands(world.loop, self)
         self.worker._hands = Hands(world.loop, self)  # type: ignore[assignment]
         self.worker._asides = Hands(world.loop, self)  # type: ignore[assignment]
         self.worker._errand_hands = Hands(world.loop, self)  # type: ignore[assignment]

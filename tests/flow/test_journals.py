@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.support import World
 from tidegate.evidence.journal import ClosingJournal, open_grants
-from tidegate.flow.recovering import close_unknown, seal_journal, settle_journal
+from tidegate.flow.recovering import find_unknown, seal_journal, settle_journal
 from tidegate.grant import GrantState
 
 
@@ -24,7 +24,7 @@ def test_end_by_another_machine_is_closed_again(tmp_path: Path) -> None:
         size = world.house.store.head().size
         assert settle_journal(world.house) == [grant.id]
         assert settle_journal(world.house) == []
-        assert (seal_journal(world.house), close_unknown(world.house)) == (0, [])
+        assert (seal_journal(world.house), find_unknown(world.house)) == (0, frozenset())
         assert world.house.store.head().size == size
         assert open_grants(ours.read()) == []
         world.clock.forward(hours=3)

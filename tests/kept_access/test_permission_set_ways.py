@@ -25,7 +25,7 @@ from tidegate.flow.governing import put_in_force
 from tidegate.flow.house import House
 from tidegate.flow.mending import mend_cuts
 from tidegate.flow.reconciling import reconcile_step
-from tidegate.flow.recovering import close_forgotten, close_unknown
+from tidegate.flow.recovering import close_forgotten, close_without_store, find_unknown
 from tidegate.flow.refusing import Refusals
 from tidegate.flow.revoking import end_early
 from tidegate.grant import Cause, Grant, GrantState, Outcome
@@ -286,7 +286,7 @@ def test_e_second_machine_cuts_a_later_grant(
         world.clock.forward(seconds=5)
         mend_cuts(second)
         reconcile_step(second)
-        close_unknown(second)
+        close_without_store(second, find_unknown(second))
         worker.tick()
     assert center.acts(fresh) and not center.acts(old)
     assert center.policy() == before

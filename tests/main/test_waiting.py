@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from tests.flow.test_worker import Silent, open_on_dev
 from tests.main.conftest import TARGET, Home
 from tests.main.test_emergency import owed
 from tests.support import World, misshape
@@ -242,3 +243,29 @@ def serve(config: Path) -> subprocess.Popen[bytes]:
     """`tidegate serve`, on a free port."""
     words = ["serve", "--port", str(free_port()), "--config", str(config)]
     return subprocess.Popen([sys.executable, "-m", "tidegate", *words], stderr=subprocess.PIPE)
+
+
+def test_silent_cloud_keeps_a_start_and_the_ends_of_others_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that is not answered holds neither another target's end nor the start; until it comes
+    back the server that started makes no second one.
+    """
+    silent = Silent(world, monkeypatch)
+    open_on_dev(world, 1)
+    other = world.granted(duration=timedelta(minutes=10, seconds=5))
+    world.clock.forward(minutes=11)
+
+    def reach() -> House:
+        removed = [line.grant for line in world.house.journal.read() if line.kind == "removed"]
+        if other.id not in removed or not silent.called:
+            raise AWAY
+        return world.house
+
+    try:
+        once_there(bare(world), reach, threading.Event(), every=SOON)
+        for _ in range(5):
+            world.worker.tick()
+        assert len(silent.called) == 1
+    finally:
+        silent.answer()

@@ -4,6 +4,7 @@ Made once in `main.py`; nothing here reads a configuration or the time by itself
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -25,7 +26,7 @@ from tidegate.flow.panics_kept import PanicsKept
 from tidegate.flow.panics_kept import Wanted as Wanted
 from tidegate.grant import Grant
 from tidegate.policy.rules import RuleSet
-from tidegate.store import Pace, Store
+from tidegate.store import KeysInHand, Pace, Store
 
 WARN_BEFORE = timedelta(minutes=10)  # time to ask for an extension, and for somebody to vote
 PROCESS = Process()  # the one there is, where nothing else was said
@@ -133,10 +134,15 @@ class BareHouse:
         self.buckets = self.alone = Buckets(_nobody)
         self.journal_pace = JournalPace()
         self._clock = clock
+        self._keys = KeysInHand()
 
     def now(self) -> Instant:
         """One reading of the clock, cut to whole milliseconds. Read once a command."""
         return from_ms(to_ms(self._clock()))
+
+    def only_one_here(self, key: str) -> AbstractContextManager[bool]:
+        """Have the assignment `key` in hand among the threads of this process; asks no store."""
+        return self._keys.only_one(key)
 
     def connector(self, name: str) -> Connector:
         """The connector called `name`. Raises AskedWrongly."""
@@ -208,6 +214,10 @@ class House(BareHouse):
             ""  # how our rules differ from those in force elsewhere; then nothing opens here
         )
         self.wanted = PanicsKept()  # panics that could not be sealed yet
+
+    def only_one_here(self, key: str) -> AbstractContextManager[bool]:
+        """The same, also among those who ask the store for it (`Store.only_one`)."""
+        return self.store.only_one_here(key)
 
     def forked(self, now: Instant) -> Trouble | None:
         """That the log does not extend what was witnessed: this database is an older one, or was

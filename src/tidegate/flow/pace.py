@@ -104,6 +104,11 @@ class JournalPace:
             at, _ = self._next[name]
             return now >= at or at > now + LONGEST_PAUSE
 
+    def since(self, name: str) -> Instant | None:
+        """From when on it may be tried again; None when no try has failed."""
+        with self._lock:
+            return self._next[name][0] if name in self._next else None
+
     def later(self, name: str, now: Instant, noise: bytes) -> int:
         """A try failed: wait longer than the last time. Returns how many have, from 1."""
         with self._lock:

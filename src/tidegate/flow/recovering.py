@@ -1,6 +1,7 @@
 """Closing without the database, from the journal alone; sealing afterwards what was done (I6)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -17,9 +18,9 @@ from tidegate.evidence.journal import JournalLine
 from tidegate.evidence.journal_book import ACTED, JournalBook, read_back
 from tidegate.evidence.journal_line import ALONE, CUT, HELD
 from tidegate.expire import EndReason
-from tidegate.flow.buckets import bucket_of
+from tidegate.flow.buckets import Buckets, bucket_of
 from tidegate.flow.ending import begin
-from tidegate.flow.expiring import take_away
+from tidegate.flow.expiring import LONGEST_IN_HAND, take_away
 from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import BareHouse, House
 from tidegate.grant import Grant, GrantState
@@ -112,8 +113,8 @@ def _ended_as(lines: Sequence[JournalLine]) -> tuple[EndReason, str]:
     return reason, str(data.get("actor", SYSTEM))
 
 
-def close_unknown(house: House) -> list[str]:
-    """Close from the journal what is due and this database does not know to have been opened.
+def find_unknown(house: House) -> frozenset[str]:
+    """What is due by the journal, and this database does not know to have been opened.
 
     That is so after an older database was restored. What else happened in between cannot be known.
     """
@@ -127,8 +128,7 @@ def close_unknown(house: House) -> list[str]:
     found = house.store.grants_named(asked)  # a row that cannot be read: the journal's word holds
     known = {name for name in found if found[name].state not in UNOPENED}
     house.asked.unknown.update((name, due[name][-1]) for name in known)
-    unknown = frozenset(asked) - known
-    return close_without_store(house, unknown) if unknown else []
+    return frozenset(asked) - known
 
 
 def _is_due(intended: JournalLine, now: str) -> bool:
@@ -137,46 +137,113 @@ def _is_due(intended: JournalLine, now: str) -> bool:
     return not isinstance(end, str) or end <= now
 
 
-def close_without_store(
-    house: BareHouse,
-    only: frozenset[str] | None = None,
-    enough: Callable[[], bool] = lambda: False,
-) -> list[str]:
-    """Close from the journal every grant whose end has passed; returns those now seen removed.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owed:
+    """An end that is owed by the journal, as it stood at one look (`book`).
 
-    For when the database cannot be used, or (`only`) knows nothing of them. Access that stood
-    before, or that another grant of the journal still holds, is only read (I5). `enough` is asked
-    before each, and ends it early.
+    With `still_wanted` the access stood before or another grant of the journal holds it: it is only
+    read (I5). `uncut`: it was read back as removed, and its sessions were not seen cut.
     """
-    # A store that cannot be used is not asked for the pace either: it may say nothing at all.
-    buckets = house.alone if only is None else house.buckets
+
+    hold: Hold
+    still_wanted: bool
+    made_at: Instant
+    due_at: Instant
+    uncut: bool
+    book: JournalBook
+
+
+def owed_now(house: BareHouse, only: frozenset[str] | None = None) -> list[Owed]:
+    """Every end the journal owes, of `only` if given, that may be tried now.
+
+    Whatever has waited for the longest is first, since its end came or its last try failed: no one
+    grant that cannot be closed keeps others of its target from ever being tried.
+
+    Raises:
+        OSError: the journal cannot be read.
+    """
     now = house.now()
     book = house.journal.book()
     lines = [line for told in book.lines.values() for line in told]
     acted = {name for name, told in book.lines.items() if read_back(told)}
     # Once closing was decided the end has come, whatever the end that was fixed at opening.
-    begun = {line.grant for line in lines if line.kind == "closing"}
+    begun = {line.grant: line.at for line in lines if line.kind == "closing"}
     stood = {line.grant for line in lines if line.data.get("stood_before") is True}
     waiting = _holds(tuple(book.waiting.values()))
     due = {name for name, hold in waiting.items() if name in begun or now >= hold.ends_at}
-    done: list[str] = []
+    wanted = {waiting[other].key for other in waiting.keys() - due}
     made = {line.grant: line.at for line in lines if line.kind == "intended"}
     uncut = _uncut(house, book, waiting, now)
-    for name in sorted(due - acted | due & uncut):
-        if enough():
-            break
-        hold = waiting[name]
+    found: list[tuple[Instant, str, Owed]] = []
+    for name in due - acted | due & uncut:
         if (only is not None and name not in only) or not house.journal_pace.may(name, now):
             continue
+        hold = waiting[name]
+        due_at = min(hold.ends_at, begun.get(name, hold.ends_at))
+        owed = Owed(
+            hold=hold,
+            still_wanted=name in stood or hold.key in wanted,
+            made_at=made[name],
+            due_at=due_at,
+            uncut=name in uncut,
+            book=book,
+        )
+        found.append((house.journal_pace.since(name) or due_at, name, owed))
+    return [owed for _, _, owed in sorted(found, key=lambda one: one[:2])]
+
+
+def close_without_store(house: BareHouse, only: frozenset[str] | None = None) -> list[str]:
+    """Close from the journal every grant whose end has passed; returns those now seen removed.
+
+    For when the database cannot be used, or (`only`) knows nothing of them. One after the other, in
+    the thread that calls: where others wait too it is `JournalHands` that close.
+
+    Raises:
+        OSError: the journal cannot be read.
+    """
+    # A store that cannot be used is not asked for the pace either: it may say nothing at all.
+    buckets = house.alone if only is None else house.buckets
+    return [one.hold.grant for one in owed_now(house, only) if close_owed(house, one, buckets)]
+
+
+def close_owed(house: BareHouse, owed: Owed, buckets: Buckets) -> bool:
+    """One try at one end; whether it is seen removed now.
+
+    It is left to the next look when its account bears no more, when somebody in this process has
+    the assignment in hand, or when the journal says more than it did: what was decided by it may
+    not hold any more.
+    """
+    hold = owed.hold
+    with house.only_one_here(hold.key.text()) as ours:
+        now = house.now()
+        # Nobody keeps an end waiting by holding on to a key: see `close_once`.
+        if not ours and now - owed.due_at <= LONGEST_IN_HAND:
+            return False
+        if not _stands(house, owed) or not house.journal_pace.may(hold.grant, now):
+            return False
         bucket = bucket_of(house.laws.catalogue, hold.role.id)
         if bucket is not None and not buckets.may(bucket, False, now):
-            continue  # its account bears no more for the moment
-        shared = any(waiting[other].key == hold.key for other in waiting.keys() - due)
-        if _close(house, hold, name in stood or shared, made[name], now, name in uncut):
-            done.append(name)
-        else:
-            house.journal_pace.later(name, now, house.randomness(2))
-    return done
+            return False
+        if _close(house, hold, owed.still_wanted, owed.made_at, now, owed.uncut):
+            return True
+        house.journal_pace.later(hold.grant, now, house.randomness(2))
+        return False
+
+
+def _stands(house: BareHouse, owed: Owed) -> bool:
+    """Whether nothing was written since that bears on this end: of its grant, or of one that was
+    opened on the same assignment.
+    """
+    name, then = owed.hold.grant, owed.book
+    try:
+        book = house.journal.book()
+    except OSError as fault:
+        log.error("the closing journal cannot be read", grant=name, errno=fault.errno)
+        return False
+    if book.lines.get(name) != then.lines.get(name):
+        return False
+    opened = [line for other, line in book.waiting.items() if then.waiting.get(other) != line]
+    return all(hold.key != owed.hold.key for hold in _holds(opened).values())
 
 
 def _uncut(

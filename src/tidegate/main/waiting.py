@@ -6,8 +6,10 @@ first: it closes from the journal as a running one does, and is up once the data
 rules are mended. With nothing owed it fails at once, so that a wrong setting is told.
 """
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -15,9 +17,9 @@ import structlog
 
 from tidegate.base.errors import AskedWrongly, TidegateError, WorldFailed
 from tidegate.flow.house import BareHouse, House
-from tidegate.flow.recovering import close_without_store
+from tidegate.flow.journal_hands import JournalHands
 from tidegate.main.stopping import ToldToStop
-from tidegate.shell.worker import TICK
+from tidegate.shell.worker import HANDS, HANDS_A_TARGET, TICK
 
 log = structlog.get_logger("tidegate.waiting")
 
@@ -51,10 +53,32 @@ def once_there(
         TidegateError: as `reach`, when nothing is owed or waiting would not help.
         Exception: a bug met by `reach`, when nothing is owed.
     """
+    alone = ThreadPoolExecutor(HANDS, thread_name_prefix="tidegate-journal")
+    hands = JournalHands(alone, HANDS_A_TARGET, HANDS)
+    try:
+        house = _tried(bare, reach, stopped, hands, read=read, grace=grace, every=every)
+        # A call that a cloud does not answer is under way for most of a minute. Nobody waits for
+        # it, but whoever wants the same assignment.
+        hands.keep(house)
+    finally:
+        alone.shutdown(wait=sys.exception() is not None, cancel_futures=True)
+    return house
+
+
+def _tried(
+    bare: BareHouse,
+    reach: Callable[[], House],
+    stopped: threading.Event,
+    hands: JournalHands,
+    *,
+    read: Callable[[], object],
+    grace: timedelta,
+    every: timedelta,
+) -> House:
     tries = 0
     while True:
         try:
-            with _closing(bare, grace):
+            with _closing(bare, hands, grace):
                 house = reach()
         except Exception as fault:  # the rim: ends wait for no bug of a start either
             missing = _missing(fault, read)
@@ -73,7 +97,7 @@ def once_there(
             if tries:
                 log.info("all is there that a start needs")
             return house
-        with _closing(bare, timedelta(0)):
+        with _closing(bare, hands, timedelta(0)):
             if stopped.wait(every.total_seconds()):
                 raise ToldToStop
 
@@ -107,30 +131,28 @@ def _owed(bare: BareHouse) -> int:
 
 
 @contextmanager
-def _closing(bare: BareHouse, after: timedelta) -> Iterator[None]:
-    """Close from the journal beside the block, from `after` on; over when the block is."""
+def _closing(bare: BareHouse, hands: JournalHands, after: timedelta) -> Iterator[None]:
+    """Close from the journal beside the block, from `after` on; when it is over none is begun."""
     over = threading.Event()
     thread = threading.Thread(
-        target=_close, args=(bare, after, over), name="tidegate-waiting", daemon=True
+        target=_close, args=(bare, hands, after, over), name="tidegate-waiting", daemon=True
     )
     thread.start()
     try:
         yield
     finally:
         over.set()
-        thread.join()  # a call to a cloud is bounded, and nothing may open beside it
+        thread.join()  # it calls no cloud
+        hands.answered()
 
 
-def _close(bare: BareHouse, after: timedelta, over: threading.Event) -> None:
-    if over.wait(after.total_seconds()):
-        return
-    while True:
+def _close(bare: BareHouse, hands: JournalHands, after: timedelta, over: threading.Event) -> None:
+    wait = after
+    while not over.wait(wait.total_seconds()):
+        wait = TICK
         try:
-            if done := close_without_store(bare, enough=over.is_set):
-                log.warning("closed from the journal", grants=done)
+            hands.look(bare)
         except OSError as fault:
             log.error("the closing journal cannot be read", errno=fault.errno)
         except Exception:  # the rim: whatever is wrong with one look, the next one comes
             log.exception("closing from the journal failed")
-        if over.wait(TICK.total_seconds()):
-            return

@@ -27,13 +27,13 @@ from tidegate.flow.expiring import close_once
 from tidegate.flow.extending import due_extensions, warn_due
 from tidegate.flow.granting import open_once
 from tidegate.flow.house import House
+from tidegate.flow.journal_hands import JournalHands
 from tidegate.flow.lateness import find_late
 from tidegate.flow.mending import mend_cuts
 from tidegate.flow.panicking import resume
 from tidegate.flow.recovering import (
     close_forgotten,
-    close_unknown,
-    close_without_store,
+    find_unknown,
     seal_journal,
     settle_journal,
 )
@@ -106,12 +106,14 @@ class Worker:
         self._stopping = threading.Event()
         self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="tidegate-hand")
         self._errand_hands = ThreadPoolExecutor(ERRAND_HANDS, thread_name_prefix="tidegate-errand")
+        # Not those that act by the store: when it answers again they are all free.
+        alone = ThreadPoolExecutor(HANDS, thread_name_prefix="tidegate-journal")
+        self._from_journal = JournalHands(alone, HANDS_A_TARGET, HANDS)
         self._errands: dict[Future[None], str] = {}  # the target of each errand handed out
         self._in_hand: dict[Future[None], str] = {}  # the target of each grant handed out
         self._paced: dict[str, set[Bucket]] = {}  # by target, as met: what paces it
         self._bulk_from: Instant | None = None  # not before then: a row kept it from working
         self._looked_at: Instant | None = None  # by what clock it was last claimed; None: it failed
-        self._from_journal = threading.Lock()  # one at a time closes from there
         self._beside: dict[str, Future[None]] = {}  # by chore: its run that may still go on
         self._extending: dict[Future[None], str] = {}  # the target of each end that is to move
         self._thread = threading.Thread(target=self._run, name="tidegate-worker", daemon=True)
@@ -143,6 +145,7 @@ class Worker:
         self._asides.shutdown(wait=True, cancel_futures=True)
         self._errand_hands.shutdown(wait=True, cancel_futures=True)
         self._hands.shutdown(wait=True, cancel_futures=True)
+        self._from_journal.executor.shutdown(wait=True, cancel_futures=True)
         with suppress(TidegateError):  # else it is free once this one has been silent for a while
             self.house.store.leave(self.name)
 
@@ -156,7 +159,10 @@ class Worker:
         self._do_chores()
         return self._look()
 
-    def _look(self) -> int:
+    def _look(self, beside: bool = False) -> int:
+        """One look without the chores. With `beside` it waits for none who closes from the journal:
+        whether the database is back is asked meanwhile.
+        """
         self._looked_at = None
         if not self.house.duties:
             return 0
@@ -167,12 +173,13 @@ class Worker:
             moving = self._extensions() if self._opens() else []
         except TidegateError as fault:
             log.error("the store cannot be used; closing from the journal", code=fault.code)
-            self._close_from_journal()
+            self._close_from_journal(beside=beside)
             return 0
         except Exception:  # the rim: whatever is wrong with the store, ends do not wait for it
             log.exception("the store cannot be used; closing from the journal")
-            self._close_from_journal()
+            self._close_from_journal(beside=beside)
             return 0
+        self._from_journal.answered()
         sent = {self._hands.submit(self._handle, grant): _target(grant) for grant in due}
         self._in_hand.update(sent)
         ends = {self._hands.submit(self._guarded, name, act): name for name, act in moving}
@@ -268,7 +275,7 @@ class Worker:
         }
         share = Share(
             a_target=HANDS_A_TARGET,
-            in_hand=Counter(self._in_hand.values()),
+            in_hand=Counter(self._in_hand.values()) + Counter(self._from_journal.busy()),
             room=room,
             opens=self._opens(),
             closes=Duty.CLOSE in self.house.duties,
@@ -290,7 +297,8 @@ class Worker:
             settle_journal(self.house)
             seal_journal(self.house)
             close_forgotten(self.house)
-            close_unknown(self.house)
+            if unknown := find_unknown(self.house):
+                self._close_from_journal(unknown)
         except EvidenceClosed:
             # Nothing may be due by the rows, and ends begun in the journal must go on all the same.
             self._close_from_journal()
@@ -311,17 +319,21 @@ class Worker:
             Chore("mend", MEND_EVERY, lambda: mend_cuts(self.house), long=True),
         )
 
-    def _close_from_journal(self) -> None:
+    def _close_from_journal(
+        self, only: frozenset[str] | None = None, *, beside: bool = False
+    ) -> None:
+        """Have hands close what the journal owes, of `only` if given. They are waited for as those
+        that act by the store are, and not at all with `beside`.
+        """
         if Duty.CLOSE not in self.house.duties:
             return
-        if not self._from_journal.acquire(blocking=False):
-            return  # the look at the journal, aside, is at it
         try:
-            close_without_store(self.house)
+            begun = self._from_journal.look(self.house, only)
         except OSError as fault:
             log.error("the closing journal cannot be read", errno=fault.errno)
-        finally:
-            self._from_journal.release()
+            return
+        if not beside:
+            wait(begun, STRAGGLERS.total_seconds())
 
     def _handle(self, grant: Grant) -> None:
         """Take one grant on. Nothing that goes wrong with it may stop the others."""
@@ -403,7 +415,7 @@ class Worker:
         while not self._stopping.is_set():
             handled = 0
             with self._outlived():
-                handled = self._look()
+                handled = self._look(beside=True)
             with self._outlived():
                 self._do_chores(beside=True)
             if not handled:

@@ -1,6 +1,7 @@
 """What is kept: tables, migrations, the commit writer and named reads. SQLite today."""
 
 from tidegate.store.batch import Committed
+from tidegate.store.database import KeysInHand
 from tidegate.store.findings import SCOPE, SEARCH, SEARCH_AGAIN, Turn, Wanted
 from tidegate.store.head import Head
 from tidegate.store.mass import AT_ONCE
@@ -20,6 +21,7 @@ __all__ = [
     "Committed",
     "Difference",
     "Head",
+    "KeysInHand",
     "Pace",
     "Rebuilt",
     "Share",

@@ -173,6 +173,10 @@ class Database(Protocol):
         """Have `key` in hand, unless somebody has; `unasked` is the answer nobody can give."""
         ...
 
+    def only_one_here(self, key: str) -> AbstractContextManager[bool]:
+        """The same among the threads of this process; nobody else is asked."""
+        ...
+
     def now_ms(self) -> int | None:
         """Its clock, in milliseconds since the epoch; None when it has none of its own."""
         ...

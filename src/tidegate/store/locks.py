@@ -37,6 +37,10 @@ class Locks:
         """Whether `key` is ours until the end; `unasked` while the server cannot be asked."""
         return self._here.only_one(key, lambda one: self._take(one, unasked), self._leave)
 
+    def only_one_here(self, key: str) -> AbstractContextManager[bool]:
+        """Whether `key` is ours until the end, among the threads of this process."""
+        return self._here.only_one(key)
+
     def close(self) -> None:
         """Give everything back."""
         with self._gate:

@@ -271,6 +271,10 @@ class Postgres:
         """Have `key` in hand, unless somebody has, in any process on this database."""
         return self._locks.only_one(key, unasked)
 
+    def only_one_here(self, key: str) -> AbstractContextManager[bool]:
+        """The same among the threads of this process; the server is not asked."""
+        return self._locks.only_one_here(key)
+
     def closed(self, error: BaseException) -> EvidenceClosed:
         """A failure of the driver, as callers may be told it."""
         return closed(error)

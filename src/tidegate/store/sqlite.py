@@ -196,6 +196,10 @@ class SqliteFile:
         """Have `key` in hand, unless somebody of this process has: a file has one server."""
         return self._keys.only_one(key)
 
+    def only_one_here(self, key: str) -> AbstractContextManager[bool]:
+        """The same: there is nobody else."""
+        return self._keys.only_one(key)
+
     def closed(self, error: BaseException) -> EvidenceClosed:
         """A failure of the driver, as callers may be told it."""
         return closed(error)

@@ -438,6 +438,10 @@ class Store(FindingStore, ErrandStore):
         """
         return self._database.only_one(key, unasked)
 
+    def only_one_here(self, key: str) -> AbstractContextManager[bool]:
+        """`only_one` among the threads of this process; the database is not asked."""
+        return self._database.only_one_here(key)
+
     def end_due(self, now: Instant, limit: int = AT_ONCE) -> int:
         """End grants whose end has come at `now`, in bulk; returns how many.
 
