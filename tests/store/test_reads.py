@@ -73,8 +73,8 @@ def test_grants_that_are_gone_are_told_from_the_others(store):
     step, ready = readied(1, request)
     store.commit(step)
     over = lifecycle(store, 2)
-    assert store.grants_gone((ready.id, over.id, "gr_x")) == [over.id]
-    assert store.grants_gone((ready.id,)) == store.grants_gone(()) == []
+    assert store.grants_ending((ready.id, over.id, "gr_x")) == {over.id: GrantState.GONE}
+    assert store.grants_ending((ready.id,)) == store.grants_ending(()) == {}
 
 
 def test_grants_are_filtered(store):

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tidegate.base.when import Instant
+from tidegate.base.errors import AskedWrongly
+from tidegate.base.when import Instant, parse_instant
 
 # In the data of a `removed` line: it was done without the database, so nothing else tells of it.
 ALONE = "alone"
 HELD = "held"  # there too: read back, and usable by another grant or by what stood before
+HELD_UNTIL = "held_until"  # there too: when the last of those grants ends; from then on it is owed
 CUT = "cut"  # there too, when it is False: sessions that outlive the removal were not seen cut
 
 
@@ -25,6 +27,23 @@ class JournalLine:
     def alone(self) -> bool:
         """Whether it tells of something done without the database."""
         return self.data.get(ALONE) is True
+
+    @property
+    def held(self) -> bool:
+        """Whether it tells of an end after which something else gave the access."""
+        return self.data.get(HELD) is True
+
+    @property
+    def held_until(self) -> Instant | None:
+        """When the last of the grants that held it ends; None: it is not ours to take, ever."""
+        try:
+            return parse_instant(str(self.data[HELD_UNTIL])) if self.held else None
+        except (KeyError, AskedWrongly):
+            return None
+
+    def owed_again(self, now: Instant) -> bool:
+        """Whether what held the access has come to its end, so that it is to be taken after all."""
+        return (until := self.held_until) is not None and now >= until
 
     @property
     def uncut(self) -> bool:

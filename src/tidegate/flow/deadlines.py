@@ -6,7 +6,9 @@ the holders. Who may not set it asks a process that opens to look for itself: no
 
 from collections.abc import Iterable, Mapping
 
+from tidegate.base.errors import TidegateError
 from tidegate.base.when import Instant
+from tidegate.catalogue import Assignment
 from tidegate.flow.holding import closing_hold
 from tidegate.flow.house import House
 from tidegate.grant import GrantState
@@ -18,6 +20,18 @@ def latest_end(house: House, holders: Iterable[str]) -> Instant | None:
     """When the last of these grants ends; None without any."""
     ends = [house.store.grant(name).ends_at for name in holders]
     return max((end for end in ends if end is not None), default=None)
+
+
+def held_until(house: House, held: Assignment | None) -> Instant | None:
+    """Until when grants hold this, as the closing journal is to know; None: none does, or the
+    access is not ours to take at any time.
+    """
+    if held is None or not held.holders or held.stood_before:
+        return None
+    try:
+        return latest_end(house, held.holders) or held.deadline_at
+    except TidegateError:  # what the row has may be too late, and the worker is not
+        return held.deadline_at
 
 
 def arm_again(house: House, assignment: str) -> Mapping[str, str]:

@@ -32,7 +32,7 @@ from tidegate.connectors.port import (
     Seen,
 )
 from tidegate.evidence.journal import JournalLine
-from tidegate.evidence.journal_line import CUT, HELD
+from tidegate.evidence.journal_line import CUT, HELD, HELD_UNTIL
 from tidegate.expire import (
     EndReason,
     Proof,
@@ -43,7 +43,7 @@ from tidegate.expire import (
     may_be_gone,
     removed,
 )
-from tidegate.flow.deadlines import latest_end
+from tidegate.flow.deadlines import held_until, latest_end
 from tidegate.flow.ending import begin
 from tidegate.flow.granting import note, outcome_of
 from tidegate.flow.holding import closing_hold
@@ -181,7 +181,9 @@ def _remove(house: House, grant: Grant) -> Grant:
     house.store.commit(step)
     note_removed(house, house.store.grant(grant.id))
     uncut = powers.cuts_apart and not seen.cut and not held_by
-    data = {**({HELD: True} if held_by else {}), **({CUT: False} if uncut else {})}
+    data: dict[str, Any] = {**({HELD: True} if held_by else {}), **({CUT: False} if uncut else {})}
+    if held_by and (until := held_until(house, assignment)):
+        data[HELD_UNTIL] = wire(until)
     _journal(house, "removed", grant.id, acted_at, {**_seen_told(seen), **data})
     return house.store.grant(grant.id)
 

@@ -30,7 +30,6 @@ from tidegate.base.when import Instant
 from tidegate.catalogue import Assignment
 from tidegate.evidence.journal import JournalLine, open_grants
 from tidegate.evidence.journal_book import is_begun, read_back
-from tidegate.evidence.journal_line import HELD
 from tidegate.evidence.seal import read_event
 from tidegate.expire import EndReason, end
 from tidegate.flow.allowing import allow_panic, may_see_panic
@@ -268,7 +267,7 @@ def seen_removed(house: House, names: tuple[str, ...]) -> Unsealed:
     """How far `names` came, by the journal."""
     lines = house.journal.book().lines
     last = {name: read_back(lines.get(name, ())) for name in names}
-    removed = (name for name, line in last.items() if line and not line.data.get(HELD))
+    removed = (name for name, line in last.items() if line and not line.held)
     return Unsealed(named=names, removed=tuple(removed))
 
 

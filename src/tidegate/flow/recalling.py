@@ -44,7 +44,9 @@ class Owed:
     """One grant something is known of. `source` says where from, `begun` that its end was begun.
 
     `ours`: this installation's own journal knows it. `reason` is the end's, as its line says.
-    `uncut_until`: until when sessions may act that were not seen cut when it was removed.
+    `held`: read back, and something else gave the access: grants that end at `held_until`, and from
+    then on it is owed; without that, what is not ours to take. `uncut_until`: until when sessions
+    may act that were not seen cut when it was removed.
     """
 
     hold: Hold
@@ -56,6 +58,8 @@ class Owed:
     ours: bool = False
     shared: bool = False
     uncut_until: Instant | None = None
+    held: bool = False
+    held_until: Instant | None = None
     reason: str = EndReason.EXPIRED.value
     actor: str = "system"
 
@@ -64,8 +68,12 @@ class Owed:
         return self.begun or now >= self.hold.ends_at
 
     def settled(self, now: Instant) -> bool:
-        """Whether nothing is left to do: read back as removed, and cut where that is apart."""
-        return self.done and (self.uncut_until is None or now >= self.uncut_until)
+        """Whether nothing is left to do now: read back as removed, cut where that is apart, and not
+        held by grants whose end has come.
+        """
+        uncut = self.uncut_until is not None and now < self.uncut_until
+        owed = self.held_until is not None and now >= self.held_until
+        return self.done and not uncut and not owed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +161,8 @@ def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant
                 done=ended is not None,
                 ours=name in ours,
                 uncut_until=ended.at + lingers if ended is not None and uncut else None,
+                held=ended is not None and ended.held,
+                held_until=ended.held_until if ended is not None else None,
                 reason=str(data.get("reason") or EndReason.EXPIRED.value),
                 actor=str(data.get("actor") or "system"),
             )
@@ -174,13 +184,19 @@ def with_copy(gathered: Gathered, more: Sequence[Owed], now: Instant) -> Gathere
 
 
 def begin_all(gathered: Gathered, scope: Scope, actor: str, now: Instant) -> Gathered:
-    """As after a panic: the end of everything in `scope` has come, whatever was fixed."""
-    owed = [
-        replace(one, begun=True, reason=EndReason.PANIC.value, actor=actor)
-        if scope.covers(one.hold.principal, one.hold.role.id) and not one.begun
-        else one
-        for one in gathered.owed
-    ]
+    """As after a panic: the end of everything in `scope` has come, whatever was fixed.
+
+    So has that of the grants which hold what one in scope held: they are in scope too.
+    """
+    owed: list[Owed] = []
+    for one in gathered.owed:
+        if not scope.covers(one.hold.principal, one.hold.role.id):
+            owed.append(one)
+            continue
+        if not one.begun:
+            one = replace(one, begun=True, reason=EndReason.PANIC.value, actor=actor)
+        until = one.held_until
+        owed.append(one if until is None else replace(one, held_until=min(until, now)))
     return replace(gathered, owed=_shared(owed, now))
 
 
@@ -225,7 +241,7 @@ def _goes_on(back: Recalled) -> bool:
     return back.fate is Fate.CLOSING or back.uncut
 
 
-def owed_of(grant: Grant, hold: Hold, source: str) -> Owed:
+def owed_of(grant: Grant, hold: Hold, source: str, held_until: Instant | None) -> Owed:
     """What a copy of the log says of a grant that is not over."""
     return Owed(
         hold=hold,
@@ -234,11 +250,19 @@ def owed_of(grant: Grant, hold: Hold, source: str) -> Owed:
         begun=grant.closing_at is not None,
         done=grant.removed_at is not None,
         uncut_until=None if grant.cut or grant.still_held_by else grant.residual_until,
+        held=bool(grant.still_held_by),
+        held_until=held_until if grant.still_held_by else None,
         reason=grant.end_reason or EndReason.EXPIRED.value,
     )
 
 
 def _as_it_is(owed: Owed, now: Instant) -> Recalled:
+    if owed.settled(now) and owed.held_until is not None:
+        why = f"other grants hold the same access until {wire(owed.held_until)}"
+        return Recalled(owed=replace(owed, shared=True), fate=Fate.HELD, why=why)
+    if owed.settled(now) and owed.held:
+        why = "something else gave the same access when it ended, which is not ours to take"
+        return Recalled(owed=owed, fate=Fate.HELD, why=why)
     if owed.settled(now):
         return Recalled(owed=owed, fate=Fate.BEFORE)
     return Recalled(owed=owed, fate=Fate.DUE if owed.due(now) else Fate.LATER)
@@ -252,7 +276,7 @@ def _write_begun(ground: Ground, owed: Sequence[Owed]) -> None:
         if not one.ours:
             hold = one.hold
             lines.append(intended_line(hold, hold.stood_before, one.lingers, one.made_at))
-        if not one.begun or not one.ours:
+        if not one.begun or not one.ours or one.held:  # else our journal calls it held still
             data = {"reason": one.reason, "actor": one.actor}
             lines.append(JournalLine(kind="closing", grant=one.hold.grant, at=now, data=data))
     try:

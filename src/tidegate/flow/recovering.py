@@ -21,6 +21,7 @@ from tidegate.expire import EndReason
 from tidegate.flow.buckets import Buckets, bucket_of
 from tidegate.flow.ending import begin
 from tidegate.flow.expiring import LONGEST_IN_HAND, take_away
+from tidegate.flow.following import follow
 from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import BareHouse, House
 from tidegate.grant import Grant, GrantState
@@ -165,7 +166,8 @@ def owed_now(house: BareHouse, only: frozenset[str] | None = None) -> list[Owed]
     now = house.now()
     book = house.journal.book()
     lines = [line for told in book.lines.values() for line in told]
-    acted = {name for name, told in book.lines.items() if read_back(told)}
+    last = {name: read_back(told) for name, told in book.lines.items()}
+    acted = {name for name, line in last.items() if line and not line.owed_again(now)}
     # Once closing was decided the end has come, whatever the end that was fixed at opening.
     begun = {line.grant: line.at for line in lines if line.kind == "closing"}
     stood = {line.grant for line in lines if line.data.get("stood_before") is True}
@@ -179,7 +181,8 @@ def owed_now(house: BareHouse, only: frozenset[str] | None = None) -> list[Owed]
         if (only is not None and name not in only) or not house.journal_pace.may(name, now):
             continue
         hold = waiting[name]
-        due_at = min(hold.ends_at, begun.get(name, hold.ends_at))
+        held_until = line.held_until if (line := last[name]) else None
+        due_at = held_until or min(hold.ends_at, begun.get(name, hold.ends_at))
         owed = Owed(
             hold=hold,
             still_wanted=name in stood or hold.key in wanted,
@@ -379,8 +382,10 @@ def settle_journal(house: House) -> list[str]:
     closed again, is owed by its own lines (`closing_again`): that end is not the one sealed.
     """
     told: list[str] = []
-    waiting = house.journal.book().waiting
-    gone = house.store.grants_gone(waiting)
+    book = house.journal.book()
+    waiting, states = book.waiting, house.store.grants_ending(book.waiting)
+    follow(house, book, states)
+    gone = [name for name, state in states.items() if state is GrantState.GONE]
     for name, grant in sorted(house.store.grants_named(gone).items()):
         if grant.removed_at is None or grant.gone_at is None or waiting[name].at > grant.gone_at:
             continue

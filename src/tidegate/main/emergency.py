@@ -382,7 +382,10 @@ def _with_copy(
             where = f"{held.native_role} for {held.native_principal}" if held else grant.role
             lost.append((grant, where))
             continue
-        more.append(owed_of(grant, _hold(grant, held, entry), copy.where))
+        holders = [state.state.get(Grant, name) for name in held.holders]
+        ends = [one.ends_at for one in holders if one is not None and one.ends_at is not None]
+        until = max(ends, default=None) if not held.stood_before else None
+        more.append(owed_of(grant, _hold(grant, held, entry), copy.where, until))
     return with_copy(gathered, more, clock()), lost
 
 

@@ -43,6 +43,7 @@ WIDTHS = (1, 4, 20, 60, 200, AT_ONCE)  # of a list of names
 LONGEST_LINGERING = timedelta(hours=12)
 # What a sealed instant may lie ahead of a process whose clock is right: the gate is shut for one
 # that is a second from the database's clock.
+ENDING = (GrantState.CLOSING, GrantState.REMOVED, GrantState.GONE)  # a closing journal hears of
 AHEAD = timedelta(seconds=2)
 
 
@@ -115,9 +116,9 @@ def _state(row: Looked) -> GrantState | None:
         return None
 
 
-def gone_of(db: Looking, names: Iterable[str]) -> list[str]:
-    """Those of these grants that are gone."""
-    return sorted({row["id"] for row in named(db, _gone, names)})
+def ending_of(db: Looking, names: Iterable[str]) -> dict[str, GrantState]:
+    """Those of these grants that are closing, removed or gone, by id."""
+    return {row["id"]: GrantState(row["state"]) for row in named(db, _ending, names)}
 
 
 def late(
@@ -177,10 +178,10 @@ def _states(width: int) -> Look:
 
 
 @cache
-def _gone(width: int) -> Look:
+def _ending(width: int) -> Look:
     table = schema.grants
-    gone = table.c.state == GrantState.GONE.value
-    return Look(select(table.c.id).where(table.c.id.in_(_names(width)), gone))
+    ending = or_(*(table.c.state == state.value for state in ENDING))
+    return Look(select(table.c.id, table.c.state).where(table.c.id.in_(_names(width)), ending))
 
 
 def _names(width: int) -> list[Any]:

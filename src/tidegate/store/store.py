@@ -232,9 +232,9 @@ class Store(FindingStore, ErrandStore):
         """The states of grants by id, None for one that cannot be read; without those not there."""
         return chores.states_named(self._database, ids)
 
-    def grants_gone(self, ids: Iterable[str]) -> list[str]:
-        """Those of these grants that are gone."""
-        return chores.gone_of(self._database, ids)
+    def grants_ending(self, ids: Iterable[str]) -> dict[str, GrantState]:
+        """Those of these grants that are closing, removed or gone, with which of them."""
+        return chores.ending_of(self._database, ids)
 
     def assignments_named(self, ids: Iterable[str]) -> dict[str, Assignment]:
         """Assignments by id, as `grants_named`."""

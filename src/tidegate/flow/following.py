@@ -1,0 +1,90 @@
+"""Following: what the rows say of ends that are not over, kept in this machine's closing journal.
+
+Any process that closes may have brought an end about, and written so into its own journal. Without
+the database each machine has only what its own says: whether the access was removed, whether its
+sessions were cut, who holds it on until when, and whether it came back.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from tidegate.base.errors import TidegateError
+from tidegate.base.when import wire
+from tidegate.evidence.journal_book import ACTED, JournalBook, read_back
+from tidegate.evidence.journal_line import CUT, HELD, HELD_UNTIL, JournalLine
+from tidegate.flow.deadlines import held_until
+from tidegate.flow.holding import hold_of_line
+from tidegate.flow.house import House
+from tidegate.grant import Grant, GrantState
+
+
+def follow(house: House, book: JournalBook, states: Mapping[str, GrantState]) -> None:
+    """Write what is new. `states` are those of grants the book waits for, read after the book.
+
+    Raises:
+        OSError: the journal cannot be written. WorldFailed: the store did not answer.
+    """
+    asked = [name for name, state in states.items() if _may_be_new(book, name, state)]
+    found = house.store.grants_named(asked)
+    house.journal.append_all(
+        line for name in sorted(found) for line in _news(house, book, found[name])
+    )
+
+
+def _may_be_new(book: JournalBook, name: str, state: GrantState) -> bool:
+    last = read_back(book.lines[name])
+    if state is GrantState.CLOSING:
+        return last is not None and not last.alone
+    if state is GrantState.REMOVED:
+        return last is None or last.alone or last.held or last.uncut
+    return False
+
+
+def _news(house: House, book: JournalBook, grant: Grant) -> Iterator[JournalLine]:
+    """The line the journal lacks, if it does.
+
+    A `removed` line that is not of ours alone is written after it is sealed: a row that is closing
+    after it was called back. The other way round a row tells nothing new that was removed before
+    the last line: somebody who saw more (the access there again, a panic) wrote that since.
+    """
+    lines = [one for one in book.lines[grant.id] if one.kind in ("intended", "closing", *ACTED)]
+    last = read_back(lines)
+    if grant.state is GrantState.CLOSING and last is not None and not last.alone:
+        data = {"reason": grant.end_reason}
+        yield JournalLine(kind="closing", grant=grant.id, at=house.now(), data=data)
+    elif grant.state is GrantState.REMOVED and grant.removed_at is not None:
+        new = _removed(house, book.waiting[grant.id], grant)
+        known = last is not None and not last.alone and _same(last, new)
+        if new is not None and not known and lines[-1].at <= new.at:
+            yield new
+
+
+def _same(last: JournalLine, new: JournalLine | None) -> bool:
+    return new is not None and (last.held, last.held_until, last.uncut) == (
+        new.held,
+        new.held_until,
+        new.uncut,
+    )
+
+
+def _removed(house: House, intended: JournalLine, grant: Grant) -> JournalLine | None:
+    """What the row says, as a line of the instant that was sealed; None where it cannot be told."""
+    data: dict[str, object] = {}
+    if grant.cut_before:
+        data["cut_before"] = wire(grant.cut_before)
+    if grant.still_held_by:
+        data[HELD] = True
+        assignment = house.store.assignment(grant.assignment)
+        if until := held_until(house, assignment):
+            data[HELD_UNTIL] = wire(until)
+        elif not grant.still_held_by.startswith("standing access"):
+            return None  # its holders have ended: it is called back at the next look
+    elif not grant.cut:
+        try:
+            hold = hold_of_line(intended)
+            apart = house.connector(hold.target.connector).powers(hold.role.kind).cuts_apart
+        except TidegateError:
+            return None
+        data |= {CUT: False} if apart else {}
+    if grant.removed_at is None:
+        return None
+    return JournalLine(kind="removed", grant=grant.id, at=grant.removed_at, data=data)

@@ -1,0 +1,204 @@
+"""Several machines, each with a journal of its own, and then the database goes: what one of them
+knows of ends that others brought about, and of grants that others opened.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.flow.test_came_back import KEY, settle, without_database
+from tests.flow.test_recalling import OWN, ground, lines, recover
+from tests.support import World, catalogue, laws
+from tidegate.connectors.port import Answer
+from tidegate.connectors.simulated import Fault, FaultKind
+from tidegate.evidence.journal import ClosingJournal
+from tidegate.evidence.journal_book import read_back
+from tidegate.evidence.journal_line import JournalLine
+from tidegate.flow.expiring import close_now
+from tidegate.flow.governing import put_in_force
+from tidegate.flow.recalling import Fate, begin_all, gather, recall
+from tidegate.flow.reconciling import reconcile_some
+from tidegate.flow.recovering import seal_journal, settle_journal
+from tidegate.flow.revoking import end_early
+from tidegate.grant import Grant, GrantState
+from tidegate.panic import Scope, ScopeKind
+
+
+@pytest.fixture
+def assigned(tmp_path: Path) -> Iterator[World]:
+    """`prod/admin` is an assignment there."""
+    made = World(tmp_path)
+    found = catalogue()
+    role = replace(found.roles["prod/admin"], kind="assignment", probe="")
+    put_in_force(made.house, laws(found=replace(found, roles={**found.roles, "prod/admin": role})))
+    yield made
+    made.down()
+
+
+@contextmanager
+def elsewhere(world: World) -> Iterator[None]:
+    """On another machine: the same database, and a journal of its own."""
+    ours = world.house.journal
+    world.house.journal = ClosingJournal(world.directory / "other.journal")
+    try:
+        yield
+    finally:
+        world.house.journal = ours
+
+
+def two(world: World) -> tuple[Grant, Grant]:
+    """Ours until the thirtieth minute, and one of another machine until the fortieth."""
+    first = world.granted()
+    world.clock.forward(minutes=10)
+    world.work()
+    with elsewhere(world):
+        second = world.granted()
+    return first, second
+
+
+def gives(world: World) -> bool:
+    """Whether the cloud has the assignment."""
+    return world.cloud.assigned(KEY, world.clock())
+
+
+def test_access_of_two_stays_open_when_the_database_and_one_machine_go(assigned: World) -> None:
+    """The first end left it to the second, which nobody is there to bring about: taken at that."""
+    world = assigned
+    first, _ = two(world)
+    settle(world, 22)
+    assert (world.grant(first).state, gives(world)) == (GrantState.REMOVED, True)
+    without_database(world, 7)  # the thirty-ninth minute
+    assert gives(world)
+    without_database(world, 3)
+    assert not gives(world)
+
+
+def test_later_holder_is_taken_at_the_end_of_an_earlier_one(assigned: World) -> None:
+    """A third grant came after the line was written: the next look at the journal has its end."""
+    world = assigned
+    two(world)
+    settle(world, 22)
+    with elsewhere(world):
+        third = world.granted()
+    settle(world, 1)
+    told = read_back(lines(world))
+    assert told is not None and told.held_until == third.ends_at
+    assert seal_journal(world.house) == 0
+    without_database(world, 20)  # the fifty-third minute; the second one's end was the fortieth
+    assert gives(world)
+    without_database(world, 12)
+    assert not gives(world)
+
+
+def test_end_by_another_machine_takes_what_is_held_since(assigned: World) -> None:
+    """Ended there, and held by a grant of there: our journal hears of it before it is over."""
+    world = assigned
+    first, _ = two(world)
+    with elsewhere(world):
+        world.clock.forward(minutes=21)
+        world.work()
+    assert (world.grant(first).state, gives(world)) == (GrantState.REMOVED, True)
+    settle_journal(world.house)
+    told = lines(world)
+    settle_journal(world.house)
+    assert lines(world) == told
+    without_database(world, 5)
+    assert gives(world)
+    without_database(world, 5)
+    assert not gives(world)
+
+
+def test_what_another_machine_saw_come_back_stays_open(assigned: World) -> None:
+    """Removed by us, made again, called back to closing there: our journal has it owed again."""
+    world = assigned
+    world.connector.cuts = False
+    grant = world.granted()
+    settle(world, 10)
+    close_now(world.house, end_early(world.house, world.who("op"), grant.id))
+    world.cloud.assign(KEY, world.clock())
+    world.clock.forward(seconds=40)
+    with elsewhere(world):
+        reconcile_some(world.house, 50)
+    assert world.grant(grant).state is GrantState.CLOSING
+    settle_journal(world.house)
+    told = lines(world)
+    settle_journal(world.house)
+    assert lines(world) == told and told[-1].kind == "closing"
+    without_database(world, 3)
+    assert not gives(world)
+
+
+def test_cut_by_another_machine_is_owed_by_ours(assigned: World) -> None:
+    """Removed by us with sessions left, cut there: our journal hears that they are."""
+    world = assigned
+    grant = world.granted()
+    settle(world, 29)
+    until = world.clock() + timedelta(minutes=2)
+    world.connector.script(Fault(kind=FaultKind.THROTTLE, verb="cut", count=99, until=until))
+    world.clock.forward(minutes=1, seconds=1)
+    world.worker.tick()
+    assert lines(world)[-1].uncut
+    with elsewhere(world):
+        for _ in range(120):  # five seconds each
+            if world.grant(grant).cut:
+                break
+            settle(world, 1 / 12)
+    assert (world.grant(grant).state, world.grant(grant).cut) == (GrantState.REMOVED, True)
+    settle_journal(world.house)
+    assert lines(world)[-1].kind == "removed" and not lines(world)[-1].uncut
+
+
+def test_row_that_knows_less_than_the_journal_calls_it_removed(assigned: World) -> None:
+    """A panic wrote that it is to be looked at once more: the row's older word changes nothing."""
+    world = assigned
+    world.connector.cuts = False
+    grant = world.granted()
+    settle(world, 10)
+    close_now(world.house, end_early(world.house, world.who("op"), grant.id))
+    world.clock.forward(seconds=5)
+    line = JournalLine(kind="closing", grant=grant.id, at=world.clock(), data={"reason": "panic"})
+    world.house.journal.append(line)
+    settle_journal(world.house)
+    assert world.grant(grant).state is GrantState.REMOVED and read_back(lines(world)) is None
+
+
+def test_recover_calls_removed_what_others_hold(assigned: World) -> None:
+    """Held until the other's end: said so, nothing called; from then on it is closed."""
+    world = assigned
+    two(world)
+    settle(world, 22)
+    calls = world.connector.calls["revoke"]
+    (back,) = recover(world)
+    assert (back.fate, back.owed.shared) == (Fate.HELD, True) and "until 2026-" in back.why
+    assert (world.connector.calls["revoke"], gives(world)) == (calls, True)
+    world.clock.forward(minutes=8)
+    (back,) = recover(world)
+    assert back.fate is Fate.REMOVED and not gives(world)
+    assert [line.kind for line in lines(world)][-3:] == ["removed", "closing", "removed"]
+
+
+def test_recover_calls_standing_access_removed_the_second_time(assigned: World) -> None:
+    """What was left to its owner is there: it is held, however often that is asked."""
+    world = assigned
+    world.cloud.place(KEY, world.clock(), by="terraform")
+    world.granted()
+    settle(world, 32)
+    (back,) = recover(world)
+    assert (back.fate, back.owed.shared) == (Fate.HELD, False) and gives(world)
+
+
+def test_panic_without_a_database_leaves_what_was_held(assigned: World) -> None:
+    """Everything ends: what an ended grant left to others of another machine is taken now."""
+    world = assigned
+    first, _ = two(world)
+    taken = world.cloud.sign_in(KEY, world.clock())
+    settle(world, 22)
+    found = gather({OWN: lines(world)}, OWN, world.house.now())
+    begun = begin_all(found, Scope(ScopeKind.ALL), "system", world.house.now())
+    (back,) = recall(ground(world), begun, timedelta(minutes=1))
+    assert (back.owed.hold.grant, back.fate) == (first.id, Fate.REMOVED)
+    assert not gives(world) and world.use(taken) is Answer.DENIED
