@@ -220,7 +220,7 @@ class World:
         return [read_event(leaf).name for _, leaf in self.house.store.events(request)]
 
 
-def misshape(world: World, grant: str, column: str = "state") -> None:
-    """Damage that column of a grant's row: no version of ours wrote what it holds now."""
+def misshape(world: World, id: str, column: str = "state", table: str = "grants") -> None:
+    """Damage that column of a row, a grant's: no version of ours wrote what it holds now."""
     with closing(sqlite3.connect(world.directory / "tidegate.db")) as db, db:
-        db.execute(f"UPDATE grants SET {column} = 'x' WHERE id = ?", (grant,))
+        db.execute(f"UPDATE {table} SET {column} = 'x' WHERE id = ?", (id,))

@@ -5,11 +5,14 @@ from datetime import timedelta
 import pytest
 
 from tests.flow.test_extending import longer
-from tests.support import World
-from tidegate.connectors.port import Health
+from tests.support import World, misshape
+from tidegate.base.errors import Unreachable
+from tidegate.base.when import Instant
+from tidegate.connectors.port import Health, Hold, Receipt
 from tidegate.flow import extending
 from tidegate.flow.extending import due_extensions
-from tidegate.grant import Grant
+from tidegate.flow.revoking import end_early
+from tidegate.grant import Grant, GrantState
 from tidegate.request import Request
 
 
@@ -75,3 +78,34 @@ def test_one_target_fills_a_look(world: World, monkeypatch: pytest.MonkeyPatch) 
     waiting(world, 4)
     world.vote(longer(world, prod))
     assert in_line(world) == ["dev", "dev", "dev", "prod"]
+
+
+@pytest.mark.parametrize("table", ["grants", "requests"])
+def test_row_nobody_can_read_stops_ends_and_extensions(world: World, table: str) -> None:
+    """Its end waits to be moved: others still move, and what is due is closed by its row at once,
+    and not from the journal as if there were no database.
+    """
+    broken, due = world.granted(), world.granted("eve")
+    (moved,) = world.house.store.grants(request=world.ask("eve", "dev/admin").id)
+    world.work()
+    moved = world.grant(moved)
+    asked = longer(world, broken, 40)
+    world.vote(asked)
+    if table == "grants":
+        world.connector.arm = _down  # type: ignore[method-assign]
+        world.work()
+        assert world.grant(broken).arming
+        misshape(world, broken.id, "opened_at_ms")
+    else:
+        misshape(world, asked.id, "decide_by_ms", table)
+    end_early(world.house, world.who("op"), due.id)
+    longer(world, moved, 20, "eve")  # approved by itself
+    world.clock.forward(minutes=1)
+    world.work()
+    after = world.grant(moved)
+    assert moved.ends_at is not None and after.ends_at == moved.ends_at + timedelta(minutes=20)
+    assert world.grant(due).state is not GrantState.CLOSING
+
+
+def _down(hold: Hold, until: Instant, now: Instant) -> Receipt | None:
+    raise Unreachable("down", "expected an answer, got none", "")

@@ -10,8 +10,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support import World
-from tidegate.base.errors import EvidenceClosed, NotAllowed, Refused
+from tests.support import World, misshape
+from tidegate.base.errors import EvidenceClosed, NotAllowed, Refused, WorldFailed
 from tidegate.base.fact import Fact, Step
 from tidegate.base.when import Instant
 from tidegate.connectors.port import Answer, Hold, Receipt
@@ -254,6 +254,20 @@ def test_sweep_dies_with_its_process(world: World) -> None:
     resume(world.house)
     assert world.grant(grant).state is GrantState.CLOSING
     assert world.house.store.panic(called.id).state is PanicState.SWEPT
+
+
+def test_panic_nobody_can_read_keeps_those_behind_it_from_ending(world: World) -> None:
+    """A sweep is taken up though the panic before it is damaged; opening waits for a person."""
+    grant = world.granted()
+    broken = call_panic(world.house, world.who("op"), Scope(ScopeKind.TARGET, "dev"), "", None)
+    call_panic(world.house, world.who("op"), ALL, "", None)
+    world.restart()
+    misshape(world, broken.id, "called_at_ms", "panics")
+    world.clock.forward(seconds=20)
+    resume(world.house)
+    assert world.grant(grant).state is GrantState.CLOSING
+    with pytest.raises(WorldFailed):
+        world.house.store.stopping(world.who("eve").id, "dev/admin", world.clock())
 
 
 def test_two_holders_of_one_assignment_stop_each_other(

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support import World
+from tests.support import World, misshape
 from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence.seal import read_event
@@ -63,6 +63,16 @@ def test_key_made_inside_the_window_is_a_finding(world: World) -> None:
     assert all(one.grant == grant.id and one.remedy for one in found)
     assert {one["what"] for one in told(world, grant)["found"]} == {"AKIA1", "arn:role/back"}
     assert len(world.cloud.made_between("123456789012", grant.opens_at, world.clock())) == 2
+
+
+def test_row_nobody_can_read_keeps_the_others_unsearched(world: World) -> None:
+    """One ended grant is damaged; what the other's holder made is looked for all the same."""
+    broken, other = world.granted(), world.granted("eve")
+    end_early(world.house, world.who("eve"), other.id)
+    end(world, broken)
+    misshape(world, broken.id, "opened_at_ms")
+    search_some(world.house)
+    assert world.grant(other).searched == "none_found"
 
 
 def test_made_before_the_window_is_not_its_doing(world: World) -> None:

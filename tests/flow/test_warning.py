@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from tests.flow.test_extending import extended
-from tests.support import RULES, START, World, laws
+from tests.support import RULES, START, World, laws, misshape
 from tidegate.base.errors import NotAllowed
 from tidegate.connectors.port import Answer
 from tidegate.flow.extending import warn_due
@@ -47,6 +47,15 @@ def test_short_window_warned_of_as_it_opens(world: World) -> None:
     assert warn_due(world.house) == 0
     world.clock.forward(milliseconds=1)
     assert warn_due(world.house) == 1
+
+
+def test_row_nobody_can_read_keeps_the_others_unwarned(world: World) -> None:
+    """One holder cannot be warned; whoever comes after them is."""
+    broken, other = world.granted(), world.granted("eve")
+    misshape(world, broken.id, "opened_at_ms")
+    world.clock.forward(minutes=25)
+    assert warn_due(world.house) == 1
+    assert told(world, other) == ["09:30:00"]
 
 
 def test_grace_that_nobody_approved(world: World) -> None:

@@ -93,7 +93,7 @@ def _read_on(house: House, name: str, read: Callable[[int, str], list[Row]]) -> 
     for _ in range(PAGES):
         page = read(PAGE, after)
         yield from page
-        if len(page) < PAGE:
+        if len(page) <= PAGE // 2:  # one that lacks a few had rows that cannot be read
             return
         after = page[-1].id
     house.moving_from[name] = after

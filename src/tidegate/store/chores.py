@@ -32,7 +32,7 @@ from tidegate.policy.rules import LONGEST_GRACE
 from tidegate.request import Request
 from tidegate.store import schema
 from tidegate.store.look import Look, Looked, Looking
-from tidegate.store.reads import AT_ONCE, bounded, had_to_end, readable, seen
+from tidegate.store.reads import AT_ONCE, bounded, had_to_end, readable
 
 log = structlog.get_logger("tidegate.store")
 
@@ -49,12 +49,12 @@ AHEAD = timedelta(seconds=2)
 
 def extensions_due(db: Looking, limit: int, after: str) -> list[Request]:
     """Approved extensions whose grant's end has not moved yet, oldest first."""
-    return seen(Request, _extensions(db.words.name).rows(db, most=bounded(limit), after=after))
+    return readable(Request, _extensions(db.words.name).rows(db, most=bounded(limit), after=after))
 
 
 def arming(db: Looking, limit: int, after: str) -> list[Grant]:
     """Open grants whose end moved, and journal and cloud may not have it yet, oldest first."""
-    return seen(Grant, _arming(db.words.name).rows(db, most=bounded(limit), after=after))
+    return readable(Grant, _arming(db.words.name).rows(db, most=bounded(limit), after=after))
 
 
 def unwarned(db: Looking, now: Instant, before: timedelta, limit: int) -> list[Grant]:
@@ -69,7 +69,7 @@ def unwarned(db: Looking, now: Instant, before: timedelta, limit: int) -> list[G
         ahead=int(before / timedelta(milliseconds=1)),
         most=bounded(limit),
     )
-    return seen(Grant, rows)
+    return readable(Grant, rows)
 
 
 def lapsed(db: Looking, now: Instant, limit: int) -> list[Request]:

@@ -30,7 +30,7 @@ from tidegate.store import schema
 from tidegate.store.chores import named
 from tidegate.store.database import Raw
 from tidegate.store.look import Look, Looked, Looking
-from tidegate.store.reads import all_of, bounded, first_seen, rows_by, seen
+from tidegate.store.reads import all_of, bounded, first_seen, readable, rows_by, seen
 
 # One role of one account: more people than that hold no role by hand.
 MOST_ON_A_ROLE = 100_000
@@ -218,7 +218,7 @@ def unsearched(db: Looking, since: Instant, now: Instant, limit: int) -> list[Gr
     """
     beyond = to_ms(now + SEARCH_AHEAD)
     asked = {"since": to_ms(since), "now": to_ms(now), "beyond": beyond, "most": bounded(limit)}
-    return seen(Grant, _unsearched().rows(db, **asked))
+    return readable(Grant, _unsearched().rows(db, **asked))
 
 
 @cache

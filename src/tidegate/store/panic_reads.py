@@ -9,7 +9,7 @@ from tidegate.base.when import Instant, to_ms
 from tidegate.panic import Panic, PanicState, ScopeKind
 from tidegate.store import schema
 from tidegate.store.look import Look, Looking
-from tidegate.store.reads import MOST_COUNTED, bounded, first_seen, seen
+from tidegate.store.reads import MOST_COUNTED, bounded, first_seen, readable, seen
 
 
 def panics(db: Looking, stopping_at: Instant | None, limit: int) -> list[Panic]:
@@ -33,7 +33,7 @@ def stopping(db: Looking, principal: str, role: str, now: Instant) -> Panic | No
 
 def called(db: Looking, limit: int) -> list[Panic]:
     """Panics that are not swept, oldest first."""
-    return seen(Panic, _called().rows(db, most=bounded(limit)))
+    return readable(Panic, _called().rows(db, most=bounded(limit)))
 
 
 def stopping_count(db: Looking, now: Instant) -> int:
