@@ -134,7 +134,7 @@ class Life:
     signed_at: int = NEVER  # somebody answers for its end
     opened_at: int = NEVER
     still_held: bool = False
-    seen_cut: bool = False  # its sessions were read back as cut when it was called removed
+    seen_cut: bool = False  # it was sealed that its sessions were read back as cut
     stood: bool = False
     tampered_at: int = -1
     answered: bool = False  # some opening call came back with a yes

@@ -296,6 +296,11 @@ class Oracle:
         self.closing.get(life.place.target, {}).pop(life.id, None)
         self.judge("removed", process=process, life=life)
 
+    def _cut(self, process: Any, fact: Any, entered: int) -> None:
+        life = self._life(fact)
+        if life is not None:
+            life.seen_cut = True
+
     def _contradicted(self, process: Any, fact: Any, entered: int) -> None:
         life = self._life(fact)
         if life is not None:
@@ -464,6 +469,7 @@ _HANDLERS: Mapping[str, Any] = {
     "grant.failed": Oracle._failed,
     "grant.closing": Oracle._closing,
     "grant.removed": Oracle._removed,
+    "grant.cut": Oracle._cut,
     "grant.contradicted": Oracle._contradicted,
     "grant.gone": Oracle._gone,
     "grant.signed_off": Oracle._signed,
