@@ -136,3 +136,23 @@ def test_removal_begun_anew_is_undone_by_an_older_record(tmp_path: Path) -> None
     written.rmdir()
     written.write_text(record({"gr_a": was_cut(second)}))
     assert ours.of("gr_a") == third
+
+
+def test_session_acts_on_when_another_machine_removed_what_came_back(center: Center) -> None:
+    """That machine could not cut, and this one is at it by what it knows of the first end: asked to
+    cut anew, it believes that no more, whether its cut succeeds or not.
+    """
+    hold, other = ended(center), center.connect()
+    session = back_again(center)
+    other.revoke(hold, center.now())
+    anew = replace(hold, removed_elsewhere=center.now())
+    fault = center.admin.fault("PutInlinePolicyToPermissionSet", "refuse")
+    with pytest.raises(Refused):
+        center.connector.cut(anew, center.now())
+    assert not center.see(anew).cut
+    center.admin.clear_faults(fault)
+    center.connector.cut(anew, center.now())
+    assert center.see(hold).cut
+    assert not center.acts(session)
+    center.pass_time(timedelta(minutes=1))
+    assert center.connector.cut(anew, center.now()).detail["wrote"] == "no", "once for a removal"

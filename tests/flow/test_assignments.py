@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.support import ARN, World, catalogue, laws
+from tidegate.base.errors import Refused
+from tidegate.base.when import Instant
 from tidegate.catalogue import AssignmentKey
-from tidegate.connectors.port import Answer
+from tidegate.connectors.port import Answer, Hold, Receipt
 from tidegate.connectors.simulated import SESSION_LIFE, Fault, FaultKind
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.flow.asking import Asked, ask
@@ -361,3 +363,30 @@ def test_look_at_denies_cuts_a_grant_that_another_machine_opened(world: World) -
     assert world.grant(first).still_held_by == second.id
     assert mend_cuts(world.house) == []
     assert world.cloud.use(taken, world.clock()) is Answer.ALLOWED
+
+
+def test_cut_of_a_removal_made_elsewhere_is_taken_for_an_earlier_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever did not make the removal that is sealed cuts anew until it has; then, and after a
+    removal of its own, what it knows counts.
+    """
+    grant = world.granted()
+    inner, asked = world.connector.cut, []
+
+    def fails(hold: Hold, now: Instant) -> Receipt:
+        asked.append(hold.removed_elsewhere is not None)
+        if len(asked) in (1, 2, 3):
+            raise Refused("throttled", "expected room, got none", "wait")
+        if len(asked) == 4:
+            return Receipt(cloud_at=now, detail={})  # taken, and not seen yet
+        return inner(hold, now)
+
+    monkeypatch.setattr(world.connector, "cut", fails)
+    settle(world, 1)
+    assert ended(world, grant).state is GrantState.REMOVED  # and one more cut
+    world.house.tries.forget(grant.id)  # as a process that did not remove it
+    for _ in range(3):
+        close_now(world.house, world.grant(grant))
+    assert world.grant(grant).cut
+    assert asked == [False, False, True, True, False]

@@ -324,6 +324,8 @@ class IdentityCenterConnector:
         def holding_now() -> frozenset[str]:
             return self._assignments.holders(closer, place.account, place.arn).users
 
+        if hold.removed_elsewhere:
+            self._ended.forget_before(hold.grant, hold.removed_elsewhere)
         known = self._ended.of(hold.grant)
         gone_at = self._gone_at(closer, hold, known)
         if gone_at is None:
@@ -331,6 +333,9 @@ class IdentityCenterConnector:
             return Receipt(
                 cloud_at=held.cloud_at, detail={"deny": "held_back", "before": wire(held.before)}
             )
+        if known is None:  # written down first: what is tried again must be the same cut
+            at = gone_at
+            known = self._ended.note(hold.grant, at, lambda ended: replace(ended, gone_at=at))
         done = self._denies.cut(closer, place, user, gone_at, holding_now)
         self._ended.note(
             hold.grant,
@@ -341,7 +346,7 @@ class IdentityCenterConnector:
                 before=gone_at + settings.propagation,
                 spread=done.spread,
             ),
-            known.tried_at if known else None,
+            known.tried_at,
         )
         return Receipt(
             cloud_at=done.cloud_at,

@@ -51,6 +51,7 @@ class EndedGrants:
         self._path = lock_dir / f"{file_name('identity-center')}.ended" if lock_dir else None
         self._lock = threading.Lock()
         self._memory: dict[str, Ended] = {}
+        self._forgotten: dict[str, Instant] = {}
 
     def of(self, grant: str) -> Ended | None:
         """What is known of a grant's end."""
@@ -63,6 +64,17 @@ class EndedGrants:
             known = self._known()
             if known.pop(grant, None) is not None:
                 self._keep(known)
+
+    def forget_before(self, grant: str, removed_at: Instant) -> None:
+        """A removal sealed at `removed_at` may be another process's. Done once for each."""
+        with self._lock:
+            if self._forgotten.get(grant) == removed_at:
+                return
+            known = self._known()
+            if known.pop(grant, None) is not None:
+                self._keep(known)
+            kept = {one: at for one, at in self._forgotten.items() if removed_at - at <= KEPT}
+            self._forgotten = {**kept, grant: removed_at}
 
     def begin(self, grant: str, at: Instant) -> Ended:
         """A removal is about to be sent: what came of an earlier one says nothing of this one."""

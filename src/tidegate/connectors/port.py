@@ -41,7 +41,8 @@ class Hold:
     the native thing was there before any intent of ours: it is never made, nor removed, for this.
     `cut_before` is sealed of its end: the instant of issue up to which its sessions were read back
     as refused. None: no such cut is sealed. A process that did not cut it itself knows by this what
-    to look for.
+    to look for. `removed_elsewhere` is when a removal was sealed that another process may have
+    made: what this one knows of a cut may be of an earlier end, and counts no longer.
     """
 
     grant: str
@@ -53,6 +54,7 @@ class Hold:
     ends_at: Instant
     stood_before: bool = False
     cut_before: Instant | None = None
+    removed_elsewhere: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

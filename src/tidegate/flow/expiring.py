@@ -6,6 +6,7 @@ word is sealed: accepted is not removed, removed is not gone.
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -179,6 +180,7 @@ def _remove(house: House, grant: Grant) -> Grant:
     if calls > 1:
         step = step.then(Step((), (_sent(grant, first_at, calls, house.now()),)))
     house.store.commit(step)
+    house.tries.removed(house.store.grant(grant.id))
     note_removed(house, house.store.grant(grant.id))
     uncut = powers.cuts_apart and not seen.cut and not held_by
     data: dict[str, Any] = {**({HELD: True} if held_by else {}), **({CUT: False} if uncut else {})}
@@ -268,8 +270,10 @@ def _prove(house: House, grant: Grant) -> Grant:
 def _cut_after(house: House, grant: Grant, hold: Hold, connector: Connector) -> Grant:
     """Removed, and live sessions not seen cut: try again, and look whether it is there again."""
     acted_at, refused = house.now(), None
+    hold = replace(hold, removed_elsewhere=house.tries.removed_elsewhere(grant))
     try:
         connector.cut(hold, acted_at)
+        house.tries.removed(grant)
     except CLOUD_FAULTS as fault:
         refused = fault
     try:

@@ -43,6 +43,7 @@ class Tries:
         self._lock = threading.Lock()
         self._counts: dict[str, tuple[GrantState, int]] = {}
         self._sent: dict[str, tuple[Instant, int]] = {}
+        self._removed: dict[str, Instant | None] = {}
         self._unsettled: Counter[tuple[str, str]] = Counter()
 
     def one_more(self, grant: Grant) -> int:
@@ -78,9 +79,21 @@ class Tries:
             self._sent[grant] = (first, calls + 1)
             return self._sent[grant]
 
+    def removed(self, grant: Grant) -> None:
+        """The removal that is sealed was by this process, or it has cut anew after it."""
+        with self._lock:
+            self._removed[grant.id] = grant.removed_at
+
+    def removed_elsewhere(self, grant: Grant) -> Instant | None:
+        """When it was removed, if another process may have made the removal that is sealed."""
+        with self._lock:
+            ours = self._removed.get(grant.id) == grant.removed_at
+            return None if ours else grant.removed_at
+
     def forget(self, grant: str) -> None:
         """The grant is over."""
         with self._lock:
+            self._removed.pop(grant, None)
             self._sent.pop(grant, None)
             self._counts.pop(grant, None)
             self._counts.pop(f"{grant} again", None)
