@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 import tidegate_standin
-from tests.connectors.identity_center_world import ACCOUNT, PROPAGATION, Center, running
+from tests.connectors.identity_center_world import ACCOUNT, HOUR, PROPAGATION, Center, running
 from tidegate.base.errors import Refused, Unknown
 from tidegate.base.when import parse_instant
 from tidegate.connectors.identity_center_ended import Ended, EndedGrants, record
-from tidegate.connectors.port import Hold
+from tidegate.connectors.port import Cut, Hold
 from tidegate.flow.expiring import take_away
 
 
@@ -156,3 +156,17 @@ def test_session_acts_on_when_another_machine_removed_what_came_back(center: Cen
     assert not center.acts(session)
     center.pass_time(timedelta(minutes=1))
     assert center.connector.cut(anew, center.now()).detail["wrote"] == "no", "once for a removal"
+
+
+def test_removed_deny_is_put_back_only_up_to_the_end_this_machine_knows(center: Center) -> None:
+    """Another machine removed and cut what came back, as is sealed: mending here reaches that."""
+    hold, other = ended(center), center.connect()
+    session = back_again(center)
+    later = take_away(other, hold, False, center.now()).cut_before
+    center.put_policy("")
+    assert center.acts(session)
+    user, now = hold.key.native_principal, center.now()
+    cut = Cut(until=now + HOUR, native_principal=user, before=later)
+    mended = center.connector.mend(center.target, center.role, {hold.grant: cut}, now)
+    assert mended == (hold.grant,)
+    assert not center.acts(session)

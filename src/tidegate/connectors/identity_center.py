@@ -65,6 +65,11 @@ Made = TypeVar("Made")
 # How long a listing may still show what was before a change. AWS states no bound.
 STALE = timedelta(seconds=10)
 
+# A cut asked for that lies this much after the one in our record is of a later removal, made by
+# another machine. What is nearer may be ours: dated by our clock, which one removal keeps waiting
+# for two minutes at most, where it is not sealed as it was read back.
+LATER = timedelta(minutes=5)
+
 
 class IdentityCenterConnector:
     """The port's verbs for permission sets of one instance.
@@ -464,9 +469,14 @@ class IdentityCenterConnector:
         return None
 
     def _due(self, grant: str, cut: Cut, now: Instant) -> Cut:
-        """The instant that must stand. Of a grant whose removal is not read back: none yet."""
+        """The instant that must stand. Of a grant whose removal is not read back: none yet.
+
+        Our record counts for more than what is asked for, unless that is of a later removal.
+        """
         ended = self._ended.of(grant)
         if ended is not None:
+            if ended.before and cut.before and cut.before > ended.before + LATER:
+                return cut
             return replace(cut, before=ended.before)
         settling = self._settings.propagation if self._settings else timedelta(0)
         if cut.before is not None and cut.before >= now + settling:
