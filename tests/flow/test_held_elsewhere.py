@@ -13,6 +13,8 @@ import pytest
 from tests.flow.test_came_back import KEY, settle, without_database
 from tests.flow.test_recalling import OWN, ground, lines, recover
 from tests.support import World, catalogue, laws
+from tidegate.base.errors import EvidenceBroken
+from tidegate.catalogue import Assignment
 from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence.journal import ClosingJournal
@@ -202,3 +204,25 @@ def test_panic_without_a_database_leaves_what_was_held(assigned: World) -> None:
     (back,) = recall(ground(world), begun, timedelta(minutes=1))
     assert (back.owed.hold.grant, back.fate) == (first.id, Fate.REMOVED)
     assert not gives(world) and world.use(taken) is Answer.DENIED
+
+
+def test_row_that_cannot_be_read_keeps_the_journal_from_all_else(
+    assigned: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who holds one of them cannot be told: the look at the journal goes on to the others."""
+    world = assigned
+    first, _ = two(world)
+    asked = world.ask(role="dev/admin", duration=timedelta(minutes=5))
+    world.work()
+    (other,) = world.house.store.grants(request=asked.id)
+    with elsewhere(world):
+        world.clock.forward(minutes=21)
+        world.work()
+
+    def broken(name: str) -> Assignment | None:
+        raise EvidenceBroken("row", "an assignment's row", "what a row has", "damage")
+
+    monkeypatch.setattr(world.house.store, "assignment", broken)
+    settle_journal(world.house)
+    told = {line.grant: line.kind for line in lines(world)}
+    assert told == {first.id: "intended", other.id: "sealed"}

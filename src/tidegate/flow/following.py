@@ -7,6 +7,8 @@ sessions were cut, who holds it on until when, and whether it came back.
 
 from collections.abc import Iterator, Mapping
 
+import structlog
+
 from tidegate.base.errors import TidegateError
 from tidegate.base.when import wire
 from tidegate.evidence.journal_book import ACTED, JournalBook, read_back
@@ -15,6 +17,8 @@ from tidegate.flow.deadlines import held_until
 from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import House
 from tidegate.grant import Grant, GrantState
+
+log = structlog.get_logger("tidegate.following")
 
 
 def follow(house: House, book: JournalBook, states: Mapping[str, GrantState]) -> None:
@@ -25,9 +29,13 @@ def follow(house: House, book: JournalBook, states: Mapping[str, GrantState]) ->
     """
     asked = [name for name, state in states.items() if _may_be_new(book, name, state)]
     found = house.store.grants_named(asked)
-    house.journal.append_all(
-        line for name in sorted(found) for line in _news(house, book, found[name])
-    )
+    lines: list[JournalLine] = []
+    for name in sorted(found):
+        try:
+            lines += _news(house, book, found[name])
+        except TidegateError as fault:  # one grant's trouble must not keep the others open
+            log.warning("the journal hears nothing of an end", grant=name, code=fault.code)
+    house.journal.append_all(lines)
 
 
 def _may_be_new(book: JournalBook, name: str, state: GrantState) -> bool:
