@@ -8,10 +8,12 @@ import pytest
 from tests.flow.test_assignments import KEY, ended, settle
 from tests.flow.test_reconciling import assignments, every, failed, gone, look
 from tests.support import World, catalogue, laws
+from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.finding import FindingKind
 from tidegate.flow.finding import close
 from tidegate.flow.governing import put_in_force
+from tidegate.flow.signing_off import sign_off, take_up_again
 from tidegate.grant import Grant, GrantState, Outcome
 
 
@@ -56,22 +58,113 @@ def test_access_that_came_back_is_laundered_by_one_more_grant(world: World) -> N
     assert not world.cloud.assigned(KEY, world.clock())
 
 
-def test_signed_off_return_outlives_the_grant_opened_upon_it(world: World) -> None:
-    """An accepted return does not keep its holder's grant waiting, and the grant's end ends it."""
+def signed_off(world: World, how_long: timedelta) -> None:
+    """Access of ours came back, could not be closed at once, and an operator accepts it."""
     gone(world)
     look(world)
-    world.cloud.place(KEY, world.clock())
+    world.cloud.place(KEY, world.clock(), by="sync")
     world.connector.script(Fault(kind=FaultKind.REFUSE, verb="revoke"))
     (found,) = look(world)
     assert found.kind is FindingKind.READDED
-    close(world.house, world.who("cy"), found.id, "permanent now, CHG-9", timedelta(hours=1))
+    close(world.house, world.who("cy"), found.id, "permanent now, CHG-9", how_long)
     world.work()
+
+
+def opened_and_ended(world: World) -> Grant:
+    """A grant opened upon what is signed for, that has ended."""
+    grant = asked(world)
+    assert grant.state is GrantState.OPEN
+    assert stood_before(world, grant)
+    ended(world, grant)
+    settle(world, 3)
+    return world.grant(grant)
+
+
+def test_end_of_a_grant_removes_what_an_operator_accepted(world: World) -> None:
+    """An accepted return does not keep its holder's grant waiting, and stands as long as it was
+    signed for, however many grants end upon it meanwhile.
+    """
+    signed_off(world, timedelta(hours=5))
+    for _ in range(2):
+        grant = opened_and_ended(world)
+        assert (grant.state, grant.still_held_by) == (GrantState.REMOVED, "standing access")
+        assert {one.kind for one in look(world, 3)} == {FindingKind.HELD_STILL}
+        settle(world, 1)
+        assert world.cloud.assigned(KEY, world.clock())
+
+
+@pytest.mark.parametrize("uncut", [False, True])
+def test_accepted_return_outlives_its_sign_off_by_a_grant_opened_upon_it(
+    world: World, uncut: bool
+) -> None:
+    """Once the sign-off is over it is closed again, sessions too, and whenever it comes back."""
+    signed_off(world, timedelta(hours=1))
+    taken = world.cloud.sign_in(KEY, world.clock())
+    opened_and_ended(world)
+    if uncut:
+        world.connector.script(Fault(kind=FaultKind.REFUSE, verb="cut", count=2))
+    world.clock.forward(hours=1)
+    look(world, 3)
+    world.clock.forward(seconds=10)
+    assert not world.cloud.assigned(KEY, world.clock())
+    assert world.cloud.use(taken, world.clock()) is Answer.DENIED
+    assert [one for one in every(world) if one[0] != "held_still"] == [("readded", "healed", 2)]
+    world.cloud.place(KEY, world.clock(), by="sync")
+    look(world, 3)
+    assert not world.cloud.assigned(KEY, world.clock())
+    assert [one for one in every(world) if one[0] != "held_still"] == [("readded", "healed", 3)]
+
+
+def test_end_taken_up_again_upon_an_accepted_return_is_called_back_for_ever(world: World) -> None:
+    """Its own end leaves what another grant opened upon; once the acceptance is over it is closed,
+    not called back to an end that leaves it again.
+    """
+    first = world.granted()
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="revoke", count=3))
+    world.clock.forward(minutes=1)
+    ended(world, first)
+    sign_off(world.house, world.who("op"), first.id, "it is the sync's now")
+    world.cloud.place(KEY, world.clock(), by="sync")
+    world.clock.forward(minutes=1)
+    (found,) = look(world)
+    close(world.house, world.who("cy"), found.id, "until CHG-9", timedelta(minutes=30))
+    world.connector.calm()
+    settle(world, 1)
+    opened_and_ended(world)
+    take_up_again(world.house, world.who("op"), first.id, "it was not")
+    settle(world, 1)
+    assert world.grant(first).still_held_by == "standing access"
+    look(world, 2)
+    assert world.cloud.assigned(KEY, world.clock())
+    world.clock.forward(minutes=30)
+    look(world)
+    assert not world.cloud.assigned(KEY, world.clock())
+    settle(world, 3)
+    assert world.grant(first).state is GrantState.GONE
+
+
+def test_return_whose_sign_off_is_over_passes_for_standing(world: World) -> None:
+    """The next grant waits until it is closed; it is not called fixed while one still holds it."""
+    signed_off(world, timedelta(minutes=10))
+    grant = asked(world)
+    assert stood_before(world, grant)
+    world.clock.forward(minutes=11)
+    for _ in range(4):
+        look(world)
+        (found,) = [one for one in world.house.store.findings() if one.kind == "readded"]
+        assert found.live
+    ended(world, grant)
+    settle(world, 3)
     second = asked(world)
-    assert second.state is GrantState.OPEN
+    assert (second.state, second.outcome) == (GrantState.READY, Outcome.STILL_CLOSING)
+    look(world)
+    assert not world.cloud.assigned(KEY, world.clock())
+    settle(world, 1)
+    assert world.grant(second).state is GrantState.OPEN
     assert not stood_before(world, second)
     ended(world, second)
     settle(world, 3)
-    assert not world.cloud.assigned(KEY, world.clock())
+    assert world.grant(second).state is GrantState.GONE
 
 
 @pytest.mark.parametrize("after_a_failed_one", [False, True])

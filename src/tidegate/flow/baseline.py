@@ -18,7 +18,7 @@ from tidegate.base.text import LONGEST_REASON, clean_text
 from tidegate.base.when import Instant, wire
 from tidegate.catalogue import Assignment, Baseline, Role, Target, evolve_baseline, target_chain
 from tidegate.connectors.port import Connector, Scope, Seen
-from tidegate.finding import ClosedHow, FindingKind, Sighting, closed
+from tidegate.finding import ClosedHow, Finding, FindingKind, Sighting, closed
 from tidegate.flow.allowing import allow_target
 from tidegate.flow.house import Actor, House
 from tidegate.grant import Grant
@@ -115,11 +115,31 @@ def maker_of(house: House, row: Assignment, seen: Seen) -> Grant | None:
     A grant that failed made nothing, so it makes nothing ours either: only where the cloud itself
     says that we made it, was it that one.
     """
-    if row.stood_before or seen.inherited:
+    if seen.inherited:
         return None
+    if row.stood_before:
+        return _returned(house, row)
     if not seen.foreign:
         return house.store.last_grant_on(row.id)
     return house.store.last_made_on(row.id)
+
+
+def _returned(house: House, row: Assignment) -> Grant | None:
+    """The grant whose return is on record, of access that another one opened upon as it stood.
+
+    Nothing opens upon a return before it is closed, unless somebody signed for it. It stood before
+    for the grant that opened then, and stays ours: it goes when the sign-off is over.
+    """
+    last = house.store.last_grant_on(row.id)
+    found = last and returned(house, last.role.partition("/")[0], row)
+    return house.store.grant(found[0].grant) if found else None
+
+
+def returned(house: House, target: str, row: Assignment) -> tuple[Finding, ...]:
+    """The findings, open or closed, that access of ours was there again."""
+    kinds = (FindingKind.READDED, FindingKind.LEFTOVER)
+    known = (house.store.finding_of(kind, target, row.key.text()) for kind in kinds)
+    return tuple(one for one in known if one is not None)
 
 
 def _is_ours(house: House, seen: Seen) -> bool:

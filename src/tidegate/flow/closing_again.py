@@ -6,6 +6,8 @@ own chain. Side doors made meanwhile are searched for, as at every end. A grant 
 `removed` goes back to closing as it always could, in the journal too.
 """
 
+from dataclasses import replace
+
 import structlog
 
 from tidegate.base.errors import Refused, Unknown, Unreachable
@@ -33,7 +35,9 @@ def close_again(
     not succeed leaves the finding open, and the next look tries again.
     """
     now = house.now()
-    if grant.state is GrantState.REMOVED:
+    opened_upon = hold.stood_before  # while its return was signed for: its own end would leave it
+    hold = replace(hold, stood_before=False)
+    if grant.state is GrantState.REMOVED and not opened_upon:
         how = {"read_back": "usable", "finding": finding.id}
         _journal(house, _line("closing", grant.id, now, reason=str(grant.end_reason)))
         house.store.commit(contradicted(grant, "it is usable again", how, now))

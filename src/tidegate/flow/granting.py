@@ -19,8 +19,7 @@ from tidegate.catalogue import Assignment, AssignmentKey, Principal
 from tidegate.connectors.port import Connector, Hold, Scope, Seen
 from tidegate.evidence.journal import JournalLine
 from tidegate.expire import EndReason
-from tidegate.finding import FindingKind
-from tidegate.flow.baseline import maker_of
+from tidegate.flow.baseline import maker_of, returned
 from tidegate.flow.buckets import SLOWED, bucket_of
 from tidegate.flow.deadlines import latest_end
 from tidegate.flow.ending import begin
@@ -144,13 +143,14 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
     if abs(seen.cloud_at - now) > CLOUD_CLOCK_APART:
         return note(house, grant, "observe", Outcome.CLOCK_APART, "clock_apart")
     ours = _ours_left(house, assignment, seen)
-    if assignment and ours and not _left_in_place(house, target.id, assignment, now):
+    left = ours is not None and _left_in_place(house, target.id, ours, now)
+    if ours is not None and not left:
         return note(house, grant, "wait", Outcome.STILL_CLOSING, "still_closing")
     exposure = connector.exposure(target, role)
     opening = Opening(
         assignment_id=house.new_id(ASSIGNMENT, now),
         key=key,
-        stood_before=seen.foreign and not ours,
+        stood_before=seen.foreign and (left or ours is None),
         exposure=exposure.attended,
         unattended=exposure.unattended,
         carrier=verdict.carrier,
@@ -174,25 +174,21 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
     return house.store.grant(grant.id)
 
 
-def _ours_left(house: House, assignment: Assignment | None, seen: Seen) -> bool:
-    """Whether the access that somebody else made, as it seems, is ours: it came back, or was left.
+def _ours_left(house: House, assignment: Assignment | None, seen: Seen) -> Assignment | None:
+    """Its row, when access that somebody else made, as it seems, is ours: come back, or left.
 
     The next look at the role closes it again. Opened upon before that, it would pass for access
     that stood before, which no end removes. What the cloud itself says that we made is not foreign,
     and ends with the grant that opens upon it.
     """
     if assignment is None or assignment.holders or not (seen.usable and seen.foreign):
-        return False
-    return maker_of(house, assignment, seen) is not None
+        return None
+    return None if maker_of(house, assignment, seen) is None else assignment
 
 
 def _left_in_place(house: House, target: str, assignment: Assignment, now: Instant) -> bool:
-    """Whether somebody signed for its return, so that no look closes it again meanwhile."""
-    known = (
-        house.store.finding_of(kind, target, assignment.key.text())
-        for kind in (FindingKind.READDED, FindingKind.LEFTOVER)
-    )
-    return any(one is not None and one.accepted(now) for one in known)
+    """Whether somebody signed for its return, so that neither a look nor an end closes it."""
+    return any(one.accepted(now) for one in returned(house, target, assignment))
 
 
 def _judge(house: House, laws: Laws, grant: Grant, now: Instant) -> Verdict | Refusal:

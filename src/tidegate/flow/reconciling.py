@@ -20,7 +20,7 @@ from tidegate.base.when import Instant, wire
 from tidegate.catalogue import Assignment, Role, Target
 from tidegate.connectors.port import Connector, Powers, Scope, Seen
 from tidegate.finding import ClosedHow, Finding, FindingKind, Sighting
-from tidegate.flow.baseline import known_before, maker_of, standing_of
+from tidegate.flow.baseline import known_before, maker_of, returned, standing_of
 from tidegate.flow.buckets import Bucket, bucket_of, pause_of
 from tidegate.flow.closing_again import close_again
 from tidegate.flow.deadlines import NOT_KEPT, arm_again, latest_end
@@ -264,14 +264,16 @@ def _finish(look: Look, finding: Finding) -> bool:
     """Close again to the end what a look before this one began; False: nothing of ours is left."""
     house = look.house
     grant = house.store.grant(finding.grant)
-    if grant.state is GrantState.REMOVED:  # called back to closing, where its cut was tried too
-        return False
     with house.store.only_one(finding.what) as ours:
         if not ours:
             return True
         row = house.store.assignment(grant.assignment)
-        if row is None or row.holders or row.stood_before or house.store.closing_on(row.id):
+        if row is None or house.store.closing_on(row.id):
             return False
+        if row.holders:  # opened upon while it was signed for: not over, and closed after its end
+            return row.stood_before and row.native_principal in look.usable
+        if grant.state is GrantState.REMOVED and not row.stood_before:
+            return False  # called back to closing, where its cut was tried too
         close_again(house, look.connector, grant, closing_hold(house, grant), finding)
     return True
 
@@ -283,12 +285,10 @@ def _findings(look: Look) -> Iterator[Callable[[], Iterable[Finding | None]]]:
     held: list[tuple[Assignment, Seen]] = []
     for name, seen in look.usable.items():
         row = rows.get(name)
-        if row is None or row.stood_before or seen.inherited:
-            if row is None or not row.holders:
-                unknown[name] = seen
-        elif row.holders:
-            held.append((row, seen))
-        elif maker_of(look.house, row, seen) is None:
+        if row is not None and row.holders:
+            if not row.stood_before and not seen.inherited:
+                held.append((row, seen))
+        elif row is None or maker_of(look.house, row, seen) is None:
             unknown[name] = seen
         else:
             yield partial(_one, _ours_again, look, row)
@@ -364,9 +364,9 @@ def _ours_again(look: Look, row: Assignment) -> Finding | None:
         if not seen.usable or maker_of(house, fresh, seen) is None:
             return None  # NB. what is somebody else's by now is told by the next look
         kind = FindingKind.READDED if grant.removed_at else FindingKind.LEFTOVER
-        known = house.store.finding_of(kind, look.target.id, row.key.text())
-        if known is not None and known.accepted(now):
-            return known
+        for known in returned(house, look.target.id, row):
+            if known.accepted(now):
+                return known
         found = see(house, _again_says(look, kind, row, grant, seen), now, once_more=True)
         if found is None:
             return None
