@@ -7,24 +7,34 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 import structlog
 
+from tests.flow.test_faults import settle
 from tests.flow.test_worker import Silent, open_on_dev
 from tests.main.conftest import TARGET, Home
 from tests.main.test_emergency import owed
-from tests.support import World, misshape
+from tests.support import World, catalogue, laws, misshape
 from tidegate.base.errors import AskedWrongly, EvidenceClosed, TidegateError
+from tidegate.base.when import Instant
 from tidegate.connectors.sandbox import free_port
 from tidegate.evidence.journal import ClosingJournal
+from tidegate.flow.erranding import Errands
+from tidegate.flow.governing import put_in_force
 from tidegate.flow.house import BareHouse, House
-from tidegate.flow.recovering import look_back
+from tidegate.flow.recovering import confirms, look_back
 from tidegate.grant import GrantState
+from tidegate.main import wiring
+from tidegate.main.clouds import Clouds
+from tidegate.main.config import load_config
 from tidegate.main.stopping import ToldToStop
-from tidegate.main.waiting import once_there
+from tidegate.main.waiting import Opened, once_there
+from tidegate.main.wiring import _reach, open_store
 
 SOON = timedelta(milliseconds=5)
 LATER = timedelta(hours=1)
@@ -202,6 +212,125 @@ def test_server_that_starts_with_a_broken_rule_closes_nothing(home: Home) -> Non
     finally:
         server.kill()
         server.communicate()
+
+
+@pytest.mark.parametrize("code", ["no_database", "secret_missing", "newer_schema"])
+def test_what_a_person_must_put_back_keeps_what_is_due_open(world: World, code: str) -> None:
+    """A disk that is not mounted, with a key or a password on it, stops a start, not the ends; nor
+    does a release that was put back too far.
+    """
+    due = world.granted()
+    world.clock.forward(minutes=31)
+
+    def reach() -> House:
+        if not any(line.kind == "removed" for line in world.house.journal.read()):
+            raise AskedWrongly(code, "something is not there", "")
+        return world.house
+
+    once_there(bare(world), reach, threading.Event(), every=SOON)
+    assert [one.grant for one in world.house.journal.read() if one.kind == "removed"] == [due.id]
+
+
+def test_server_that_starts_without_its_key_closes_nothing(home: Home) -> None:
+    """A real `serve`: it says which secret is not there, closes, and serves once it is."""
+    journal = home.directory / "closing.journal"
+    home.config.write_text(home.config.read_text() + TARGET)
+    key = home.directory / "keys" / "log.key"
+    kept = key.rename(home.directory / "elsewhere")
+    owed(journal)
+    server = serve(home.config)
+    try:
+        until(lambda: any(line.kind == "removed" for line in ClosingJournal(journal).read()))
+        kept.rename(key)
+        assert server.stderr is not None
+        said = iter(server.stderr.readline, b"")
+        first = next(said)
+        assert b"a secret cannot be read" in first and b"log.key" in first
+        assert any(b'"serving"' in line for line in said)
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def test_slow_start_takes_what_another_server_gave(world: World) -> None:
+    """While the database of a start answers, an end that it does not owe is left alone: another
+    server has closed that grant and given the same access anew.
+    """
+    found = catalogue()
+    role = replace(found.roles["prod/admin"], kind="assignment", probe="")
+    put_in_force(world.house, laws(found=replace(found, roles={**found.roles, role.id: role})))
+    world.granted(duration=timedelta(minutes=10))
+    ours = bare(world)
+    world.house.journal = ClosingJournal(world.directory / "other.journal")
+    world.clock.forward(minutes=11)
+    settle(world, 35)
+    held = world.granted()
+    assert all(line.kind == "intended" for line in ours.journal.read())
+    calls = world.connector.calls["revoke"]
+    asked: list[str] = []
+    opened = Opened(lambda: world.house.store)
+
+    def confirms(grant: str, begun: bool, now: Instant) -> bool:
+        asked.append(grant)
+        return opened.confirms(grant, begun, now)
+
+    def reach() -> House:
+        opened.open()
+        until(lambda: asked)
+        return world.house
+
+    ours.confirms = confirms
+    once_there(ours, reach, threading.Event(), grace=SOON)
+    assert world.connector.calls["revoke"] == calls
+    assert world.grant(held).state is GrantState.OPEN
+
+
+def test_database_of_a_start_says_wrongly_what_it_owes(world: World) -> None:
+    """It owes what is due or begun and nothing that is over, moved on or held by another grant;
+    what it does not know, or cannot say, it leaves to the journal.
+    """
+    grant = world.granted()
+    store, now = world.house.store, world.clock()
+    assert not confirms(store, grant.id, False, now)  # its end was moved on elsewhere
+    assert confirms(store, grant.id, True, now)  # it was begun, and that is not sealed yet
+    assert confirms(store, "gr_unknown", False, now)
+    world.clock.forward(minutes=31)
+    assert confirms(store, grant.id, False, world.clock())
+    world.work()
+    assert world.grant(grant).state is GrantState.GONE
+    assert not confirms(store, grant.id, True, world.clock())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "grants_named", lambda _: raising(AWAY))
+        assert confirms(store, grant.id, False, world.clock())
+
+
+def test_start_that_waits_for_a_rule_forgets_its_database(home: Home) -> None:
+    """It is kept over the tries, for what is closed meanwhile; one that fails is let go of."""
+    config = load_config(home.config)
+    opened = Opened(partial(open_store, config))
+    journal = ClosingJournal(home.directory / "closing.journal")
+    reach = partial(_reach, config, opened, journal, Clouds(), Errands(), "me")
+    broken = home.directory / "policies" / "broken.cedar"
+    broken.parent.mkdir(exist_ok=True)
+    broken.write_text("permit (principal\n")
+    with pytest.raises(AskedWrongly):
+        reach()
+    store = opened.store
+    assert store is not None
+    broken.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wiring, "put_in_force", lambda *_, **__: raising(AWAY))
+        with pytest.raises(EvidenceClosed):
+            reach()
+    assert opened.store is None
+    house = reach()
+    assert house.store is opened.store
+    opened.close()
+
+
+def raising(fault: TidegateError) -> None:
+    """Raise it."""
+    raise fault
 
 
 def test_stop_is_not_heard_while_waiting(world: World) -> None:

@@ -133,6 +133,8 @@ class BareHouse:
         self.randomness = randomness
         self.buckets = self.alone = Buckets(_nobody)
         self.journal_pace = JournalPace()
+        # (grant, whether its end was begun, now): whether a database that is open owes it too
+        self.confirms: Callable[[str, bool, Instant], bool] = lambda *_: True
         self._clock = clock
         self._keys = KeysInHand()
 

@@ -25,6 +25,7 @@ from tidegate.flow.following import follow
 from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import BareHouse, House
 from tidegate.grant import Grant, GrantState
+from tidegate.store import Store
 
 log = structlog.get_logger("tidegate.recovering")
 
@@ -227,10 +228,35 @@ def close_owed(house: BareHouse, owed: Owed, buckets: Buckets) -> bool:
         bucket = bucket_of(house.laws.catalogue, hold.role.id)
         if bucket is not None and not buckets.may(bucket, False, now):
             return False
+        if not house.confirms(hold.grant, bool(_ends(owed.book.lines[hold.grant])), now):
+            house.journal_pace.later(hold.grant, now, house.randomness(2))
+            return False
         if _close(house, hold, owed.still_wanted, owed.made_at, now, owed.uncut):
             return True
         house.journal_pace.later(hold.grant, now, house.randomness(2))
         return False
+
+
+def confirms(store: Store, name: str, begun: bool, now: Instant) -> bool:
+    """Whether a database that is open owes this end of the journal's too.
+
+    Another process may have ended the grant or moved its end, and given its access to somebody
+    else: this journal knows nothing of that. With `begun` the journal says that its end was
+    decided, which the database may not have heard of yet. What it does not know, or cannot say, is
+    as the journal says.
+    """
+    try:
+        grant = store.grants_named([name]).get(name)
+        if grant is None or grant.state in UNOPENED:
+            return True
+        row = store.assignment(grant.assignment)
+    except TidegateError:
+        return True
+    if row is not None and set(row.holders) - {name}:
+        return False
+    if grant.state is GrantState.CLOSING:
+        return True
+    return grant.state in LIVE and (begun or grant.ends_at is None or now >= grant.ends_at)
 
 
 def _stands(house: BareHouse, owed: Owed) -> bool:

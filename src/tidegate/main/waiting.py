@@ -1,4 +1,4 @@
-"""Starting without a database, or without rules that can be read: what is due is closed from the
+"""Starting without a database, a key, or rules that can be read: what is due is closed from the
 closing journal (I6).
 
 A process that closes and whose journal names open grants does not give up, nor wait for a person
@@ -11,15 +11,19 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 
 from tidegate.base.errors import AskedWrongly, TidegateError, WorldFailed
+from tidegate.base.when import Instant
 from tidegate.flow.house import BareHouse, House
 from tidegate.flow.journal_hands import JournalHands
+from tidegate.flow.recovering import confirms
 from tidegate.main.stopping import ToldToStop
 from tidegate.shell.worker import HANDS, HANDS_A_TARGET, TICK
+from tidegate.store import Store
 
 log = structlog.get_logger("tidegate.waiting")
 
@@ -27,6 +31,40 @@ log = structlog.get_logger("tidegate.waiting")
 GRACE = timedelta(seconds=5)
 TRY_EVERY = timedelta(seconds=2)
 SAY_EVERY = 15  # tries: half a minute
+AWAY = "the database is away"
+MISSING = {
+    "no_database": AWAY,
+    "secret_missing": "a secret cannot be read",
+    "newer_schema": "the database is of a newer release",
+}
+
+
+@dataclass(slots=True)
+class Opened:
+    """The database of a start that is not through yet, kept over its tries while it answers.
+
+    What the journal owes is asked of it, so that a start that is slow, or waits for a person, takes
+    nothing that another process has given meanwhile.
+    """
+
+    opening: Callable[[], Store]
+    store: Store | None = None
+
+    def open(self) -> Store:
+        """The database, opened unless it is. Raises what `opening` raises."""
+        self.store = self.store or self.opening()
+        return self.store
+
+    def close(self) -> None:
+        """Let go of it, if it is open."""
+        store, self.store = self.store, None
+        if store is not None:
+            store.close()
+
+    def confirms(self, grant: str, begun: bool, now: Instant) -> bool:
+        """Whether it owes an end of the journal's too, as far as it is open."""
+        store = self.store
+        return store is None or confirms(store, grant, begun, now)
 
 
 def once_there(
@@ -106,12 +144,16 @@ def _missing(fault: Exception, read: Callable[[], object]) -> str:
     """What a start lacks that may come by itself, or by what a person does; empty for all else.
 
     A file that is gone may be on a disk that is not mounted: with open grants in the journal there
-    was one. Rules and groups are edited by hand, and no mistake in them may keep access open.
+    was one; so may a key or a password be. A release that is too old for its database goes when the
+    newer one is put back. Rules and groups are edited by hand, and no mistake in them may keep
+    access open.
     """
     if not isinstance(fault, TidegateError):
         return "the database cannot be used"
-    if isinstance(fault, WorldFailed) or fault.code == "no_database":
-        return "the database is away"
+    if isinstance(fault, WorldFailed):
+        return AWAY
+    if fault.code in MISSING:
+        return MISSING[fault.code]
     try:
         read()
     except AskedWrongly:

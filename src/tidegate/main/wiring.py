@@ -47,7 +47,7 @@ from tidegate.main.keys import coming_signer, finish, log_keys
 from tidegate.main.left import tell_left
 from tidegate.main.places import Place
 from tidegate.main.values import warn_before
-from tidegate.main.waiting import once_there
+from tidegate.main.waiting import Opened, once_there
 from tidegate.policy.rules import load_rules
 from tidegate.shell.worker import (
     GOVERN_EVERY,
@@ -180,13 +180,17 @@ def open_house(
     clouds: Clouds | None = None,
     me: str = WORKER,
     journal: ClosingJournal | None = None,
+    store: Store | None = None,
 ) -> House:
-    """The house without its worker. Its duties are those `clouds` has keys for."""
+    """The house without its worker. Its duties are those `clouds` has keys for.
+
+    A `store` that is given stays open also when there can be no house.
+    """
     laws = read_laws(config)
     clouds = clouds or Clouds()
     connectors = clouds.connect(config)
     house = House(
-        store=open_store(config, create),
+        store=store or open_store(config, create),
         journal=journal or ClosingJournal(config.path(config.evidence.journal)),
         connectors=connectors,
         laws=laws,
@@ -199,7 +203,8 @@ def open_house(
     try:
         start_log(house, config.evidence.origin, read_signer(config).verifier().text())
     except BaseException:
-        house.store.close()
+        if store is None:
+            house.store.close()
         raise
     return house
 
@@ -244,7 +249,8 @@ def start(
     clouds = Clouds(duties, errands.look, errands.only_one)
     watch = LawWatch(config_path, config, clouds)  # first: a change while we start is then seen
     journal = ClosingJournal(config.path(config.evidence.journal))
-    reach = partial(_reach, config, journal, clouds, errands, process_id())
+    opened = Opened(partial(open_store, config))
+    reach = partial(_reach, config, opened, journal, clouds, errands, process_id())
     if alone:
         journal.hold()  # before anything is closed from it
     try:
@@ -258,9 +264,11 @@ def start(
                 clock=clock,
                 randomness=os.urandom,
             )
+            bare.confirms = opened.confirms
             read = partial(read_laws, config)
             house = once_there(bare, reach, stopped or threading.Event(), read=read)
     except BaseException:
+        opened.close()
         journal.release()
         raise
     refusals = Refusals()
@@ -288,22 +296,32 @@ def start(
 
 
 def _reach(
-    config: Config, journal: ClosingJournal, clouds: Clouds, errands: Errands, me: str
+    config: Config,
+    opened: Opened,
+    journal: ClosingJournal,
+    clouds: Clouds,
+    errands: Errands,
+    me: str,
 ) -> House:
-    """The house with all that a start needs its database for; nothing is left open on a failure."""
+    """The house with all that a start needs its database for.
+
+    The database stays open only when it is something else that keeps the start.
+    """
     alone = database_path(config) is not None
-    house = open_house(config, clouds=clouds, me=me, journal=journal)
-    errands.house = house
+    store = opened.open()
     try:
+        house = open_house(config, clouds=clouds, me=me, journal=journal, store=store)
+        errands.house = house
         if alone:
             house.store.free_leases()  # of a process that is no more
         put_in_force(house, house.laws, starting=not alone)
         tell_left(config)
         if Duty.CLOSE in house.duties:
             look_back(house)  # before anybody can use what the journal says has ended
-    except BaseException:
+    except BaseException as fault:
         errands.house = None
-        house.store.close()
+        if not isinstance(fault, AskedWrongly):
+            opened.close()
         raise
     return house
 
