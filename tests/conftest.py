@@ -8,6 +8,13 @@ import pytest
 from tests import postgres
 from tests.support import World
 
+LONG = ("story", "chaos", "kept_access")  # rooms of real processes: minutes, most of them waiting
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first: last, one alone would keep the other core idle for its minutes."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
+
 
 @pytest.fixture
 def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:

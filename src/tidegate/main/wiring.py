@@ -276,23 +276,24 @@ def start(
     witness.check()  # before anything opens: an older database may have been put back
     house.late_after = config.lateness.span
     house.outside = partial(_outside, house, witness)
-    closes = (
-        Chore("reconcile", RECONCILE_EVERY, lambda: reconcile_step(house), aside=True),
-        *(
-            Chore(f"reconcile {hand}", HELP_EVERY, partial(help_reconcile, house, hand), aside=True)
-            for hand in range(1, LOOK_HANDS)
-        ),
-        Chore("search", SEARCH_EVERY, lambda: search_some(house), aside=True),
-    )
     chores = (
         Chore("govern", GOVERN_EVERY, lambda: watch.look(house)),
         Chore("witness", WITNESS_EVERY, lambda: publish(house, witness), long=True),
         Chore("compact", COMPACT_EVERY, lambda: house.journal.compact(house.now()), long=True),
-        *(closes if Duty.CLOSE in duties else ()),
+        *(_looks(house) if Duty.CLOSE in duties else ()),
     )
     worker = Worker(house, refusals, chores)
     worker.start()
     return Running(config, house, refusals, worker, witness, watch)
+
+
+def _looks(house: House) -> Iterator[Chore]:
+    """What a process that closes looks for in the clouds, beside what is due."""
+    yield Chore("reconcile", RECONCILE_EVERY, lambda: reconcile_step(house), aside=True)
+    for hand in range(1, LOOK_HANDS):
+        helps = partial(help_reconcile, house, hand)
+        yield Chore(f"reconcile {hand}", HELP_EVERY, helps, aside=True)
+    yield Chore("search", SEARCH_EVERY, lambda: search_some(house), aside=True)
 
 
 def _reach(
