@@ -217,7 +217,9 @@ def locks_on_the_end(oracle: Any, seen: Seen) -> Iterator[str]:
             elif life.closing_at <= now:
                 yield f"a credential of {life.id} was sealed after it began to close"
         case "arming call":
-            ends = [one.end for one in oracle.by_key.get(life.key, ()) if one.gone_at == NEVER]
+            # A process that was stopped in between says what it read before.
+            since = since_of(oracle)
+            ends = [one.end for one in oracle.by_key.get(life.key, ()) if one.gone_at >= since]
             if life.intended_at != NEVER and seen.data > max([life.end, *ends]):
                 yield f"the cloud is told to end {life.id} {seen.data - life.end} ms after its end"
         case "forged" if seen.found:
