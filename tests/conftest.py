@@ -17,23 +17,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
-    """A small world, and its sure end: on SQLite, unless the room asks for more (`on_both`)."""
-    on_postgres = getattr(request, "param", "sqlite") == "postgresql"
-    url = postgres.fresh(postgres.migrated()) if on_postgres else ""
-    made = World(tmp_path, url=url)
+def engine(request: pytest.FixtureRequest) -> str:
+    """What the database of a test is on: SQLite, unless the room asks for more (`on_both`)."""
+    return str(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture
+def database(engine: str) -> Iterator[str]:
+    """The URL of an empty database; "" is a file in the world's own directory."""
+    if engine == "sqlite":
+        yield ""
+        return
+    url = postgres.fresh(postgres.migrated())
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture
+def world(tmp_path: Path, database: str) -> Iterator[World]:
+    """A small world, and its sure end."""
+    made = World(tmp_path, url=database)
     yield made
     made.down()
-    if url:
-        postgres.drop(url)
 
 
 def on_both(metafunc: pytest.Metafunc) -> None:
-    """Run a test that uses this file's `world` on every engine, or on the `only` one it names."""
-    if "world" not in metafunc.fixturenames:
-        return
-    fixture = metafunc._arg2fixturedefs["world"][-1]
-    if fixture.func.__module__ == __name__:
+    """Run a test that uses `engine` on each, or on the `only` one it names."""
+    if "engine" in metafunc.fixturenames:
         marked = metafunc.definition.get_closest_marker("only")
         engines = [marked.args[0]] if marked else ["sqlite", "postgresql"]
-        metafunc.parametrize("world", engines, indirect=True)
+        metafunc.parametrize("engine", engines, indirect=True)

@@ -26,10 +26,18 @@ def server() -> PostgresServer:
 
 def fresh(template: str = "template0") -> str:
     """The URL of a new database, empty unless `template` names another one."""
-    name = f"test_{next(_numbers)}"
+    url = server().url(f"test_{next(_numbers)}")
+    copy(template, url)
+    return url
+
+
+def copy(template: str, url: str) -> None:
+    """Make the database of that URL, as the template (its name, or its URL) is: nobody may be
+    connected to that.
+    """
+    made, of = (one.rpartition("/")[2] for one in (url, template))
     with psycopg.connect(server().url(), autocommit=True) as db:
-        db.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY".encode())
-    return server().url(name)
+        db.execute(f"CREATE DATABASE {made} TEMPLATE {of} STRATEGY FILE_COPY".encode())
 
 
 @cache

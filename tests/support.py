@@ -221,6 +221,9 @@ class World:
 
 
 def misshape(world: World, id: str, column: str = "state", table: str = "grants") -> None:
-    """Damage that column of a row, a grant's: no version of ours wrote what it holds now."""
+    """Damage that column of a row, a grant's: no version of ours wrote what it holds now.
+
+    On SQLite: PostgreSQL's types let hardly anything of the kind in.
+    """
     with closing(sqlite3.connect(world.directory / "tidegate.db")) as db, db:
         db.execute(f"UPDATE {table} SET {column} = 'x' WHERE id = ?", (id,))

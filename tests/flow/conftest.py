@@ -1,13 +1,14 @@
 """What we do, on every engine where the engine could make a difference.
 
-Whole lives and who may do what; the long faults of clouds and clocks run on SQLite alone.
+Whole lives, who may do what and what a restored database knows; the long faults of clouds and
+clocks run on SQLite alone.
 """
 
 import pytest
 
 from tests.conftest import on_both
 
-ON_BOTH = frozenset({"test_allowing", "test_lifecycle"})
+ON_BOTH = frozenset({"test_allowing", "test_lifecycle", "test_restored"})
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

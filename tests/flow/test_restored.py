@@ -1,13 +1,11 @@
 """An older database is put back, or none can be written: what ended stays ended."""
 
-import shutil
 import sqlite3
-from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
+from tests.backups import backup, put_back
 from tests.support import World, catalogue, laws, misshape
 from tidegate.base.errors import EvidenceClosed, WorldFailed
 from tidegate.connectors.port import Answer
@@ -18,32 +16,6 @@ from tidegate.flow.mending import mend_cuts
 from tidegate.flow.recovering import close_forgotten, close_without_store, look_back
 from tidegate.flow.revoking import end_early
 from tidegate.grant import GrantState
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    """An installation."""
-    return World(tmp_path)
-
-
-def backup(world: World) -> Path:
-    """The database as it is now, beside it."""
-    kept = world.directory / "backup.db"
-    with (
-        closing(sqlite3.connect(world.directory / "tidegate.db")) as db,
-        closing(sqlite3.connect(kept)) as copy,
-    ):
-        db.backup(copy)
-    return kept
-
-
-def put_back(world: World, kept: Path) -> None:
-    """Restore a backup: the process stops, the file is replaced, a new one starts."""
-    world.down()
-    for end in ("-wal", "-shm"):
-        (world.directory / f"tidegate.db{end}").unlink(missing_ok=True)
-    shutil.copy(kept, world.directory / "tidegate.db")
-    world.up()
 
 
 def settle(world: World, seconds: int = 60) -> None:
@@ -103,6 +75,7 @@ def test_grant_opened_twice_after_a_restore(world: World) -> None:
     assert world.grant(grant).state is GrantState.FAILED
 
 
+@pytest.mark.only("sqlite")
 def test_nobody_can_revoke_while_the_database_is_locked(world: World) -> None:
     """It is ended from the journal at once, that is told as such, and sealed later as revoked."""
     grant = world.granted()
@@ -162,6 +135,7 @@ def test_lost_catalogue_entry_stops_closing_and_mending(world: World) -> None:
     assert world.grant(lost).state is GrantState.GONE
 
 
+@pytest.mark.only("sqlite")
 @pytest.mark.parametrize("column", ["state", "opened_at_ms"])
 @pytest.mark.parametrize("ended", [True, False])
 def test_row_nobody_can_read_stops_the_mending_of_others(
@@ -181,6 +155,7 @@ def test_row_nobody_can_read_stops_the_mending_of_others(
     assert world.use(theirs) is Answer.DENIED
 
 
+@pytest.mark.only("sqlite")
 @pytest.mark.parametrize("column", ["state", "opened_at_ms"])
 def test_cut_whose_row_nobody_can_read_is_let_go(world: World, column: str) -> None:
     """The journal says that it ended early: its deny is put back, as any other."""
@@ -211,6 +186,7 @@ def test_one_broken_line_of_the_journal_stops_the_rest(world: World) -> None:
     assert close_without_store(world.house) == [grant.id]
 
 
+@pytest.mark.only("sqlite")
 def test_restored_cut_that_could_not_be_sealed_is_forgotten(world: World) -> None:
     """Put back while the evidence cannot be written: sealed at the next look."""
     grant = world.granted()
@@ -228,6 +204,7 @@ def test_restored_cut_that_could_not_be_sealed_is_forgotten(world: World) -> Non
     assert "cut.restored" in world.names("target:prod")
 
 
+@pytest.mark.only("sqlite")
 def test_counts_lost_while_the_evidence_was_away(world: World) -> None:
     """A count goes only when it is sealed."""
     world.refusals.failed_signin(world.house, "192.0.2.7")

@@ -1,11 +1,7 @@
 """The production flow on the simulated cloud, with `prod/admin` of either of its role kinds."""
 
-import shutil
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
 
 from tests.support import ARN, GROUPS, RULES, World, catalogue, laws
 from tidegate.catalogue import AssignmentKey, Catalogue
@@ -110,23 +106,3 @@ class Liar:
 
 
 MINUTE = timedelta(minutes=1)
-
-
-def backup(world: KindWorld) -> Path:
-    """The database as it is now, beside it."""
-    kept = world.directory / "backup.db"
-    with (
-        closing(sqlite3.connect(world.directory / "tidegate.db")) as db,
-        closing(sqlite3.connect(kept)) as copy,
-    ):
-        db.backup(copy)
-    return kept
-
-
-def put_back(world: KindWorld, kept: Path) -> None:
-    """Restore a backup: the process stops, the file is replaced, a new one starts."""
-    world.down()
-    for end in ("-wal", "-shm"):
-        (world.directory / f"tidegate.db{end}").unlink(missing_ok=True)
-    shutil.copy(kept, world.directory / "tidegate.db")
-    world.up()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kept_access.simulated import KindWorld, backup, laws_of, put_back
+from tests.backups import backup, put_back
+from tests.kept_access.simulated import KindWorld, laws_of
 from tests.support import ARN, RULES
 from tidegate.base.errors import AskedWrongly, EvidenceBroken, NotAllowed, NotFound, TidegateError
 from tidegate.connectors.role_kinds import IAM_ROLE
@@ -32,9 +33,9 @@ BOTH = pytest.mark.parametrize("kind", [IAM_ROLE, ASSIGNMENT])
 
 
 @pytest.fixture
-def world(kind: str, tmp_path: Path) -> Iterator[KindWorld]:
+def world(kind: str, tmp_path: Path, database: str) -> Iterator[KindWorld]:
     """An installation whose roles are of that kind."""
-    made = KindWorld(tmp_path, laws=laws_of(kind), kind=kind)
+    made = KindWorld(tmp_path, laws=laws_of(kind), kind=kind, url=database)
     yield made
     made.down()
 

@@ -37,10 +37,16 @@ def center(cloud: tidegate_standin.Running) -> Center:
 
 
 @pytest.fixture
-def world(center: Center, tmp_path: Path) -> Iterator[CenterWorld]:
+def world(center: Center, tmp_path: Path, database: str) -> Iterator[CenterWorld]:
     """An installation on it."""
     clock = CloudClock(center)
-    made = CenterWorld(tmp_path, clock=clock, laws=laws_of(center), center=center)  # type: ignore[arg-type]
+    made = CenterWorld(
+        tmp_path,
+        clock=clock,  # type: ignore[arg-type]
+        laws=laws_of(center),
+        center=center,
+        url=database,
+    )
     yield made
     made.down()
 

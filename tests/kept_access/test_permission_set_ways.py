@@ -3,10 +3,7 @@ deleted first, window arithmetic, many ends at once, eligibility that goes, a cl
 """
 
 import json
-import shutil
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +13,7 @@ from botocore.exceptions import ClientError
 from chaos.proxy import FaultProxy, Rule
 
 import tidegate_standin
+from tests.backups import backup, lose, put_back
 from tests.connectors.identity_center_world import ACCOUNT, Center, running
 from tests.kept_access.permission_set import TARGET, CenterWorld, CloudClock, laws_of
 from tests.support import GROUPS
@@ -46,10 +44,16 @@ def center(cloud: tidegate_standin.Running) -> Center:
 
 
 @pytest.fixture
-def world(center: Center, tmp_path: Path) -> Iterator[CenterWorld]:
+def world(center: Center, tmp_path: Path, database: str) -> Iterator[CenterWorld]:
     """An installation on it."""
     clock = CloudClock(center)
-    made = CenterWorld(tmp_path, clock=clock, laws=laws_of(center), center=center)  # type: ignore[arg-type]
+    made = CenterWorld(
+        tmp_path,
+        clock=clock,  # type: ignore[arg-type]
+        laws=laws_of(center),
+        center=center,
+        url=database,
+    )
     yield made
     made.down()
 
@@ -91,8 +95,7 @@ def test_g_lost_database_leaves_it_for_ever(world: CenterWorld, center: Center) 
     """G: without any database the worker removes and cuts what is due from the journal."""
     grant = opened(world)
     session = center.sign_in()
-    for end in ("", "-wal", "-shm"):
-        (world.directory / f"tidegate.db{end}").unlink(missing_ok=True)
+    lose(world)
     assert grant.ends_at is not None
     world.clock.forward(minutes=31)
     for _ in range(6):
@@ -107,16 +110,16 @@ def test_g_restored_database_reopens_or_forgets(
 ) -> None:
     """G: an older database is put back: nothing opens again, and the end comes all the same."""
     request = world.vote(world.ask())
-    kept = _backup(world) if before == "opening" else None
+    kept = backup(world) if before == "opening" else None
     world.work()
     (grant,) = world.house.store.grants(request=request.id)
     world.until(grant, GrantState.OPEN)
     session = center.sign_in()
     world.settle(10)
-    kept = kept or _backup(world)
+    kept = kept or backup(world)
     revoked(world, grant)
     world.settle(30)
-    _put_back(world, kept)
+    put_back(world, kept)
     close_forgotten(world.house)
     world.settle(60)
     assert not center.assigned() and not center.acts(session)
@@ -225,24 +228,6 @@ def _accounts(world: CenterWorld, logins: list[str]) -> None:
         made = record(world.house, LOCAL, login, world.clock(), name=login, mail="")
         account = Account(login=login, principal=made.id, password_hash="none fits")
         world.house.store.put_account(account)
-
-
-def _backup(world: CenterWorld) -> Path:
-    kept = world.directory / "backup.db"
-    with (
-        closing(sqlite3.connect(world.directory / "tidegate.db")) as db,
-        closing(sqlite3.connect(kept)) as copy,
-    ):
-        db.backup(copy)
-    return kept
-
-
-def _put_back(world: CenterWorld, kept: Path) -> None:
-    world.down()
-    for end in ("-wal", "-shm"):
-        (world.directory / f"tidegate.db{end}").unlink(missing_ok=True)
-    shutil.copy(kept, world.directory / "tidegate.db")
-    world.up()
 
 
 @pytest.mark.parametrize(

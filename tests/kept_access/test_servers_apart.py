@@ -19,9 +19,9 @@ BOTH = pytest.mark.parametrize("kind", [IAM_ROLE, ASSIGNMENT])
 
 
 @pytest.fixture
-def world(kind: str, tmp_path: Path) -> Iterator[KindWorld]:
+def world(kind: str, tmp_path: Path, database: str) -> Iterator[KindWorld]:
     """An installation whose roles are of that kind."""
-    made = KindWorld(tmp_path, laws=laws_of(kind), kind=kind)
+    made = KindWorld(tmp_path, laws=laws_of(kind), kind=kind, url=database)
     yield made
     made.down()
 

@@ -12,16 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.backups import backup, lose, put_back
 from tests.kept_access.simulated import (
     MANY,
     MINUTE,
     SECOND_NAME,
     KindWorld,
     Liar,
-    backup,
     catalogue_of,
     laws_of,
-    put_back,
 )
 from tests.support import ARN, GROUPS, RULES
 from tidegate.base.errors import NotAllowed, Refused, Stale
@@ -43,9 +42,9 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def world(kind: str, tmp_path: Path) -> Iterator[KindWorld]:
+def world(kind: str, tmp_path: Path, database: str) -> Iterator[KindWorld]:
     """An installation whose roles are of that kind."""
-    made = KindWorld(tmp_path, laws=laws_of(kind), kind=kind)
+    made = KindWorld(tmp_path, laws=laws_of(kind), kind=kind, url=database)
     yield made
     made.down()
 
@@ -164,8 +163,7 @@ def test_g_lost_database_leaves_it_for_ever(world: KindWorld) -> None:
     """G: without any database the worker closes what is due from the journal."""
     grant = world.granted()
     taken = world.take(grant)
-    for end in ("", "-wal", "-shm"):
-        (world.directory / f"tidegate.db{end}").unlink(missing_ok=True)
+    lose(world)
     world.clock.forward(minutes=30)
     for _ in range(6):
         world.clock.forward(seconds=10)
