@@ -1,8 +1,9 @@
 """Due to dispatch: from the end to the first call of the cloud, one end at a time, in real time.
 
-`alone`: nothing else is due. `backlog`: BACKLOG other grants ended one second before, on targets
-of their own, and are still being worked through. `looks`: how often the worker looks for what is
-due by time alone, half of which is the least an end waits in the middle. One JSON object.
+On each engine. `alone`: nothing else is due. `backlog`: BACKLOG other grants ended one second
+before, on targets of their own, and are still being worked through. `looks`: how often the worker
+looks for what is due by time alone, half of which is the least an end waits in the middle. One JSON
+object.
 """
 
 import json
@@ -16,6 +17,7 @@ from typing import Any
 from tests.support import World
 
 from bench.commit import _at, control, fdatasync
+from bench.engine import ENGINES, database
 from bench.lateness import PERSONS, Moving, laws_of, people, until
 from tidegate.connectors.port import Hold, Receipt
 from tidegate.connectors.role_kinds import IAM_ROLE
@@ -31,29 +33,31 @@ LIFE = timedelta(minutes=30)
 
 
 def main() -> None:
-    """Without a backlog and with one."""
+    """Without a backlog and with one, on each engine."""
     found: dict[str, Any] = {"bench": "dispatch", "load": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as folder:
         found["fdatasync_us"] = fdatasync(Path(folder))
     found["control_us"] = control()
     found["looks_every_ms"] = TICK.total_seconds() * 1000
-    found["alone"] = _round(0)
-    if BACKLOG:
-        found["backlog"] = _round(BACKLOG) | {"before": BACKLOG}
+    for engine in ENGINES:
+        found[engine] = {"alone": one_round(engine, ALONE, 0)}
+        if BACKLOG:
+            found[engine]["backlog"] = one_round(engine, ALONE, BACKLOG)
     print(json.dumps(found))
 
 
-def _round(backlog: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
+def one_round(engine: str, count: int, backlog: int) -> dict[str, Any]:
+    """`count` ends APART from each other, behind `backlog` ends of one instant."""
+    with database(engine) as url, tempfile.TemporaryDirectory() as folder:
         clock = Moving()
-        world = World(Path(folder), clock=clock, laws=laws_of(IAM_ROLE, None))
+        world = World(Path(folder), clock=clock, laws=laws_of(IAM_ROLE, None), url=url)
         who = people(world)
         for n in range(backlog):
             _asked(world, who[n % PERSONS], f"t{1 + n // PERSONS % 99:03d}/admin")
         _tick(world)
         clock.forward(seconds=1)
         timed = []
-        for n in range(ALONE):
+        for n in range(count):
             timed.append(_asked(world, who[n % PERSONS], "t000/admin"))
             _tick(world)
             clock.forward(milliseconds=APART.total_seconds() * 1000)
@@ -72,6 +76,7 @@ def _round(backlog: int) -> dict[str, Any]:
         "ends": len(waits),
         "p50_ms": _at(waits, 0.5, 1e3),
         "p99_ms": _at(waits, 0.99, 1e3),
+        "before": backlog,
         "left_of_backlog": behind,
     }
 

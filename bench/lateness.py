@@ -1,7 +1,7 @@
 """Lateness: many ends in one instant, from the deadline to what the cloud answers; one JSON object.
 
-Every end is sealed, read back and proven by the production worker on a SQLite file; the cloud is
-the simulated one, which answers at once. `denies` is asked of the cloud's own state for keys taken
+Every end is sealed, read back and proven by the production worker on each engine; the cloud is the
+simulated one, which answers at once. `denies` is asked of the cloud's own state for keys taken
 before the end: it is measured beside the worker, not told by it. The other latencies are those of
 `tidegate report lateness`, computed from the sealed events.
 
@@ -24,6 +24,7 @@ from typing import Any
 from tests.support import GROUPS, START, Clock, World, laws
 
 from bench.commit import control, fdatasync
+from bench.engine import ENGINES, database
 from tidegate.catalogue import Catalogue, Role, Target
 from tidegate.connectors.port import Answer, Credential
 from tidegate.connectors.role_kinds import IAM_ROLE
@@ -72,25 +73,39 @@ class Moving(Clock):
 
 
 def main() -> None:
-    """Each role kind unthrottled, then the kind without a deadline of its own at each pace."""
+    """On each engine: each role kind unthrottled, then the kind without a deadline of its own at
+    each pace.
+    """
     found: dict[str, Any] = {"bench": "lateness", "load": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as folder:
         found["fdatasync_us"] = fdatasync(Path(folder))
     found["control_us"] = control()
-    found["unthrottled"] = {
-        kind: _round(kind, ENDS, None) for kind in (IAM_ROLE, ASSIGNMENT) if ENDS
-    }
-    found["paced"] = {f"{pace:g}": _round(ASSIGNMENT, PACED_ENDS, pace) for pace in PACES}
+    for engine in ENGINES:
+        kinds = (IAM_ROLE, ASSIGNMENT) if ENDS else ()
+        found[engine] = {
+            "unthrottled": {kind: one_round(engine, kind, ENDS, None) for kind in kinds},
+            "paced": {
+                f"{pace:g}": one_round(engine, ASSIGNMENT, PACED_ENDS, pace) for pace in PACES
+            },
+        }
     print(json.dumps(found))
 
 
-def _round(kind: str, count: int, pace: float | None) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        world = World(Path(folder), clock=Moving(), laws=laws_of(kind, None))
+def one_round(engine: str, kind: str, count: int, pace: float | None) -> dict[str, Any]:
+    """`count` ends of one instant: each latency, and what of it was our CPU.
+
+    Args:
+        engine: `sqlite` or `postgresql`, whose own CPU is not counted.
+        kind: of the roles; one of the simulated cloud.
+        count: at most TARGETS times PERSONS.
+        pace: looks a second of the account, on a clock that is moved forward; None: real time.
+    """
+    with database(engine) as url, tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder), clock=Moving(), laws=laws_of(kind, None), url=url)
         began = time.perf_counter()
         grants = open_many(world, count)
         keys = _keys(world, kind, grants)
-        _say(f"{kind}: {len(grants)} open after {time.perf_counter() - began:.0f} s")
+        _say(f"{engine}, {kind}: {len(grants)} open after {time.perf_counter() - began:.0f} s")
         end = max(grant.ends_at for grant in grants if grant.ends_at)
         cpu, began = time.process_time(), time.perf_counter()
         if pace is None:

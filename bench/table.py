@@ -14,7 +14,8 @@ from bench.run import OUT
 DOC = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 HEAD = "### "
 ORDER = (
-    "Lateness",
+    "Lateness on SQLite",
+    "Lateness on PostgreSQL",
     "Ends due at one instant",
     "One look that claims 64 due grants",
     "Restart",
@@ -24,6 +25,7 @@ ORDER = (
     "The runs",
 )
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+ENGINES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 LATENCIES = (
     ("denies", "**end → the cloud denies** (measured)"),
     ("declared", "end → the cloud denies (declared)"),
@@ -100,7 +102,15 @@ def rendered(found: dict[str, Any]) -> str:
 
 
 def _lateness(part: dict[str, Any]) -> list[str]:
-    rows = ["### Lateness", ""]
+    rows: list[str] = []
+    for engine, words in ENGINES.items():
+        if engine in part:
+            rows += [f"### Lateness on {words}", "", *_rounds(part[engine]), ""]
+    return rows[:-1]
+
+
+def _rounds(part: dict[str, Any]) -> list[str]:
+    rows: list[str] = []
     rounds = [(f"`{kind}`, unthrottled", one) for kind, one in part["unthrottled"].items()]
     rounds += [(f"`assignment`, {pace} looks/s", one) for pace, one in part["paced"].items()]
     for said, one in rounds:
@@ -127,7 +137,7 @@ def _ending(part: dict[str, Any]) -> list[str]:
         "| engine | ends | seconds (median, least–most) | our CPU an end |",
         "|---|---|---|---|",
     ]
-    for engine in ("sqlite", "postgresql"):
+    for engine in ENGINES:
         if bulk := part.get(engine, {}).get("bulk"):
             cpu = bulk["cpu_us_per_end"]["median"]
             rows.append(f"| {engine} | {bulk['ended']:,} | {_few(bulk['seconds'])} | {cpu} µs |")
@@ -138,7 +148,7 @@ def _ending(part: dict[str, Any]) -> list[str]:
         "| engine | grants alive | p50 ms | p99 ms | p50 to the smallest |",
         "|---|---|---|---|---|",
     ]
-    for engine in ("sqlite", "postgresql"):
+    for engine in ENGINES:
         claims = part.get(engine, {}).get("claim_ms", {})
         for live, one in claims.items():
             least = next(iter(claims.values()))
@@ -156,7 +166,7 @@ def _restart(part: dict[str, Any]) -> list[str]:
         " | longest that an end of after the start waited, s | journal read, s |",
         "|---|---|---|---|---|---|---|",
     ]
-    for engine in ("sqlite", "postgresql"):
+    for engine in ENGINES:
         if one := part.get(engine):
             journal = f"{one['journal_lines']:,} lines, {one['journal_mb']} MB"
             calls = f"{_few(one['first_call_s'])}, {_few(one['last_call_s'])}"
@@ -172,13 +182,16 @@ def _dispatch(part: dict[str, Any]) -> list[str]:
     rows = [
         "### Due to dispatch",
         "",
-        "| | ends | p50 ms | p99 ms |",
-        "|---|---|---|---|",
+        "| engine | | ends | p50 ms | p99 ms |",
+        "|---|---|---|---|---|",
     ]
-    for name, words in (("alone", "nothing else due"), ("backlog", "behind a backlog")):
-        if one := part.get(name):
-            before = f" of {one['before']:,}" if "before" in one else ""
-            rows.append(f"| {words}{before} | {one['ends']} | {one['p50_ms']} | {one['p99_ms']} |")
+    for engine in ENGINES:
+        for one in part.get(engine, {}).values():
+            before = (
+                f"behind a backlog of {one['before']:,}" if one["before"] else "nothing else due"
+            )
+            cells = f"{before} | {one['ends']} | {one['p50_ms']} | {one['p99_ms']}"
+            rows.append(f"| {engine} | {cells} |")
     return rows
 
 
