@@ -172,6 +172,32 @@ def test_g_lost_database_leaves_it_for_ever(world: KindWorld) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("begun", [True, False])
+def test_g_log_that_takes_no_more_leaves_it_for_ever(world: KindWorld, begun: bool) -> None:
+    """G: the database answers, but no event can be sealed: what is due, and what has failed to be
+    removed before, is closed from the journal, and sealed once the log is mended.
+    """
+    grant = world.granted()
+    taken = world.take(grant)
+    world.settle(1)
+    if begun:
+        world.connector.script(Fault(kind=FaultKind.DOWN, count=9))
+        assert world.ended(grant).state is GrantState.CLOSING
+        world.connector.calm()
+    with world.house.store._database.writing() as db:
+        ((root,),) = db.execute("SELECT root FROM log_head").fetchall()
+        db.execute("UPDATE log_head SET root = tree")
+    world.clock.forward(minutes=30)
+    for _ in range(6):
+        world.clock.forward(seconds=10)
+        world.worker.tick()
+    world.nothing_left(taken)
+    with world.house.store._database.writing() as db:
+        db.execute("UPDATE log_head SET root = ?", (root,))
+    world.until(grant, GrantState.GONE)
+
+
+@BOTH
 @pytest.mark.parametrize("before", ["request", "opening", "end"])
 def test_g_restored_database_reopens_or_forgets(world: KindWorld, before: str) -> None:
     """G: an older database is put back: nothing opens again, and every end comes all the same."""

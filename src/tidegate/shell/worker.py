@@ -113,6 +113,7 @@ class Worker:
         self._in_hand: dict[Future[None], str] = {}  # the target of each grant handed out
         self._paced: dict[str, set[Bucket]] = {}  # by target, as met: what paces it
         self._bulk_from: Instant | None = None  # not before then: a row kept it from working
+        self._unsealed = False  # the log could not be written: an end waits for more than its row
         self._looked_at: Instant | None = None  # by what clock it was last claimed; None: it failed
         self._beside: dict[str, Future[None]] = {}  # by chore: its run that may still go on
         self._extending: dict[Future[None], str] = {}  # the target of each end that is to move
@@ -167,8 +168,9 @@ class Worker:
         if not self.house.duties:
             return 0
         self._run_errands()
-        more = Duty.CLOSE in self.house.duties and self._seal_ends()
         try:
+            self._ask_log()
+            more = Duty.CLOSE in self.house.duties and self._seal_ends()
             due = self._claim()
             moving = self._extensions() if self._opens() else []
         except TidegateError as fault:
@@ -190,16 +192,33 @@ class Worker:
             done.result()  # only what must end the process gets here: `_handle` keeps the rest
         return len(sent) or int(more)
 
+    def _ask_log(self) -> None:
+        """Whether the log can be written again, if it could not be: rows can be claimed all the
+        same, and what is claimed would then wait for its seal with the access there.
+
+        Raises:
+            EvidenceClosed: it cannot.
+        """
+        if self._unsealed:
+            self.house.store.check_log()
+            self._unsealed = False
+
     def _seal_ends(self) -> bool:
         """Seal the ends that have come, many at a time; whether more may be waiting.
 
         What cannot be sealed in bulk ends one by one, as it is claimed.
+
+        Raises:
+            EvidenceClosed: none can be sealed at all.
         """
         now = self.house.now()
         if self._bulk_from is not None and now < self._bulk_from:
             return False
         try:
             return self.house.store.end_due(now) >= AT_ONCE
+        except EvidenceClosed:
+            self._unsealed = True
+            raise
         except TidegateError as fault:
             log.warning("ends are not sealed in bulk", code=fault.code, why=fault.message)
         except Exception:  # the rim: one bad row must not keep the others open
@@ -355,6 +374,7 @@ class Worker:
             if grant.state in OPENING:
                 take_back(self.house, grant)
         except TidegateError as fault:
+            self._unsealed |= isinstance(fault, EvidenceClosed)
             log.warning("grant waits", grant=grant.id, code=fault.code, why=fault.message)
         except Exception:  # the rim: one grant's bug must not stop the others' end
             log.exception("grant could not be handled", grant=grant.id)

@@ -465,6 +465,10 @@ class Store(FindingStore, ErrandStore):
         """The worker that beat as `name` has stopped: its leases are free, and so is its name."""
         self._writer.run(Free(lambda db: queue.leave(db, name)))
 
+    def check_log(self) -> None:
+        """Look at the log's head as a commit does. Raises EvidenceClosed: nothing can be sealed."""
+        self._writer.run(lambda _: None)
+
     def free_leases(self) -> None:
         """Forget every lease: for a process that knows that no other one is at work."""
         self._writer.run(queue.free_leases)
