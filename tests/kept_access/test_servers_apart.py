@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.kept_access.simulated import MINUTE, KindWorld, laws_of
+from tests.kept_access.simulated import MINUTE, SECOND_NAME, KindWorld, laws_of
 from tidegate.base.errors import TidegateError
+from tidegate.base.when import to_ms
 from tidegate.connectors.role_kinds import IAM_ROLE
 from tidegate.connectors.simulated import ASSIGNMENT, Fault, FaultKind
 from tidegate.flow.revoking import end_early
@@ -112,16 +113,27 @@ def test_lease_of_a_dead_worker_keeps_an_end_waiting(world: KindWorld) -> None:
     assert not world.acts(taken)
 
 
-@BOTH
-def test_older_release_on_a_newer_schema_keeps_access(world: KindWorld) -> None:
-    """A newer release migrated the database under a running one: what is due ends all the same."""
-    grant = world.granted()
-    taken = world.take(grant)
+def migrated_further(world: KindWorld) -> None:
+    """A newer release migrates the database, and this process runs on."""
     world.house.store._writer.run(
         lambda db: db.execute("UPDATE alembic_version SET version_num = '9999'")
     )
+
+
+@BOTH
+def test_older_release_on_a_newer_schema_keeps_access(world: KindWorld) -> None:
+    """A newer release migrated the database under a running one: what is due ends all the same,
+    and no key is given meanwhile.
+    """
+    grant = world.granted()
+    taken = world.take(grant)
+    migrated_further(world)
     with suppress(TidegateError):
         world.ask("eve")
+    if world.kind == IAM_ROLE:
+        with pytest.raises(TidegateError) as refused:
+            world.take(grant)
+        assert refused.value.code == "schema_moved"
     world.clock.forward(minutes=30)
     for _ in range(30):
         world.clock.forward(seconds=5)
@@ -130,6 +142,44 @@ def test_older_release_on_a_newer_schema_keeps_access(world: KindWorld) -> None:
     with pytest.raises(TidegateError) as told:
         world.restart()
     assert told.value.code == "newer_schema"
+
+
+@BOTH
+def test_overlapping_grants_wait_for_each_other_in_an_older_release(world: KindWorld) -> None:
+    """Both are due and the rows, which it may not write, have both as holders: both end."""
+    one, other = world.granted(), world.granted(role=SECOND_NAME)
+    world.settle(1)
+    taken = [world.take(one), world.take(other)]
+    migrated_further(world)
+    world.clock.forward(minutes=31)
+    for _ in range(30):
+        world.clock.forward(seconds=5)
+        world.worker.tick()
+    for held in taken:
+        world.nothing_left(held)
+
+
+@BOTH
+def test_older_release_takes_what_a_newer_holds_on(world: KindWorld) -> None:
+    """What a newer release opened on the same access, or moved on, is not taken by an end of the
+    older one's journal: the rows say who holds it, and until when.
+    """
+    one, other = world.granted(), world.granted(role=SECOND_NAME)
+    world.settle(1)
+    kept = world.take(other)
+    later = to_ms(world.clock() + 60 * MINUTE)
+    world.house.store._writer.run(
+        lambda db: db.execute("UPDATE grants SET ends_at_ms = ? WHERE id = ?", (later, other.id))
+    )
+    migrated_further(world)
+    world.clock.forward(minutes=31)
+    for _ in range(10):
+        world.clock.forward(seconds=5)
+        world.worker.tick()
+    if world.kind == ASSIGNMENT:  # keys of a role end by what they carry: only the removal is ours
+        assert world.acts(kept)
+    closed = [line.grant for line in world.house.journal.read() if line.kind == "removed"]
+    assert closed == [] if world.kind == ASSIGNMENT else [one.id]
 
 
 @BOTH

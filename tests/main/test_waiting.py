@@ -270,7 +270,7 @@ def test_slow_start_takes_what_another_server_gave(world: World) -> None:
     asked: list[str] = []
     opened = Opened(lambda: world.house.store)
 
-    def confirms(grant: str, begun: bool, now: Instant) -> bool:
+    def confirms(grant: str, begun: Callable[[str], bool], now: Instant) -> bool:
         asked.append(grant)
         return opened.confirms(grant, begun, now)
 
@@ -291,17 +291,18 @@ def test_database_of_a_start_says_wrongly_what_it_owes(world: World) -> None:
     """
     grant = world.granted()
     store, now = world.house.store, world.clock()
-    assert not confirms(store, grant.id, False, now)  # its end was moved on elsewhere
-    assert confirms(store, grant.id, True, now)  # it was begun, and that is not sealed yet
-    assert confirms(store, "gr_unknown", False, now)
+    nobody, everybody = (lambda _: False), (lambda _: True)
+    assert not confirms(store, grant.id, nobody, now)  # its end was moved on elsewhere
+    assert confirms(store, grant.id, everybody, now)  # it was begun, and that is not sealed yet
+    assert confirms(store, "gr_unknown", nobody, now)
     world.clock.forward(minutes=31)
-    assert confirms(store, grant.id, False, world.clock())
+    assert confirms(store, grant.id, nobody, world.clock())
     world.work()
     assert world.grant(grant).state is GrantState.GONE
-    assert not confirms(store, grant.id, True, world.clock())
+    assert not confirms(store, grant.id, everybody, world.clock())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "grants_named", lambda _: raising(AWAY))
-        assert confirms(store, grant.id, False, world.clock())
+        assert confirms(store, grant.id, nobody, world.clock())
 
 
 def test_start_that_waits_for_a_rule_forgets_its_database(home: Home) -> None:

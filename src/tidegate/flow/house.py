@@ -112,6 +112,14 @@ def _nobody(bucket: Bucket, want: int, opening: bool, now: Instant) -> int:
     raise EvidenceClosed("no_store", "expected a database, got none yet", "")
 
 
+Confirms = Callable[[str, Callable[[str], bool], Instant], bool]
+
+
+def take_its_word(grant: str, begun: Callable[[str], bool], now: Instant) -> bool:
+    """Whatever the journal owes is owed: there is no database that could say otherwise."""
+    return True
+
+
 class BareHouse:
     """As much of a house as closing from the journal stands on: no store among it.
 
@@ -133,8 +141,8 @@ class BareHouse:
         self.randomness = randomness
         self.buckets = self.alone = Buckets(_nobody)
         self.journal_pace = JournalPace()
-        # (grant, whether its end was begun, now): whether a database that is open owes it too
-        self.confirms: Callable[[str, bool, Instant], bool] = lambda *_: True
+        # (grant, whether one's end was begun, now): whether a database that can be read owes it too
+        self.confirms: Confirms = take_its_word
         self._clock = clock
         self._keys = KeysInHand()
 

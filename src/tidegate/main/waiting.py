@@ -61,7 +61,7 @@ class Opened:
         if store is not None:
             store.close()
 
-    def confirms(self, grant: str, begun: bool, now: Instant) -> bool:
+    def confirms(self, grant: str, begun: Callable[[str], bool], now: Instant) -> bool:
         """Whether it owes an end of the journal's too, as far as it is open."""
         store = self.store
         return store is None or confirms(store, grant, begun, now)

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -26,20 +27,21 @@ from tidegate.flow.erranding import answer, target_of
 from tidegate.flow.expiring import close_once
 from tidegate.flow.extending import due_extensions, warn_due
 from tidegate.flow.granting import open_once
-from tidegate.flow.house import House
+from tidegate.flow.house import House, take_its_word
 from tidegate.flow.journal_hands import JournalHands
 from tidegate.flow.lateness import find_late
 from tidegate.flow.mending import mend_cuts
 from tidegate.flow.panicking import resume
 from tidegate.flow.recovering import (
     close_forgotten,
+    confirms,
     find_unknown,
     seal_journal,
     settle_journal,
 )
 from tidegate.flow.refusing import Refusals
 from tidegate.grant import Grant, GrantState
-from tidegate.store import AT_ONCE, Share
+from tidegate.store import AT_ONCE, SCHEMA_MOVED, Share
 from tidegate.store.errands import Errand
 
 log = structlog.get_logger("tidegate.worker")
@@ -175,10 +177,12 @@ class Worker:
             moving = self._extensions() if self._opens() else []
         except TidegateError as fault:
             log.error("the store cannot be used; closing from the journal", code=fault.code)
+            self._heed_rows(fault)
             self._close_from_journal(beside=beside)
             return 0
         except Exception:  # the rim: whatever is wrong with the store, ends do not wait for it
             log.exception("the store cannot be used; closing from the journal")
+            self._heed_rows()
             self._close_from_journal(beside=beside)
             return 0
         self._from_journal.answered()
@@ -318,8 +322,9 @@ class Worker:
             close_forgotten(self.house)
             if unknown := find_unknown(self.house):
                 self._close_from_journal(unknown)
-        except EvidenceClosed:
+        except EvidenceClosed as fault:
             # Nothing may be due by the rows, and ends begun in the journal must go on all the same.
+            self._heed_rows(fault)
             self._close_from_journal()
             raise
 
@@ -337,6 +342,14 @@ class Worker:
             Chore("late", LATE_EVERY, lambda: find_late(self.house), long=True),
             Chore("mend", MEND_EVERY, lambda: mend_cuts(self.house), long=True),
         )
+
+    def _heed_rows(self, fault: TidegateError | None = None) -> None:
+        """A store that only cannot be written, for a newer release moved its schema, is asked
+        before an end: that release may have moved it, or given the access anew. Any other may not
+        answer, and no end waits for that.
+        """
+        asks = fault is not None and fault.code == SCHEMA_MOVED
+        self.house.confirms = partial(confirms, self.house.store) if asks else take_its_word
 
     def _close_from_journal(
         self, only: frozenset[str] | None = None, *, beside: bool = False

@@ -3,7 +3,7 @@
 from tidegate.store.batch import Committed
 from tidegate.store.database import KeysInHand
 from tidegate.store.findings import SCOPE, SEARCH, SEARCH_AGAIN, Turn, Wanted
-from tidegate.store.head import Head
+from tidegate.store.head import SCHEMA_MOVED, Head
 from tidegate.store.mass import AT_ONCE
 from tidegate.store.paces import Pace
 from tidegate.store.queue import Share
@@ -14,6 +14,7 @@ from tidegate.store.unsealed import Account, Token
 
 __all__ = [
     "AT_ONCE",
+    "SCHEMA_MOVED",
     "SCOPE",
     "SEARCH",
     "SEARCH_AGAIN",

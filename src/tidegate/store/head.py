@@ -19,6 +19,7 @@ from tidegate.evidence.tiles import Tree
 from tidegate.store.database import Raw, Words
 from tidegate.store.migrate import REVISIONS
 
+SCHEMA_MOVED = "schema_moved"  # the code of what is refused from then on
 # The schema's version comes along: a newer release may have migrated the database meanwhile.
 _READ = (
     "SELECT origin, size, root, tree, checkpoint, at_ms,"
@@ -123,7 +124,7 @@ def check_schema(db: Raw) -> None:
 def _check_schema(found: str | None) -> None:
     if found != REVISIONS[-1]:
         raise EvidenceClosed(
-            "schema_moved",
+            SCHEMA_MOVED,
             f"evidence cannot be written: expected schema `{REVISIONS[-1]}`, got `{found}`",
             "another release has migrated this database: run that release here too",
         )
