@@ -12,6 +12,7 @@ from tidegate.base.errors import TidegateError
 from tidegate.base.when import to_ms
 from tidegate.connectors.role_kinds import IAM_ROLE
 from tidegate.connectors.simulated import ASSIGNMENT, Fault, FaultKind
+from tidegate.evidence.journal import ClosingJournal
 from tidegate.flow.revoking import end_early
 from tidegate.grant import GrantState
 from tidegate.store import Share
@@ -180,6 +181,42 @@ def test_older_release_takes_what_a_newer_holds_on(world: KindWorld) -> None:
         assert world.acts(kept)
     closed = [line.grant for line in world.house.journal.read() if line.kind == "removed"]
     assert closed == [] if world.kind == ASSIGNMENT else [one.id]
+
+
+def another_machine(world: KindWorld) -> None:
+    """From now on the journal is one that never heard of what was opened."""
+    world.house.journal = ClosingJournal(world.directory / "other.journal")
+
+
+@BOTH
+def test_end_that_a_dead_newer_release_left_waits_for_it(world: KindWorld) -> None:
+    """What another machine opened, and leaves open beyond its end, is closed by an older release
+    too: it can read the rows, though its journal never heard of the grant.
+    """
+    grant = world.granted()
+    taken = world.take(grant)
+    migrated_further(world)
+    another_machine(world)
+    world.clock.forward(minutes=30)
+    world.settle(1)
+    world.nothing_left(taken)
+    closed = [line.grant for line in world.house.journal.read() if line.kind == "removed"]
+    assert closed == [grant.id]
+
+
+@BOTH
+def test_early_end_asked_of_another_machine_is_promised(world: KindWorld) -> None:
+    """The evidence cannot be written and another machine opened it: it is ended all the same."""
+    grant = world.granted()
+    world.settle(1)
+    taken = world.take(grant)
+    migrated_further(world)
+    another_machine(world)
+    with pytest.raises(TidegateError) as told:
+        end_early(world.house, world.who("bo"), grant.id)
+    assert told.value.code == "ended_unsealed"
+    world.settle(1)
+    world.nothing_left(taken)
 
 
 @BOTH

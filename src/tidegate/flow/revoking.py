@@ -1,9 +1,12 @@
 """Ending early: by the owner who is done, or by somebody who may revoke."""
 
-from tidegate.base.errors import EvidenceClosed, Stale, WorldFailed
+from contextlib import suppress
+
+from tidegate.base.errors import EvidenceClosed, Stale, TidegateError, WorldFailed
 from tidegate.base.text import LONGEST_REASON, clean_text
 from tidegate.evidence.journal import JournalLine
 from tidegate.expire import EndReason
+from tidegate.flow.adopting import adopt
 from tidegate.flow.allowing import Verb
 from tidegate.flow.asking import TRIES
 from tidegate.flow.ending import begin
@@ -51,6 +54,8 @@ def _from_journal(house: House, actor: Actor, grant: Grant, reason: EndReason) -
     data = {"reason": reason.value, "actor": actor.id}
     line = JournalLine(kind="closing", grant=grant.id, at=house.now(), data=data)
     try:
+        with suppress(TidegateError):  # another machine may have opened it: it closes it, then
+            adopt(house, grant)
         house.journal.append(line)
     except OSError as fault:
         raise EvidenceClosed(

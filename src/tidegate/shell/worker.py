@@ -20,6 +20,7 @@ from tidegate import __version__
 from tidegate.base.duty import FORGOTTEN, WORKER, Duty, told
 from tidegate.base.errors import EvidenceClosed, Stale, TidegateError
 from tidegate.base.when import Instant
+from tidegate.flow.adopting import adopt_overdue
 from tidegate.flow.asking import lapse_due
 from tidegate.flow.buckets import Bucket, bucket_of, pause_of
 from tidegate.flow.came_late import take_back
@@ -345,11 +346,18 @@ class Worker:
 
     def _heed_rows(self, fault: TidegateError | None = None) -> None:
         """A store that only cannot be written, for a newer release moved its schema, is asked
-        before an end: that release may have moved it, or given the access anew. Any other may not
-        answer, and no end waits for that.
+        before an end: that release may have moved it, or given the access anew; and for what that
+        release leaves open. Any other may not answer, and no end waits for that.
         """
         asks = fault is not None and fault.code == SCHEMA_MOVED
         self.house.confirms = partial(confirms, self.house.store) if asks else take_its_word
+        if asks and Duty.CLOSE in self.house.duties:
+            try:
+                adopt_overdue(self.house)
+            except (TidegateError, OSError) as unread:
+                log.warning("the rows tell of no other ends", why=str(unread))
+            except Exception:  # the rim: another release's rows may be of any shape
+                log.exception("the rows tell of no other ends")
 
     def _close_from_journal(
         self, only: frozenset[str] | None = None, *, beside: bool = False

@@ -142,6 +142,12 @@ def late(
     return sorted(found, key=lambda one: (since[one.id], one.id))[: bounded(limit)]
 
 
+def unsealed_ends(db: Looking, before: Instant, limit: int) -> list[Grant]:
+    """Grants whose end came before that and is not sealed, the earliest first."""
+    rows = _unsealed_ends(db.words.name).rows(db, before=to_ms(before), most=bounded(limit))
+    return readable(Grant, rows)
+
+
 def ending_targets(db: Looking) -> list[str]:
     """Every target with an end that is due or under way, in the settings or not any more."""
     return [str(row["target"]) for row in _ending_targets(db.words.name).rows(db)]
@@ -259,6 +265,14 @@ def _ending_targets(engine: str) -> Look:
     return Look(
         query.where(words("lane = 0 AND due_at_ms IS NOT NULL AND lane < 3")).order_by(target)
     )
+
+
+@cache
+def _unsealed_ends(engine: str) -> Look:
+    query, columns = _by_index(schema.grants, "grants_ending", engine)
+    ends = columns["ends_at_ms"]
+    open_still = words("state IN ('open', 'intended')")
+    return _most(query.where(open_still, ends < _ms("before")).order_by(ends))
 
 
 @cache

@@ -416,6 +416,10 @@ class Store(FindingStore, ErrandStore):
         """
         return chores.late(self._database, targets, now, longer, limit)
 
+    def unsealed_ends(self, before: Instant, limit: int) -> list[Grant]:
+        """Grants whose end came before that and is not sealed, the earliest first."""
+        return chores.unsealed_ends(self._database, before, limit)
+
     def ending_targets(self) -> list[str]:
         """Every target with an end that is due or under way, in the settings or not any more."""
         return chores.ending_targets(self._database)
