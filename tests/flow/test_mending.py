@@ -1,5 +1,7 @@
 """Cuts of what came back, and of what was signed off, are looked after like any other."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,9 +13,11 @@ from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence.journal import ClosingJournal
+from tidegate.flow.expiring import close_now
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.mending import mend_cuts
 from tidegate.flow.reconciling import reconcile_some
+from tidegate.flow.revoking import end_early
 from tidegate.flow.signing_off import sign_off
 from tidegate.grant import GrantState
 
@@ -92,3 +96,34 @@ def test_cut_of_a_signed_off_end_is_given_up(world: World) -> None:
     mend_cuts(world.house)
     assert world.cloud.use(before, world.clock()) is Answer.DENIED
     assert world.cloud.use(after, world.clock()) is Answer.ALLOWED
+
+
+def test_cut_of_what_came_back_is_told_as_taken_away(world: World) -> None:
+    """There again, and not removed yet: that its new sessions are not cut is nobody's doing."""
+    grant = world.granted()
+    settle(world, 34)
+    assert world.grant(grant).state is GrantState.GONE
+    world.clock.forward(hours=13)  # no session of before acts any more
+    reconcile_some(world.house, 50)
+    world.cloud.assign(KEY, world.clock())
+    world.clock.forward(minutes=2)
+    world.connector.script(Fault(kind=FaultKind.DOWN, verb="revoke", count=20))
+    reconcile_some(world.house, 50)
+    taken = world.cloud.sign_in(KEY, world.clock())
+    world.clock.forward(seconds=1)
+    world.cloud._cuts.clear()
+    assert mend_cuts(world.house) == []
+    assert world.cloud.use(taken, world.clock()) is Answer.DENIED
+
+
+def test_row_that_means_nothing_stops_the_mending_of_others(world: World) -> None:
+    """A column without its value is no error of the store's: the others' cuts are put back."""
+    grant, bad = world.granted(), world.granted("eve")
+    settle(world, 1)
+    for one in (grant, bad):
+        close_now(world.house, end_early(world.house, world.who("op"), one.id))
+    settle(world, 1)
+    world.cloud._cuts.clear()
+    with closing(sqlite3.connect(world.directory / "tidegate.db")) as db, db:
+        db.execute("UPDATE grants SET ends_at_ms = NULL WHERE id = ?", (bad.id,))
+    assert mend_cuts(world.house) == [grant.id]

@@ -88,6 +88,21 @@ def test_fault_of_the_store_keeps_the_journal_unread(
     assert asked == ["closed"]
 
 
+def test_list_of_extensions_that_fails_drops_what_was_claimed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is wrong with ends that are to move, those that have come are acted on."""
+    grant = world.granted()
+
+    def broken(*_: object) -> None:
+        raise IndexError("a row without items")
+
+    monkeypatch.setattr(looking, "due_extensions", broken)
+    world.clock.forward(minutes=30)
+    world.worker.tick()
+    assert world.grant(grant).state not in (GrantState.OPEN, GrantState.CLOSING)
+
+
 def open_on_dev(world: World, count: int) -> None:
     """Open grants of ten minutes on the target that will be silent."""
     for _ in range(count):

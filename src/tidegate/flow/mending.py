@@ -31,6 +31,8 @@ CLOCKS_MAY_DIFFER = timedelta(minutes=15)
 
 RoleKey = tuple[str, str, str]
 
+_ENDS = ("closing", "removed", "gone")  # lines of an end
+
 _GOING_ON = (GrantState.READY, GrantState.INTENDED, GrantState.OPEN, GrantState.CLOSING)
 # Of these the rows say whether a cut must stand: `_of_store`.
 _ENDED = (GrantState.CLOSING, GrantState.REMOVED, GrantState.GONE, GrantState.SIGNED_OFF)
@@ -55,6 +57,9 @@ def mend_cuts(house: House) -> list[str]:
             back = connector.mend(hold.target, hold.role, cuts, now, must_stay)
         except TidegateError as fault:  # one role's trouble must not keep the others open
             log.warning("cuts could not be looked after", role=hold.role.id, code=fault.code)
+            continue
+        except Exception:  # the rim: a bug of one role's must not either
+            log.exception("cuts could not be looked after", role=hold.role.id)
             continue
         # NB. a cut that was never read back was not removed by anybody: it is only written early.
         taken_away = tuple(grant for grant in back if grant in seen_cut)
@@ -146,19 +151,23 @@ def _of_store(
             yield hold, needed, removed_at is not None
         except TidegateError as fault:  # one grant's trouble must not keep the others open
             log.error("a cut cannot be looked after", grant=grant.id, code=fault.code)
+        except Exception:  # the rim: a row that means nothing must not either
+            log.exception("a cut cannot be looked after", grant=grant.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _End:
-    """An end the journal tells of: its last `intended` line, and those of its closing.
+    """An end the journal tells of: its last `intended` line, and those of its closing (`begun`).
 
-    `again`: it was opened anew after it was gone, as what came back is (`closing_again.py`).
+    `again`: it was opened anew after it was gone, as what came back is (`closing_again.py`); then
+    `lately` are those since, which alone say how it stands. Else they are all of them.
     `signed_off`: nobody tries to end it any more.
     """
 
     hold: Hold
     intended: JournalLine
     begun: Sequence[JournalLine]
+    lately: Sequence[JournalLine]
     again: bool
     signed_off: bool = False
 
@@ -177,17 +186,19 @@ def _of_journal(
     ends = _unsaid(house, ends, rows)
     held = _held(living, {one.hold.key.native_principal for one in ends}, now)
     for one in ends:
-        hold, begun = one.hold, one.begun
+        hold, begun, lately = one.hold, one.begun, one.lately
         try:
             lingers = house.connector(hold.target.connector).lingers(hold.target, hold.role)
-            over = any(line.kind == "gone" for line in begun)
+            over = any(line.kind == "gone" for line in lately)
             cut = over or (hold.key not in held and not _held_by_row(house, hold))
             if cut and (lingers or begun[0].at < hold.ends_at):
                 removed_at, cut_before = _removed(one, now)
-                seen = any(line.kind == "removed" for line in begun)
+                seen = any(line.kind == "removed" for line in lately)
                 yield hold, _cut_of(house, hold, removed_at, cut_before), seen
         except TidegateError as fault:
             log.error("a cut cannot be looked after", grant=hold.grant, code=fault.code)
+        except Exception:  # the rim: nor must a line
+            log.exception("a cut cannot be looked after", grant=hold.grant)
 
 
 def _journal_ends(house: House) -> tuple[list[_End], list[JournalLine]]:
@@ -196,7 +207,7 @@ def _journal_ends(house: House) -> tuple[list[_End], list[JournalLine]]:
     living: list[JournalLine] = []
     known, house.line_holds = house.line_holds, {}
     for lines in _read(house).values():
-        begun = [line for line in lines if line.kind in ("closing", "removed", "gone")]
+        begun = [line for line in lines if line.kind in _ENDS]
         made = [place for place, line in enumerate(lines) if line.kind == "intended"]
         if not made:
             continue
@@ -205,7 +216,8 @@ def _journal_ends(house: House) -> tuple[list[_End], list[JournalLine]]:
             living.append(intended)
         elif hold := _hold_kept(house, known, intended):
             again = len(made) > 1 and any(line.kind == "gone" for line in lines[: made[-1]])
-            ends.append(_End(hold=hold, intended=intended, begun=begun, again=again))
+            lately = [line for line in lines[made[-1] :] if line.kind in _ENDS] if again else begun
+            ends.append(_End(hold=hold, intended=intended, begun=begun, lately=lately, again=again))
     return ends, living
 
 
@@ -215,8 +227,8 @@ def _removed(end: _End, now: Instant) -> tuple[Instant, Instant | None]:
     What nobody saw removed may give a session at any moment. Once that is signed off, only what was
     there when its last closing began stays cut: to cut on would be to go on trying.
     """
-    seen = [line for line in end.begun if line.kind == "removed"]
-    last = end.begun[-1]
+    seen = [line for line in end.lately if line.kind == "removed"]
+    last = end.lately[-1] if end.lately else end.intended
     if end.signed_off and last.kind == "closing":
         return last.at, None
     if not seen:

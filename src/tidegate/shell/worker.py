@@ -175,7 +175,6 @@ class Worker:
             self._ask_log()
             more = Duty.CLOSE in self.house.duties and self._seal_ends()
             due = self._claim()
-            moving = self._extensions() if self._opens() else []
         except TidegateError as fault:
             log.error("the store cannot be used; closing from the journal", code=fault.code)
             self._heed_rows(fault)
@@ -187,6 +186,7 @@ class Worker:
             self._close_from_journal(beside=beside)
             return 0
         self._from_journal.answered()
+        moving = self._extensions() if self._opens() else []
         sent = {self._hands.submit(self._handle, grant): _target(grant) for grant in due}
         self._in_hand.update(sent)
         ends = {self._hands.submit(self._guarded, name, act): name for name, act in moving}
@@ -232,14 +232,22 @@ class Worker:
         return False
 
     def _extensions(self) -> list[tuple[str, Callable[[], object]]]:
-        """Ends that are to move now, as far as hands are left for them; the rest waits."""
+        """Ends that are to move now, as far as hands are left for them; the rest waits.
+
+        Nothing that goes wrong keeps what was claimed from its hands: it is leased by now.
+        """
         self._extending = {one: name for one, name in self._extending.items() if not one.done()}
         busy = Counter(self._extending.values())
         taken: list[tuple[str, Callable[[], object]]] = []
-        for target, act in due_extensions(self.house):
-            if busy[target] < EXTENDING_A_TARGET and busy.total() < HANDS_A_TARGET:
-                busy[target] += 1
-                taken.append((target, act))
+        try:
+            for target, act in due_extensions(self.house):
+                if busy[target] < EXTENDING_A_TARGET and busy.total() < HANDS_A_TARGET:
+                    busy[target] += 1
+                    taken.append((target, act))
+        except TidegateError as fault:
+            log.warning("extensions wait", code=fault.code, why=fault.message)
+        except Exception:  # the rim: ends do not wait for what moves others
+            log.exception("extensions wait")
         return taken
 
     def _guarded(self, target: str, act: Callable[[], object]) -> None:
