@@ -91,7 +91,7 @@ MUTANTS: tuple[M, ...] = (
       "flow.expiring:close_once", "now < grant.ends_at:", "now < grant.ends_at + timedelta(minutes=1):",
       (("shell.worker:Worker._seal_ends", "if self._bulk_from is not None and now < self._bulk_from:", "if True:"),)),
     M("bulk-ends-early", "bulk ending takes what has not come yet",
-      "store.store:Store.end_due", "return self._writer.end(Mass(now, limit))",
+      "store.due_store:DueStore.end_due", "return self._writer.end(Mass(now, limit))",
       "return self._writer.end(Mass(now + timedelta(minutes=3), limit))"),
     M("no-disarm-check", "a grant that another holds too is never looked at again",
       "flow.expiring:_held_still", "house.store.snooze(grant.id, house.now() + LONGEST_PAUSE, grant.version)\n        return grant\n    if",
