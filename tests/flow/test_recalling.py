@@ -207,3 +207,47 @@ def test_ended_grant_is_owed_again(world: World) -> None:
         world.work()
     assert world.grant(grant).state is GrantState.GONE
     assert gather({OWN: lines(world)}, OWN, world.house.now()).owed == ()
+
+
+def told(world: World, grant: str, kind: str, minutes: int, **data: object) -> JournalLine:
+    """A line of `grant`, by a clock that many minutes from ours."""
+    at = world.clock() + timedelta(minutes=minutes)
+    return JournalLine(kind=kind, grant=grant, at=at, data=data)
+
+
+def test_clock_that_was_set_back_hides_what_came_back(world: World) -> None:
+    """Removed by a clock an hour ahead, and its end begun once more by a right one: it is owed."""
+    grant = world.granted()
+    keys = world.keys(grant)
+    for kind in ("closing", "removed"):
+        world.house.journal.append(told(world, grant.id, kind, 60))
+    world.clock.forward(minutes=10)
+    end_early_in_journal(world, grant.id)
+    (back,) = recover(world)
+    assert back.fate is Fate.REMOVED and world.use(keys) is Answer.DENIED
+
+
+def test_fast_clock_of_another_machine_hides_what_came_back(world: World) -> None:
+    """Which was first cannot be told of two journals within an hour: it is closed."""
+    grant = world.granted()
+    keys = world.keys(grant)
+    others = [told(world, grant.id, kind, 60) for kind in ("closing", "removed", "gone")]
+    world.clock.forward(minutes=10)
+    end_early_in_journal(world, grant.id)
+    (back,) = recover(world, others)
+    assert back.fate is Fate.REMOVED and world.use(keys) is Answer.DENIED
+
+
+@pytest.mark.parametrize(("minutes", "data"), [(61, {}), (5, {"held": True})])
+def test_first_try_of_one_machine_takes_what_another_removed(
+    world: World, minutes: int, data: dict[str, object]
+) -> None:
+    """Long after it, or read back as held: whoever has the access now holds it by right."""
+    grant = world.granted()
+    end_early_in_journal(world, grant.id)
+    others = [told(world, grant.id, kind, minutes, **data) for kind in ("closing", "removed")]
+    world.clock.forward(minutes=minutes)
+    calls = world.connector.calls["revoke"]
+    (back,) = recover(world, others)
+    assert back.fate is (Fate.HELD if data else Fate.BEFORE)
+    assert world.connector.calls["revoke"] == calls

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from tidegate.base.errors import AskedWrongly
@@ -12,6 +13,9 @@ ALONE = "alone"
 HELD = "held"  # there too: read back, and usable by another grant or by what stood before
 HELD_UNTIL = "held_until"  # there too: when the last of those grants ends; from then on it is owed
 CUT = "cut"  # there too, when it is False: sessions that outlive the removal were not seen cut
+
+# How wrong a clock that wrote a line may be: an hour is what a time zone or a bad source makes it.
+CLOCK_OFF = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ owed is closed and read back, and what was done is written to this installation'
 that a later server seals it. Nothing is opened or crossed out: doing it twice is as once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -15,8 +15,8 @@ from tidegate.base.errors import EvidenceBroken, TidegateError
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Connector, Hold, Seen
 from tidegate.evidence.journal import ClosingJournal, JournalLine
-from tidegate.evidence.journal_book import ACTED, read_back
-from tidegate.evidence.journal_line import ALONE, CUT
+from tidegate.evidence.journal_book import ACTED, is_begun, read_back
+from tidegate.evidence.journal_line import ALONE, CLOCK_OFF, CUT
 from tidegate.expire import EndReason, ReadBack, residual_until
 from tidegate.flow.expiring import take_away
 from tidegate.flow.granting import intended_line
@@ -129,46 +129,101 @@ def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant
         for line in lines:
             if line.kind == "intended":
                 where.setdefault(line.grant, source)
-    merged = sorted((line for lines in journals.values() for line in lines), key=lambda one: one.at)
+    begun = _begun(journals.values())
     ours = {line.grant for line in journals.get(own, ()) if line.kind == "intended"}
     owed: list[Owed] = []
     unusable: list[str] = []
-    for name, lines in lines_by_grant(merged).items():
-        made = [line for line in lines if line.kind == "intended"]
-        if not made:
-            continue
-        after = [line for line in lines if line.at >= made[-1].at]
-        ended = read_back(after)
-        if ended is not None and ended.kind == "gone":
-            continue
+    told = _in_order(journals.values())
+    for name, of_it in told.items():
         try:
-            hold = hold_of_line(made[-1])
+            one = _owed(of_it, begun.get(name, ()), where.get(name, ""), ours=name in ours)
         except EvidenceBroken:
             unusable.append(name)
             continue
-        begun = [line for line in after if line.kind in ("closing", *ACTED)]
-        data = begun[0].data if begun else {}
-        seconds = made[-1].data.get("lingers_seconds")
-        lingers = timedelta(seconds=seconds if isinstance(seconds, int) else 0)
-        uncut = ended is not None and ended.uncut
-        owed.append(
-            Owed(
-                hold=hold,
-                source=where[name],
-                made_at=made[-1].at,
-                lingers=lingers,
-                begun=bool(begun),
-                done=ended is not None,
-                ours=name in ours,
-                uncut_until=ended.at + lingers if ended is not None and uncut else None,
-                held=ended is not None and ended.held,
-                held_until=ended.held_until if ended is not None else None,
-                reason=str(data.get("reason") or EndReason.EXPIRED.value),
-                actor=str(data.get("actor") or "system"),
-            )
-        )
-    known = frozenset(line.grant for line in merged)
-    return Gathered(owed=_shared(owed, now), unusable=tuple(unusable), known=known)
+        if one is not None:
+            owed.append(one)
+    return Gathered(owed=_shared(owed, now), unusable=tuple(unusable), known=frozenset(told))
+
+
+def _in_order(
+    journals: Iterable[Sequence[JournalLine]],
+) -> dict[str, list[tuple[Instant, JournalLine]]]:
+    """The lines of each grant as one, oldest first, each with the instant it is placed at.
+
+    A clock that was set back turns no two lines of a journal around: the later one is placed with
+    the earlier.
+    """
+    placed: list[tuple[Instant, JournalLine]] = []
+    for lines in journals:
+        latest: dict[str, Instant] = {}
+        for line in lines:
+            latest[line.grant] = max(line.at, latest.get(line.grant, line.at))
+            placed.append((latest[line.grant], line))
+    found: dict[str, list[tuple[Instant, JournalLine]]] = {}
+    for at, line in sorted(placed, key=lambda one: one[0]):
+        found.setdefault(line.grant, []).append((at, line))
+    return found
+
+
+def _begun(journals: Iterable[Sequence[JournalLine]]) -> dict[str, list[JournalLine]]:
+    """The ends that a journal says were begun, and by its own lines were not read back since."""
+    found: dict[str, list[JournalLine]] = {}
+    for lines in journals:
+        for name, told in lines_by_grant(lines).items():
+            if is_begun(told):
+                last = [line for line in told if line.kind == "closing"][-1]
+                found.setdefault(name, []).append(last)
+    return found
+
+
+def _owed(
+    lines: Sequence[tuple[Instant, JournalLine]],
+    begun: Sequence[JournalLine],
+    source: str,
+    *,
+    ours: bool,
+) -> Owed | None:
+    """What is known of one grant; None: it is gone, or no journal says what it was.
+
+    Raises:
+        EvidenceBroken: its line says too little to close it.
+    """
+    made = [(at, line) for at, line in lines if line.kind == "intended"]
+    if not made:
+        return None
+    since, intended = made[-1]
+    after = [line for at, line in lines if at >= since]
+    ended = read_back(after)
+    if ended is not None and _in_doubt(ended, begun):
+        ended = None
+    if ended is not None and ended.kind == "gone":
+        return None
+    ends = [line for line in after if line.kind in ("closing", *ACTED)] or begun
+    data = ends[0].data if ends else {}
+    seconds = intended.data.get("lingers_seconds")
+    lingers = timedelta(seconds=seconds if isinstance(seconds, int) else 0)
+    uncut = ended is not None and ended.uncut
+    return Owed(
+        hold=hold_of_line(intended),
+        source=source,
+        made_at=intended.at,
+        lingers=lingers,
+        begun=bool(ends),
+        done=ended is not None,
+        ours=ours,
+        uncut_until=ended.at + lingers if ended is not None and uncut else None,
+        held=ended is not None and ended.held,
+        held_until=ended.held_until if ended is not None else None,
+        reason=str(data.get("reason") or EndReason.EXPIRED.value),
+        actor=str(data.get("actor") or "system"),
+    )
+
+
+def _in_doubt(ended: JournalLine, begun: Sequence[JournalLine]) -> bool:
+    """Whether an end that one journal calls begun may have been begun after it was read back in
+    another: their clocks do not tell. Then it is closed once more. What is held is another's.
+    """
+    return not ended.held and any(ended.at - line.at <= CLOCK_OFF for line in begun)
 
 
 def _shared(owed: Sequence[Owed], now: Instant) -> tuple[Owed, ...]:
