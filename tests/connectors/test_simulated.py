@@ -97,6 +97,34 @@ def test_late_effect_is_accepted_before_it_is_true() -> None:
     assert see(sim, one, START + MINUTE).cut
 
 
+@pytest.mark.parametrize("role", [ROLE, SEAT])
+def test_removal_that_fails_later_is_done(role: Role) -> None:
+    """Accepted, a minute under way and then failed: it stands all the while and after it, asking
+    again meanwhile changes nothing, and the next one is made.
+    """
+    sim, one = SimulatedConnector(), hold(role)
+    sim.grant(one, START)
+    sim.script(Fault(kind=FaultKind.FAIL_LATE, verb="revoke", delay=MINUTE))
+    for at in (START, START + MINUTE - timedelta(milliseconds=1)):
+        assert sim.revoke(one, at).detail == {"request": "in_progress"}
+        assert see(sim, one, at).usable
+    assert see(sim, one, START + MINUTE).usable
+    sim.revoke(one, START + MINUTE)
+    assert not see(sim, one, START + MINUTE).usable
+
+
+def test_other_access_waits_for_a_removal_that_fails() -> None:
+    """What is under way for one hold holds up nobody else's; it strikes no look."""
+    sim, one = SimulatedConnector(), hold(SEAT)
+    other = replace(one, key=replace(one.key, native_principal="bo"))
+    sim.grant(other, START)
+    sim.script(Fault(kind=FaultKind.FAIL_LATE, delay=MINUTE, count=2))
+    assert see(sim, other).usable
+    sim.revoke(one, START)
+    sim.revoke(other, START)
+    assert not see(sim, other).usable
+
+
 def test_stale_list_shows_what_was() -> None:
     """A lagging read still shows an assignment that is gone, under the true time."""
     sim, one = SimulatedConnector(), hold(SEAT)

@@ -65,16 +65,26 @@ def test_a_failed_removal_is_not_tried_again(world: KindWorld, fault: str) -> No
 
 @BOTH
 def test_b_accepted_removal_that_fails_later_is_believed(world: KindWorld) -> None:
-    """B: accepted, and nothing came of it: never called removed, tried again, in the evidence."""
+    """B: accepted, four minutes under way, then failed: nothing is called removed before it is, and
+    it is asked again after the failure.
+    """
     grant = world.granted()
     taken = world.take(grant)
     world.settle(1)
-    cloud = Liar(world)
-    after = world.ended(grant)
-    assert (after.state, after.outcome) == (GrantState.CLOSING, Outcome.STILL_USABLE)
-    assert world.acts(taken)
-    cloud.mends()
-    world.until(grant, GrantState.GONE)
+    for verb in ("revoke", "cut"):
+        world.connector.script(Fault(kind=FaultKind.FAIL_LATE, verb=verb, delay=4 * MINUTE))
+    fails_at = world.clock() + 4 * MINUTE
+    # What looks after denies would cut the session by a call of its own.
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="mend", until=fails_at))
+    world.ended(grant)
+    while world.clock() < fails_at:
+        after = world.grant(grant)
+        assert (after.state, after.outcome) == (GrantState.CLOSING, Outcome.STILL_USABLE)
+        assert world.acts(taken)
+        world.clock.forward(seconds=5)
+        world.work()
+    after = world.until(grant, GrantState.GONE)
+    assert after.removed_at is not None and after.removed_at >= fails_at
     assert "grant.noted" in world.names(grant.request)
     world.nothing_left(taken)
 

@@ -111,6 +111,7 @@ class FaultKind(StrEnum):
     LOSE_REQUEST = "lose_request"  # Unknown, and nothing changed
     LOSE_REPLY = "lose_reply"  # Unknown, and it took effect
     APPLY_LATE = "apply_late"  # answered well, takes effect `delay` later
+    FAIL_LATE = "fail_late"  # accepted, under way for `delay`, then failed: nothing changed
     LIST_STALE = "list_stale"  # reads show what was `delay` ago
     DOWN = "down"  # Unreachable
 
@@ -123,7 +124,8 @@ class Fault:
         verb: the port's verb it strikes; `*` is any that reaches the cloud.
         count: how many calls it strikes before it is spent; ignored with `until`.
         until: it strikes every call before this instant.
-        delay: of APPLY_LATE and LIST_STALE.
+        delay: of APPLY_LATE, FAIL_LATE and LIST_STALE. FAIL_LATE strikes `grant`, `revoke` and
+            `cut`; asked again while it is under way, it is still the one that fails.
     """
 
     kind: FaultKind
@@ -290,7 +292,7 @@ class SimulatedConnector:
                 self.cloud.assign(hold.key, at)
             return Receipt(cloud_at=self._at(now), detail={"role": hold.key.native_role})
 
-        return self._reach("grant", now, act)
+        return self._change("grant", hold, now, act)
 
     def issue(self, hold: Hold, session: str, now: Instant) -> Credential:
         """A session that the cloud ends at `hold.ends_at`. Raises Refused `past_end` after it."""
@@ -347,7 +349,7 @@ class SimulatedConnector:
             self.cloud.deny(key.account, key.native_role, hold.grant, at)
             return Receipt(cloud_at=self._at(now), detail={"deny": "list"})
 
-        return self._reach("revoke", now, act)
+        return self._change("revoke", hold, now, act)
 
     def cut(self, hold: Hold, now: Instant) -> Receipt:
         """Stop the live sessions of this hold and of no other."""
@@ -360,7 +362,7 @@ class SimulatedConnector:
             self.cloud.cut_sessions(hold.key, at)
             return Receipt(cloud_at=self._at(now), detail={"sessions": "cut"})
 
-        return self._reach("cut", now, act)
+        return self._change("cut", hold, now, act)
 
     def probe(self, hold: Hold, now: Instant) -> Probed:
         """As that access, and beside it uncut. UNTOLD for `assignment` and without a probe call."""
@@ -505,8 +507,33 @@ class SimulatedConnector:
                 "look whether the role still exists in the account",
             )
 
-    def _reach(self, verb: str, now: Instant, act: Callable[[Instant], Made]) -> Made:
-        """Do `act` at the cloud's instant, unless the script strikes."""
+    def _change(
+        self, verb: str, hold: Hold, now: Instant, act: Callable[[Instant], Receipt]
+    ) -> Receipt:
+        """Do `act`, which the cloud takes in at once and may make later, or fail to make."""
+
+        def made(at: Instant) -> Receipt:
+            return accepted() if self.cloud.under_way(verb, hold.key, at) else act(at)
+
+        def fails(until: Instant) -> Receipt:
+            self.cloud.will_fail(verb, hold.key, until)
+            return accepted()
+
+        def accepted() -> Receipt:
+            return Receipt(cloud_at=self._at(now), detail={"request": "in_progress"})
+
+        return self._reach(verb, now, made, fails)
+
+    def _reach(
+        self,
+        verb: str,
+        now: Instant,
+        act: Callable[[Instant], Made],
+        fails: Callable[[Instant], Made] | None = None,
+    ) -> Made:
+        """Do `act` at the cloud's instant, unless the script strikes. `fails` takes it in instead,
+        to fail at an instant.
+        """
         at = self._at(now)
         with self.cloud.lock:
             self.calls[verb] += 1
@@ -527,6 +554,8 @@ class SimulatedConnector:
                     raise Unknown("no_answer", f"expected an answer to `{verb}`, got none")
                 case FaultKind.APPLY_LATE if fault:
                     return act(at + fault.delay)
+                case FaultKind.FAIL_LATE if fault and fails:
+                    return fails(at + fault.delay)
                 case FaultKind.LIST_STALE if fault:
                     return act(at - fault.delay if verb == "observe" else at)
                 case _:

@@ -81,6 +81,7 @@ class SimulatedCloud:
         self._makers: dict[AssignmentKey, str] = {}
         self._trusted: dict[tuple[str, str], tuple[str, ...]] = {}
         self._made: list[Made] = []
+        self._failing: dict[tuple[str, AssignmentKey], Instant] = {}
         self._keys = 0
 
     def make(self, credential: Credential, sort: str, what: str, now: Instant) -> Made:
@@ -318,6 +319,15 @@ class SimulatedCloud:
             for (owner, role, grant), span in self._denied.items()
             if owner == account and span.at(at)
         )
+
+    def will_fail(self, change: str, key: AssignmentKey, until: Instant) -> None:
+        """Take in a change that comes to nothing at `until`."""
+        self._failing[change, key] = until
+
+    def under_way(self, change: str, key: AssignmentKey, at: Instant) -> bool:
+        """Whether such a change is under way at `at`, and will fail."""
+        until = self._failing.get((change, key))
+        return until is not None and at < until
 
     def _acts(self, session: LiveSession, now: Instant) -> bool:
         key = session.key
