@@ -13,9 +13,11 @@ from tidegate.approve import Choice
 from tidegate.catalogue import Catalogue, Role, Target
 from tidegate.connectors.port import Answer, Credential
 from tidegate.connectors.simulated import SimulatedCloud, SimulatedConnector
+from tidegate.evidence.events import Event
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.note import FileSigner
 from tidegate.evidence.panic_file import PanicFile
+from tidegate.evidence.seal import read_event
 from tidegate.flow.approving import cast
 from tidegate.flow.asking import Asked, ask
 from tidegate.flow.brokering import issue
@@ -213,11 +215,17 @@ class World:
         """The grant as it is now."""
         return self.house.store.grant(grant.id)
 
-    def names(self, request: str) -> list[str]:
-        """The names of the events of a request's chain."""
-        from tidegate.evidence.seal import read_event
+    def events(self, request: str) -> list[Event]:
+        """The events of a request's chain."""
+        return [read_event(leaf) for _, leaf in self.house.store.events(request)]
 
-        return [read_event(leaf).name for _, leaf in self.house.store.events(request)]
+    def names(self, request: str) -> list[str]:
+        """Their names."""
+        return [event.name for event in self.events(request)]
+
+    def last(self, grant: Grant, name: str) -> Event:
+        """The last event of that name in the chain of the grant's request."""
+        return [event for event in self.events(grant.request) if event.name == name][-1]
 
 
 def misshape(world: World, id: str, column: str = "state", table: str = "grants") -> None:

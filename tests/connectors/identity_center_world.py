@@ -213,7 +213,9 @@ class Center:
         keys = self.keys(identity)
         return self._client(service, keys.access_key_id, keys.secret_access_key)
 
-    def sign_in(self, user: str = "ana", account: str = ACCOUNT, role: str = "") -> Any:
+    def sign_in(
+        self, user: str = "ana", account: str = ACCOUNT, role: str = "", service: str = "iam"
+    ) -> Any:
         """A client of a session the person takes at the portal now, as they would use it."""
         portal = boto3.client(
             "sso", endpoint_url=self.cloud.url, region_name=REGION, config=_config()
@@ -223,7 +225,20 @@ class Center:
             accountId=account,
             roleName=role or self.name,
         )["roleCredentials"]
-        return self._client("iam", got["accessKeyId"], got["secretAccessKey"], got["sessionToken"])
+        keys = (got["accessKeyId"], got["secretAccessKey"], got["sessionToken"])
+        return self._client(service, *keys)
+
+    def chain(self, user: str = "ana") -> Any:
+        """A client of a session that the person's session takes of another role of the account."""
+        trust = [f"arn:aws:iam::{ACCOUNT}:role/*"]
+        self.admin.seed(
+            roles=[{"name": "ops", "account": ACCOUNT, "trust": trust, "policies": [ANYTHING]}]
+        )
+        got = self.sign_in(user, service="sts").assume_role(
+            RoleArn=f"arn:aws:iam::{ACCOUNT}:role/ops", RoleSessionName="chained"
+        )["Credentials"]
+        keys = (got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"])
+        return self._client("iam", *keys)
 
     def may_sign_in(self, user: str = "ana", account: str = ACCOUNT) -> bool:
         """Whether the portal gives the person a session now."""

@@ -4,6 +4,7 @@ The production flow, the production connector and real HTTP; the cloud is the st
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,16 +12,19 @@ import pytest
 
 import tidegate_standin
 from tests.connectors.identity_center_world import ACCOUNT, Center, running
-from tests.kept_access.permission_set import CenterWorld, CloudClock, laws_of
+from tests.kept_access.permission_set import ADMIN_GRANTED, CenterWorld, CloudClock, laws_of
 from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.port import Answer, Cut, Proof
+from tidegate.diagnose.ended import _searched as told_of_search
 from tidegate.diagnose.story import gather
 from tidegate.diagnose.verify import Verdict, Verified, verify
 from tidegate.flow.expiring import close_now
+from tidegate.flow.governing import put_in_force
 from tidegate.flow.holding import hold_of
 from tidegate.flow.revoking import end_early
+from tidegate.flow.searching import search_some
 from tidegate.flow.trying import Trial, tell_trial
-from tidegate.grant import Cause, Grant, GrantState, Outcome
+from tidegate.grant import Cause, Grant, GrantState, Outcome, Searched
 
 
 @pytest.fixture(scope="module")
@@ -175,11 +179,39 @@ def test_f_other_system_makes_it_again_before_it_is_gone(
 
 
 def test_h_session_made_by_chaining_is_called_dead(world: CenterWorld, center: Center) -> None:
-    """H: a chained session carries no UserId, so the cut misses it: the words do not say denied."""
+    """H: a chained session carries no UserId, so the cut misses it: it acts on for its own hour.
+    Nothing says denied, and the search names it as what was not looked for.
+    """
     grant = opened(world)
+    session, chained = center.sign_in(), center.chain()
     revoked(world, grant)
     after = world.until(grant, GrantState.GONE)
+    assert not center.acts(session)
+    assert center.acts(chained), "the cut reaches it after all, or this test proves nothing"
     assert after.proof == "removed"
+    search_some(world.house)
+    assert world.grant(grant).searched == Searched.NOT_SEARCHED
+    said = world.last(grant, "grant.searched")
+    assert "chained sessions: Identity Center keeps no dates of them" in str(said.data["why_not"])
+    assert "chained sessions" in told_of_search(said)
+
+
+def test_h_chained_session_outlives_a_declared_role(world: CenterWorld, center: Center) -> None:
+    """H: a role that says it may assume others is gone only when what was chained is over too."""
+    found = laws_of(center)
+    chains = replace(found.catalogue.roles[ADMIN_GRANTED], allows=("sts:AssumeRole",))
+    roles = {**found.catalogue.roles, ADMIN_GRANTED: chains}
+    put_in_force(world.house, replace(found, catalogue=replace(found.catalogue, roles=roles)))
+    grant = opened(world)
+    chained = center.chain()
+    revoked(world, grant)
+    world.until(grant, GrantState.REMOVED)
+    world.clock.forward(minutes=58)
+    world.work()
+    assert center.acts(chained)
+    assert world.grant(grant).state is GrantState.REMOVED
+    world.until(grant, GrantState.GONE)
+    assert not center.acts(chained)
 
 
 def test_l_assignment_made_before_its_deadline(world: CenterWorld, center: Center) -> None:

@@ -27,12 +27,15 @@ from tidegate.base.errors import NotAllowed, Refused, Stale
 from tidegate.connectors.port import Hold, Probed
 from tidegate.connectors.role_kinds import IAM_ROLE
 from tidegate.connectors.simulated import ASSIGNMENT, Fault, FaultKind
+from tidegate.diagnose.ended import _searched as told_of_search
 from tidegate.expire import Proof
+from tidegate.finding import FindingKind
 from tidegate.flow.expiring import close_once
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.mending import mend_cuts
 from tidegate.flow.recovering import close_forgotten, close_without_store
-from tidegate.grant import Cause, GrantState, Outcome, noted
+from tidegate.flow.searching import SEARCH_TRIES, search_some
+from tidegate.grant import Cause, GrantState, Outcome, Searched, noted
 
 BOTH = pytest.mark.parametrize("kind", [IAM_ROLE, ASSIGNMENT])
 
@@ -242,18 +245,47 @@ def test_g_renamed_catalogue_entry_strands_its_grants(world: KindWorld) -> None:
     put_in_force(world.house, replace(laws_of(world.kind), catalogue=emptied))
     world.restart()
     put_in_force(world.house, replace(laws_of(world.kind), catalogue=emptied))
-    world.until(grant, GrantState.GONE)
+    world.until(grant, GrantState.GONE, step=30)
     world.nothing_left(taken)
 
 
 @BOTH
-def test_h_side_door_is_called_denied(world: KindWorld) -> None:
-    """H: a chained session does not carry the grant's name: no end says more than was tried."""
+def test_h_key_made_in_the_window_is_not_found(world: KindWorld) -> None:
+    """H: a key that the holder's session made stands after the end: the end names it, and a
+    finding the command that removes it; whose session made it only where we issued that.
+    """
     grant = world.granted()
-    world.take(grant)
+    taken = world.take(grant)
+    world.clock.forward(minutes=29)
+    world.cloud.make(taken, "access_key", "AKIA1", world.clock())
+    after = world.until(grant, GrantState.GONE)
+    assert after.proof == ("removed" if world.kind == ASSIGNMENT else "denied")
+    world.nothing_left(taken)
+    assert world.grant(grant).searched == "", "the end waited for the search"
+    search_some(world.house)
+    assert world.grant(grant).searched == Searched.FOUND
+    (found,) = [one for one in world.house.store.findings() if one.grant == grant.id]
+    assert (found.kind, found.sort, found.what) == (FindingKind.SIDE_DOOR, "access_key", "AKIA1")
+    assert found.remedy == "cloud delete access_key AKIA1"
+    assert found.by == (grant.id if world.kind == IAM_ROLE else "")
+    assert "found access_key AKIA1" in told_of_search(world.last(grant, "grant.searched"))
+
+
+@BOTH
+def test_h_search_that_was_refused_is_called_searched(world: KindWorld) -> None:
+    """H: a cloud that lets nobody look: the end comes, and says what was not searched."""
+    grant = world.granted()
+    world.cloud.make(world.take(grant), "access_key", "AKIA1", world.clock())
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="side_doors", count=SEARCH_TRIES))
+    world.clock.forward(minutes=30)
     world.until(grant, GrantState.GONE)
-    said = "removed" if world.kind == ASSIGNMENT else "denied"
-    assert world.grant(grant).proof == said
+    for _ in range(SEARCH_TRIES):
+        search_some(world.house)
+        world.clock.forward(minutes=2)
+    assert world.grant(grant).searched == Searched.NOT_SEARCHED
+    assert told_of_search(world.last(grant, "grant.searched")).startswith(
+        "side doors: not searched: access_denied"
+    )
 
 
 @BOTH
@@ -264,7 +296,7 @@ def test_i_role_deleted_first_is_never_closed(world: KindWorld) -> None:
     world.settle(1)
     world.cloud.delete_role("123456789012", f"{ARN}-prod")
     assert not world.acts(taken)
-    world.until(grant, GrantState.GONE)
+    world.until(grant, GrantState.GONE, step=30)
 
 
 @BOTH
@@ -277,7 +309,7 @@ def test_i_access_removed_by_hand_is_never_closed(world: KindWorld) -> None:
         world.cloud.unassign(world.key(grant), world.clock())
     else:
         world.cloud.close(taken)
-    world.until(grant, GrantState.GONE)
+    world.until(grant, GrantState.GONE, step=30)
     world.nothing_left(taken)
 
 
@@ -516,7 +548,7 @@ def test_c_access_that_acted_is_called_gone_when_nobody_answers(
         world.restart()
     silent = world.clock() + timedelta(hours=3)
     world.connector.script(Fault(kind=FaultKind.DOWN, verb="probe", until=silent))
-    world.settle(170, step=30)
+    world.settle(170, step=60)
     after = world.grant(grant)
     assert (after.state, after.acted) == (GrantState.REMOVED, True)
     world.clock.forward(minutes=10)
