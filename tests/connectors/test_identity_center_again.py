@@ -170,3 +170,27 @@ def test_removed_deny_is_put_back_only_up_to_the_end_this_machine_knows(center: 
     mended = center.connector.mend(center.target, center.role, {hold.grant: cut}, now)
     assert mended == (hold.grant,)
     assert not center.acts(session)
+
+
+def test_removed_deny_stays_away_where_the_cut_had_failed(center: Center) -> None:
+    """This machine removed it and could not cut, another did, as is sealed: mending here reaches
+    that, and makes no cut of its own before any is sealed.
+    """
+    hold, other = center.hold(), center.connect()
+    center.connector.grant(hold, center.now())
+    session = center.sign_in()
+    center.connector.revoke(hold, center.now())
+    user, now = hold.key.native_principal, center.now()
+    unsealed = Cut(until=now + HOUR, native_principal=user, before=now + PROPAGATION)
+    assert center.connector.mend(center.target, center.role, {hold.grant: unsealed}, now) == ()
+    assert center.policy() == ""
+    other.cut(hold, center.now())
+    sealed = center.see(hold, other).cut_before
+    center.pass_time(PROPAGATION + timedelta(minutes=10))
+    center.put_policy("")
+    assert center.acts(session)
+    cut, now = replace(unsealed, before=sealed), center.now()
+    assert center.connector.mend(center.target, center.role, {hold.grant: cut}, now) == (
+        hold.grant,
+    )
+    assert not center.acts(session)

@@ -11,9 +11,12 @@ from tests.flow.test_recalling import lines, recover
 from tests.support import World, catalogue, laws
 from tidegate.connectors.port import Answer, Credential
 from tidegate.connectors.simulated import Fault, FaultKind
+from tidegate.flow.expiring import close_now
 from tidegate.flow.governing import put_in_force
+from tidegate.flow.mending import mend_cuts
 from tidegate.flow.recalling import Fate
 from tidegate.flow.recovering import seal_journal
+from tidegate.flow.revoking import end_early
 from tidegate.grant import Grant, GrantState
 
 
@@ -69,6 +72,21 @@ def test_cut_that_was_seen_is_made_again_without_the_database(assigned: World) -
     calls = world.connector.calls["cut"]
     without_database(world, 6)
     assert world.connector.calls["cut"] == calls
+
+
+def test_cut_that_mending_made_first_is_called_removed_by_somebody(assigned: World) -> None:
+    """No cut of it was seen yet: that mending makes it is no news, and nobody is accused."""
+    world = assigned
+    grant = world.granted()
+    settle(world, 1)
+    taken = world.cloud.sign_in(KEY, world.clock())
+    world.connector.script(Fault(kind=FaultKind.THROTTLE, verb="cut", count=2))
+    close_now(world.house, end_early(world.house, world.who("ana"), grant.id))
+    assert (ended(world).state, ended(world).cut) == (GrantState.REMOVED, False)
+    world.clock.forward(seconds=10)
+    assert mend_cuts(world.house) == []
+    assert world.use(taken) is Answer.DENIED
+    assert world.house.store.findings() == []
 
 
 def test_shared_access_is_called_uncut_by_the_journal(assigned: World) -> None:

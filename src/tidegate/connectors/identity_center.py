@@ -471,15 +471,16 @@ class IdentityCenterConnector:
     def _due(self, grant: str, cut: Cut, now: Instant) -> Cut:
         """The instant that must stand. Of a grant whose removal is not read back: none yet.
 
-        Our record counts for more than what is asked for, unless that is of a later removal.
+        Our record of a cut counts for more than what is asked for, unless that is of a later
+        removal. A removal whose cut failed here may have been cut by another machine since.
         """
         ended = self._ended.of(grant)
-        if ended is not None:
-            if ended.before and cut.before and cut.before > ended.before + LATER:
-                return cut
-            return replace(cut, before=ended.before)
+        if ended is not None and ended.before is not None:
+            later = cut.before is not None and cut.before > ended.before + LATER
+            return cut if later else replace(cut, before=ended.before)
         settling = self._settings.propagation if self._settings else timedelta(0)
-        if cut.before is not None and cut.before >= now + settling:
+        not_gone = ended is not None and ended.gone_at is None
+        if not_gone or (cut.before is not None and cut.before >= now + settling):
             return replace(cut, before=None)
         return cut
 

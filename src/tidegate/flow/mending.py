@@ -148,7 +148,7 @@ def _of_store(
             hold = read[2]
             removed_at = grant.removed_at
             needed = _cut_of(house, hold, removed_at or now, grant.cut_before)
-            yield hold, needed, removed_at is not None
+            yield hold, needed, removed_at is not None and grant.cut
         except TidegateError as fault:  # one grant's trouble must not keep the others open
             log.error("a cut cannot be looked after", grant=grant.id, code=fault.code)
         except Exception:  # the rim: a row that means nothing must not either
