@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from functools import cache
 from typing import Protocol
 
-from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy import Connection, RowMapping, bindparam, func, select
 
 from tidegate.base.errors import AskedWrongly, EvidenceBroken, NotFound
 from tidegate.base.when import from_ms
@@ -53,16 +53,24 @@ def _head() -> Look:
     return Look(select(schema.log_head))
 
 
-def chain(db: Connection, subject: str) -> list[tuple[int, bytes]]:
-    """Every event of one subject: (index in the log, leaf), in order."""
+def chain(db: Looking, subject: str) -> list[tuple[int, bytes]]:
+    """Every event of one subject: (index in the log, leaf), in order.
+
+    A look, since a panic is told from its chain: a view is not to be had while others hold them.
+    """
+    return [(row["idx"], bytes(row["bytes"])) for row in _chain().rows(db, wanted=subject)]
+
+
+@cache
+def _chain() -> Look:
     events, leaves = schema.events, schema.event_bytes
     query = (
         select(events.c.idx, leaves.c.bytes)
         .join(leaves, leaves.c.idx == events.c.idx)
-        .where(events.c.subject == subject)
+        .where(events.c.subject == bindparam("wanted"))
         .order_by(events.c.seq)
     )
-    return [(row.idx, row.bytes) for row in db.execute(query)]
+    return Look(query)
 
 
 def chains(db: Connection, subjects: Iterable[str]) -> dict[str, list[bytes]]:

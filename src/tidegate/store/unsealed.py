@@ -7,12 +7,12 @@ Nothing here decides about access by itself: who may sign in is sealed as `princ
 from dataclasses import dataclass, field
 from functools import cache
 
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, RowMapping, bindparam, select
 
 from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.store import schema
 from tidegate.store.database import Raw
-from tidegate.store.look import Look, Looking
+from tidegate.store.look import Look, Looked, Looking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,17 +130,20 @@ def end_token(db: Raw, name: str, at: Instant) -> None:
     )
 
 
-def token_by_hash(db: Connection, hashed: str) -> Token | None:
-    """A token by the hash of its secret. Whether it is still good is for the caller to say."""
-    row = db.execute(select(schema.tokens).where(schema.tokens.c.hash == hashed)).first()
-    return None if row is None else _to_token(row)
+def token_by_hash(db: Looking, hashed: str) -> Token | None:
+    """A token by the hash of its secret. Whether it is still good is for the caller to say.
+
+    A look, since every call begins with it: a view is not to be had while others hold them all.
+    """
+    rows = _token_by_hash().rows(db, wanted=hashed)
+    return _to_token(rows[0]) if rows else None
 
 
 def tokens(db: Connection, principal: str) -> list[Token]:
     """Every token of a principal, oldest first, ended ones too."""
     table = schema.tokens
     query = select(table).where(table.c.principal == principal)
-    rows = db.execute(query.order_by(table.c.made_at_ms, table.c.id))
+    rows = db.execute(query.order_by(table.c.made_at_ms, table.c.id)).mappings()
     return [_to_token(row) for row in rows]
 
 
@@ -173,6 +176,11 @@ def _account() -> Look:
 
 
 @cache
+def _token_by_hash() -> Look:
+    return Look(select(schema.tokens).where(schema.tokens.c.hash == bindparam("wanted")))
+
+
+@cache
 def _login_of() -> Look:
     table = schema.accounts
     return Look(select(table.c.login).where(table.c.principal == bindparam("wanted")))
@@ -183,13 +191,14 @@ def _beats() -> Look:
     return Look(select(schema.heartbeats).order_by(schema.heartbeats.c.name))
 
 
-def _to_token(row: Row[tuple[object, ...]]) -> Token:
+def _to_token(row: Looked | RowMapping) -> Token:
+    ended_at = row["ended_at_ms"]
     return Token(
-        id=row.id,
-        hash=row.hash,
-        principal=row.principal,
-        label=row.label,
-        made_at=from_ms(row.made_at_ms),
-        until=from_ms(row.until_ms),
-        ended_at=None if row.ended_at_ms is None else from_ms(row.ended_at_ms),
+        id=row["id"],
+        hash=row["hash"],
+        principal=row["principal"],
+        label=row["label"],
+        made_at=from_ms(row["made_at_ms"]),
+        until=from_ms(row["until_ms"]),
+        ended_at=None if ended_at is None else from_ms(ended_at),
     )
