@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.flow.test_came_back import KEY, settle, without_database
+from tests.flow.test_extending import extended
 from tests.flow.test_recalling import OWN, ground, lines, recover
 from tests.support import World, catalogue, laws
 from tidegate.base.errors import EvidenceBroken
@@ -76,6 +77,37 @@ def test_access_of_two_stays_open_when_the_database_and_one_machine_go(assigned:
     without_database(world, 7)  # the thirty-ninth minute
     assert gives(world)
     without_database(world, 3)
+    assert not gives(world)
+
+
+def test_first_end_without_the_database_takes_what_another_machine_gave(assigned: World) -> None:
+    """The database goes before the first end: by then our journal has heard of the second grant."""
+    world = assigned
+    first, _ = two(world)
+    settle(world, 3)
+    assert world.grant(first).state is GrantState.OPEN
+    without_database(world, 20)  # the thirty-third minute
+    assert gives(world)
+    without_database(world, 8)
+    assert not gives(world)
+
+
+def test_end_that_another_machine_moved_comes_at_the_old_one(assigned: World) -> None:
+    """Extended there, and then the database goes: our journal has the later end, once."""
+    world = assigned
+    grant = world.granted()
+    world.clock.forward(minutes=10)
+    with elsewhere(world):
+        world.work()
+        moved = extended(world, grant, 20)
+    assert moved.ends_at == grant.ends_at + timedelta(minutes=20) if grant.ends_at else False
+    settle_journal(world.house)
+    told = lines(world)
+    settle_journal(world.house)
+    assert lines(world) == told
+    without_database(world, 35)  # the forty-fifth minute
+    assert gives(world)
+    without_database(world, 6)
     assert not gives(world)
 
 

@@ -11,7 +11,9 @@ from tidegate.base.when import Instant, parse_instant
 # In the data of a `removed` line: it was done without the database, so nothing else tells of it.
 ALONE = "alone"
 HELD = "held"  # there too: read back, and usable by another grant or by what stood before
-HELD_UNTIL = "held_until"  # there too: when the last of those grants ends; from then on it is owed
+# There too, and in an `intended` line: when the last of the other grants that give this access
+# ends. Until then its removal, or its own end, leaves it there; from then on it is owed.
+HELD_UNTIL = "held_until"
 CUT = "cut"  # there too, when it is False: sessions that outlive the removal were not seen cut
 
 # How wrong a clock that wrote a line may be: an hour is what a time zone or a bad source makes it.
@@ -40,8 +42,13 @@ class JournalLine:
     @property
     def held_until(self) -> Instant | None:
         """When the last of the grants that held it ends; None: it is not ours to take, ever."""
+        return self.shared_until if self.held else None
+
+    @property
+    def shared_until(self) -> Instant | None:
+        """When the last of the others that give this access ends; None: nothing is known of any."""
         try:
-            return parse_instant(str(self.data[HELD_UNTIL])) if self.held else None
+            return parse_instant(str(self.data[HELD_UNTIL]))
         except (KeyError, AskedWrongly):
             return None
 

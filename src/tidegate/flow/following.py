@@ -1,17 +1,18 @@
 """Following: what the rows say of ends that are not over, kept in this machine's closing journal.
 
-Any process that closes may have brought an end about, and written so into its own journal. Without
-the database each machine has only what its own says: whether the access was removed, whether its
-sessions were cut, who holds it on until when, and whether it came back.
+Any process may have moved an end, or brought it about, and written so into its own journal. Without
+the database each machine has only what its own says: until when a grant goes on, whether the access
+was removed, whether its sessions were cut, who holds it on until when, and whether it came back.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import structlog
 
 from tidegate.base.errors import TidegateError
 from tidegate.base.when import wire
-from tidegate.evidence.journal_book import ACTED, JournalBook, read_back
+from tidegate.evidence.journal_book import ACTED, JournalBook, is_begun, read_back
 from tidegate.evidence.journal_line import CUT, HELD, HELD_UNTIL, JournalLine
 from tidegate.flow.deadlines import held_until
 from tidegate.flow.holding import hold_of_line
@@ -19,6 +20,8 @@ from tidegate.flow.house import House
 from tidegate.grant import Grant, GrantState
 
 log = structlog.get_logger("tidegate.following")
+
+FOLLOWED_AT_ONCE = 2_000  # open grants a look: some 20 ms of it
 
 
 def follow(house: House, book: JournalBook, states: Mapping[str, GrantState]) -> None:
@@ -35,6 +38,34 @@ def follow(house: House, book: JournalBook, states: Mapping[str, GrantState]) ->
             lines += _news(house, book, found[name])
         except TidegateError as fault:  # one grant's trouble must not keep the others open
             log.warning("the journal hears nothing of an end", grant=name, code=fault.code)
+    house.journal.append_all(lines)
+
+
+def follow_open(house: House, book: JournalBook) -> None:
+    """Write which open grants' ends another machine moved, and until when others give the access.
+
+    A slice of those the journal waits for at a time, in turn: there may be tens of thousands.
+
+    Raises:
+        OSError: the journal cannot be written. WorldFailed: the store did not answer.
+    """
+    names = [name for name in book.waiting if not is_begun(book.lines[name])]
+    start = house.followed if house.followed < len(names) else 0
+    house.followed = start + FOLLOWED_AT_ONCE
+    ends = house.store.open_ends(names[start : house.followed])
+    shared = house.store.shared(assignment for _, assignment in ends.values())
+    lines: list[JournalLine] = []
+    for name, (ends_at, assignment) in sorted(ends.items()):
+        last, others = book.waiting[name], None
+        if (held := shared.get(assignment)) and not held.stood_before:
+            rest = tuple(other for other in held.holders if other != name)
+            others = held_until(house, replace(held, holders=rest))
+        data = {kind: told for kind, told in last.data.items() if kind != HELD_UNTIL}
+        data |= {"ends_at": wire(ends_at)}
+        data |= {HELD_UNTIL: wire(others)} if others is not None and others > ends_at else {}
+        if data != last.data:
+            # Of the instant of the opening, as it was: by it a list is told to be too old.
+            lines.append(replace(last, data=data))
     house.journal.append_all(lines)
 
 

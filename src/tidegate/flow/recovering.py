@@ -16,12 +16,12 @@ from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine
 from tidegate.evidence.journal_book import ACTED, JournalBook, read_back
-from tidegate.evidence.journal_line import ALONE, CUT, HELD
+from tidegate.evidence.journal_line import ALONE, CUT, HELD, HELD_UNTIL
 from tidegate.expire import EndReason
 from tidegate.flow.buckets import Buckets, bucket_of
 from tidegate.flow.ending import begin
 from tidegate.flow.expiring import LONGEST_IN_HAND, take_away
-from tidegate.flow.following import follow
+from tidegate.flow.following import follow, follow_open
 from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import BareHouse, House
 from tidegate.grant import Grant, GrantState
@@ -143,8 +143,9 @@ def _is_due(intended: JournalLine, now: str) -> bool:
 class Owed:
     """An end that is owed by the journal, as it stood at one look (`book`).
 
-    With `still_wanted` the access stood before or another grant of the journal holds it: it is only
-    read (I5). `uncut`: it was read back as removed, and its sessions were not seen cut.
+    With `still_wanted` the access stood before or another grant holds it, of the journal or, as it
+    was last heard, of another machine (until `shared_until`): it is only read (I5). `uncut`: it was
+    read back as removed, and its sessions were not seen cut.
     """
 
     hold: Hold
@@ -153,6 +154,7 @@ class Owed:
     due_at: Instant
     uncut: bool
     book: JournalBook
+    shared_until: Instant | None = None
 
 
 def owed_now(house: BareHouse, only: frozenset[str] | None = None) -> list[Owed]:
@@ -184,9 +186,12 @@ def owed_now(house: BareHouse, only: frozenset[str] | None = None) -> list[Owed]
         hold = waiting[name]
         held_until = line.held_until if (line := last[name]) else None
         due_at = held_until or min(hold.ends_at, begun.get(name, hold.ends_at))
+        shared = book.waiting[name].shared_until if last[name] is None else None
+        shared = shared if shared is not None and now < shared else None
         owed = Owed(
             hold=hold,
-            still_wanted=name in stood or hold.key in wanted,
+            still_wanted=name in stood or hold.key in wanted or shared is not None,
+            shared_until=shared,
             made_at=made[name],
             due_at=due_at,
             uncut=name in uncut,
@@ -232,7 +237,7 @@ def close_owed(house: BareHouse, owed: Owed, buckets: Buckets) -> bool:
         if not house.confirms(hold.grant, lambda name: bool(_ends(lines.get(name, ()))), now):
             house.journal_pace.later(hold.grant, now, house.randomness(2))
             return False
-        if _close(house, hold, owed.still_wanted, owed.made_at, now, owed.uncut):
+        if _close(house, owed, now):
             return True
         house.journal_pace.later(hold.grant, now, house.randomness(2))
         return False
@@ -316,31 +321,27 @@ def _holds(intents: Sequence[JournalLine]) -> dict[str, Hold]:
     return holds
 
 
-def _close(
-    house: BareHouse,
-    hold: Hold,
-    still_wanted: bool,
-    made_at: Instant,
-    now: Instant,
-    told: bool = False,
-) -> bool:
+def _close(house: BareHouse, owed: Owed, now: Instant) -> bool:
     """One try; whether nothing is left to do: seen removed, and cut where that is apart.
 
-    A list that may be from before `made_at` is not believed. A removal whose sessions are not seen
-    cut is written down as such, once (`told`: it was), and the cut is tried again.
+    A list that may be from before the opening is not believed. A removal whose sessions are not
+    seen cut is written down as such, once, and the cut is tried again.
     """
+    hold = owed.hold
     try:
         connector = house.connector(hold.target.connector)
-        seen = take_away(connector, hold, still_wanted, now)
+        seen = take_away(connector, hold, owed.still_wanted, now)
         powers = connector.powers(hold.role.kind)
-        old = powers.cuts_apart and now < made_at + powers.stale_window
+        old = powers.cuts_apart and now < owed.made_at + powers.stale_window
         if old or (seen.usable and not seen.inherited):
             return False
-        uncut = powers.cuts_apart and not seen.cut and not still_wanted
-        if uncut and told:
+        uncut = powers.cuts_apart and not seen.cut and not owed.still_wanted
+        if uncut and owed.uncut:
             return False
         data = {"cloud_at": wire(seen.cloud_at), ALONE: True, **({CUT: False} if uncut else {})}
-        data |= {HELD: True} if seen.usable else {}
+        if seen.usable:
+            data |= {HELD: True}
+            data |= {HELD_UNTIL: wire(owed.shared_until)} if owed.shared_until else {}
         house.journal.append(JournalLine(kind="removed", grant=hold.grant, at=now, data=data))
         if uncut:
             return False
@@ -422,6 +423,7 @@ def settle_journal(house: House) -> list[str]:
     book = house.journal.book()
     waiting, states = book.waiting, house.store.grants_ending(book.waiting)
     follow(house, book, states)
+    follow_open(house, book)
     gone = [name for name, state in states.items() if state is GrantState.GONE]
     for name, grant in sorted(house.store.grants_named(gone).items()):
         if grant.removed_at is None or grant.gone_at is None or waiting[name].at > grant.gone_at:

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import text as words
 
-from tidegate.base.when import Instant, to_ms
+from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.catalogue import Assignment
 from tidegate.grant import Grant, GrantState
 from tidegate.policy.rules import LONGEST_GRACE
@@ -41,9 +41,9 @@ Columns = Mapping[str, ColumnElement[Any]]
 WIDTHS = (1, 4, 20, 60, 200, AT_ONCE)  # of a list of names
 # A role session of any cloud lives 12 hours at most (AWS: MaxSessionDuration, SessionDuration).
 LONGEST_LINGERING = timedelta(hours=12)
+ENDING = (GrantState.CLOSING, GrantState.REMOVED, GrantState.GONE)  # a closing journal hears of
 # What a sealed instant may lie ahead of a process whose clock is right: the gate is shut for one
 # that is a second from the database's clock.
-ENDING = (GrantState.CLOSING, GrantState.REMOVED, GrantState.GONE)  # a closing journal hears of
 AHEAD = timedelta(seconds=2)
 
 
@@ -121,6 +121,21 @@ def ending_of(db: Looking, names: Iterable[str]) -> dict[str, GrantState]:
     return {row["id"]: GrantState(row["state"]) for row in named(db, _ending, names)}
 
 
+def open_ends(db: Looking, names: Iterable[str]) -> dict[str, tuple[Instant, str]]:
+    """When those of these grants that are open end, and the assignment of each."""
+    return {
+        row["id"]: (from_ms(row["ends_at_ms"]), str(row["assignment"]))
+        for row in named(db, _open, names)
+        if row["ends_at_ms"] is not None
+    }
+
+
+def shared(db: Looking, names: Iterable[str]) -> dict[str, Assignment]:
+    """Those of these assignments that more than one grant holds."""
+    found = readable(Assignment, named(db, _shared, names))
+    return {one.id: one for one in found if len(one.holders) > 1}
+
+
 def late(
     db: Looking, targets: tuple[str, ...], now: Instant, longer: timedelta, limit: int
 ) -> list[Grant]:
@@ -188,6 +203,21 @@ def _ending(width: int) -> Look:
     table = schema.grants
     ending = or_(*(table.c.state == state.value for state in ENDING))
     return Look(select(table.c.id, table.c.state).where(table.c.id.in_(_names(width)), ending))
+
+
+@cache
+def _open(width: int) -> Look:
+    table = schema.grants
+    is_open = table.c.state == GrantState.OPEN.value
+    asked = select(table.c.id, table.c.ends_at_ms, table.c.assignment)
+    return Look(asked.where(table.c.id.in_(_names(width)), is_open))
+
+
+@cache
+def _shared(width: int) -> Look:
+    table = schema.assignments
+    several = table.c.holders.like("%,%")  # a list of ids as JSON: with a comma it has two
+    return Look(select(table).where(table.c.id.in_(_names(width)), several))
 
 
 def _names(width: int) -> list[Any]:

@@ -1,10 +1,11 @@
 """The part of the store that says what is due, and keeps several workers off each other's work."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from datetime import timedelta
 
 from tidegate.base.when import Instant, from_ms, to_ms
+from tidegate.catalogue import Assignment
 from tidegate.grant import Grant
 from tidegate.request import Request
 from tidegate.store import chores, paces, queue, reads
@@ -76,6 +77,14 @@ class DueStore:
     def unsealed_ends(self, before: Instant, limit: int) -> list[Grant]:
         """Grants whose end came before that and is not sealed, the earliest first."""
         return chores.unsealed_ends(self._database, before, limit)
+
+    def open_ends(self, ids: Iterable[str]) -> dict[str, tuple[Instant, str]]:
+        """When those of these grants that are open end, and the assignment of each."""
+        return chores.open_ends(self._database, ids)
+
+    def shared(self, ids: Iterable[str]) -> dict[str, Assignment]:
+        """Those of these assignments that more than one grant holds, by id."""
+        return chores.shared(self._database, ids)
 
     def ending_targets(self) -> list[str]:
         """Every target with an end that is due or under way, in the settings or not any more."""
