@@ -15,7 +15,14 @@ from tidegate.connectors.port import Scope, Seen
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.look_hands import FOR_SILENT, LOOK_HANDS
-from tidegate.flow.reconciling import help_reconcile, reconcile_some, reconcile_step
+from tidegate.flow.reconciling import (
+    LONGEST_RUN,
+    LOOKED_AT_ONCE,
+    help_reconcile,
+    reconcile_some,
+    reconcile_step,
+)
+from tidegate.main.wiring import _looks
 
 Observe = Callable[[Scope, Instant], Iterable[Seen]]
 
@@ -91,6 +98,31 @@ def test_silent_cloud_keeps_the_looks_at_all_others_waiting(
         for _ in range(3):
             world.clock.forward(seconds=31)
             assert send(3) == 1
+
+
+def test_scopes_wait_for_each_other_a_look_a_run(tmp_path: Path) -> None:
+    """One run looks at many scopes, and at one role of each; or a large cloud takes minutes."""
+    world = world_of(tmp_path, *(f"t{number:02}" for number in range(LOOKED_AT_ONCE + 1)))
+    looks = next(_looks(world.house))
+    looks.run()
+    assert world.connector.calls["observe"] == LOOKED_AT_ONCE
+    looks.run()
+    assert world.connector.calls["observe"] == LOOKED_AT_ONCE + 1
+
+
+def test_stop_waits_for_a_whole_run_of_slow_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one look takes as long as a run may, it is the only one of its run."""
+    world = world_of(tmp_path, "a", "b", "c")
+    observe = world.connector.observe
+
+    def slow(scope: Scope, now: Instant) -> Iterator[Seen]:
+        world.clock.forward(seconds=LONGEST_RUN.total_seconds())
+        return observe(scope, now)
+
+    monkeypatch.setattr(world.connector, "observe", slow)
+    assert [reconcile_some(world.house, 50) for _ in range(3)] == [1, 1, 1]
 
 
 def test_scopes_of_one_silent_target_take_a_hand_each(

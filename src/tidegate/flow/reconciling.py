@@ -43,7 +43,12 @@ PATIENT = 3  # tries before the roles after one that could not be looked at have
 LEASE = timedelta(minutes=2)  # longer than the slowest list; another process goes on after it
 GRANTS_A_PAGE = 1_000
 ASK_TO_ARM = "ask to arm"  # the pace's name: one waits for an opener, not one a look
-HELPED_AT_ONCE = 4  # looks a second of a hand that helps, as many as the first hand's
+# Looks of the first hand one after the other, each at another scope, so that a thousand roles in a
+# hundred scopes have their turn within half a minute. What one account is asked is STEP_PAUSE's and
+# its bucket's to bound, however many others there are.
+LOOKED_AT_ONCE = 16
+LONGEST_RUN = timedelta(seconds=1)  # of such looks: no more are begun then, since a stop waits
+HELPED_AT_ONCE = 4  # looks a second of a hand that helps: others are only kept for a while
 BESIDE_ENDS = 32  # of 256 asks: with an ask a half second or slower, a look in about four
 
 MENDED_UNSEEN = frozenset(  # kinds a look no longer seeing them is the end of
@@ -544,12 +549,14 @@ def help_reconcile(house: House, hand: int) -> int:
 
 
 def reconcile_some(house: House, most: int, hand: int = 0) -> int:
-    """Up to `most` steps, one after the other; returns how many roles were looked at.
+    """Up to `most` steps one after the other; returns how many roles were looked at.
 
-    Errors of one step are told in the server's log: the others go on.
+    None begins after LONGEST_RUN. An error of one is told in the server's log, and ends the run.
     """
-    looked = 0
+    looked, began = 0, house.now()
     for _ in range(most):
+        if house.now() >= began + LONGEST_RUN:
+            break
         try:
             if reconcile_step(house, hand) is None:
                 break

@@ -26,7 +26,7 @@ from tidegate.flow.governing import put_in_force, start_log
 from tidegate.flow.house import LOG_FORKED, BareHouse, Groups, House, Laws
 from tidegate.flow.look_hands import LOOK_HANDS
 from tidegate.flow.panics_kept import PanicsKept
-from tidegate.flow.reconciling import help_reconcile, reconcile_step
+from tidegate.flow.reconciling import LOOKED_AT_ONCE, help_reconcile, reconcile_some
 from tidegate.flow.recovering import look_back
 from tidegate.flow.refusing import Refusals
 from tidegate.flow.searching import search_some
@@ -289,7 +289,8 @@ def start(
 
 def _looks(house: House) -> Iterator[Chore]:
     """What a process that closes looks for in the clouds, beside what is due."""
-    yield Chore("reconcile", RECONCILE_EVERY, lambda: reconcile_step(house), aside=True)
+    looks = partial(reconcile_some, house, LOOKED_AT_ONCE)
+    yield Chore("reconcile", RECONCILE_EVERY, looks, aside=True)
     for hand in range(1, LOOK_HANDS):
         helps = partial(help_reconcile, house, hand)
         yield Chore(f"reconcile {hand}", HELP_EVERY, helps, aside=True)

@@ -56,7 +56,7 @@ LEASE = timedelta(minutes=2)  # longer than every cloud call's time-out together
 HANDS_A_TARGET = 16  # cloud calls at a time: below the rate limits of one account
 EXTENDING_A_TARGET = HANDS_A_TARGET // 4  # of them for ends that move: most are for closing
 HANDS = 4 * HANDS_A_TARGET  # three targets may be silent and the others still end in time
-RECONCILE_EVERY = timedelta(milliseconds=250)  # one look at one role; see `flow/reconciling.py`
+RECONCILE_EVERY = timedelta(milliseconds=250)  # some looks; see `flow/reconciling.py`
 HELP_EVERY = timedelta(seconds=1)  # a hand that helps where others wait for a cloud
 SEARCH_EVERY = timedelta(seconds=2)
 ERRANDS_A_TARGET = 8  # calls that people wait for; they share the rate limits with HANDS
