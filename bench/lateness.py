@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -37,6 +37,7 @@ from tidegate.flow.governing import put_in_force
 from tidegate.flow.house import Actor, Laws
 from tidegate.flow.people import LOCAL, actor, record
 from tidegate.grant import Grant, GrantState
+from tidegate.request import Request
 from tidegate.store import Account
 
 ENDS = int(os.environ.get("ENDS", "1000"))  # that come in one instant, of each role kind
@@ -70,6 +71,10 @@ class Moving(Clock):
     def run(self) -> None:
         """Let it go."""
         self._since = time.perf_counter()
+
+    def stand(self) -> None:
+        """Stop it where it is."""
+        self.at, self._since = self(), None
 
 
 def main() -> None:
@@ -169,6 +174,11 @@ def open_many(world: World, count: int) -> list[Grant]:
         for turn in range(n * count // PERSONS, (n + 1) * count // PERSONS):
             role = f"t{turn % TARGETS:03d}/admin"
             asked.append(ask(world.house, who, Asked(roles=(role,), duration=LIFE, reason="bench")))
+    return all_open(world, asked, count)
+
+
+def all_open(world: World, asked: Iterable[Request], count: int) -> list[Grant]:
+    """The `count` grants of these requests, once the worker has opened them."""
     until(lambda: not _opening(world))
     grants = [one for request in asked for one in world.house.store.grants(request=request.id)]
     if len(grants) != count or any(grant.state is not GrantState.OPEN for grant in grants):

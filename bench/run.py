@@ -27,6 +27,7 @@ PARTS = (
     "dispatch",
     "workers",
     "lateness",
+    "reconcile",
 )
 OUT = Path(__file__).parent / "out" / "bench.json"
 

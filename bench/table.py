@@ -21,6 +21,7 @@ ORDER = (
     "Restart",
     "Due to dispatch",
     "Two workers on one PostgreSQL",
+    "Reconciling",
     "Durable transitions",
     "The runs",
 )
@@ -92,7 +93,7 @@ def _first(row: str) -> str:
 def rendered(found: dict[str, Any]) -> str:
     """Everything that was measured, as markdown."""
     parts = (("lateness", _lateness), ("ending", _ending), ("restart", _restart))
-    more = (("dispatch", _dispatch), ("workers", _workers))
+    more = (("dispatch", _dispatch), ("workers", _workers), ("reconcile", _reconcile))
     made = ["\n".join(draw(found[name])) for name, draw in (*parts, *more) if name in found]
     commits = [found[name] for name in ("commit", "commit-postgresql") if name in found]
     if commits:
@@ -207,6 +208,25 @@ def _workers(part: dict[str, Any]) -> list[str]:
             for n in ("1", "2")
         ),
     ]
+
+
+def _reconcile(part: dict[str, Any]) -> list[str]:
+    rows = [
+        "### Reconciling, until every access of a cloud was looked at once",
+        "",
+        "| engine | accesses | scopes, roles | seconds | the first time, s | our CPU, s"
+        " | of it looking, s | rows read | bare lists, s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for engine in ENGINES:
+        for one in part.get(engine, {}).values():
+            looked, there = one["looked_at"], one["assignments"]
+            shown = f"{there:,}" if looked == there else f"{looked:,} of {there:,}"
+            cells = [f"{one['scopes']:,}, {one['roles']:,}", _few(one["seconds"])]
+            cells += [f"{one['first_s']:g}", _few(one["cpu_s"]), _few(one["looks_cpu_s"])]
+            cells += [f"{one['rows']['median']:,.0f}", _few(one["bare_s"])]
+            rows.append(f"| {engine} | {shown} | {' | '.join(cells)} |")
+    return rows
 
 
 def _commits(parts: list[dict[str, Any]]) -> list[str]:

@@ -44,6 +44,21 @@ def test_one_engine_measured_again_takes_the_other_ones_lateness_away() -> None:
         assert f"| {engine} | nothing else due | 5 | 1.0 | 2.0 |" in both
 
 
+def test_cloud_that_was_not_looked_at_whole_is_told_as_if_it_were() -> None:
+    """A run that was stopped says how much of the cloud it came to."""
+    times = {"median": 2.5, "min": 2, "max": 3}
+    shape: dict[str, object] = {
+        "assignments": 1200,
+        "looked_at": 1000,
+        "scopes": 10,
+        "roles": 60,
+        "first_s": 9.0,
+    }
+    shape |= dict.fromkeys(("seconds", "cpu_s", "looks_cpu_s", "rows", "bare_s"), times)
+    text = rendered({"reconcile": {"postgresql": {"10x6x20": shape}, "on": ON}})
+    assert "| postgresql | 1,000 of 1,200 | 10, 60 | 2.5 (2–3) | 9 | " in text
+
+
 def _rendered(engine: str, late: dict[str, object], found: dict[str, object]) -> str:
     parts = {"lateness": {engine: late}, "dispatch": {engine: {"alone": found}}}
     return rendered({name: {**part, "on": ON} for name, part in parts.items()})
