@@ -146,6 +146,27 @@ def test_end_by_another_machine_takes_what_is_held_since(assigned: World) -> Non
     assert not gives(world)
 
 
+def test_closing_line_of_a_fast_clock_hides_what_came_after_it(assigned: World) -> None:
+    """Begun here by a clock an hour ahead, removed there and held on by a grant of there: by the
+    versions of the row our journal hears of it, and takes nothing of the other's.
+    """
+    world = assigned
+    first, second = two(world)
+    world.house._clock = lambda: world.clock() + timedelta(hours=1)
+    world.connector.script(Fault(kind=FaultKind.DOWN, count=9))
+    close_now(world.house, end_early(world.house, world.who("op"), first.id))
+    world.connector.calm()
+    world.house._clock = world.clock
+    assert world.grant(first).state is GrantState.CLOSING
+    with elsewhere(world):
+        world.clock.forward(minutes=3)
+        world.work()
+    assert (world.grant(first).state, gives(world)) == (GrantState.REMOVED, True)
+    settle_journal(world.house)
+    without_database(world, 5)
+    assert gives(world) and world.grant(second).state is GrantState.OPEN
+
+
 def test_what_another_machine_saw_come_back_stays_open(assigned: World) -> None:
     """Removed by us, made again, called back to closing there: our journal has it owed again."""
     world = assigned

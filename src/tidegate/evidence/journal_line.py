@@ -19,6 +19,8 @@ CUT = "cut"  # there too, when it is False: sessions that outlive the removal we
 # How wrong a clock that wrote a line may be: an hour is what a time zone or a bad source makes it.
 CLOCK_OFF = timedelta(hours=1)
 
+ROW = "row"  # in the data of a `closing` line: the version of the grant's row when it was written
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalLine:
@@ -28,6 +30,13 @@ class JournalLine:
     grant: str
     at: Instant
     data: Mapping[str, Any]
+
+    def before(self, version: int, at: Instant) -> bool:
+        """Whether it was written before the row was of this version, or, where it names none,
+        before that instant by whoever's clock.
+        """
+        row = self.data.get(ROW)
+        return row < version if isinstance(row, int) else self.at <= at
 
     @property
     def alone(self) -> bool:

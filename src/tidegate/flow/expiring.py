@@ -33,7 +33,7 @@ from tidegate.connectors.port import (
     Seen,
 )
 from tidegate.evidence.journal import JournalLine
-from tidegate.evidence.journal_line import CUT, HELD, HELD_UNTIL
+from tidegate.evidence.journal_line import CUT, HELD, HELD_UNTIL, ROW
 from tidegate.expire import (
     EndReason,
     Proof,
@@ -145,7 +145,7 @@ def _remove(house: House, grant: Grant) -> Grant:
     standing = bool(assignment and assignment.stood_before)
     connector = house.connector(hold.target.connector)
     acted_at = house.now()
-    _journal(house, "closing", grant.id, acted_at, {"reason": grant.end_reason})
+    _journal(house, "closing", grant.id, acted_at, _of_row(grant))
     first_at, calls = house.tries.sent(grant.id, acted_at)
     try:
         seen = take_away(connector, hold, bool(others) or standing, acted_at)
@@ -319,7 +319,7 @@ def _once_more(house: House, grant: Grant, why: str, how: Mapping[str, str]) -> 
     The journal says so first: what it calls removed is nobody's to close without the database.
     """
     now = house.now()
-    _journal(house, "closing", grant.id, now, {"reason": grant.end_reason})
+    _journal(house, "closing", grant.id, now, _of_row(grant))
     house.store.commit(contradicted(grant, why, how, now))
     after = house.store.grant(grant.id)
     if (times := house.tries.again(grant.id)) > 1:
@@ -432,6 +432,11 @@ def _how(probed: Probed) -> dict[str, str]:
         "method": (Method.LISTED if probed.answer is Answer.UNTOLD else probed.method).value,
         **{key: value for key, value in probed.detail.items() if key != "cloud_at"},
     }
+
+
+def _of_row(grant: Grant) -> dict[str, Any]:
+    """Why it ends, and by which version of its row: by that, not by clocks, rows are newer."""
+    return {"reason": grant.end_reason, ROW: grant.version}
 
 
 def _journal(house: House, kind: str, grant: str, at: Instant, data: Mapping[str, Any]) -> None:

@@ -93,7 +93,7 @@ def _news(house: House, book: JournalBook, grant: Grant) -> Iterator[JournalLine
     elif grant.state is GrantState.REMOVED and grant.removed_at is not None:
         new = _removed(house, book.waiting[grant.id], grant)
         known = last is not None and not last.alone and _same(last, new)
-        if new is not None and not known and lines[-1].at <= new.at:
+        if new is not None and not known and lines[-1].before(grant.version, new.at):
             yield new
 
 
