@@ -6,6 +6,7 @@ The server reaches the cloud through a fault proxy; people, and the oracle, reac
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from botocore.exceptions import ClientError
 from chaos.launch import on_database
 from chaos.proxy import FaultProxy
 from tidegate.base.errors import WorldFailed
-from tidegate.connectors.sandbox import REGION
+from tidegate.connectors.sandbox import REGION, free_port
 from tidegate.main.first import CONFIG_NAME
 from tidegate.main.postgres import PostgresServer, postgres_server
 from tidegate.main.sandbox_stage import Stage
@@ -70,6 +71,7 @@ class _Bombed(StageOf):
     proxy: FaultProxy
     way = ""  # to another database than the settings say, as the server reaches it
     bomb: tuple[str, int] = ("", 0)
+    releases: dict[Path, Path]  # by a server's directory: where the release it runs is, if not ours
 
     def start_server(self) -> None:
         """`tidegate serve` with `bomb`, leading its own process group, until it answers; each that
@@ -91,12 +93,13 @@ class _Bombed(StageOf):
 
     def _launched(self, one: Serving) -> "subprocess.Popen[bytes]":
         point, nth = self.bomb
+        source = self.releases.get(one.home, ROOT / "src")
         with (self.directory / "server.log").open("ab") as log:
             return subprocess.Popen(
                 [*LAUNCH, "--config", str(one.config)],
                 env={
                     **self.server_environment(),
-                    "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
+                    "PYTHONPATH": f"{source}:{ROOT / 'src'}:{ROOT}",
                     "TIDEGATE_CHAOS_DATABASE": self.way,
                     "TIDEGATE_CHAOS_POINT": point,
                     "TIDEGATE_CHAOS_NTH": str(nth),
@@ -157,6 +160,7 @@ class Town:
         self.kind, self.engine = kind, engine
         directory.mkdir(parents=True, exist_ok=True)
         self.stage: _Bombed = (_Roles if kind == "iam-role" else _Center)(directory)
+        self.stage.releases = {}
         self.stage.servers += [Serving(directory / f"server-{n}") for n in range(2, servers + 1)]
         self._noticed: list[Serving] = []  # dead, and counted
         self._tokens: dict[str, str] = {}
@@ -203,10 +207,17 @@ class Town:
             return "aws-demo/admin", "aws-demo/admin"
         return "aws-prod/admin", f"{SCHEDULED}/admin"
 
-    def call(self, person: str, method: str, path: str, body: Json | None = None) -> Json:
-        """One call of the API. Raises Down, Problem."""
+    def call(
+        self,
+        person: str,
+        method: str,
+        path: str,
+        body: Json | None = None,
+        at: Serving | None = None,
+    ) -> Json:
+        """One call of the API, `at` that server. Raises Down, Problem."""
         request = urllib.request.Request(
-            f"{self._server_of(person).url}/api/{path}",
+            f"{(at or self._server_of(person)).url}/api/{path}",
             method=method,
             data=json.dumps(body or {}).encode() if method != "GET" else None,
             headers={"Content-Type": "application/json"},
@@ -273,6 +284,21 @@ class Town:
         self.up_again = time.time()
         self._noticed.clear()
         self.kills = 0
+
+    def join(self, release: Path, rule: str) -> Serving:
+        """One more server, on a machine of its own, with another release and one more rule."""
+        first = self.stage.servers[0]
+        one = Serving(self.stage.directory / "joined", free_port())
+        shutil.copytree(
+            first.home, one.home, ignore=shutil.ignore_patterns("closing.*", "witness*")
+        )
+        text = first.config.read_text()
+        one.config.write_text(text.replace(f"127.0.0.1:{first.port}", f"127.0.0.1:{one.port}"))
+        (one.home / "policies" / "joined.cedar").write_text(rule)
+        self.stage.releases[one.home] = release
+        self.stage.servers.append(one)
+        self.stage.start_server()
+        return one
 
     def fill_disk(self, everything: bool = False) -> None:
         """No file of the database can grow beyond ROOM: the kernel refuses it until `make_room`.

@@ -13,6 +13,7 @@ from tidegate.base.when import to_ms
 from tidegate.connectors.role_kinds import IAM_ROLE
 from tidegate.connectors.simulated import ASSIGNMENT, Fault, FaultKind
 from tidegate.evidence.journal import ClosingJournal
+from tidegate.flow.asking import Asked, ask
 from tidegate.flow.revoking import end_early
 from tidegate.grant import GrantState
 from tidegate.store import Share
@@ -181,6 +182,22 @@ def test_older_release_takes_what_a_newer_holds_on(world: KindWorld) -> None:
         assert world.acts(kept)
     closed = [line.grant for line in world.house.journal.read() if line.kind == "removed"]
     assert closed == [] if world.kind == ASSIGNMENT else [one.id]
+
+
+@BOTH
+def test_older_release_hurries_after_an_extension(world: KindWorld) -> None:
+    """It cannot make an end later that the newer release approved: it tries that once, and not
+    with every look, which would fill its journal and keep the newer one from the assignment.
+    """
+    grant = world.granted()
+    asked = Asked(roles=(), duration=20 * MINUTE, reason="not done yet", extends=grant.id)
+    world.vote(ask(world.house, world.who("ana"), asked))
+    migrated_further(world)
+    before = len(world.house.journal.read())
+    for _ in range(20):
+        world.clock.forward(seconds=1)
+        world.worker.tick()
+    assert len(world.house.journal.read()) <= before + 1
 
 
 def another_machine(world: KindWorld) -> None:

@@ -257,6 +257,7 @@ class Worker:
         except Stale:
             pass  # somebody else moved it on: the next look sees how it is now
         except TidegateError as fault:
+            self._unsealed |= isinstance(fault, EvidenceClosed)
             log.warning("an extension waits", target=target, code=fault.code, why=fault.message)
         except Exception:  # the rim: see _handle
             log.exception("an extension could not be handled", target=target)
