@@ -16,7 +16,7 @@ from tidegate.base.fact import SYSTEM, Change, Fact, Step, moved
 from tidegate.base.table import Table
 from tidegate.base.when import Instant, parse_instant, whole_seconds, wire
 from tidegate.catalogue import Assignment, AssignmentKey, hold, let_go
-from tidegate.request import CLAIM_WITHIN, Item, Request
+from tidegate.request import CLAIM_WITHIN, Item, Request, RequestState
 
 
 class GrantState(StrEnum):
@@ -287,6 +287,25 @@ def ready(grant_id: str, request: Request, item: Item, now: Instant) -> Step:
 def end_of(grant: Grant, now: Instant) -> Instant:
     """The end of a window that opens at `now`: a late opening never shifts an asked window."""
     return (grant.start or now) + grant.duration
+
+
+def ends_by(request: Request, item: Item, grant: Grant | None) -> Instant | None:
+    """The instant an item's access ends, its grace in it: what an approver approves.
+
+    Sealed with its `grant`, or sure from what was asked (a start, an extension), else the latest
+    there can be: decided and claimed as late as may be. None when it ends already or never opens.
+    """
+    terms = request.terms
+    if request.state not in (RequestState.PENDING, RequestState.APPROVED) or request.applied_at:
+        return None
+    if terms.extends:
+        return terms.extends.until
+    if grant is None:
+        opens = terms.start or request.decide_by + CLAIM_WITHIN
+        return opens + terms.duration + item.grace
+    if grant.state not in (S.READY, S.INTENDED, S.OPEN):
+        return None
+    return grant.ends_at or end_of(grant, grant.claim_by) + item.grace
 
 
 def intend(grant: Grant, assignment: Assignment | None, opening: Opening, now: Instant) -> Step:

@@ -55,6 +55,21 @@ def test_approver_sees_what_the_cloud_calls_it(
     assert "bo (ana)" in shown
 
 
+@pytest.mark.parametrize("command", [("requests", RQ), ("approve", RQ, "--yes")])
+def test_approver_is_told_a_span_and_no_end(
+    tidegate: Shell, server: FakeServer, command: tuple[str, ...]
+) -> None:
+    """The instant it ends is shown with its grace; by an older server, the grace at least."""
+    ends = "2026-11-23 09:45:00 UTC; the last 5m are grace for running work"
+    item = a_request()["items"][0] | {"grace_seconds": 300, "ends": ends}
+    server.on(*GET, a_request(items=[item]), a_request(items=[item | {"ends": ""}]))
+    server.on(*VOTE, a_request(state="approved"))
+    ran = tidegate(*command)
+    assert ends in ran.out + ran.err and "after its window" not in ran.out + ran.err
+    old = tidegate(*command)
+    assert "5m: it ends that much after its window" in old.out + old.err
+
+
 def test_vote_without_a_look_is_refused(tidegate: Shell, server: FakeServer) -> None:
     """Without a terminal and without `--yes` nothing is fetched and nothing is voted."""
     server.on(*GET, a_request())

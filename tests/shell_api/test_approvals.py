@@ -2,14 +2,22 @@
 
 import threading
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from tests.shell_api.conftest import Api, an_ask
-from tests.support import ARN, catalogue
+from tests.support import ARN, RULES, START, catalogue, laws
+from tidegate.base.when import parse_instant, wire
 from tidegate.catalogue import Catalogue
+from tidegate.flow.governing import put_in_force
 from tidegate.flow.people import LOCAL, record
+from tidegate.flow.revoking import end_early
+from tidegate.grant import GrantState
+
+MS = timedelta(milliseconds=1)
+GRACE = RULES.replace('@id("admin")', '@id("admin") @grace("5m")')
 
 
 def test_self_approval(api: Api) -> None:
@@ -185,3 +193,99 @@ def test_two_people_of_one_name(api: Api) -> None:
     record(house, LOCAL, "eve", house.now(), name="ana", mail="eve@x.invalid")
     assert api.ask("eve")["principal"]["name"] == api.ask("ana")["principal"]["name"] == "ana"
     assert api.ask("eve")["principal"]["login"] == "eve"
+
+
+def graced(api: Api) -> None:
+    """The rule that carries prod/admin gives a grace of five minutes."""
+    put_in_force(api.world.house, laws(GRACE))
+
+
+def shown(api: Api, request: str) -> dict[str, Any]:
+    """The item of a request as its approver is shown it."""
+    (item,) = api.get("bo", f"/api/requests/{request}").json()["items"]
+    found: dict[str, Any] = item
+    return found
+
+
+def the_end(api: Api, request: str) -> str:
+    """The end of its one grant, once it is open."""
+    api.world.work()
+    (grant,) = api.world.house.store.grants(request=request)
+    assert grant.state is GrantState.OPEN and grant.ends_at is not None
+    return wire(grant.ends_at)
+
+
+def test_access_ends_later_than_what_was_approved(api: Api) -> None:
+    """Without a start the latest end is shown, as such; voted on and opened as late as can be, it
+    ends there to the millisecond, its grace in it.
+    """
+    graced(api)
+    asked = api.ask()
+    first = shown(api, asked["id"])
+    assert first["ends_by"] == wire(START + timedelta(hours=8, minutes=30 + 30 + 5))
+    assert first["ends"] == (
+        "35m after it opens: 2026-11-23 09:35:00 UTC if that is now, "
+        "2026-11-23 18:05:00 UTC at the latest; the last 5m are grace for running work"
+    )
+    api.world.clock.forward(hours=8)
+    api.world.clock.at -= MS  # the last instant anybody may decide
+    api.vote("bo", asked)
+    ready = shown(api, asked["id"])
+    assert ready["ends_by"] == wire(parse_instant(first["ends_by"]) - MS)
+    api.world.clock.forward(minutes=30)
+    api.world.clock.at -= MS  # the last instant it may open
+    ended = the_end(api, asked["id"])
+    assert ended == wire(parse_instant(first["ends_by"]) - 2 * MS)
+    assert (shown(api, asked["id"])["ends_by"], shown(api, asked["id"])["ends"]) == (
+        ended,
+        "2026-11-23 18:04:59 UTC; the last 5m are grace for running work",
+    )
+
+
+def test_asked_window_ends_elsewhere_than_shown(api: Api) -> None:
+    """With a start the end is one instant, shown before the vote; opened late it is the same."""
+    graced(api)
+    begins = START + timedelta(minutes=10)
+    asked = api.ask(start=wire(begins))
+    told = shown(api, asked["id"])
+    assert told["ends_by"] == wire(begins + timedelta(minutes=35))
+    assert told["ends"] == ("2026-11-23 09:45:00 UTC; the last 5m are grace for running work")
+    api.vote("bo", asked)
+    api.world.clock.forward(minutes=27)
+    assert the_end(api, asked["id"]) == told["ends_by"] == shown(api, asked["id"])["ends_by"]
+
+
+def test_extension_ends_elsewhere_than_shown(api: Api) -> None:
+    """The later end an extension would make is shown with its grace, and is the one it makes."""
+    graced(api)
+    grant = api.world.granted()
+    asked = api.post(
+        "ana",
+        "/api/requests",
+        {
+            "roles": ["prod/admin"],
+            "duration_seconds": 600,
+            "reason": "more",
+            "extends": grant.id,
+        },
+    ).json()
+    told = shown(api, asked["id"])
+    assert told["ends_by"] == asked["extends_until"] == wire(START + timedelta(minutes=45))
+    assert told["ends"].startswith("2026-11-23 09:45:00 UTC; the last 5m are grace")
+    api.vote("bo", asked)
+    api.world.work()
+    assert api.world.grant(grant).ends_at == START + timedelta(minutes=45)
+    assert shown(api, asked["id"])["ends_by"] is None
+
+
+@pytest.mark.parametrize("how", ["deny", "done"])
+def test_end_is_shown_of_what_never_opens(api: Api, how: str) -> None:
+    """Of what was denied, or is ending already, no end is promised."""
+    asked = api.ask()
+    api.vote("bo", asked, "deny" if how == "deny" else "approve")
+    if how == "done":
+        the_end(api, asked["id"])
+        (grant,) = api.world.house.store.grants(request=asked["id"])
+        end_early(api.world.house, api.world.who("ana"), grant.id)
+    told = shown(api, asked["id"])
+    assert (told["ends_by"], told["ends"]) == (None, "")

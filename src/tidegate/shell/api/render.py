@@ -19,7 +19,7 @@ from tidegate.flow.house import Actor, House
 from tidegate.flow.people import approvers, shown_name
 from tidegate.flow.queueing import queue_of
 from tidegate.flow.reading import entry_of
-from tidegate.grant import Grant, GrantState
+from tidegate.grant import Grant, GrantState, ends_by
 from tidegate.request import Item, Request, RequestState, Vote
 from tidegate.shell.api.views import (
     GrantView,
@@ -40,6 +40,7 @@ from tidegate.shell.api.views import (
 )
 from tidegate.shell.api.words import (
     change_says,
+    ends_says,
     exposure_says,
     grant_says,
     open_next,
@@ -67,6 +68,7 @@ class Renderer:
         missing = self._missing(request)
         lacking = [need for needs in missing.values() for need in needs]
         grants = self._grants_of(request)
+        by_role = {grant.role: grant for grant in grants}
         return RequestView(
             id=request.id,
             state=request.state.value,
@@ -74,7 +76,10 @@ class Renderer:
                 request, list(dict.fromkeys(lacking)), [grant.id for grant in grants]
             ),
             principal=self.person(terms.principal),
-            items=[self._item(item, missing.get(item.role, [])) for item in terms.items],
+            items=[
+                self._item(request, item, missing.get(item.role, []), by_role.get(item.role))
+                for item in terms.items
+            ],
             duration_seconds=whole_seconds(terms.duration),
             start=_wire(terms.start),
             reason=self._house.store.text(terms.reason),
@@ -251,7 +256,9 @@ class Renderer:
         queues = (self._queue(grant) for grant in sorted(grants, key=lambda one: one.id))
         return next((queue for queue in queues if queue is not None), None)
 
-    def _item(self, item: Item, missing: list[str]) -> ItemView:
+    def _item(
+        self, request: Request, item: Item, missing: list[str], grant: Grant | None
+    ) -> ItemView:
         exposure = self._exposure(item.role_digest)
         target, asked = role_of_entry(self._entry(item.role_digest))
         catalogue = self._house.laws.catalogue
@@ -273,6 +280,8 @@ class Renderer:
             requirement=item.requirement,
             rules=list(item.rules),
             grace_seconds=whole_seconds(item.grace),
+            ends_by=_wire(ends_by(request, item, grant)),
+            ends=ends_says(request, item, grant, self._now),
             missing=missing,
             exposure_seconds=_attended(exposure),
             unattended_seconds=_unattended(exposure),

@@ -108,6 +108,9 @@ class ItemView:
     covers: what would be held, whatever the catalogue says today. `native` holds the cloud's own
     ids. What calls in `allows` make outlives the end. `changed` is a sentence when the catalogue
     in force says otherwise; `title`, which no digest covers, is then empty.
+
+    `ends_by` is the instant it ends, `grace_seconds` in it; while nobody knows when it opens, the
+    latest it can end; null when it is ending already or never opens. `ends` says which, in words.
     """
 
     role: str
@@ -123,6 +126,8 @@ class ItemView:
     requirement: str
     rules: list[str]
     grace_seconds: int
+    ends_by: str | None
+    ends: str
     missing: list[str]
     exposure_seconds: int | None
     unattended_seconds: int | None

@@ -9,9 +9,9 @@ from tidegate.base.when import Instant, show_duration
 from tidegate.connectors.port import Exposure
 from tidegate.expire import EndReason, Proof
 from tidegate.finding import ClosedHow, Finding, FindingKind, FindingState
-from tidegate.grant import Cause, Grant, GrantState, Outcome
+from tidegate.grant import Cause, Grant, GrantState, Outcome, ends_by
 from tidegate.panic import Panic, PanicState, Standing
-from tidegate.request import Request, RequestState
+from tidegate.request import Item, Request, RequestState
 
 HOW_KNOWN = {
     Proof.ACCEPTED: "the cloud accepted the removal",
@@ -109,6 +109,26 @@ def grant_says(grant: Grant, now: Instant) -> str:
         case GrantState.FAILED:
             why = WHY_FAILED.get(Cause(grant.cause), grant.cause) if grant.cause else "it failed"
             return f"never opened: {why}; ask again if it is still needed"
+
+
+def ends_says(request: Request, item: Item, grant: Grant | None, now: Instant) -> str:
+    """When an item's access ends, its grace in it; a span and its latest end while not yet fixed.
+
+    Empty when it is ending already, or never opens.
+    """
+    until = ends_by(request, item, grant)
+    if until is None:
+        return ""
+    grace = grant.grace if grant is not None and grant.ends_at else item.grace
+    graced = f"; the last {show_duration(grace)} are grace for running work" if grace else ""
+    terms = request.terms
+    if terms.start or terms.extends or (grant is not None and grant.ends_at):
+        return f"{at(until)}{graced}"
+    span = terms.duration + grace
+    return (
+        f"{show_duration(span)} after it opens: {at(now + span)} if that is now, "
+        f"{at(until)} at the latest{graced}"
+    )
 
 
 _BY_ITSELF = "once it is gone, the next look closes this"

@@ -162,6 +162,7 @@ def _item_lines(item: Answer) -> list[str]:
                 ("  allows", f"{allows}: what these make outlives the end" if allows else ""),
                 ("  carried by rule", item.text("carrier") or "none"),
                 ("  must approve", item.text("requirement")),
+                ("  ends", item.text("ends")),
                 ("  grace", _grace(item)),
                 ("  still missing", " and ".join(missing)),
                 ("  exposure", item.text("exposure") or seconds(item, "exposure_seconds")),
@@ -171,12 +172,10 @@ def _item_lines(item: Answer) -> list[str]:
 
 
 def _grace(item: Answer) -> str:
-    """How much later than its window an access really ends, said to whoever approves it."""
-    return (
-        f"{span(grace)}: it ends that much after its window"
-        if (grace := item.number("grace_seconds"))
-        else ""
-    )
+    """How much later than its window an access really ends, where its end does not say so."""
+    grace = item.number("grace_seconds")
+    told = grace and not item.text("ends")
+    return f"{span(grace)}: it ends that much after its window" if grace and told else ""
 
 
 def _reason(request: Answer) -> str:
