@@ -256,7 +256,7 @@ MUTANTS: tuple[M, ...] = (
     M("journal-loses-the-end", "the journal's line of a grant names a later end",
       "flow.holding:hold_of_line", 'parse_instant(str(data["ends_at"]))', 'parse_instant(str(data["ends_at"])) + __import__("datetime").timedelta(hours=3)'),
     M("journal-closes-open", "what the journal calls open is ended as forgotten",
-      "flow.recovering:close_forgotten", "(state is GrantState.READY or _ends(lines[name]))", "True"),
+      "flow.recovering:close_forgotten", "(state is GrantState.READY or ends(lines[name]))", "True"),
     M("read-back-skipped", "nothing is read back: the cloud's state is taken for granted",
       "flow.expiring:take_away", "return next(iter(connector.observe(Scope(target=hold.target, hold=hold), now)))",
       "return __import__('dataclasses').replace(next(iter(connector.observe(Scope(target=hold.target, hold=hold), now))), usable=False, cut=True)"),

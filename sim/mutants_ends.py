@@ -73,11 +73,11 @@ MUTANTS: tuple[M, ...] = (
       "flow.erranding:_asked_by_us", "ours = same_mark(bytes.fromhex(errand.proof), _mark(house, \"ask\", errand))", "ours = True"),
     # An older database put back.
     M("restored-reopens-the-ready", "what the journal says was opened is opened again by a database that does not know",
-      "flow.recovering:close_forgotten", "and (state is GrantState.READY or _ends(lines[name]))", "and _ends(lines[name])"),
+      "flow.recovering:close_forgotten", "and (state is GrantState.READY or ends(lines[name]))", "and ends(lines[name])"),
     M("restored-never-closes", "what a database that was put back never knew stays in the cloud",
       "flow.recovering:find_unknown", "return frozenset(asked) - known", "return frozenset()"),
     M("restored-forgets-ends", "what was ended early is open again after a database was put back",
-      "flow.recovering:close_forgotten", "state in LIVE", "state is GrantState.READY"),
+      "flow.recovering:close_forgotten", "state in UNENDED", "state is GrantState.READY"),
 )  # fmt: skip
 
 AIMED: Mapping[str, tuple[str, int]] = {

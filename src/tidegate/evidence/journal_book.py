@@ -79,10 +79,15 @@ def read_back(lines: Sequence[JournalLine]) -> JournalLine | None:
     return found
 
 
+def ends(lines: Sequence[JournalLine]) -> list[JournalLine]:
+    """Those that tell of an end: that it was begun, or was read back."""
+    return [line for line in lines if line.kind in ("closing", *ACTED)]
+
+
 def is_begun(lines: Sequence[JournalLine]) -> bool:
     """Whether its end was begun, and not read back since. `lines` as for `read_back`."""
-    kinds = [line.kind for line in lines if line.kind in ("closing", *ACTED)]
-    return bool(kinds) and kinds[-1] == "closing"
+    told = ends(lines)
+    return bool(told) and told[-1].kind == "closing"
 
 
 def book_of(lines: Iterable[JournalLine]) -> JournalBook:

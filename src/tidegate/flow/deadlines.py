@@ -11,7 +11,7 @@ from tidegate.base.when import Instant
 from tidegate.catalogue import Assignment
 from tidegate.flow.holding import closing_hold
 from tidegate.flow.house import House
-from tidegate.grant import GrantState
+from tidegate.grant import Grant, GrantState
 
 NOT_KEPT = "none"  # the cloud keeps no deadline beside what it was given
 
@@ -26,12 +26,29 @@ def held_until(house: House, held: Assignment | None) -> Instant | None:
     """Until when grants hold this, as the closing journal is to know; None: none does, or the
     access is not ours to take at any time.
     """
-    if held is None or not held.holders or held.stood_before:
+    if held is None:
         return None
     try:
-        return latest_end(house, held.holders) or held.deadline_at
-    except TidegateError:  # what the row has may be too late, and the worker is not
-        return held.deadline_at
+        return held_to(held, house.store.grants_named(held.holders))
+    except TidegateError:
+        return held_to(held, {})
+
+
+def held_to(held: Assignment, known: Mapping[str, Grant]) -> Instant | None:
+    """`held_until`, by those of its holders that are `known`."""
+    return None if held.stood_before else last_end(known, held.holders, held.deadline_at)
+
+
+def last_end(
+    known: Mapping[str, Grant], holders: Iterable[str], deadline_at: Instant
+) -> Instant | None:
+    """When the last of these holders of an assignment ends; None without any.
+
+    Of one whose end is not known that is the assignment's deadline, the latest it ever had: it may
+    be too late, and the worker is not.
+    """
+    ends = [known[name].ends_at if name in known else None for name in holders]
+    return max((end or deadline_at for end in ends), default=None)
 
 
 def arm_again(house: House, assignment: str) -> Mapping[str, str]:

@@ -17,6 +17,7 @@ from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.catalogue import Assignment, Catalogue, Principal, Role, Target
 from tidegate.connectors.port import Connector, Hold, Trouble
 from tidegate.evidence.journal import ClosingJournal, JournalLine
+from tidegate.evidence.journal_book import JournalBook
 from tidegate.flow.buckets import BURST, Bucket, Buckets
 from tidegate.flow.errands_done import ErrandsDone
 from tidegate.flow.look_hands import LookHands
@@ -112,10 +113,11 @@ def _nobody(bucket: Bucket, want: int, opening: bool, now: Instant) -> int:
     raise EvidenceClosed("no_store", "expected a database, got none yet", "")
 
 
-Confirms = Callable[[str, Callable[[str], bool], Instant], bool]
+# (grant, the journal that owes its end, now): whether a database that can be read owes it too
+Confirms = Callable[[str, JournalBook, Instant], bool]
 
 
-def take_its_word(grant: str, begun: Callable[[str], bool], now: Instant) -> bool:
+def take_its_word(grant: str, book: JournalBook, now: Instant) -> bool:
     """Whatever the journal owes is owed: there is no database that could say otherwise."""
     return True
 
@@ -141,7 +143,6 @@ class BareHouse:
         self.randomness = randomness
         self.buckets = self.alone = Buckets(_nobody)
         self.journal_pace = JournalPace()
-        # (grant, whether one's end was begun, now): whether a database that can be read owes it too
         self.confirms: Confirms = take_its_word
         self._clock = clock
         self._keys = KeysInHand()

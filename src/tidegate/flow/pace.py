@@ -129,6 +129,11 @@ class JournalPace:
             self._next[name] = (now + pause(tries, noise), tries)
             return tries
 
+    def look_again(self, name: str, at: Instant) -> None:
+        """No try was made: it is looked at again at `at`, as often as had failed before."""
+        with self._lock:
+            self._next[name] = (at, self._next[name][1] if name in self._next else 0)
+
     def forget(self, name: str) -> None:
         """It is done."""
         with self._lock:

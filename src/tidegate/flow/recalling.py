@@ -15,7 +15,7 @@ from tidegate.base.errors import EvidenceBroken, TidegateError
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Connector, Hold, Seen
 from tidegate.evidence.journal import ClosingJournal, JournalLine
-from tidegate.evidence.journal_book import ACTED, is_begun, read_back
+from tidegate.evidence.journal_book import ends, is_begun, read_back
 from tidegate.evidence.journal_line import ALONE, CLOCK_OFF, CUT
 from tidegate.expire import EndReason, ReadBack, residual_until
 from tidegate.flow.expiring import take_away
@@ -198,8 +198,8 @@ def _owed(
         ended = None
     if ended is not None and ended.kind == "gone":
         return None
-    ends = [line for line in after if line.kind in ("closing", *ACTED)] or begun
-    data = ends[0].data if ends else {}
+    told = ends(after) or begun
+    data = told[0].data if told else {}
     seconds = intended.data.get("lingers_seconds")
     lingers = timedelta(seconds=seconds if isinstance(seconds, int) else 0)
     uncut = ended is not None and ended.uncut
@@ -208,7 +208,7 @@ def _owed(
         source=source,
         made_at=intended.at,
         lingers=lingers,
-        begun=bool(ends),
+        begun=bool(told),
         done=ended is not None,
         ours=ours,
         uncut_until=ended.at + lingers if ended is not None and uncut else None,

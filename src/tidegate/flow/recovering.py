@@ -1,7 +1,8 @@
 """Closing without the database, from the journal alone; sealing afterwards what was done (I6)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import structlog
 
@@ -15,24 +16,25 @@ from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine
-from tidegate.evidence.journal_book import ACTED, JournalBook, read_back
+from tidegate.evidence.journal_book import JournalBook, ends, read_back
 from tidegate.evidence.journal_line import ALONE, CUT, HELD, HELD_UNTIL
 from tidegate.expire import EndReason
 from tidegate.flow.buckets import Buckets, bucket_of
+from tidegate.flow.confirming import UNENDED, UNOPENED
 from tidegate.flow.ending import begin
 from tidegate.flow.expiring import LONGEST_IN_HAND, take_away
 from tidegate.flow.following import follow, follow_open
 from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import BareHouse, House
 from tidegate.grant import Grant, GrantState
-from tidegate.store import Store
 
 log = structlog.get_logger("tidegate.recovering")
 
-UNOPENED = frozenset({GrantState.READY, GrantState.FAILED})
 MOST_FORGOTTEN = 1_000  # grants a compacted journal no longer names, before they are let go of
 READ_AT_ONCE = 1024 * 1024  # bytes of journal: two thousand lines, and a tenth of a second
-LIVE = frozenset({GrantState.READY, GrantState.INTENDED, GrantState.OPEN})
+# An end that the database does not owe: it is asked once more by then, and should it go away
+# meanwhile the journal's word waits for no longer.
+ASKED_AGAIN = timedelta(seconds=5)
 
 
 def look_back(house: House) -> None:
@@ -58,7 +60,7 @@ def close_forgotten(house: House) -> list[str]:
     doubtful = [
         name
         for name, state in states.items()
-        if state in LIVE and (state is GrantState.READY or _ends(lines[name]))
+        if state in UNENDED and (state is GrantState.READY or ends(lines[name]))
     ]
     house.asked.forgotten.update(
         (name, lines[name][-1]) for name, state in states.items() if state is not None
@@ -77,10 +79,6 @@ def close_forgotten(house: House) -> list[str]:
         except TidegateError as fault:  # one grant's trouble must not keep the others open
             log.warning("an end of the journal is not sealed", grant=name, code=fault.code)
     return begun
-
-
-def _ends(lines: Sequence[JournalLine]) -> list[JournalLine]:
-    return [line for line in lines if line.kind in ("closing", *ACTED)]
 
 
 def _unasked(
@@ -103,8 +101,8 @@ def _ended_as(lines: Sequence[JournalLine]) -> tuple[EndReason, str]:
     Where it says no reason, it was closed without the database: because its end had come, or else
     because it was revoked.
     """
-    ends = _ends(lines)
-    first = ends[0] if ends else None
+    told = ends(lines)
+    first = told[0] if told else None
     data = first.data if first else {}
     known = {reason.value: reason for reason in EndReason}
     reason = known.get(str(data.get("reason")))
@@ -230,49 +228,16 @@ def close_owed(house: BareHouse, owed: Owed, buckets: Buckets) -> bool:
             return False
         if not _stands(house, owed) or not house.journal_pace.may(hold.grant, now):
             return False
+        if not house.confirms(hold.grant, owed.book, now):
+            house.journal_pace.look_again(hold.grant, now + ASKED_AGAIN)
+            return False
         bucket = bucket_of(house.laws.catalogue, hold.role.id)
         if bucket is not None and not buckets.may(bucket, False, now):
-            return False
-        lines = owed.book.lines
-        if not house.confirms(hold.grant, lambda name: bool(_ends(lines.get(name, ()))), now):
-            house.journal_pace.later(hold.grant, now, house.randomness(2))
             return False
         if _close(house, owed, now):
             return True
         house.journal_pace.later(hold.grant, now, house.randomness(2))
         return False
-
-
-def confirms(store: Store, name: str, begun: Callable[[str], bool], now: Instant) -> bool:
-    """Whether a database that can be read owes this end of the journal's too.
-
-    Another process may have ended the grant or moved its end, and given its access to somebody
-    else: this journal knows nothing of that. Of grants that are `begun` the journal says that their
-    end was decided, which the database may not have heard of yet. What it does not know, or cannot
-    say, is as the journal says.
-    """
-    try:
-        grant = store.grants_named([name]).get(name)
-        if grant is None or grant.state in UNOPENED:
-            return True
-        row = store.assignment(grant.assignment)
-        others = store.grants_named(set(row.holders) - {name} if row else ())
-    except TidegateError:
-        return True
-    except Exception:  # the rim: another release's rows may be of a shape nobody here foresaw
-        log.exception("the database cannot say whether an end is owed", grant=name)
-        return True
-    # A holder that is due itself keeps nobody's access: nothing may be written here, so nobody
-    # takes it off the row, and each of two would wait for the other for ever.
-    if any(_is_wanted(other, begun(other.id), now) for other in others.values()):
-        return False
-    return grant.state is GrantState.CLOSING or (
-        grant.state in LIVE and not _is_wanted(grant, begun(name), now)
-    )
-
-
-def _is_wanted(grant: Grant, begun: bool, now: Instant) -> bool:
-    return grant.state in LIVE and not begun and grant.ends_at is not None and now < grant.ends_at
 
 
 def _stands(house: BareHouse, owed: Owed) -> bool:

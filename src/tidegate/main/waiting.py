@@ -18,9 +18,10 @@ import structlog
 
 from tidegate.base.errors import AskedWrongly, TidegateError, WorldFailed
 from tidegate.base.when import Instant
+from tidegate.evidence.journal_book import JournalBook
+from tidegate.flow.confirming import confirms
 from tidegate.flow.house import BareHouse, House
 from tidegate.flow.journal_hands import JournalHands
-from tidegate.flow.recovering import confirms
 from tidegate.main.stopping import ToldToStop
 from tidegate.shell.worker import HANDS, HANDS_A_TARGET, TICK
 from tidegate.store import Store
@@ -61,10 +62,10 @@ class Opened:
         if store is not None:
             store.close()
 
-    def confirms(self, grant: str, begun: Callable[[str], bool], now: Instant) -> bool:
+    def confirms(self, grant: str, book: JournalBook, now: Instant) -> bool:
         """Whether it owes an end of the journal's too, as far as it is open."""
         store = self.store
-        return store is None or confirms(store, grant, begun, now)
+        return store is None or confirms(store, grant, book, now)
 
 
 def once_there(

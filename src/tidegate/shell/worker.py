@@ -24,6 +24,7 @@ from tidegate.flow.adopting import adopt_overdue
 from tidegate.flow.asking import lapse_due
 from tidegate.flow.buckets import Bucket, bucket_of, pause_of
 from tidegate.flow.came_late import take_back
+from tidegate.flow.confirming import confirms
 from tidegate.flow.erranding import answer, target_of
 from tidegate.flow.expiring import close_once
 from tidegate.flow.extending import due_extensions, warn_due
@@ -35,7 +36,6 @@ from tidegate.flow.mending import mend_cuts
 from tidegate.flow.panicking import resume
 from tidegate.flow.recovering import (
     close_forgotten,
-    confirms,
     find_unknown,
     seal_journal,
     settle_journal,

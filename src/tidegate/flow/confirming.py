@@ -1,0 +1,75 @@
+"""Confirming: whether a database that can be read owes what a closing journal says is owed.
+
+Asked by a start that is slow, or waits for a person with its database open, and where a newer
+release moved the schema: nobody else may be there to bring these ends about, and others may have
+given the same access anew meanwhile.
+"""
+
+import structlog
+
+from tidegate.base.errors import TidegateError
+from tidegate.base.when import Instant
+from tidegate.evidence.journal_book import JournalBook, ends, is_begun
+from tidegate.flow.deadlines import last_end
+from tidegate.grant import Grant, GrantState
+from tidegate.store import Store
+
+log = structlog.get_logger("tidegate.confirming")
+
+UNOPENED = frozenset({GrantState.READY, GrantState.FAILED})
+UNENDED = frozenset({GrantState.READY, GrantState.INTENDED, GrantState.OPEN})
+
+
+def confirms(store: Store, name: str, book: JournalBook, now: Instant) -> bool:
+    """Whether a database that can be read owes this end of the journal's (`book`) too.
+
+    Another process may have ended the grant or moved its end, and given its access to somebody
+    else: this journal knows nothing of that. An end that the journal says was decided the database
+    may not have heard of yet. What it does not know, or cannot say, is as the journal says.
+    """
+    try:
+        grant = store.grants_named([name]).get(name)
+        if grant is None or grant.state in UNOPENED:
+            return True
+        until = _held_until(store, grant, book)
+    except TidegateError:
+        return True
+    except Exception:  # the rim: another release's rows may be of a shape nobody here foresaw
+        log.exception("the database cannot say whether an end is owed", grant=name)
+        return True
+    return (until is None or now >= until) and _is_owed(grant, book, now)
+
+
+def _held_until(store: Store, grant: Grant, book: JournalBook) -> Instant | None:
+    """Until when others hold the access of this grant; None: nobody does.
+
+    Not those whose end the journal says was decided. One that is due itself keeps nobody's access:
+    nothing may be written here, so nobody takes it off the row, and each of two would wait for the
+    other for ever. Raises WorldFailed.
+    """
+    row = store.assignment(grant.assignment)
+    if row is None:
+        return None
+    others = [one for one in row.holders if one != grant.id and not _begun(book, one)]
+    return last_end(store.grants_named(others), others, row.deadline_at)
+
+
+def _is_owed(grant: Grant, book: JournalBook, now: Instant) -> bool:
+    """Whether something of the end of `grant` is left to do, while nobody else holds its access.
+
+    Of what was removed: its sessions, what others held on, and what the journal began once more.
+    After a row is over: what came back, which the journal opened anew since.
+    """
+    if grant.state in UNENDED:
+        return _begun(book, grant.id) or grant.ends_at is None or now >= grant.ends_at
+    if grant.state is GrantState.REMOVED:
+        anew = is_begun(book.lines[grant.id])
+        return bool(grant.still_held_by) or not grant.cut or anew
+    over_at = grant.gone_at or grant.removed_at or grant.closing_at
+    return grant.state is GrantState.CLOSING or (
+        over_at is not None and book.waiting[grant.id].at > over_at
+    )
+
+
+def _begun(book: JournalBook, name: str) -> bool:
+    return bool(ends(book.lines.get(name, ())))
