@@ -20,7 +20,14 @@ from tests.flow.test_worker import Silent, open_on_dev
 from tests.main.conftest import TARGET, Home
 from tests.main.test_emergency import owed
 from tests.support import World, catalogue, laws, misshape
-from tidegate.base.errors import AskedWrongly, EvidenceClosed, TidegateError
+from tidegate.base.errors import (
+    AskedWrongly,
+    EvidenceBroken,
+    EvidenceClosed,
+    NotFound,
+    Stale,
+    TidegateError,
+)
 from tidegate.base.when import Instant
 from tidegate.connectors.sandbox import free_port
 from tidegate.evidence.journal import ClosingJournal
@@ -148,20 +155,36 @@ def test_broken_rule_keeps_what_is_due_open(world: World) -> None:
     assert [one.grant for one in world.house.journal.read() if one.kind == "removed"] == [due.id]
 
 
-def test_bug_in_a_start_keeps_what_is_due_open(world: World) -> None:
-    """Whatever a start stumbles over: with grants owed it closes them and tries once more."""
+@pytest.mark.parametrize(
+    "bug",
+    [
+        ValueError("a bug of ours"),
+        Stale("stale", "it moved", ""),
+        NotFound("unknown_id", "nothing is called so", ""),
+        EvidenceBroken("damaged_row", "a row of the log", "an event", "something else"),
+    ],
+    ids=lambda bug: type(bug).__name__,
+)
+def test_bug_in_a_start_keeps_what_is_due_open(world: World, bug: Exception) -> None:
+    """Whatever a start stumbles over, also damage we have a word for: with grants owed it closes
+    them and tries once more, and says that nobody's settings are to blame.
+    """
     due = world.granted()
     world.clock.forward(minutes=31)
 
     def reach() -> House:
         if not any(line.kind == "removed" for line in world.house.journal.read()):
-            raise ValueError("a bug of ours")
+            raise bug
         return world.house
 
     with structlog.testing.capture_logs() as said:
         once_there(bare(world), reach, threading.Event(), every=SOON)
     assert [one.grant for one in world.house.journal.read() if one.kind == "removed"] == [due.id]
-    assert [one["log_level"] for one in said if one.get("exc_info")] == ["error"]
+    (told,) = [one for one in said if one.get("exc_info")]
+    assert told["log_level"] == "error"
+    assert told["event"].startswith(
+        "the start failed by damage in the database or a mistake of ours"
+    )
 
 
 def test_bug_in_a_start_with_nothing_owed_is_hidden(world: World) -> None:
@@ -335,7 +358,12 @@ def test_start_that_waits_for_a_rule_forgets_its_database(home: Home) -> None:
         patch.setattr(wiring, "put_in_force", lambda *_, **__: raising(AWAY))
         with pytest.raises(EvidenceClosed):
             reach()
-    assert opened.store is None
+        assert opened.store is None
+        damaged = EvidenceBroken("damaged_row", "a row", "an event", "something else")
+        patch.setattr(wiring, "put_in_force", lambda *_, **__: raising(damaged))
+        with pytest.raises(EvidenceBroken):
+            reach()
+    assert opened.store is None  # a file that was put back in its place is opened anew
     house = reach()
     assert house.store is opened.store
     opened.close()

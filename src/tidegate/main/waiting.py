@@ -1,9 +1,9 @@
-"""Starting without a database, a key, or rules that can be read: what is due is closed from the
-closing journal (I6).
+"""Starting without all that a start needs (a database, a key, rules that can be read): what is due
+is closed from the closing journal (I6).
 
 A process that closes and whose journal names open grants does not give up, nor wait for a person
-first: it closes from the journal as a running one does, and is up once the database answers and the
-rules are mended. With nothing owed it fails at once, so that a wrong setting is told.
+first: it closes from the journal as a running one does, and is up once what it lacks is there
+(`_missing`). With nothing owed it fails at once, so that a wrong setting is told.
 """
 
 import sys
@@ -16,7 +16,14 @@ from datetime import timedelta
 
 import structlog
 
-from tidegate.base.errors import AskedWrongly, TidegateError, WorldFailed
+from tidegate.base.errors import (
+    AskedWrongly,
+    EvidenceBroken,
+    NotFound,
+    Stale,
+    TidegateError,
+    WorldFailed,
+)
 from tidegate.base.when import Instant
 from tidegate.evidence.journal_book import JournalBook
 from tidegate.flow.confirming import confirms
@@ -33,6 +40,9 @@ GRACE = timedelta(seconds=5)
 TRY_EVERY = timedelta(seconds=2)
 SAY_EVERY = 15  # tries: half a minute
 AWAY = "the database is away"
+# Nothing of the settings: what was read back of our own, or a mistake in how that is done.
+DAMAGED = (EvidenceBroken, NotFound, Stale)
+DAMAGE = "the start failed by damage in the database or a mistake of ours"
 MISSING = {
     "no_database": AWAY,
     "secret_missing": "a secret cannot be read",
@@ -77,7 +87,7 @@ def once_there(
     grace: timedelta = GRACE,
     every: timedelta = TRY_EVERY,
 ) -> House:
-    """The house `reach` makes, as soon as its database answers; until then ends go on.
+    """The house `reach` makes, as soon as all is there that it needs; until then ends go on.
 
     Args:
         bare: what closing from the journal needs. Nobody else closes from that journal meanwhile.
@@ -88,7 +98,7 @@ def once_there(
         every: the pause between two tries.
 
     Raises:
-        ToldToStop: `stopped` was set while the database was away.
+        ToldToStop: `stopped` was set while something was missing.
         TidegateError: as `reach`, when nothing is owed or waiting would not help.
         Exception: a bug met by `reach`, when nothing is owed.
     """
@@ -129,7 +139,7 @@ def _tried(
                     f"{missing}; what is due is closed from the journal, nothing opens",
                     why=fault.message if isinstance(fault, TidegateError) else type(fault).__name__,
                     grants=owed,
-                    exc_info=not tries and not isinstance(fault, TidegateError),
+                    exc_info=not tries and missing == DAMAGE,
                 )
             tries += 1
         else:
@@ -146,11 +156,11 @@ def _missing(fault: Exception, read: Callable[[], object]) -> str:
 
     A file that is gone may be on a disk that is not mounted: with open grants in the journal there
     was one; so may a key or a password be. A release that is too old for its database goes when the
-    newer one is put back. Rules and groups are edited by hand, and no mistake in them may keep
-    access open.
+    newer one is put back, damage or a bug when a copy or another release is. Rules and groups are
+    edited by hand, and no mistake in them may keep access open.
     """
-    if not isinstance(fault, TidegateError):
-        return "the database cannot be used"
+    if not isinstance(fault, TidegateError) or isinstance(fault, DAMAGED):
+        return DAMAGE
     if isinstance(fault, WorldFailed):
         return AWAY
     if fault.code in MISSING:

@@ -47,7 +47,7 @@ from tidegate.main.keys import coming_signer, finish, log_keys
 from tidegate.main.left import tell_left
 from tidegate.main.places import Place
 from tidegate.main.values import warn_before
-from tidegate.main.waiting import Opened, once_there
+from tidegate.main.waiting import DAMAGED, Opened, once_there
 from tidegate.policy.rules import load_rules
 from tidegate.shell.worker import (
     GOVERN_EVERY,
@@ -228,13 +228,14 @@ def start(
 ) -> Running:
     """Everything up: laws sealed as in force, worker looking. `duties` stand over the settings'.
 
-    While the database is away, or rules or groups cannot be read, ends go on from the closing
-    journal (`waiting.py`); a stop is heard by `stopped`.
+    While it cannot be up (the database is away or of a newer release, a secret, rules or groups
+    cannot be read, a bug), ends go on from the closing journal (`waiting.py`); a stop is heard by
+    `stopped`.
 
     Raises:
         AskedWrongly: `already_running`: on SQLite one process has the whole installation.
             `one_process`: it must therefore have every duty.
-        ToldToStop: `stopped` was set before the database was there.
+        ToldToStop: `stopped` was set before all was there.
     """
     config = load_config(config_path)
     duties = duties_of(config.server.worker) if duties is None else duties
@@ -322,7 +323,7 @@ def _reach(
             look_back(house)  # before anybody can use what the journal says has ended
     except BaseException as fault:
         errands.house = None
-        if not isinstance(fault, AskedWrongly):
+        if not isinstance(fault, AskedWrongly) or isinstance(fault, DAMAGED):
             opened.close()
         raise
     return house
