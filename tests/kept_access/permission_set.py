@@ -17,19 +17,27 @@ ADMIN_GRANTED = "prod/admin"
 
 @dataclass
 class CloudClock:
-    """The real clock, as far ahead as the cloud was moved: time passes for both or for neither."""
+    """The real clock, as far ahead as the cloud was moved: time passes for both or for neither.
+
+    `stopped` is what it shows instead, for tests of one millisecond; the cloud's goes on.
+    """
 
     center: Center
     ahead: timedelta = timedelta(0)
+    stopped: datetime | None = None
 
     def __call__(self) -> datetime:
         """The instant it shows."""
-        return real_now() + self.ahead
+        return self.stopped or real_now() + self.ahead
 
     def forward(self, **span: float) -> None:
         """Let time pass, in the cloud too."""
         self.ahead += timedelta(**span)
         self.center.pass_time(timedelta(**span))
+
+    def until(self, instant: datetime) -> None:
+        """Let time pass until then."""
+        self.forward(seconds=max(0.0, (instant - self()).total_seconds()))
 
 
 def catalogue(center: Center) -> Catalogue:

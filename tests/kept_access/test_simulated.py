@@ -22,7 +22,7 @@ from tests.kept_access.simulated import (
     catalogue_of,
     laws_of,
 )
-from tests.support import ARN, GROUPS, RULES
+from tests.support import ARN, GROUPS
 from tidegate.base.errors import NotAllowed, Refused, Stale
 from tidegate.connectors.port import Hold, Probed
 from tidegate.connectors.role_kinds import IAM_ROLE
@@ -345,8 +345,6 @@ def test_j_late_opening_moves_the_end(world: KindWorld) -> None:
 @BOTH
 def test_j_long_limit_of_another_rule_leaks(world: KindWorld) -> None:
     """J: eight hours allowed on dev are not eight hours on prod, whoever may do both."""
-    long_on_dev = RULES.replace('@id("free") @max("1h")', '@id("free") @max("8h")')
-    put_in_force(world.house, laws_of(world.kind, rules=long_on_dev))
     refused = world.ask(duration=timedelta(hours=8))
     assert refused.state.value == "refused"
     fine = world.ask(role="dev/admin", duration=timedelta(hours=8))
