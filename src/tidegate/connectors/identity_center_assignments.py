@@ -23,6 +23,9 @@ from tidegate.connectors.one_writer import Between
 MOST_OUTSTANDING = 10
 MOST_DUPLICATES = 3  # removals in one call; a list that still shows it is read again later
 LONGEST_REASON = 200
+# In AWS's reason for a deletion that failed since the assignment, or its person, is not there. The
+# API Reference lists no reasons; users of it report this one, followed by what was not found.
+NOT_THERE = "404 status error"
 
 _MADE = ("describe_account_assignment_creation_status", "AccountAssignmentCreationStatus")
 _TAKEN = ("describe_account_assignment_deletion_status", "AccountAssignmentDeletionStatus")
@@ -113,9 +116,11 @@ class Assignments:
         """Take the assignment away until the list is without it.
 
         Asked of AWS even when the list does not show it: a list may be older than the assignment.
+        For the same reason a deletion that failed is believed to have had nothing to do only where
+        AWS says so.
 
         Raises:
-            Refused: `async_failed` when it is still there; `throttled`, `busy`.
+            Refused: `async_failed` when it is still there, or may be; `throttled`, `busy`.
             Unknown: `in_progress`: also while it is still being made.
         """
         self._not_while_made(center, key)
@@ -128,10 +133,12 @@ class Assignments:
                 how = "removed"
                 if there:  # a list from before it, or a second one like it
                     continue
-            elif there and status and how == "absent":
-                if center.user_is_there(key.native_principal):
+            elif status and how == "absent":
+                if not there and not _nothing_there(status):  # the list may be the older one
                     raise _failed("removed", status)
-                how = "left"
+                if there and center.user_is_there(key.native_principal):
+                    raise _failed("removed", status)
+                how = "left" if there else how
             break
         return Changed(how=how, there=there, cloud_at=after.cloud_at)
 
@@ -340,6 +347,11 @@ def _groups_of(center: Center, user: str) -> set[str]:
             raise
         return set()
     return {text_of(one, "GroupId") for one in listed.found}
+
+
+def _nothing_there(status: Body) -> bool:
+    """Whether a deletion failed since there was nothing to delete."""
+    return NOT_THERE in str(status.get("FailureReason", ""))
 
 
 def _failed(what: str, status: Body) -> Refused:
