@@ -100,6 +100,8 @@ RISK_EMERGENCY = 2  # opened as an emergency: perhaps past a shut gate, and rare
 RISK_LONG = 1  # its end takes longer than LONG_EXPOSURE at the worst
 LONG_EXPOSURE = timedelta(minutes=5)  # above what a cloud takes to make a removal true everywhere
 
+STANDING = "standing access"  # how `still_held_by` begins when it is no grant that holds it
+
 LIVE = frozenset({S.INTENDED, S.OPEN, S.CLOSING, S.REMOVED})  # something may be in the cloud
 
 
@@ -201,6 +203,11 @@ class Grant:
     def window_ends_at(self) -> Instant | None:
         """From when no session is issued; those there were may act until `ends_at`."""
         return None if self.ends_at is None else self.ends_at - self.grace
+
+    @property
+    def held_by_standing(self) -> bool:
+        """Whether what holds it still is access that no grant gave (I5)."""
+        return self.still_held_by.startswith(STANDING)
 
     @property
     def had_to_end_at(self) -> Instant | None:

@@ -267,9 +267,7 @@ def _standing(looked: Looked, role: str, seen: Seen, known: Known | None) -> Pat
         fix = "whoever owns it removes it in the cloud; then it can be asked for and ends by itself"
         same = []
     held = [
-        one
-        for one in looked.others
-        if one.still_held_by.startswith("standing access") and one.still_held_by.endswith(who)
+        one for one in looked.others if one.held_by_standing and one.still_held_by.endswith(who)
     ]
     proof = known.event("grant.removed", "grant.intended") if known else ()
     return Path(

@@ -39,6 +39,15 @@ def held_to(held: Assignment, known: Mapping[str, Grant]) -> Instant | None:
     return None if held.stood_before else last_end(known, held.holders, held.deadline_at)
 
 
+def holds_on(grant: Grant, held_until: Instant | None) -> bool:
+    """Whether what held the access of `grant` when it was read back has it still, by the rows.
+
+    That is other grants, until `held_until`, or standing access. Without either its holders have
+    ended since, so it is owed: the next look of a server calls it back.
+    """
+    return bool(grant.still_held_by) and (held_until is not None or grant.held_by_standing)
+
+
 def last_end(
     known: Mapping[str, Grant], holders: Iterable[str], deadline_at: Instant
 ) -> Instant | None:

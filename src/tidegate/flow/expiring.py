@@ -51,7 +51,7 @@ from tidegate.flow.holding import closing_hold
 from tidegate.flow.house import House
 from tidegate.flow.lateness import note_removed
 from tidegate.flow.pace import LONGEST_PAUSE, SHORTEST_PAUSE, pause
-from tidegate.grant import Grant, GrantState, Outcome, noted
+from tidegate.grant import STANDING, Grant, GrantState, Outcome, noted
 
 log = structlog.get_logger("tidegate.expiring")
 
@@ -232,8 +232,8 @@ def _standing(stood_before: bool, seen: Seen) -> str:
     if not seen.usable:
         return ""
     if seen.inherited:
-        return f"standing access by {seen.inherited}"
-    return "standing access" if stood_before else ""
+        return f"{STANDING} by {seen.inherited}"
+    return STANDING if stood_before else ""
 
 
 def _readable_from(grant: Grant, powers: Powers) -> Instant:
@@ -341,7 +341,7 @@ def _held_still(house: House, grant: Grant, hold: Hold, connector: Connector) ->
             _move_deadline(house, connector, hold, assignment.holders)
         house.store.snooze(grant.id, house.now() + LONGEST_PAUSE, grant.version)
         return grant
-    if grant.still_held_by.startswith("standing access"):
+    if grant.held_by_standing:
         now = house.now()
         try:
             seen = next(iter(connector.observe(Scope(target=hold.target, hold=hold), now)))

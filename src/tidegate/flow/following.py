@@ -14,7 +14,7 @@ from tidegate.base.errors import TidegateError
 from tidegate.base.when import wire
 from tidegate.evidence.journal_book import ACTED, JournalBook, is_begun, read_back
 from tidegate.evidence.journal_line import CUT, HELD, HELD_UNTIL, JournalLine
-from tidegate.flow.deadlines import held_until
+from tidegate.flow.deadlines import held_until, holds_on
 from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import House
 from tidegate.grant import Grant, GrantState
@@ -112,11 +112,10 @@ def _removed(house: House, intended: JournalLine, grant: Grant) -> JournalLine |
         data["cut_before"] = wire(grant.cut_before)
     if grant.still_held_by:
         data[HELD] = True
-        assignment = house.store.assignment(grant.assignment)
-        if until := held_until(house, assignment):
-            data[HELD_UNTIL] = wire(until)
-        elif not grant.still_held_by.startswith("standing access"):
-            return None  # its holders have ended: it is called back at the next look
+        until = held_until(house, house.store.assignment(grant.assignment))
+        if not holds_on(grant, until):
+            return None
+        data |= {HELD_UNTIL: wire(until)} if until else {}
     elif not grant.cut:
         try:
             hold = hold_of_line(intended)

@@ -18,6 +18,7 @@ from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.evidence.journal_book import ends, is_begun, read_back
 from tidegate.evidence.journal_line import ALONE, CLOCK_OFF, CUT
 from tidegate.expire import EndReason, ReadBack, residual_until
+from tidegate.flow.deadlines import holds_on
 from tidegate.flow.expiring import take_away
 from tidegate.flow.granting import intended_line
 from tidegate.flow.holding import hold_of_line, lines_by_grant
@@ -297,16 +298,20 @@ def _goes_on(back: Recalled) -> bool:
 
 
 def owed_of(grant: Grant, hold: Hold, source: str, held_until: Instant | None) -> Owed:
-    """What a copy of the log says of a grant that is not over."""
+    """What a copy of the log says of a grant that is not over.
+
+    `held_until` is until when others hold its access, as the copy has it.
+    """
+    held = holds_on(grant, held_until)
     return Owed(
         hold=hold,
         source=source,
         made_at=grant.opened_at or grant.opens_at,
         begun=grant.closing_at is not None,
-        done=grant.removed_at is not None,
+        done=grant.removed_at is not None and held is bool(grant.still_held_by),
         uncut_until=None if grant.cut or grant.still_held_by else grant.residual_until,
-        held=bool(grant.still_held_by),
-        held_until=held_until if grant.still_held_by else None,
+        held=held,
+        held_until=held_until if held else None,
         reason=grant.end_reason or EndReason.EXPIRED.value,
     )
 

@@ -511,7 +511,7 @@ def _denied_early(look: Look) -> Iterator[Finding | None]:
 def _held_still(look: Look) -> Iterator[Finding | None]:
     """Grants that ended while other access to the same stands."""
     for grant in _grants(look, GrantState.REMOVED):
-        if grant.still_held_by.startswith("standing access"):
+        if grant.held_by_standing:
             says = f"{grant.id} ended, and its holder still has {look.role.id}: "
             yield see(
                 look.house,

@@ -24,6 +24,7 @@ from tidegate.connectors.port import Connector, Hold
 from tidegate.evidence.checkpoint import TrustedKey, open_checkpoint, parse_checkpoint
 from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.evidence.witnesses import newest_in
+from tidegate.flow.deadlines import held_to
 from tidegate.flow.expiring import close_now
 from tidegate.flow.house import Groups, House, Laws, Wanted
 from tidegate.flow.panicking import begin_panic, panic_unsealed, scope_meant, stand, sweep
@@ -97,7 +98,7 @@ def recover(
     own = str(found.path(found.evidence.journal))
     copy = _copy(found, sources.get("database", ()))
     gathered = gather(journals, own, clock())
-    gathered, lost = _with_copy(found, gathered, copy)
+    gathered, lost = _with_copy(gathered, copy)
     ground = _ground(found, tell)
     done = recall(ground, gathered, patience, dry=dry)
     unknown = [
@@ -363,9 +364,7 @@ def _file_named(where: str) -> Path | None:
     return path_of(where) if where.startswith("sqlite:") else None
 
 
-def _with_copy(
-    found: Config, gathered: Gathered, copy: _Copy
-) -> tuple[Gathered, list[tuple[Grant, str]]]:
+def _with_copy(gathered: Gathered, copy: _Copy) -> tuple[Gathered, list[tuple[Grant, str]]]:
     """With the grants only the copy knows, and those of them nobody can tell how to close."""
     if copy.state is None:
         return gathered, []
@@ -382,9 +381,8 @@ def _with_copy(
             where = f"{held.native_role} for {held.native_principal}" if held else grant.role
             lost.append((grant, where))
             continue
-        holders = [state.state.get(Grant, name) for name in held.holders]
-        ends = [one.ends_at for one in holders if one is not None and one.ends_at is not None]
-        until = max(ends, default=None) if not held.stood_before else None
+        rows = {name: state.state.get(Grant, name) for name in held.holders}
+        until = held_to(held, {name: row for name, row in rows.items() if row is not None})
         more.append(owed_of(grant, _hold(grant, held, entry), copy.where, until))
     return with_copy(gathered, more, clock()), lost
 

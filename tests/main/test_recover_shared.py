@@ -1,0 +1,87 @@
+"""recover by a copy of the log alone: access that others held, or that stood, at an end."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tests.flow.test_came_back import KEY, settle
+from tests.flow.test_recalling import ground
+from tests.support import World, catalogue, laws
+from tidegate.evidence.journal import ClosingJournal
+from tidegate.expire import EndReason
+from tidegate.flow.ending import begin
+from tidegate.flow.governing import put_in_force
+from tidegate.flow.recalling import Fate, Recalled, gather, recall
+from tidegate.grant import Grant, GrantState
+from tidegate.main.emergency import _Copy, _with_copy
+from tidegate.store.sealed import sealed_state
+
+
+@pytest.fixture
+def assigned(world: World) -> World:
+    """`prod/admin` is an assignment there."""
+    found = catalogue()
+    role = replace(found.roles["prod/admin"], kind="assignment", probe="")
+    put_in_force(world.house, laws(found=replace(found, roles={**found.roles, role.id: role})))
+    return world
+
+
+def by_copy(world: World) -> dict[str, Recalled]:
+    """Every journal is lost: what is closed is known by the log alone."""
+    world.house.journal = ClosingJournal(world.directory / "new.journal")
+    nothing = gather({}, "", world.clock())
+    copy = _Copy(where="a copy", state=sealed_state(world.url))
+    gathered, lost = _with_copy(nothing, copy)
+    assert not lost
+    back = recall(ground(world), gathered, timedelta(minutes=5))
+    return {one.owed.hold.grant: one for one in back}
+
+
+def held_on(world: World) -> tuple[Grant, Grant]:
+    """The first was read back as held by the second, whose end comes ten minutes later."""
+    first = world.granted()
+    world.clock.forward(minutes=10)
+    world.work()
+    second = world.granted()
+    settle(world, 22)
+    assert world.grant(first).state is GrantState.REMOVED
+    return first, second
+
+
+def test_recover_calls_access_somebody_elses_whose_holders_have_ended(assigned: World) -> None:
+    """The second had just begun to end when the copy was made: the first is owed as well."""
+    world = assigned
+    first, second = held_on(world)
+    begin(world.house, world.grant(second), EndReason.DONE, second.principal, world.clock())
+    back = by_copy(world)
+    assert {name: one.fate for name, one in back.items()} == {
+        first.id: Fate.REMOVED,
+        second.id: Fate.REMOVED,
+    }
+    assert not world.cloud.assigned(KEY, world.clock())
+
+
+def test_recover_takes_what_another_grant_of_the_copy_holds_on(assigned: World) -> None:
+    """The second goes on: the first is held until then, and taken after it."""
+    world = assigned
+    first, second = held_on(world)
+    assert {name: one.fate for name, one in by_copy(world).items()} == {
+        first.id: Fate.HELD,
+        second.id: Fate.LATER,
+    }
+    assert world.cloud.assigned(KEY, world.clock())
+    world.clock.forward(minutes=10)
+    assert {one.fate for one in by_copy(world).values()} == {Fate.REMOVED}
+
+
+def test_recover_takes_what_stood_before(assigned: World) -> None:
+    """Ended, and its holder had the access before any of ours: that is not ours to take."""
+    world = assigned
+    world.cloud.place(KEY, world.clock(), by="sync")
+    world.clock.forward(minutes=5)
+    grant = world.granted()
+    settle(world, 32)
+    assert world.grant(grant).still_held_by == "standing access"
+    assert by_copy(world)[grant.id].fate is Fate.HELD
+    assert world.cloud.assigned(KEY, world.clock())
