@@ -5,19 +5,32 @@ release moved the schema: nobody else may be there to bring these ends about, an
 given the same access anew meanwhile.
 """
 
+from collections.abc import Sequence
+
 import structlog
 
 from tidegate.base.errors import TidegateError
 from tidegate.base.when import Instant
 from tidegate.evidence.journal_book import JournalBook, ends, is_begun
+from tidegate.evidence.journal_line import JournalLine
 from tidegate.flow.deadlines import last_end
 from tidegate.grant import Grant, GrantState
 from tidegate.store import Store
 
 log = structlog.get_logger("tidegate.confirming")
 
-UNOPENED = frozenset({GrantState.READY, GrantState.FAILED})
 UNENDED = frozenset({GrantState.READY, GrantState.INTENDED, GrantState.OPEN})
+
+
+def is_unopened(grant: Grant, lines: Sequence[JournalLine]) -> bool:
+    """Whether its row does not say what became of the opening that these lines tell of.
+
+    A row that failed after its intent was sealed does: the cloud refused, or was never called. What
+    a late call made all the same is owed while it is being closed again (`came_late`).
+    """
+    if grant.state is GrantState.FAILED and grant.ends_at is not None:
+        return is_begun(lines)
+    return grant.state in (GrantState.READY, GrantState.FAILED)
 
 
 def confirms(store: Store, name: str, book: JournalBook, now: Instant) -> bool:
@@ -29,7 +42,7 @@ def confirms(store: Store, name: str, book: JournalBook, now: Instant) -> bool:
     """
     try:
         grant = store.grants_named([name]).get(name)
-        if grant is None or grant.state in UNOPENED:
+        if grant is None or is_unopened(grant, book.lines.get(name, ())):
             return True
         until = _held_until(store, grant, book)
     except TidegateError:

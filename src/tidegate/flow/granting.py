@@ -411,9 +411,15 @@ def _fail(house: House, grant: Grant, cause: Cause, why: str, now: Instant) -> G
     assignment = house.store.assignment(grant.assignment) if grant.assignment else None
     house.store.commit(failed(grant, assignment, cause, why, now))
     if grant.state is GrantState.INTENDED:
-        with suppress(OSError):  # then the journal names a grant that its database calls failed
-            for kind in ("gone", "sealed"):
-                line = JournalLine(kind=kind, grant=grant.id, at=now, data={"why": cause.value})
-                house.journal.append(line)
+        with suppress(OSError):  # then the next look at the journal does it
+            never_made(house, house.store.grant(grant.id), now)
     house.tries.forget(grant.id)
     return house.store.grant(grant.id)
+
+
+def never_made(house: House, grant: Grant, now: Instant) -> None:
+    """Tell the journal that nothing is to be closed of a grant that failed. Raises OSError."""
+    house.journal.append_all(
+        JournalLine(kind=kind, grant=grant.id, at=now, data={"why": grant.cause})
+        for kind in ("gone", "sealed")
+    )

@@ -20,10 +20,11 @@ from tidegate.evidence.journal_book import JournalBook, ends, read_back
 from tidegate.evidence.journal_line import ALONE, CUT, HELD, HELD_UNTIL
 from tidegate.expire import EndReason
 from tidegate.flow.buckets import Buckets, bucket_of
-from tidegate.flow.confirming import UNENDED, UNOPENED
+from tidegate.flow.confirming import UNENDED, is_unopened
 from tidegate.flow.ending import begin
 from tidegate.flow.expiring import LONGEST_IN_HAND, take_away
 from tidegate.flow.following import follow, follow_open
+from tidegate.flow.granting import never_made
 from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import BareHouse, House
 from tidegate.grant import Grant, GrantState
@@ -126,7 +127,7 @@ def find_unknown(house: House) -> frozenset[str]:
     }
     asked = _unasked(house, house.asked.unknown, due)
     found = house.store.grants_named(asked)  # a row that cannot be read: the journal's word holds
-    known = {name for name in found if found[name].state not in UNOPENED}
+    known = {name for name, grant in found.items() if not is_unopened(grant, due[name])}
     house.asked.unknown.update((name, due[name][-1]) for name in known)
     return frozenset(asked) - known
 
@@ -382,7 +383,8 @@ def settle_journal(house: House) -> list[str]:
     Their lines are in other journals, and this one would call its grants open for ever: nothing
     would be compacted, and without the database they would be closed once more. The instants are
     those that were sealed, so nothing here is news. What came back after it was gone, and is being
-    closed again, is owed by its own lines (`closing_again`): that end is not the one sealed.
+    closed again, is owed by its own lines (`closing_again`): that end is not the one sealed. So is
+    what a late call made of a grant that failed; of any other that failed nothing was ever there.
     """
     told: list[str] = []
     book = house.journal.book()
@@ -401,4 +403,9 @@ def settle_journal(house: House) -> list[str]:
         ):
             house.journal.append(JournalLine(kind=kind, grant=name, at=at, data=data))
         told.append(name)
+    failed = [name for name, state in states.items() if state is GrantState.FAILED]
+    for name, grant in sorted(house.store.grants_named(failed).items()):
+        if not is_unopened(grant, book.lines[name]):
+            never_made(house, grant, house.now())
+            told.append(name)
     return told

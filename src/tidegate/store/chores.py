@@ -41,7 +41,12 @@ Columns = Mapping[str, ColumnElement[Any]]
 WIDTHS = (1, 4, 20, 60, 200, AT_ONCE)  # of a list of names
 # A role session of any cloud lives 12 hours at most (AWS: MaxSessionDuration, SessionDuration).
 LONGEST_LINGERING = timedelta(hours=12)
-ENDING = (GrantState.CLOSING, GrantState.REMOVED, GrantState.GONE)  # a closing journal hears of
+ENDING = (  # a closing journal hears of
+    GrantState.CLOSING,
+    GrantState.REMOVED,
+    GrantState.GONE,
+    GrantState.FAILED,
+)
 # What a sealed instant may lie ahead of a process whose clock is right: the gate is shut for one
 # that is a second from the database's clock.
 AHEAD = timedelta(seconds=2)
@@ -117,7 +122,7 @@ def _state(row: Looked) -> GrantState | None:
 
 
 def ending_of(db: Looking, names: Iterable[str]) -> dict[str, GrantState]:
-    """Those of these grants that are closing, removed or gone, by id."""
+    """Those of these grants that are closing, removed, gone or failed, by id."""
     return {row["id"]: GrantState(row["state"]) for row in named(db, _ending, names)}
 
 

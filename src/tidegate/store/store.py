@@ -231,7 +231,7 @@ class Store(DueStore, FindingStore, ErrandStore):
         return chores.states_named(self._database, ids)
 
     def grants_ending(self, ids: Iterable[str]) -> dict[str, GrantState]:
-        """Those of these grants that are closing, removed or gone, with which of them."""
+        """Those of these grants that are closing, removed, gone or failed, with which of them."""
         return chores.ending_of(self._database, ids)
 
     def assignments_named(self, ids: Iterable[str]) -> dict[str, Assignment]:
