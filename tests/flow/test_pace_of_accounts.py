@@ -8,8 +8,11 @@ import pytest
 from tests.support import START, World, catalogue, laws
 from tidegate.base.errors import Refused, WorldFailed
 from tidegate.catalogue import Catalogue
+from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.flow.buckets import SHARE, Bucket, Buckets, beside, bucket_of
+from tidegate.flow.governing import put_in_force
 from tidegate.flow.queueing import Queue, about, queue_of
+from tidegate.flow.revoking import end_early
 from tidegate.grant import GrantState, Outcome
 from tidegate.store import Pace
 
@@ -137,6 +140,79 @@ def test_opening_beside_a_late_end(world: World, monkeypatch: pytest.MonkeyPatch
     assert told is not None
     assert told.late is not None
     assert told.text == "queue 1, last end about 1m late"
+
+
+@pytest.mark.parametrize("late_by", [60_000, 60_001])
+def test_late_end_bears_calls_that_openings_beside_it_take(world: World, late_by: int) -> None:
+    """After a minute, an end that is late on a neighbour of the account has openings wait; another
+    account opens meanwhile. Once the end is there, the account opens, too.
+    """
+    found = paced(2.0)
+    far = replace(found.targets["vault"], account="999999999999")
+    found = Catalogue({**found.targets, "vault": far}, found.roles)
+    put_in_force(world.house, laws(found=found))
+    ends = world.granted(duration=timedelta(minutes=5)).ends_at
+    assert ends is not None
+    until = ends + timedelta(hours=1)
+    world.connector.script(Fault(kind=FaultKind.LOSE_REQUEST, verb="revoke", until=until))
+    for late in (0, late_by - 10_000):  # looked at, and the worker heard of
+        world.clock.at = ends + timedelta(milliseconds=late)
+        world.work(ticks=1)
+    beside_it = world.ask("eve", role="dev/admin")
+    elsewhere = world.vote(world.vote(world.ask("eve", role="vault/admin")), "cy")
+    world.clock.forward(seconds=10)
+    world.work(ticks=3)
+    (neighbour,) = world.house.store.grants(request=beside_it.id)
+    (other,) = world.house.store.grants(request=elsewhere.id)
+    assert other.state is GrantState.OPEN
+    if late_by == 60_000:
+        assert neighbour.state is GrantState.OPEN
+        return
+    assert (neighbour.state, neighbour.outcome) == (GrantState.READY, Outcome.GATE_SHUT)
+    world.connector.calm()
+    for _ in range(12):
+        world.clock.forward(seconds=10)
+        world.work()
+    assert world.grant(neighbour).state is GrantState.OPEN
+
+
+def test_queue_is_made_up(world: World) -> None:
+    """What waits is counted over the account, by its pace, halved where the cloud asked for it."""
+    ending = [world.granted(), world.granted("eve")]
+    world.house.laws = laws(found=paced(0.5))
+    store = world.house.store
+    for grant in ending:
+        end_early(world.house, world.who("ana" if grant is ending[0] else "eve"), grant.id)
+    waiting = [world.vote(world.ask("eve")) for _ in range(3)]
+    (mine,) = store.grants(request=waiting[0].id)
+    world.clock.forward(seconds=10)
+    told = queue_of(world.house, mine, world.clock())
+    assert told == Queue(ahead=4, usable_in=timedelta(seconds=10), late=None)
+    world.clock.forward(milliseconds=1)  # an end is late from there on
+    bucket = bucket_of(world.house.laws.catalogue, mine.role)
+    assert bucket is not None
+    store.slow_pace(bucket.name, world.clock() + timedelta(minutes=1), world.clock())
+    told = queue_of(world.house, mine, world.clock())
+    late = timedelta(seconds=10, milliseconds=1)
+    assert told == Queue(ahead=4, usable_in=timedelta(seconds=20), late=late)
+    assert told.text == "queue 4, usable in about 20s, last end about 10s late"
+    closing = queue_of(world.house, world.grant(ending[0]), world.clock())
+    assert closing == Queue(ahead=1, usable_in=None, late=late)  # openings wait behind ends
+    world.clock.forward(minutes=1)
+    told = queue_of(world.house, mine, world.clock())
+    assert told is not None and told.usable_in == timedelta(seconds=10)
+
+
+def test_queue_of_what_waits_for_its_own_time(world: World) -> None:
+    """Before its start, and once open, nothing is ahead of a grant; without a pace no estimate."""
+    held = world.granted()
+    later = world.vote(world.ask("eve", start=world.clock() + timedelta(minutes=5)))
+    (grant,) = world.house.store.grants(request=later.id)
+    assert queue_of(world.house, held, world.clock()) is None
+    assert queue_of(world.house, grant, world.clock()) is None
+    world.clock.forward(minutes=5)
+    told = queue_of(world.house, grant, world.clock())
+    assert told == Queue(ahead=0, usable_in=None, late=None) and told.text == ""
 
 
 def test_queue_in_words() -> None:
