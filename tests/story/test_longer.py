@@ -1,6 +1,7 @@
 """A grant extended while its work runs, against a cloud that decides by itself what it refuses."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -87,3 +88,34 @@ def test_running_work_restarted_by_an_extension_or_outlives_it(stage: Stage) -> 
     assert grant["id"] in refused["says"] or "AccessDenied" in refused["says"], refused
     assert worked[-1]["keys"] != first
     assert "AccessDenied" in used_directly(stage, worked[-1]["keys"])
+
+
+def test_work_starts_that_cannot_finish(stage: Stage) -> None:
+    """`exec --needs` starts nothing with less left; with --extend it starts once the end has moved,
+    and that time is left then.
+    """
+    grant, mark = granted(stage, window="2m"), stage.directory / "started"
+    begin = [sys.executable, "-c", f"open({str(mark)!r}, 'w').write('')"]
+    needs = ("exec", "--needs", "5m")
+    refused = stage.tidegate("ana", *needs, grant["id"], "--", *begin)
+    assert (refused.code, mark.exists()) == (3, False), refused
+    assert f"tidegate extend {grant['id']} --for 4m" in refused.err
+    words = (*needs, "--extend", "--reason", "a migration", grant["id"], "--", *begin)
+    with subprocess.Popen(
+        [str(BIN / "tidegate"), *words],
+        env={**stage._environment(), **stage._person("ana")},
+        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as waiting:  # fmt: skip
+        assert waiting.stderr is not None
+        try:
+            told = re.search(r"rq_\w+", waiting.stderr.readline())
+            assert told is not None and not mark.exists()
+            assert stage.tidegate("bo", "approve", told[0], "--yes").code == 0
+            assert waiting.wait(30) == 0
+        finally:
+            waiting.kill()
+    now = stage.tidegate("ana", "grants", grant["id"], "--json").json()
+    assert now["extended_seconds"] == 240
+    began = datetime.fromtimestamp(mark.stat().st_mtime, UTC)
+    assert parse_instant(now["window_ends_at"]) - began > timedelta(minutes=5)
+    stage.tidegate("ana", "done", grant["id"])
