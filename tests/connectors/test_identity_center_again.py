@@ -194,3 +194,22 @@ def test_removed_deny_stays_away_where_the_cut_had_failed(center: Center) -> Non
         hold.grant,
     )
     assert not center.acts(session)
+
+
+def test_cut_that_fails_is_tried_again_up_to_a_later_instant(center: Center) -> None:
+    """Its removal was refused and somebody else removed it: each try is the same cut from then."""
+    hold = center.hold()
+    center.connector.grant(hold, center.now())
+    center.admin.fault("DeleteAccountAssignment", "refuse", count=1)
+    with pytest.raises(Refused):
+        center.connector.revoke(hold, center.now())
+    center.admin.remove_assignment(center.name, ACCOUNT, user="ana")
+    center.admin.fault("PutInlinePolicyToPermissionSet", "refuse", count=1)
+    with pytest.raises(Refused):
+        center.connector.cut(hold, center.now())
+    known_gone = center.now()
+    center.pass_time(timedelta(minutes=1))
+    told = center.connector.cut(hold, center.now())
+    before = parse_instant(str(told.detail["before"]))
+    assert before <= known_gone + PROPAGATION + timedelta(seconds=2)
+    assert center.see(hold).cut

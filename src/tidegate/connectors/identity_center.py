@@ -338,9 +338,13 @@ class IdentityCenterConnector:
             return Receipt(
                 cloud_at=held.cloud_at, detail={"deny": "held_back", "before": wire(held.before)}
             )
-        if known is None:  # written down first: what is tried again must be the same cut
-            at = gone_at
-            known = self._ended.note(hold.grant, at, lambda ended: replace(ended, gone_at=at))
+        if known is None or known.gone_at is None:
+            # Written down first: what is tried again must be the same cut.
+            at, begun = gone_at, known.tried_at if known else None
+            noted = self._ended.note(
+                hold.grant, at, lambda ended: replace(ended, gone_at=at), begun
+            )
+            known = known or noted
         done = self._denies.cut(closer, place, user, gone_at, holding_now)
         self._ended.note(
             hold.grant,
