@@ -14,9 +14,10 @@ from tidegate.base.errors import Refused, Unknown, Unreachable
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Connector, Hold, Scope, Seen
-from tidegate.evidence.journal import JournalLine
+from tidegate.evidence.journal_line import JournalLine, removed_line
 from tidegate.expire import contradicted
 from tidegate.finding import ClosedHow, Finding, closed
+from tidegate.flow.ending import write_down
 from tidegate.flow.expiring import take_away
 from tidegate.flow.granting import intended_line
 from tidegate.flow.house import House
@@ -39,12 +40,12 @@ def close_again(
     hold = replace(hold, stood_before=False)
     if grant.state is GrantState.REMOVED and not opened_upon:
         how = {"read_back": "usable", "finding": finding.id}
-        _journal(house, _line("closing", grant.id, now, reason=str(grant.end_reason)))
+        write_down(house, _line("closing", grant.id, now, reason=str(grant.end_reason)))
         house.store.commit(contradicted(grant, "it is usable again", how, now))
         return finding
     lingers = connector.lingers(hold.target, hold.role)
-    _journal(house, intended_line(hold, stood_before=False, lingers=lingers, now=now))
-    _journal(house, _line("closing", grant.id, now, reason="leftover"))
+    write_down(house, intended_line(hold, stood_before=False, lingers=lingers, now=now))
+    write_down(house, _line("closing", grant.id, now, reason="leftover"))
     try:
         seen = take_away(connector, hold, still_wanted=False, now=now)
     except (Refused, Unreachable, Unknown) as fault:
@@ -59,17 +60,15 @@ def close_again(
         if now < since + connector.residual(hold.target, hold.role, cut=False):
             return finding
     done = house.now()
-    more = {"cloud_at": wire(seen.cloud_at)}
-    if seen.cut_before:
-        more["cut_before"] = wire(seen.cut_before)
-    _journal(house, _line("removed", grant.id, done, **more))
+    line = removed_line(grant.id, done, cloud_at=seen.cloud_at, cut_before=seen.cut_before)
+    write_down(house, line)
     # Before it is sealed as closed: killed in between, what was made meanwhile is searched for.
     settled = done + connector.powers(hold.role.kind).propagation
     owe_search(house, grant, grant.removed_at or grant.opens_at, settled)
     step = closed(finding, ClosedHow.HEALED, SYSTEM, done)
     house.store.commit(step.then(Step((), (_closed_fact(grant, hold, finding, seen, now, done),))))
     for kind in ("gone", "sealed"):  # kept as long as its sessions could act: see `mending.py`
-        _journal(house, _line(kind, grant.id, done))
+        write_down(house, _line(kind, grant.id, done))
     house.uncut.pop(finding.id, None)
     return house.store.finding(finding.id)
 
@@ -116,11 +115,3 @@ def _closed_fact(
 
 def _line(kind: str, grant: str, at: Instant, **data: str) -> JournalLine:
     return JournalLine(kind=kind, grant=grant, at=at, data=data)
-
-
-def _journal(house: House, line: JournalLine) -> None:
-    """A journal that cannot be written never stops closing."""
-    try:
-        house.journal.append(line)
-    except OSError as fault:
-        log.error("closing journal cannot be written", grant=line.grant, errno=fault.errno)

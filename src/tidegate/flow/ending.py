@@ -1,10 +1,18 @@
-"""Ending: the decision to close, sealed. The calls that make it true are in `expiring.py`."""
+"""Ending: the decision to close, sealed, and the journal's lines about what is done then.
+
+The calls that make it true are in `expiring.py`.
+"""
+
+import structlog
 
 from tidegate.base.personal import Personal
 from tidegate.base.when import Instant
+from tidegate.evidence.journal_line import JournalLine
 from tidegate.expire import EndReason, end
 from tidegate.flow.house import House
 from tidegate.grant import Cause, Grant, GrantState, failed
+
+log = structlog.get_logger("tidegate.ending")
 
 
 def begin(
@@ -27,3 +35,11 @@ def begin(
     else:
         house.store.commit(end(grant, assignment, reason, actor, now, comment))
     return house.store.grant(grant.id)
+
+
+def write_down(house: House, line: JournalLine) -> None:
+    """A line around a closing call. A journal that cannot be written never stops closing."""
+    try:
+        house.journal.append(line)
+    except OSError as fault:
+        log.error("closing journal cannot be written", grant=line.grant, errno=fault.errno)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import structlog
 
@@ -33,7 +32,7 @@ from tidegate.connectors.port import (
     Seen,
 )
 from tidegate.evidence.journal import JournalLine
-from tidegate.evidence.journal_line import CUT, HELD, HELD_UNTIL, ROW
+from tidegate.evidence.journal_line import ROW, removed_line
 from tidegate.expire import (
     EndReason,
     Proof,
@@ -45,7 +44,7 @@ from tidegate.expire import (
     removed,
 )
 from tidegate.flow.deadlines import held_until, latest_end
-from tidegate.flow.ending import begin
+from tidegate.flow.ending import begin, write_down
 from tidegate.flow.granting import note, outcome_of
 from tidegate.flow.holding import closing_hold
 from tidegate.flow.house import House
@@ -145,7 +144,7 @@ def _remove(house: House, grant: Grant) -> Grant:
     standing = bool(assignment and assignment.stood_before)
     connector = house.connector(hold.target.connector)
     acted_at = house.now()
-    _journal(house, "closing", grant.id, acted_at, _of_row(grant))
+    write_down(house, _begun(grant, acted_at))
     first_at, calls = house.tries.sent(grant.id, acted_at)
     try:
         seen = take_away(connector, hold, bool(others) or standing, acted_at)
@@ -182,18 +181,17 @@ def _remove(house: House, grant: Grant) -> Grant:
     house.store.commit(step)
     house.tries.removed(house.store.grant(grant.id))
     note_removed(house, house.store.grant(grant.id))
-    uncut = powers.cuts_apart and not seen.cut and not held_by
-    data: dict[str, Any] = {**({HELD: True} if held_by else {}), **({CUT: False} if uncut else {})}
-    if held_by and (until := held_until(house, assignment)):
-        data[HELD_UNTIL] = wire(until)
-    _journal(house, "removed", grant.id, acted_at, {**_seen_told(seen), **data})
+    line = removed_line(
+        grant.id,
+        acted_at,
+        cloud_at=seen.cloud_at,
+        cut_before=seen.cut_before,
+        uncut=powers.cuts_apart and not seen.cut and not held_by,
+        held=bool(held_by),
+        held_until=held_until(house, assignment) if held_by else None,
+    )
+    write_down(house, line)
     return house.store.grant(grant.id)
-
-
-def _seen_told(seen: Seen) -> dict[str, Any]:
-    """What the journal's line says of what was read back."""
-    before = {"cut_before": wire(seen.cut_before)} if seen.cut_before else {}
-    return {"cloud_at": wire(seen.cloud_at), **before}
 
 
 def _sent(grant: Grant, first_at: Instant, calls: int, now: Instant) -> Fact:
@@ -299,7 +297,9 @@ def _cut_after(house: House, grant: Grant, hold: Hold, connector: Connector) -> 
         )
         house.store.commit(cut(grant, back, house.now()))
         # The line before says that its sessions are owed a cut. It is the same removal still.
-        _journal(house, "removed", grant.id, grant.removed_at or acted_at, _seen_told(seen))
+        at = grant.removed_at or acted_at
+        line = removed_line(grant.id, at, cloud_at=seen.cloud_at, cut_before=seen.cut_before)
+        write_down(house, line)
     return house.store.grant(grant.id)
 
 
@@ -319,7 +319,7 @@ def _once_more(house: House, grant: Grant, why: str, how: Mapping[str, str]) -> 
     The journal says so first: what it calls removed is nobody's to close without the database.
     """
     now = house.now()
-    _journal(house, "closing", grant.id, now, _of_row(grant))
+    write_down(house, _begun(grant, now))
     house.store.commit(contradicted(grant, why, how, now))
     after = house.store.grant(grant.id)
     if (times := house.tries.again(grant.id)) > 1:
@@ -392,8 +392,9 @@ def _judge_proof(
     proof = Proof.DENIED if denied else Proof.REMOVED
     sessions = tuple(house.store.sessions(grant.id))
     house.store.commit(gone(grant, sessions, proof, how, acted_at, now))
-    _journal(house, "gone", grant.id, acted_at, {"proof": proof.value})
-    _journal(house, "sealed", grant.id, now, {})
+    proven = {"proof": proof.value}
+    write_down(house, JournalLine(kind="gone", grant=grant.id, at=acted_at, data=proven))
+    write_down(house, JournalLine(kind="sealed", grant=grant.id, at=now, data={}))
     house.tries.forget(grant.id)
     return house.store.grant(grant.id)
 
@@ -434,14 +435,7 @@ def _how(probed: Probed) -> dict[str, str]:
     }
 
 
-def _of_row(grant: Grant) -> dict[str, Any]:
+def _begun(grant: Grant, at: Instant) -> JournalLine:
     """Why it ends, and by which version of its row: by that, not by clocks, rows are newer."""
-    return {"reason": grant.end_reason, ROW: grant.version}
-
-
-def _journal(house: House, kind: str, grant: str, at: Instant, data: Mapping[str, Any]) -> None:
-    """A line around a closing call. A journal that cannot be written never stops closing."""
-    try:
-        house.journal.append(JournalLine(kind=kind, grant=grant, at=at, data=dict(data)))
-    except OSError as fault:
-        log.error("closing journal cannot be written", grant=grant, errno=fault.errno)
+    data = {"reason": grant.end_reason, ROW: grant.version}
+    return JournalLine(kind="closing", grant=grant.id, at=at, data=data)

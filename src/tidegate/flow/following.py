@@ -13,7 +13,7 @@ import structlog
 from tidegate.base.errors import TidegateError
 from tidegate.base.when import wire
 from tidegate.evidence.journal_book import ACTED, JournalBook, is_begun, read_back
-from tidegate.evidence.journal_line import CUT, HELD, HELD_UNTIL, JournalLine
+from tidegate.evidence.journal_line import HELD_UNTIL, JournalLine, removed_line
 from tidegate.flow.deadlines import held_until, holds_on
 from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import House
@@ -107,22 +107,24 @@ def _same(last: JournalLine, new: JournalLine | None) -> bool:
 
 def _removed(house: House, intended: JournalLine, grant: Grant) -> JournalLine | None:
     """What the row says, as a line of the instant that was sealed; None where it cannot be told."""
-    data: dict[str, object] = {}
-    if grant.cut_before:
-        data["cut_before"] = wire(grant.cut_before)
+    until, apart = None, False
     if grant.still_held_by:
-        data[HELD] = True
         until = held_until(house, house.store.assignment(grant.assignment))
         if not holds_on(grant, until):
             return None
-        data |= {HELD_UNTIL: wire(until)} if until else {}
     elif not grant.cut:
         try:
             hold = hold_of_line(intended)
             apart = house.connector(hold.target.connector).powers(hold.role.kind).cuts_apart
         except TidegateError:
             return None
-        data |= {CUT: False} if apart else {}
     if grant.removed_at is None:
         return None
-    return JournalLine(kind="removed", grant=grant.id, at=grant.removed_at, data=data)
+    return removed_line(
+        grant.id,
+        grant.removed_at,
+        cut_before=grant.cut_before,
+        uncut=apart,
+        held=bool(grant.still_held_by),
+        held_until=until,
+    )

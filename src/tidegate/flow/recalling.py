@@ -16,7 +16,7 @@ from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Connector, Hold, Seen
 from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.evidence.journal_book import ends, is_begun, read_back
-from tidegate.evidence.journal_line import ALONE, CLOCK_OFF, CUT
+from tidegate.evidence.journal_line import CLOCK_OFF, removed_line
 from tidegate.expire import EndReason, ReadBack, residual_until
 from tidegate.flow.deadlines import holds_on
 from tidegate.flow.expiring import take_away
@@ -412,10 +412,14 @@ def _residual(
 
 
 def _write_removed(ground: Ground, owed: Owed, seen: Seen, now: Instant, uncut: bool) -> str:
-    data = {"cloud_at": wire(seen.cloud_at), ALONE: True, **({CUT: False} if uncut else {})}
-    if seen.cut_before:
-        data["cut_before"] = wire(seen.cut_before)
-    line = JournalLine(kind="removed", grant=owed.hold.grant, at=now, data=data)
+    line = removed_line(
+        owed.hold.grant,
+        now,
+        cloud_at=seen.cloud_at,
+        cut_before=seen.cut_before,
+        uncut=uncut,
+        alone=True,
+    )
     try:
         ground.journal.append(line)
     except (OSError, TidegateError):

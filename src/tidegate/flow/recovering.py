@@ -17,7 +17,7 @@ from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine
 from tidegate.evidence.journal_book import JournalBook, ends, read_back
-from tidegate.evidence.journal_line import ALONE, CUT, HELD, HELD_UNTIL
+from tidegate.evidence.journal_line import removed_line
 from tidegate.expire import EndReason
 from tidegate.flow.buckets import Buckets, bucket_of
 from tidegate.flow.confirming import UNENDED, is_unopened
@@ -304,11 +304,17 @@ def _close(house: BareHouse, owed: Owed, now: Instant) -> bool:
         uncut = powers.cuts_apart and not seen.cut and not owed.still_wanted
         if uncut and owed.uncut:
             return False
-        data = {"cloud_at": wire(seen.cloud_at), ALONE: True, **({CUT: False} if uncut else {})}
-        if seen.usable:
-            data |= {HELD: True}
-            data |= {HELD_UNTIL: wire(owed.shared_until)} if owed.shared_until else {}
-        house.journal.append(JournalLine(kind="removed", grant=hold.grant, at=now, data=data))
+        line = removed_line(
+            hold.grant,
+            now,
+            cloud_at=seen.cloud_at,
+            cut_before=seen.cut_before,
+            uncut=uncut,
+            held=seen.usable,
+            held_until=owed.shared_until,
+            alone=True,
+        )
+        house.journal.append(line)
         if uncut:
             return False
     except TidegateError as fault:  # one grant's trouble must not keep the others open
@@ -395,13 +401,13 @@ def settle_journal(house: House) -> list[str]:
     for name, grant in sorted(house.store.grants_named(gone).items()):
         if grant.removed_at is None or grant.gone_at is None or waiting[name].at > grant.gone_at:
             continue
-        cut = {"cut_before": wire(grant.cut_before)} if grant.cut_before else {}
-        for kind, at, data in (
-            ("removed", grant.removed_at, cut),
-            ("gone", grant.gone_at, {"proof": str(grant.proof)}),
-            ("sealed", house.now(), {}),
+        proof = {"proof": str(grant.proof)}
+        for line in (
+            removed_line(name, grant.removed_at, cut_before=grant.cut_before),
+            JournalLine(kind="gone", grant=name, at=grant.gone_at, data=proof),
+            JournalLine(kind="sealed", grant=name, at=house.now(), data={}),
         ):
-            house.journal.append(JournalLine(kind=kind, grant=name, at=at, data=data))
+            house.journal.append(line)
         told.append(name)
     failed = [name for name, state in states.items() if state is GrantState.FAILED]
     for name, grant in sorted(house.store.grants_named(failed).items()):
