@@ -1,10 +1,13 @@
-"""A database that is lost, or put back as it once was, on either engine."""
+"""A database that is lost, put back as it once was, or locked, on either engine."""
 
 import itertools
 import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+
+import psycopg
 
 from tests import postgres
 from tests.support import World
@@ -46,6 +49,21 @@ def lose(world: World) -> None:
         return
     for end in ("", "-wal", "-shm"):
         (world.directory / f"tidegate.db{end}").unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(world: World) -> Iterator[None]:
+    """Another process keeps the database from being written."""
+    if _on_postgres(world):
+        with psycopg.connect(world.url) as blocker:
+            blocker.execute("LOCK TABLE log_head IN SHARE MODE")
+            yield
+            blocker.rollback()
+        return
+    with closing(sqlite3.connect(_file(world), isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        yield
+        holder.execute("ROLLBACK")
 
 
 def _on_postgres(world: World) -> bool:

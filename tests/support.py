@@ -3,8 +3,6 @@ that only moves when told, randomness that is counted.
 """
 
 import hashlib
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -229,9 +227,7 @@ class World:
 
 
 def misshape(world: World, id: str, column: str = "state", table: str = "grants") -> None:
-    """Damage that column of a row, a grant's: no version of ours wrote what it holds now.
-
-    On SQLite: PostgreSQL's types let hardly anything of the kind in.
-    """
-    with closing(sqlite3.connect(world.directory / "tidegate.db")) as db, db:
-        db.execute(f"UPDATE {table} SET {column} = 'x' WHERE id = ?", (id,))
+    """Damage that column of a row, a grant's: no version of ours wrote what it holds now."""
+    damage = 10**18 if column.endswith("_ms") else "x"  # an instant after the last one there is
+    with world.house.store._database.writing() as db:
+        db.execute(f"UPDATE {table} SET {column} = ? WHERE id = ?", (damage, id))

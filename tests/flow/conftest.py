@@ -4,14 +4,49 @@ Whole lives, who may do what and what a restored database knows; the long faults
 clocks run on SQLite alone.
 """
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from tests.conftest import on_both
+from tests.flow.assigned import assign
+from tests.support import World
 
-ON_BOTH = frozenset({"test_allowing", "test_lifecycle", "test_restored"})
+ON_BOTH = frozenset(
+    {
+        "test_allowing",
+        "test_assignments",
+        "test_came_back",
+        "test_crash",
+        "test_errands",
+        "test_extending",
+        "test_finding",
+        "test_held_elsewhere",
+        "test_journals",
+        "test_lateness",
+        "test_lifecycle",
+        "test_pace_of_accounts",
+        "test_mending",
+        "test_panic",
+        "test_reconciling",
+        "test_restored",
+        "test_signing_off",
+        "test_uncut",
+        "test_warning",
+    }
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Both engines."""
     if metafunc.module.__name__.rpartition(".")[2] in ON_BOTH:
         on_both(metafunc)
+
+
+@pytest.fixture
+def assigned(tmp_path: Path, database: str) -> Iterator[World]:
+    """`prod/admin` is an assignment there."""
+    made = assign(World(tmp_path, url=database))
+    yield made
+    made.down()

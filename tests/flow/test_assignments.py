@@ -1,41 +1,27 @@
 """Role kinds whose sessions outlive the assignment: removed is not gone, and a cut is its own."""
 
-from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-from tests.support import ARN, World, catalogue, laws
+from tests.flow.assigned import KEY
+from tests.support import World
 from tidegate.base.errors import Refused
 from tidegate.base.when import Instant
-from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.port import Answer, Hold, Receipt
 from tidegate.connectors.simulated import SESSION_LIFE, Fault, FaultKind
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.flow.asking import Asked, ask
 from tidegate.flow.expiring import close_now
-from tidegate.flow.governing import put_in_force
 from tidegate.flow.mending import mend_cuts
 from tidegate.flow.revoking import end_early
 from tidegate.grant import Cause, Grant, GrantState, Outcome
 
-KEY = AssignmentKey(
-    connector="simulated",
-    account="123456789012",
-    native_role=f"{ARN}-prod",
-    native_principal="ana",
-)
-
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(assigned: World) -> World:
     """`prod/admin` is an assignment there."""
-    made = World(tmp_path)
-    found = catalogue()
-    role = replace(found.roles["prod/admin"], kind="assignment", probe="")
-    put_in_force(made.house, laws(found=replace(found, roles={**found.roles, "prod/admin": role})))
-    return made
+    return assigned
 
 
 def settle(world: World, minutes: float = 3) -> None:

@@ -3,24 +3,20 @@
 And panics that others can neither hide nor leave behind.
 """
 
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-from tests.support import ARN, START, World, catalogue, laws
-from tidegate.catalogue import AssignmentKey
+from tests.backups import locked
+from tests.flow.assigned import KEY, settle, without_database
+from tests.support import START, World
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.diagnose.doctor import MOST_SAID, _panics
 from tidegate.diagnose.looking import _kept
 from tidegate.evidence.journal_book import read_back
 from tidegate.evidence.journal_line import JournalLine
 from tidegate.flow.expiring import close_now, close_once
-from tidegate.flow.governing import put_in_force
 from tidegate.flow.house import Wanted
 from tidegate.flow.panicking import call_panic, close_named, panic_unsealed, resume, sweep
 from tidegate.flow.recalling import gather
@@ -29,51 +25,6 @@ from tidegate.flow.revoking import end_early
 from tidegate.flow.stopping import stopped
 from tidegate.grant import Grant, GrantState
 from tidegate.panic import PanicState, Scope, ScopeKind
-
-KEY = AssignmentKey(
-    connector="simulated",
-    account="123456789012",
-    native_role=f"{ARN}-prod",
-    native_principal="ana",
-)
-
-
-@pytest.fixture
-def assigned(tmp_path: Path) -> World:
-    """`prod/admin` is an assignment there."""
-    made = World(tmp_path)
-    found = catalogue()
-    role = replace(found.roles["prod/admin"], kind="assignment", probe="")
-    put_in_force(made.house, laws(found=replace(found, roles={**found.roles, "prod/admin": role})))
-    return made
-
-
-def settle(world: World, minutes: float) -> None:
-    """Let the worker have its tries for a while."""
-    for _ in range(int(minutes * 12)):
-        world.clock.forward(seconds=5)
-        world.work()
-
-
-@contextmanager
-def locked(world: World) -> Iterator[None]:
-    """Another process keeps the database from being written."""
-    blocker = sqlite3.connect(world.directory / "tidegate.db", isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        blocker.execute("ROLLBACK")
-        blocker.close()
-
-
-def without_database(world: World, minutes: int) -> None:
-    """Its files are gone; the worker goes on."""
-    for name in ("tidegate.db", "tidegate.db-wal", "tidegate.db-shm"):
-        (world.directory / name).unlink(missing_ok=True)
-    for _ in range(minutes):
-        world.clock.forward(minutes=1)
-        world.worker.tick()
 
 
 def back_while_unreachable(world: World) -> None:

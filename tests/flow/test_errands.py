@@ -31,9 +31,9 @@ KEY = b"k" * 32  # what all processes of the installation share
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, database: str) -> Iterator[World]:
     """An installation whose worker has every duty."""
-    made = World(tmp_path)
+    made = World(tmp_path, url=database)
     made.house.errand_key = KEY
     yield made
     made.down()

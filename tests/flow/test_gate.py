@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.test_assignments import KEY
+from tests.flow.assigned import KEY
 from tests.flow.test_reconciling import assignments
 from tests.support import RULES, World, catalogue, laws
 from tidegate.base.duty import ALL, Duty, told

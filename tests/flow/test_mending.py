@@ -1,57 +1,31 @@
 """Cuts of what came back, and of what was signed off, are looked after like any other."""
 
-import sqlite3
-from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-from tests.support import ARN, World, catalogue, laws
-from tidegate.catalogue import AssignmentKey
+from tests.flow.assigned import KEY, settle
+from tests.support import World
 from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.flow.expiring import close_now
-from tidegate.flow.governing import put_in_force
 from tidegate.flow.mending import mend_cuts
 from tidegate.flow.reconciling import reconcile_some
 from tidegate.flow.revoking import end_early
 from tidegate.flow.signing_off import sign_off
 from tidegate.grant import GrantState
 
-KEY = AssignmentKey(
-    connector="simulated",
-    account="123456789012",
-    native_role=f"{ARN}-prod",
-    native_principal="ana",
-)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    """`prod/admin` is an assignment there."""
-    made = World(tmp_path)
-    found = catalogue()
-    role = replace(found.roles["prod/admin"], kind="assignment", probe="")
-    put_in_force(made.house, laws(found=replace(found, roles={**found.roles, "prod/admin": role})))
-    return made
-
-
-def settle(world: World, minutes: float) -> None:
-    """Let the worker have its tries for a while."""
-    for _ in range(int(minutes * 12)):
-        world.clock.forward(seconds=5)
-        world.work()
-
 
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["own_journal", "journal_of_another"])
 @pytest.mark.parametrize("later", [timedelta(minutes=30), timedelta(hours=13)], ids=str)
-def test_cut_of_what_came_back_stays_away(world: World, later: timedelta, elsewhere: bool) -> None:
+def test_cut_of_what_came_back_stays_away(
+    assigned: World, later: timedelta, elsewhere: bool
+) -> None:
     """Closed and cut again beside the row, which knows of the first end alone: that cut is put
     back as it was, for what its sessions may act, and no longer.
     """
+    world = assigned
     grant = world.granted()
     settle(world, 34)
     assert world.grant(grant).state is GrantState.GONE
@@ -75,8 +49,9 @@ def test_cut_of_what_came_back_stays_away(world: World, later: timedelta, elsewh
     assert mend_cuts(world.house) == []
 
 
-def test_cut_of_a_signed_off_end_is_given_up(world: World) -> None:
+def test_cut_of_a_signed_off_end_is_given_up(assigned: World) -> None:
     """Nobody saw it removed: what was cut when its closing began stays cut, and nothing more is."""
+    world = assigned
     grant = world.granted()
     settle(world, 28)
     before = world.cloud.sign_in(KEY, world.clock())
@@ -98,8 +73,9 @@ def test_cut_of_a_signed_off_end_is_given_up(world: World) -> None:
     assert world.cloud.use(after, world.clock()) is Answer.ALLOWED
 
 
-def test_cut_of_what_came_back_is_told_as_taken_away(world: World) -> None:
+def test_cut_of_what_came_back_is_told_as_taken_away(assigned: World) -> None:
     """There again, and not removed yet: that its new sessions are not cut is nobody's doing."""
+    world = assigned
     grant = world.granted()
     settle(world, 34)
     assert world.grant(grant).state is GrantState.GONE
@@ -116,14 +92,15 @@ def test_cut_of_what_came_back_is_told_as_taken_away(world: World) -> None:
     assert world.cloud.use(taken, world.clock()) is Answer.DENIED
 
 
-def test_row_that_means_nothing_stops_the_mending_of_others(world: World) -> None:
+def test_row_that_means_nothing_stops_the_mending_of_others(assigned: World) -> None:
     """A column without its value is no error of the store's: the others' cuts are put back."""
+    world = assigned
     grant, bad = world.granted(), world.granted("eve")
     settle(world, 1)
     for one in (grant, bad):
         close_now(world.house, end_early(world.house, world.who("op"), one.id))
     settle(world, 1)
     world.cloud._cuts.clear()
-    with closing(sqlite3.connect(world.directory / "tidegate.db")) as db, db:
+    with world.house.store._database.writing() as db:
         db.execute("UPDATE grants SET ends_at_ms = NULL WHERE id = ?", (bad.id,))
     assert mend_cuts(world.house) == [grant.id]

@@ -1,15 +1,13 @@
 """Panic: everything in a scope ends, and nothing is called done before it is."""
 
-import sqlite3
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from tests.backups import locked
 from tests.support import World, misshape
 from tidegate.base.errors import EvidenceClosed, NotAllowed, Refused, WorldFailed
 from tidegate.base.fact import Fact, Step
@@ -49,18 +47,6 @@ def panic(world: World, scope: Scope = ALL, login: str = "op", **more: object) -
     assert freeze is None or isinstance(freeze, timedelta)
     called = call_panic(world.house, world.who(login), scope, "laptop stolen", freeze)
     return sweep(world.house, called)
-
-
-@contextmanager
-def locked(world: World) -> Iterator[None]:
-    """Another process keeps the database from being written."""
-    blocker = sqlite3.connect(world.directory / "tidegate.db", isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        blocker.execute("ROLLBACK")
-        blocker.close()
 
 
 def test_panic_says_done_while_one_is_still_closing(
@@ -336,7 +322,7 @@ def test_grant_whose_row_cannot_be_read_is_left_out_of_the_counts(world: World) 
     called = panic(world)
     world.clock.forward(seconds=30)
     world.work()
-    with sqlite3.connect(world.directory / "tidegate.db") as db:
+    with world.house.store._database.writing() as db:
         db.execute("UPDATE grants SET state = 'opne'")
     told = stand(world.house, called.id, world.clock())
     assert told.unread == 1 and not told.safe

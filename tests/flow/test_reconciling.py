@@ -40,12 +40,13 @@ def assignments(found: Catalogue) -> Catalogue:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(tmp_path: Path, database: str) -> Iterator[World]:
     """A cloud whose assignments it would remove by itself at their end."""
-    made = World(tmp_path)
+    made = World(tmp_path, url=database)
     made.connector.deadlines = True
     put_in_force(made.house, laws(found=assignments(catalogue())))
-    return made
+    yield made
+    made.down()
 
 
 def look(world: World, times: int = 1) -> list[Finding]:

@@ -1,11 +1,10 @@
 """An older database is put back, or none can be written: what ended stays ended."""
 
-import sqlite3
 from dataclasses import replace
 
 import pytest
 
-from tests.backups import backup, put_back
+from tests.backups import backup, locked, put_back
 from tests.support import World, catalogue, laws, misshape
 from tidegate.base.errors import EvidenceClosed, WorldFailed
 from tidegate.connectors.port import Answer
@@ -75,19 +74,15 @@ def test_grant_opened_twice_after_a_restore(world: World) -> None:
     assert world.grant(grant).state is GrantState.FAILED
 
 
-@pytest.mark.only("sqlite")
 def test_nobody_can_revoke_while_the_database_is_locked(world: World) -> None:
     """It is ended from the journal at once, that is told as such, and sealed later as revoked."""
     grant = world.granted()
     keys = world.keys(grant)
-    blocker = sqlite3.connect(world.directory / "tidegate.db", isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")
-    with pytest.raises(WorldFailed) as told:
-        end_early(world.house, world.who("bo"), grant.id)
-    assert told.value.code == "ended_unsealed" and "was removed" in told.value.message
-    assert world.use(keys) is Answer.DENIED
-    blocker.execute("ROLLBACK")
-    blocker.close()
+    with locked(world):
+        with pytest.raises(WorldFailed) as told:
+            end_early(world.house, world.who("bo"), grant.id)
+        assert told.value.code == "ended_unsealed" and "was removed" in told.value.message
+        assert world.use(keys) is Answer.DENIED
     settle(world)
     after = world.grant(grant)
     assert (after.state, after.end_reason) == (GrantState.GONE, "revoked")
@@ -135,7 +130,6 @@ def test_lost_catalogue_entry_stops_closing_and_mending(world: World) -> None:
     assert world.grant(lost).state is GrantState.GONE
 
 
-@pytest.mark.only("sqlite")
 @pytest.mark.parametrize("column", ["state", "opened_at_ms"])
 @pytest.mark.parametrize("ended", [True, False])
 def test_row_nobody_can_read_stops_the_mending_of_others(
@@ -155,7 +149,6 @@ def test_row_nobody_can_read_stops_the_mending_of_others(
     assert world.use(theirs) is Answer.DENIED
 
 
-@pytest.mark.only("sqlite")
 @pytest.mark.parametrize("column", ["state", "opened_at_ms"])
 def test_cut_whose_row_nobody_can_read_is_let_go(world: World, column: str) -> None:
     """The journal says that it ended early: its deny is put back, as any other."""
@@ -186,35 +179,25 @@ def test_one_broken_line_of_the_journal_stops_the_rest(world: World) -> None:
     assert close_without_store(world.house) == [grant.id]
 
 
-@pytest.mark.only("sqlite")
 def test_restored_cut_that_could_not_be_sealed_is_forgotten(world: World) -> None:
     """Put back while the evidence cannot be written: sealed at the next look."""
     grant = world.granted()
     world.clock.forward(seconds=30)
     close_now(world.house, end_early(world.house, world.who("bo"), grant.id))
     world.cloud.tamper("123456789012", _arn(), grant.id, world.clock())
-    blocker = sqlite3.connect(world.directory / "tidegate.db", isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")
-    with pytest.raises(EvidenceClosed):
+    with locked(world), pytest.raises(EvidenceClosed):
         mend_cuts(world.house)
-    blocker.execute("ROLLBACK")
-    blocker.close()
     world.clock.forward(seconds=30)
     mend_cuts(world.house)
     assert "cut.restored" in world.names("target:prod")
 
 
-@pytest.mark.only("sqlite")
 def test_counts_lost_while_the_evidence_was_away(world: World) -> None:
     """A count goes only when it is sealed."""
     world.refusals.failed_signin(world.house, "192.0.2.7")
     world.clock.forward(minutes=2)
-    blocker = sqlite3.connect(world.directory / "tidegate.db", isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")
-    with pytest.raises(EvidenceClosed):
+    with locked(world), pytest.raises(EvidenceClosed):
         world.refusals.flush(world.house)
-    blocker.execute("ROLLBACK")
-    blocker.close()
     assert world.refusals.flush(world.house) == 1
     assert world.refusals.flush(world.house) == 0
 

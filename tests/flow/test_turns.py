@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.test_assignments import KEY
+from tests.flow.assigned import KEY
 from tests.flow.test_reconciling import EVE, assignments, every, gone, look
 from tests.support import ARN, World, catalogue, laws
 from tidegate.base.errors import EvidenceBroken, Refused

@@ -1,33 +1,18 @@
 """Removed, with sessions not seen cut, and then the database goes: they are cut all the same."""
 
-from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
-import pytest
-
-from tests.flow.test_came_back import KEY, settle, without_database
+from tests.flow.assigned import KEY, settle, without_database
 from tests.flow.test_recalling import lines, recover
-from tests.support import World, catalogue, laws
+from tests.support import World
 from tidegate.connectors.port import Answer, Credential
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.flow.expiring import close_now
-from tidegate.flow.governing import put_in_force
 from tidegate.flow.mending import mend_cuts
 from tidegate.flow.recalling import Fate
 from tidegate.flow.recovering import seal_journal
 from tidegate.flow.revoking import end_early
 from tidegate.grant import Grant, GrantState
-
-
-@pytest.fixture
-def assigned(tmp_path: Path) -> World:
-    """`prod/admin` is an assignment there."""
-    made = World(tmp_path)
-    found = catalogue()
-    role = replace(found.roles["prod/admin"], kind="assignment", probe="")
-    put_in_force(made.house, laws(found=replace(found, roles={**found.roles, "prod/admin": role})))
-    return made
 
 
 def uncut(world: World, minutes: int) -> Credential:

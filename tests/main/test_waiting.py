@@ -200,8 +200,8 @@ def test_bug_in_a_start_with_nothing_owed_is_hidden(world: World) -> None:
 def test_row_nobody_can_read_kills_a_start(world: World) -> None:
     """It is up at once, the others end by their rows, and this one by the journal's word."""
     broken, other = world.granted(), world.granted("eve")
-    world.down()
     misshape(world, broken.id)
+    world.down()
     world.clock.forward(minutes=31)
 
     def reach() -> House:
