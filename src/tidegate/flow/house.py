@@ -144,12 +144,20 @@ class BareHouse:
         self.buckets = self.alone = Buckets(_nobody)
         self.journal_pace = JournalPace()
         self.confirms: Confirms = take_its_word
+        self.behind = timedelta(0)  # our clock, to the database's when that was read last
         self._clock = clock
         self._keys = KeysInHand()
 
     def now(self) -> Instant:
         """One reading of the clock, cut to whole milliseconds. Read once a command."""
         return from_ms(to_ms(self._clock()))
+
+    def due_now(self) -> Instant:
+        """Our clock, with what it was behind the database's when that was read last: no end waits
+        for a slow one because the database is away. Asks no store. A clock that is mended while
+        the database is away has ends come early by as much, until it is back.
+        """
+        return self.now() + self.behind
 
     def only_one_here(self, key: str) -> AbstractContextManager[bool]:
         """Have the assignment `key` in hand among the threads of this process; asks no store."""
@@ -258,13 +266,15 @@ class House(BareHouse):
     def closing_now(self) -> Instant:
         """The later of our clock and the database's: no end waits for the slower of the two.
 
-        Ours alone when the database cannot say.
+        When the database cannot say, what it said last counts: see `due_now`.
         """
-        ours = self.now()
         try:
-            return max(ours, self.store.now())
+            theirs = self.store.now()
         except TidegateError:
-            return ours
+            return self.due_now()
+        ours = self.now()  # read later, so that a slow answer is not taken for a slow clock
+        self.behind = max(theirs - ours, timedelta(0))
+        return max(ours, theirs)
 
     def ending_now(self) -> Instant:
         """The earlier of our clock and the database's, for an end somebody asks for, or an opening

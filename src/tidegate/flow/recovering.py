@@ -17,7 +17,7 @@ from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine
 from tidegate.evidence.journal_book import JournalBook, ends, read_back
-from tidegate.evidence.journal_line import removed_line
+from tidegate.evidence.journal_line import CLOCK_OFF, removed_line
 from tidegate.expire import EndReason
 from tidegate.flow.buckets import Buckets, bucket_of
 from tidegate.flow.confirming import UNENDED, is_unopened
@@ -119,7 +119,7 @@ def find_unknown(house: House) -> frozenset[str]:
 
     That is so after an older database was restored. What else happened in between cannot be known.
     """
-    book, now = house.journal.book(), wire(house.now())
+    book, now = house.journal.book(), wire(house.due_now())
     due = {
         name: book.lines[name]
         for name, intended in book.waiting.items()
@@ -165,7 +165,7 @@ def owed_now(house: BareHouse, only: frozenset[str] | None = None) -> list[Owed]
     Raises:
         OSError: the journal cannot be read.
     """
-    now = house.now()
+    now = house.due_now()
     book = house.journal.book()
     lines = [line for told in book.lines.values() for line in told]
     last = {name: read_back(told) for name, told in book.lines.items()}
@@ -223,7 +223,7 @@ def close_owed(house: BareHouse, owed: Owed, buckets: Buckets) -> bool:
     """
     hold = owed.hold
     with house.only_one_here(hold.key.text()) as ours:
-        now = house.now()
+        now = house.due_now()
         # Nobody keeps an end waiting by holding on to a key: see `close_once`.
         if not ours and now - owed.due_at <= LONGEST_IN_HAND:
             return False
@@ -260,7 +260,9 @@ def _stands(house: BareHouse, owed: Owed) -> bool:
 def _uncut(
     house: BareHouse, book: JournalBook, waiting: Mapping[str, Hold], now: Instant
 ) -> frozenset[str]:
-    """Grants read back as removed whose sessions were not seen cut and may act still."""
+    """Grants read back as removed whose sessions were not seen cut and may act still, also by a
+    clock of ours that is off.
+    """
     found = set()
     for name, hold in waiting.items():
         last = read_back(book.lines[name])
@@ -272,7 +274,7 @@ def _uncut(
             )
         except TidegateError:
             continue  # nobody here could cut it either
-        if now < last.at + lives:
+        if now < last.at + lives + CLOCK_OFF:
             found.add(name)
     return frozenset(found)
 
