@@ -146,16 +146,25 @@ class Life:
         self.verdict.seconds = time.time() - self._began
         self.verdict.requests += [one.request for one in grants]
 
-    def watch(self, until: float, grants: Sequence[Held] = ()) -> None:
-        """Look at the cloud alone, and at nothing of Tidegate's, until that instant.
+    def watch(
+        self,
+        until: float,
+        grants: Sequence[Held] = (),
+        enough: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Look at the cloud alone, and at nothing of Tidegate's, until that instant, or `enough`.
 
         For a time in which Tidegate cannot answer and must end what is due all the same.
         """
         self._until += max(0.0, until - time.time())
-        while time.time() < until:
+        while time.time() < until and not enough():
             for one in grants or self.grants:
                 self._try_keys(one)
             time.sleep(LOOK)
+
+    def has_run_out(self) -> bool:
+        """Whether the keys of what runs out are dead, by the cloud alone."""
+        return all(one.early or one.keys is None or one.denied >= 2 for one in self.grants)
 
     def must_be_refused(self, seconds: float) -> None:
         """Nothing new may be taken on from soon on: the last commits may still have had room."""

@@ -83,9 +83,17 @@ class Batch:
     """Cases of one kind on one installation, and the evidence held against them at the end."""
 
     def __init__(
-        self, kind: str, directory: Path, say: Say, engine: str = "sqlite", servers: int = 1
+        self,
+        kind: str,
+        directory: Path,
+        say: Say,
+        engine: str = "sqlite",
+        servers: int = 1,
+        *,
+        brief: bool = False,
     ) -> None:
-        self.kind, self._say = kind, say
+        """`brief`: what lasts until long after an end is over as soon as that end came under it."""
+        self.kind, self._say, self._brief = kind, say, brief
         self.town = Town(kind, directory, engine, servers)
         self.verdicts: list[Verdict] = []
         self._number = 0
@@ -135,7 +143,10 @@ class Batch:
     def _live(self, case: Case, trouble: Callable[[Life], None]) -> None:
         self._number += 1
         self.town.stage.armed.touch()
-        life = Life(self.town, str(case), 1000 + self._number, swapped=case.point in (HOLE, *DISK))
+        swapped = case.point.startswith(
+            ("db.", "disk.", "settings.")
+        )  # what runs out has no end of its own there
+        life = Life(self.town, str(case), 1000 + self._number, swapped=swapped)
         verdict = life.live(trouble)
         self.town.stage.armed.unlink(missing_ok=True)
         self.town.heal()
@@ -149,6 +160,8 @@ class Batch:
         proxy = self.town.stage.proxy
         if name == SETTINGS:
             self.town.without_targets()
+            self.town.revive()
+            life.must_be_refused(REFUSED)  # nobody can ask for what the settings do not have
             return
         if name in DISK:
             self._disk_trouble(name, life)
@@ -167,9 +180,14 @@ class Batch:
         self.town.fill_disk(everything=name == DISK[1])
         try:
             life.must_be_refused(REFUSED)
-            life.watch(time.time() + HOLE_SECONDS)
+            self._outlast_an_end(life)
         finally:
             self.town.make_room()
+
+    def _outlast_an_end(self, life: Life) -> None:
+        """Until long after an end; one that did not come by then is late in the oracle's books."""
+        enough = life.has_run_out if self._brief else lambda: False
+        life.watch(time.time() + HOLE_SECONDS, enough=enough)
 
     def _database_trouble(self, name: str, life: Life) -> None:
         """PostgreSQL is killed and started again, or the way to it misbehaves for a while."""
@@ -182,7 +200,7 @@ class Batch:
             return
         if name == HOLE:
             way.freeze()
-            life.watch(time.time() + HOLE_SECONDS)
+            self._outlast_an_end(life)
             way.clear()
             return
         if name == "db.slow":
