@@ -88,6 +88,17 @@ def test_local_panic_needs_a_server(tidegate: Shell, local: FakeLocal, tmp_path:
     assert tidegate("revoke", "--all", "--yes", "--local", "--config", str(config)).code == 4
 
 
+def test_local_panic_asks_for_a_yes_before_it_names_its_settings(
+    tidegate: Shell, local: FakeLocal, tmp_path: Path
+) -> None:
+    """In the wrong directory that is what is wrong, whether or not somebody confirms."""
+    nowhere = str(tmp_path / "tidegate.toml")
+    for sure in ([], ["--yes"]):
+        ran = tidegate("revoke", "--local", "--all", "--config", nowhere, *sure)
+        assert ran.code == 2 and nowhere in ran.err and "--yes" not in ran.err
+    assert not local.asked
+
+
 def test_recover_says_done_with_something_open(
     tidegate: Shell, local: FakeLocal, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.main.conftest import TARGET, Home
+from tidegate.base.errors import AskedWrongly
 from tidegate.main import local
 
 REFUSED = {
@@ -25,6 +26,18 @@ def test_what_serve_refuses_passes_check(home: Home, text: str, code: str) -> No
     with pytest.raises(Exception) as told:
         local.serve(home.config, "", 0)
     assert getattr(told.value, "code", "") == code
+
+
+@pytest.mark.parametrize("key", ["file:keys/log.key", "env:TIDEGATE_TEST_NO_KEY"])
+def test_missing_key_is_to_be_made_anew(home: Home, key: str) -> None:
+    """A log has the key it was made with: it is to be put back, and a new one is another log's."""
+    settings = home.config.read_text().replace("file:keys/log.key", key)
+    home.config.write_text(settings)
+    (home.directory / "keys" / "log.key").unlink()
+    with pytest.raises(AskedWrongly) as told:
+        local.serve(home.config, "", 0)
+    assert told.value.code == "secret_missing" and key.partition(":")[2] in told.value.message
+    assert told.value.help.startswith("put the log's key back") and "`init`" in told.value.help
 
 
 def test_address_behind_a_proxy_is_an_error(home: Home) -> None:

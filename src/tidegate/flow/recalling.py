@@ -41,7 +41,7 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Owed:
+class KnownEnd:
     """One grant something is known of. `source` says where from, `begun` that its end was begun.
 
     `ours`: this installation's own journal knows it. `reason` is the end's, as its line says.
@@ -84,7 +84,7 @@ class Recalled:
     `uncut`: removed, and sessions taken before were not seen cut.
     """
 
-    owed: Owed
+    owed: KnownEnd
     fate: Fate
     why: str = ""
     at: Instant | None = None
@@ -101,7 +101,7 @@ class Recalled:
 class Gathered:
     """What is owed, from every journal together; `unusable` names lines that say too little."""
 
-    owed: tuple[Owed, ...]
+    owed: tuple[KnownEnd, ...]
     unusable: tuple[str, ...]
     known: frozenset[str]  # every grant any journal mentions
 
@@ -132,7 +132,7 @@ def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant
                 where.setdefault(line.grant, source)
     begun = _begun(journals.values())
     ours = {line.grant for line in journals.get(own, ()) if line.kind == "intended"}
-    owed: list[Owed] = []
+    owed: list[KnownEnd] = []
     unusable: list[str] = []
     told = _in_order(journals.values())
     for name, of_it in told.items():
@@ -183,7 +183,7 @@ def _owed(
     source: str,
     *,
     ours: bool,
-) -> Owed | None:
+) -> KnownEnd | None:
     """What is known of one grant; None: it is gone, or no journal says what it was.
 
     Raises:
@@ -204,7 +204,7 @@ def _owed(
     seconds = intended.data.get("lingers_seconds")
     lingers = timedelta(seconds=seconds if isinstance(seconds, int) else 0)
     uncut = ended is not None and ended.uncut
-    return Owed(
+    return KnownEnd(
         hold=hold_of_line(intended),
         source=source,
         made_at=intended.at,
@@ -227,13 +227,13 @@ def _in_doubt(ended: JournalLine, begun: Sequence[JournalLine]) -> bool:
     return not ended.held and any(ended.at - line.at <= CLOCK_OFF for line in begun)
 
 
-def _shared(owed: Sequence[Owed], now: Instant) -> tuple[Owed, ...]:
+def _shared(owed: Sequence[KnownEnd], now: Instant) -> tuple[KnownEnd, ...]:
     """With those marked whose assignment another grant may still hold: they are only read (I5)."""
     holding = {one.hold.key for one in owed if not one.due(now) and not one.done}
     return tuple(replace(one, shared=one.due(now) and one.hold.key in holding) for one in owed)
 
 
-def with_copy(gathered: Gathered, more: Sequence[Owed], now: Instant) -> Gathered:
+def with_copy(gathered: Gathered, more: Sequence[KnownEnd], now: Instant) -> Gathered:
     """`gathered` with grants that only a copy of the log knows."""
     new = [one for one in more if one.hold.grant not in gathered.known]
     return replace(gathered, owed=_shared((*gathered.owed, *new), now))
@@ -244,7 +244,7 @@ def begin_all(gathered: Gathered, scope: Scope, actor: str, now: Instant) -> Gat
 
     So has that of the grants which hold what one in scope held: they are in scope too.
     """
-    owed: list[Owed] = []
+    owed: list[KnownEnd] = []
     for one in gathered.owed:
         if not scope.covers(one.hold.principal, one.hold.role.id):
             owed.append(one)
@@ -268,7 +268,7 @@ def recall(
     waiting = [one for one in gathered.owed if found[one.hold.grant].fate is Fate.DUE]
     if dry or not waiting:
         return list(found.values())
-    ground.tell(f"{len(waiting)} grants are due and not known to be removed; closing them")
+    ground.tell(f"{len(waiting)} ends are owed (the access, or sessions of it); closing them")
     _write_begun(ground, waiting)
     until, tries, told = now + patience, 0, dict[str, str]()
     while waiting:
@@ -297,13 +297,13 @@ def _goes_on(back: Recalled) -> bool:
     return back.fate is Fate.CLOSING or back.uncut
 
 
-def owed_of(grant: Grant, hold: Hold, source: str, held_until: Instant | None) -> Owed:
+def owed_of(grant: Grant, hold: Hold, source: str, held_until: Instant | None) -> KnownEnd:
     """What a copy of the log says of a grant that is not over.
 
     `held_until` is until when others hold its access, as the copy has it.
     """
     held = holds_on(grant, held_until)
-    return Owed(
+    return KnownEnd(
         hold=hold,
         source=source,
         made_at=grant.opened_at or grant.opens_at,
@@ -316,7 +316,7 @@ def owed_of(grant: Grant, hold: Hold, source: str, held_until: Instant | None) -
     )
 
 
-def _as_it_is(owed: Owed, now: Instant) -> Recalled:
+def _as_it_is(owed: KnownEnd, now: Instant) -> Recalled:
     if owed.settled(now) and owed.held_until is not None:
         why = f"other grants hold the same access until {wire(owed.held_until)}"
         return Recalled(owed=replace(owed, shared=True), fate=Fate.HELD, why=why)
@@ -328,7 +328,7 @@ def _as_it_is(owed: Owed, now: Instant) -> Recalled:
     return Recalled(owed=owed, fate=Fate.DUE if owed.due(now) else Fate.LATER)
 
 
-def _write_begun(ground: Ground, owed: Sequence[Owed]) -> None:
+def _write_begun(ground: Ground, owed: Sequence[KnownEnd]) -> None:
     """Lines of what is about to be closed, in our own journal, with the intent it may lack."""
     now = ground.clock()
     lines: list[JournalLine] = []
@@ -345,7 +345,7 @@ def _write_begun(ground: Ground, owed: Sequence[Owed]) -> None:
         ground.tell(f"the journal cannot be written, closing goes on without it: {fault}")
 
 
-def _close(ground: Ground, owed: Owed) -> Recalled:
+def _close(ground: Ground, owed: KnownEnd) -> Recalled:
     """One try. Never raises: one grant's trouble must not keep the others open."""
     hold, now = owed.hold, ground.clock()
     if why := ground.shut.get(hold.target.id):
@@ -380,7 +380,7 @@ def _close(ground: Ground, owed: Owed) -> Recalled:
     )
 
 
-def _still_usable(owed: Owed, seen: Seen) -> Recalled:
+def _still_usable(owed: KnownEnd, seen: Seen) -> Recalled:
     if owed.shared:
         why = "another grant holds the same access until its own end"
         return Recalled(owed=owed, fate=Fate.HELD, why=why)
@@ -392,7 +392,7 @@ def _still_usable(owed: Owed, seen: Seen) -> Recalled:
 
 
 def _residual(
-    connector: Connector, owed: Owed, seen: Seen, acted_at: Instant, changed_by: Instant
+    connector: Connector, owed: KnownEnd, seen: Seen, acted_at: Instant, changed_by: Instant
 ) -> Instant:
     """Until when a session taken before may act, by the one rule there is for it."""
     hold = owed.hold
@@ -411,7 +411,7 @@ def _residual(
     return residual_until(hold.ends_at, back)
 
 
-def _write_removed(ground: Ground, owed: Owed, seen: Seen, now: Instant, uncut: bool) -> str:
+def _write_removed(ground: Ground, owed: KnownEnd, seen: Seen, now: Instant, uncut: bool) -> str:
     line = removed_line(
         owed.hold.grant,
         now,

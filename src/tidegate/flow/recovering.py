@@ -386,13 +386,14 @@ def _is_sealed(grant: Grant, line: JournalLine) -> bool:
 
 
 def settle_journal(house: House) -> list[str]:
-    """Write into this journal the ends that other processes brought about; which grants those were.
+    """Write into this journal what other processes did; returns the grants that are over by them.
 
-    Their lines are in other journals, and this one would call its grants open for ever: nothing
-    would be compacted, and without the database they would be closed once more. The instants are
-    those that were sealed, so nothing here is news. What came back after it was gone, and is being
-    closed again, is owed by its own lines (`closing_again`): that end is not the one sealed. So is
-    what a late call made of a grant that failed; of any other that failed nothing was ever there.
+    Ends they moved, or that are not over yet, as `following` tells them; here those that are. Their
+    lines are in other journals, and this one would call its grants open for ever: nothing would be
+    compacted, and without the database they would be closed once more. The instants are those that
+    were sealed, so nothing here is news. What came back after it was gone, and is being closed
+    again, is owed by its own lines (`closing_again`): that end is not the one sealed. So is what a
+    late call made of a grant that failed; of any other that failed nothing was ever there.
     """
     told: list[str] = []
     book = house.journal.book()

@@ -292,6 +292,9 @@ def database_path(config: Config) -> Path | None:
     return None if file is None else config.path(file)
 
 
+NOT_THERE = "secret_missing"  # a secret the settings refer to is not there
+
+
 def secret(config: Config, reference: str) -> str:
     """The secret behind `env:NAME` or `file:PATH`. Raises AskedWrongly, never with the value.
 
@@ -304,13 +307,13 @@ def secret(config: Config, reference: str) -> str:
             return found
         shown = name if _VARIABLE.fullmatch(name) else "…"
         raise AskedWrongly(
-            "secret_missing",
+            NOT_THERE,
             f"expected `env:{shown}` to be set, got nothing",
             "set the variable where the server runs",
         )
     if kind != "file":
         raise AskedWrongly(
-            "secret_missing",
+            NOT_THERE,
             "expected `env:NAME` or `file:PATH`, got something else",
             "secrets are never written into the configuration",
         )
@@ -322,7 +325,11 @@ def secret(config: Config, reference: str) -> str:
         why = fault.strerror or "it cannot be read"
     except ValueError:
         why = "it is no UTF-8 text"
-    raise AskedWrongly("secret_missing", f"cannot read the secret file `{name}`: {why}", "make it")
+    raise AskedWrongly(
+        NOT_THERE,
+        f"cannot read the secret file `{name}`: {why}",
+        "put it there, or correct its path in the settings",
+    )
 
 
 class Faults:

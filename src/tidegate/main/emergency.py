@@ -30,10 +30,11 @@ from tidegate.flow.house import Groups, House, Laws, Wanted
 from tidegate.flow.panicking import begin_panic, panic_unsealed, scope_meant, stand, sweep
 from tidegate.flow.panics_kept import PanicsKept
 from tidegate.flow.recalling import (
+    HANDS,
     Fate,
     Gathered,
     Ground,
-    Owed,
+    KnownEnd,
     Recalled,
     begin_all,
     gather,
@@ -63,7 +64,6 @@ Plain = Mapping[str, Any]
 Tell = Callable[[str], None]
 
 LOOK_EVERY = 1.0  # seconds between two looks at a panic
-HANDS = 16
 MOST_NAMED = 10  # ids in one sentence
 
 
@@ -369,7 +369,7 @@ def _with_copy(gathered: Gathered, copy: _Copy) -> tuple[Gathered, list[tuple[Gr
     if copy.state is None:
         return gathered, []
     state = copy.state
-    more: list[Owed] = []
+    more: list[KnownEnd] = []
     lost: list[tuple[Grant, str]] = []
     for grant in state.state.things[Grant].values():
         assert isinstance(grant, Grant)

@@ -29,6 +29,7 @@ from tidegate.evidence.journal_book import JournalBook
 from tidegate.flow.confirming import confirms
 from tidegate.flow.house import BareHouse, House
 from tidegate.flow.journal_hands import JournalHands
+from tidegate.main.config import NOT_THERE
 from tidegate.main.stopping import ToldToStop
 from tidegate.shell.worker import HANDS, HANDS_A_TARGET, TICK
 from tidegate.store import Store
@@ -45,7 +46,7 @@ DAMAGED = (EvidenceBroken, NotFound, Stale)
 DAMAGE = "the start failed by damage in the database or a mistake of ours"
 MISSING = {
     "no_database": AWAY,
-    "secret_missing": "a secret cannot be read",
+    NOT_THERE: "a secret cannot be read",
     "newer_schema": "the database is of a newer release",
 }
 

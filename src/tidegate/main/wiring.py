@@ -32,6 +32,7 @@ from tidegate.flow.refusing import Refusals
 from tidegate.flow.searching import search_some
 from tidegate.main.clouds import Clouds, read_for
 from tidegate.main.config import (
+    NOT_THERE,
     AwsPart,
     Config,
     database_password,
@@ -105,7 +106,13 @@ def read_laws(config: Config) -> Laws:
 
 def read_signer(config: Config) -> FileSigner:
     """The log's key. Raises AskedWrongly when it is missing or another log's."""
-    signer = parse_signer(secret(config, config.evidence.key))
+    try:
+        signer = parse_signer(secret(config, config.evidence.key))
+    except AskedWrongly as fault:
+        if fault.code != NOT_THERE or not config.evidence.key.startswith(("file:", "env:")):
+            raise
+        help = "put the log's key back where it was (its backup); only a new log has one by `init`"
+        raise AskedWrongly(fault.code, fault.message, help) from fault
     if signer.name != config.evidence.origin:
         raise AskedWrongly(
             "other_log_key",

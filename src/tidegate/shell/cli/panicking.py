@@ -72,10 +72,10 @@ def revoke(desk: Desk, **given: Any) -> Exit:
             raise AskedWrongly("no_reason", "expected `--reason TEXT`, got none", "say why")
         end_grant(desk, name, given["reason"])
         return Exit.OK
-    _confirm(desk, f"{kind} {name}".strip(), given["yes"])
+    at = installed(given["config"] or "tidegate.toml") if given["here"] else None
     freeze = parse_duration(given["freeze"]) if given["freeze"] else None
-    if given["here"]:
-        at = installed(given["config"] or "tidegate.toml")
+    _confirm(desk, f"{kind} {name}".strip(), given["yes"])
+    if at is not None:
         told = Answer(
             desk.local.panic(at, kind, name, given["reason"], freeze, patience, desk.tell)
         )
