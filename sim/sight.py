@@ -191,6 +191,7 @@ def laws_since(oracle: Any, process: Any, since: int) -> list[Book]:
     for other in oracle.world.processes:
         found[other.laws] = None
         found.update((name, None) for at, name in other.laws_left if at >= since)
+    found.update((name, None) for at, name in oracle.world.laws_gone if at >= since)
     history = oracle.world.laws_since
     for place, (_, name) in enumerate(history):
         until = history[place + 1][0] if place + 1 < len(history) else NEVER

@@ -147,6 +147,8 @@ class Process:
             except (TidegateError, OSError):
                 self.world.loop.pause(2_000)
         self.ready = True
+        if self.laws != self.world.laws:  # they changed while it came up
+            self.world.loop.spawn(self, f"{self.name} reads the laws", _reading_laws(self))
 
     def govern(self, name: str) -> None:
         """These laws come into force here."""
@@ -183,6 +185,7 @@ class World:
         self._risen = 0
         self.laws = scene.first_laws
         self.laws_since: list[tuple[int, str]] = [(0, self.laws)]
+        self.laws_gone: list[tuple[int, str]] = []  # until when a process that died had which
         gathers = Random(f"{seed} gathers").random() < 0.3
         self.gathers = gathers if scene.gathers is None else scene.gathers
         self.oracle = Oracle(self)
@@ -245,6 +248,7 @@ class World:
         if not process.alive:
             return
         process.alive = False
+        self.laws_gone += [*process.laws_left, (self.loop.now, process.laws)]
         self.loop.tell(f"{process.name} dies")
         self.oracle.disturbed(f"{process.name} dies")
         down = self.plan.rng.choice(self.scene.downs)
