@@ -242,7 +242,9 @@ def with_copy(gathered: Gathered, more: Sequence[KnownEnd], now: Instant) -> Gat
 def begin_all(gathered: Gathered, scope: Scope, actor: str, now: Instant) -> Gathered:
     """As after a panic: the end of everything in `scope` has come, whatever was fixed.
 
-    So has that of the grants which hold what one in scope held: they are in scope too.
+    So has that of the grants of other machines which hold what one in scope held: who and where are
+    theirs too. Only a role's other name may not be in scope; without the database nobody here can
+    tell, and what a panic means to take is rather taken with it than left.
     """
     owed: list[KnownEnd] = []
     for one in gathered.owed:
