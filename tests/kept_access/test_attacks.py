@@ -13,15 +13,17 @@ import pytest
 
 from tests.backups import backup, put_back
 from tests.kept_access.simulated import KindWorld, laws_of
+from tests.shell_api.conftest import an_ask, serving
 from tests.support import ARN, RULES
-from tidegate.base.errors import AskedWrongly, EvidenceBroken, NotAllowed, NotFound, TidegateError
+from tidegate.base.errors import AskedWrongly, EvidenceBroken, TidegateError
+from tidegate.catalogue import target_chain
 from tidegate.connectors.role_kinds import IAM_ROLE
 from tidegate.connectors.simulated import ASSIGNMENT, Fault, FaultKind
 from tidegate.diagnose.looking import mismatch
 from tidegate.evidence.checkpoint import TrustedKey
 from tidegate.evidence.witness import read_forked
 from tidegate.evidence.witnesses import Witnesses
-from tidegate.flow.brokering import issue
+from tidegate.finding import FindingKind, FindingState
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.people import LOCAL, record
 from tidegate.flow.recovering import close_forgotten
@@ -29,6 +31,10 @@ from tidegate.flow.revoking import end_early
 from tidegate.grant import GrantState
 from tidegate.main.wiring import _outside, publish
 
+PATTERNS = (
+    "prod/*", "*", "*/admin", "prod/../vault/admin", "prod%2Fadmin", "prod//admin", "PROD/admin",
+    "prod/admin ", "prod/ad\u200bmin", "prod", "", "/admin", "prod/admin/more",
+)  # fmt: skip
 BOTH = pytest.mark.parametrize("kind", [IAM_ROLE, ASSIGNMENT])
 
 
@@ -74,14 +80,34 @@ def test_b10_end_goes_where_the_role_points_now(world: KindWorld) -> None:
 @pytest.mark.parametrize("kind", [IAM_ROLE])
 @pytest.mark.parametrize(
     "role",
-    ["prod/*", "*", "*/admin", "prod/../vault/admin", "prod%2Fadmin", "prod//admin", "PROD/admin",
-     "prod/admin ", "prod/ad\u200bmin", "prod", "", "/admin", "prod/admin/more"],
-)  # fmt: skip
+    PATTERNS,
+)
 def test_b11_role_by_pattern_or_path(world: KindWorld, role: str) -> None:
     """B11, B12: a role is named by its exact id; nothing that only resembles one is filed."""
     with pytest.raises(AskedWrongly):
         world.ask(role=role)
     assert world.house.store.grants() == []
+
+
+@pytest.mark.parametrize("kind", [IAM_ROLE])
+def test_b11_refusal_leaves_no_trace(world: KindWorld) -> None:
+    """B11: each try to widen a scope, by a new ask or an edit, is refused and sealed, with nothing
+    of what was typed in the evidence.
+    """
+    with serving(world) as api:
+        asked = api.ask()
+        for role in PATTERNS:
+            world.clock.forward(minutes=1)  # beyond ten a minute they are only counted
+            before = len(api.refusals("ana"))
+            filed = api.post("ana", "/api/requests", an_ask(role))
+            edited = api.call("ana", "PUT", f"/api/requests/{asked['id']}", an_ask(role))
+            assert {filed.status_code, edited.status_code} <= {400, 404}, (role, filed.text)
+            assert api.refusals("ana")[before:] == [
+                ("file_request", "/api/requests", filed.json()["code"]),
+                ("edit_request", asked["id"], edited.json()["code"]),
+            ]
+        (listed,) = api.get("ana", "/api/requests").json()["requests"]
+    assert [item["role"] for item in listed["items"]] == ["prod/admin"]
 
 
 @BOTH
@@ -118,28 +144,42 @@ def test_b16_opening_retried_after_the_revocation(world: KindWorld) -> None:
 
 @BOTH
 def test_b17_outage_keeps_the_broker_issuing(world: KindWorld) -> None:
-    """B17: the cloud is away as the grant ends: nothing more is issued, and that is on record."""
+    """B17: the cloud is away as the grant ends: nothing more is issued, and it is an alarm; the
+    refused call, the tries and the alarm are sealed.
+    """
     grant = world.granted()
     world.connector.script(Fault(kind=FaultKind.DOWN, until=world.clock() + timedelta(hours=2)))
     end_early(world.house, world.who("bo"), grant.id)
-    world.settle(2)
-    with pytest.raises(NotAllowed):
-        issue(world.house, world.who("ana"), grant.id)
+    world.settle(4, step=20)
+    with serving(world) as api:
+        assert api.post("ana", f"/api/grants/{grant.id}/credentials").status_code == 403
+        assert api.refusals("ana") == [("issue_credentials", grant.id, "not_open")]
     overdue = world.house.store.grants(states=frozenset({GrantState.CLOSING}))
     assert [one.id for one in overdue] == [grant.id]
     assert "grant.noted" in world.names(grant.request)
+    (alarm,) = world.house.store.findings()
+    assert (alarm.kind, alarm.grant, alarm.state) == (
+        FindingKind.LATE, grant.id, FindingState.OPEN,
+    )  # fmt: skip
+    assert "finding.opened" in world.names(target_chain("prod"))
     world.settle(130, step=60)
     world.until(grant, GrantState.GONE)
 
 
 @BOTH
 def test_b17_somebody_elses_keys_after_the_end(world: KindWorld) -> None:
-    """B17: past the end nobody gets a credential, whoever asks, though no worker has run."""
+    """B17: past the end nobody gets a credential, whoever asks, though no worker has run; each try
+    is sealed with who made it.
+    """
     grant = world.granted()
     world.clock.forward(minutes=30)
-    for login in ("ana", "bo", "op", "eve"):
-        with pytest.raises((NotAllowed, NotFound)):
-            issue(world.house, world.who(login), grant.id)
+    with serving(world) as api:
+        for login in ("ana", "bo", "op", "eve"):
+            answer = api.post(login, f"/api/grants/{grant.id}/credentials")
+            assert answer.status_code in (403, 404) and "material" not in answer.text
+            sealed = ("issue_credentials", grant.id, answer.json()["code"])
+            assert api.refusals(login) == [sealed]
+    assert "session.issued" not in world.names(grant.request)
 
 
 @pytest.mark.parametrize("kind", [IAM_ROLE])

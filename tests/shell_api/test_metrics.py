@@ -2,13 +2,20 @@
 
 import asyncio
 import re
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.shell_api.conftest import Api, Seen
-from tests.support import LOGINS, World
+from tests.support import LOGINS, World, catalogue, laws
+from tidegate.base.when import Instant
+from tidegate.connectors.port import Answer, Hold, Probed
+from tidegate.evidence.lateness import Latency
+from tidegate.flow.governing import put_in_force
+from tidegate.flow.revoking import end_early
+from tidegate.grant import GrantState
 from tidegate.shell.api import make_app
 from tidegate.shell.metrics import Metrics
 
@@ -106,3 +113,65 @@ def test_report_is_for_anybody(api: Api) -> None:
     assert api.get("ana", "/api/report/lateness").status_code == 403
     assert not api.seen.calls
     assert api.get("audit", "/api/report/lateness?since=7d&by=kind").status_code == 200
+
+
+def latencies(world: World, metrics: Metrics, ended: str) -> dict[str, tuple[int, float]]:
+    """Of ends of that sort: (how many, their seconds together) of each latency that is shown."""
+    told = figures(world, metrics)
+    shown = re.findall(
+        r"^tidegate_end_lateness_seconds_(count|sum)\{([^}]*)\} ([0-9.]+)", told, re.M
+    )
+    found: dict[str, dict[str, float]] = {}
+    for what, labels, value in shown:
+        label = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+        if label["ended"] == ended:
+            found.setdefault(label["latency"], {})[what] = float(value)
+    return {name: (int(one["count"]), one["sum"]) for name, one in found.items()}
+
+
+@pytest.mark.parametrize("ended", ["expired", "early"])
+def test_headline_is_the_queues_own_speed(
+    world: World, monkeypatch: pytest.MonkeyPatch, ended: str
+) -> None:
+    """`denies` is from the end to the first try the cloud itself refused, as heard at the cloud: a
+    worker that sleeps for two minutes shows in it, and what it then takes is not the figure.
+    """
+    metrics, probe, refused = Metrics(world.house), world.connector.probe, list[datetime]()
+
+    def heard(hold: Hold, now: Instant) -> Probed:
+        probed = probe(hold, now)
+        if (probed.answer, probed.control) == (Answer.DENIED, Answer.ALLOWED):
+            refused.append(world.clock())
+        return probed
+
+    monkeypatch.setattr(world.connector, "probe", heard)
+    figures(world, metrics)
+    grant = world.granted()
+    world.clock.forward(minutes=10)
+    if ended == "early":
+        end_early(world.house, world.who("ana"), grant.id)
+    end = world.clock() if ended == "early" else grant.ends_at
+    assert end is not None
+    world.clock.at = end + timedelta(minutes=2)
+    settle(world)
+    shown = latencies(world, metrics, ended)
+    assert {name: count for name, (count, _) in shown.items()} == dict.fromkeys(Latency, 1)
+    late = {name: seconds for name, (_, seconds) in shown.items()}
+    assert late["denies"] == (refused[0] - end).total_seconds() >= 120
+    assert late["sent"] <= late["removed"] <= late["denies"] <= late["gone"]
+    if ended == "expired":  # the cloud's own deadline needs nobody: promised, and not mixed with it
+        assert late["declared"] == 0
+
+
+def test_headline_is_of_what_was_never_tried(world: World) -> None:
+    """Where nothing can be tried as that access, no `denies` is shown; what is promised is."""
+    put_in_force(world.house, laws(found=catalogue(probe="")))
+    metrics = Metrics(world.house)
+    figures(world, metrics)
+    grant = world.granted()
+    world.clock.forward(minutes=32)
+    for _ in range(6):
+        settle(world)
+    assert world.grant(grant).state is GrantState.GONE
+    shown = latencies(world, metrics, "expired")
+    assert "denies" not in shown and shown["declared"][0] == 1
