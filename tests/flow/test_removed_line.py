@@ -1,30 +1,16 @@
 """What a `removed` line says of an end is the same whoever writes it, and what it was."""
 
-from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.flow.test_came_back import KEY
-from tests.support import START, World, catalogue, laws
+from tests.flow.assigned import KEY
+from tests.support import START, World
 from tidegate.connectors.port import Answer
 from tidegate.evidence.journal_line import removed_line
-from tidegate.flow.governing import put_in_force
 from tidegate.flow.mending import mend_cuts
 from tidegate.flow.recovering import close_without_store
-
-
-@pytest.fixture
-def assigned(tmp_path: Path) -> World:
-    """`prod/admin` is an assignment there."""
-    made = World(tmp_path)
-    found = catalogue()
-    role = replace(found.roles["prod/admin"], kind="assignment", probe="")
-    put_in_force(made.house, laws(found=replace(found, roles={**found.roles, "prod/admin": role})))
-    return made
 
 
 def test_cut_made_without_the_database_is_guessed_at_when_it_is_put_back(assigned: World) -> None:

@@ -1,17 +1,15 @@
 """recover by a copy of the log alone: access that others held, or that stood, at an end."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from tests.flow.test_came_back import KEY, settle
+from tests.flow.assigned import KEY, assign, settle
 from tests.flow.test_recalling import ground
-from tests.support import World, catalogue, laws
+from tests.support import World
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.expire import EndReason
 from tidegate.flow.ending import begin
-from tidegate.flow.governing import put_in_force
 from tidegate.flow.recalling import Fate, Recalled, gather, recall
 from tidegate.grant import Grant, GrantState
 from tidegate.main.emergency import _Copy, _with_copy
@@ -21,10 +19,7 @@ from tidegate.store.sealed import sealed_state
 @pytest.fixture
 def assigned(world: World) -> World:
     """`prod/admin` is an assignment there."""
-    found = catalogue()
-    role = replace(found.roles["prod/admin"], kind="assignment", probe="")
-    put_in_force(world.house, laws(found=replace(found, roles={**found.roles, role.id: role})))
-    return world
+    return assign(world)
 
 
 def by_copy(world: World) -> dict[str, Recalled]:

@@ -5,16 +5,15 @@ from datetime import timedelta
 
 import pytest
 
-from tests.flow.test_came_back import KEY, settle
+from tests.flow.assigned import KEY, assign, settle
 from tests.main.test_waiting import bare
-from tests.support import World, catalogue, laws, misshape
+from tests.support import World, misshape
 from tidegate.base.errors import EvidenceClosed
 from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.journal_line import JournalLine
 from tidegate.flow.expiring import close_now
-from tidegate.flow.governing import put_in_force
 from tidegate.flow.house import BareHouse
 from tidegate.flow.reconciling import reconcile_some
 from tidegate.flow.recovering import close_without_store
@@ -27,10 +26,7 @@ from tidegate.main.waiting import Opened
 @pytest.fixture
 def assigned(world: World) -> World:
     """`prod/admin` is an assignment there."""
-    found = catalogue()
-    role = replace(found.roles["prod/admin"], kind="assignment", probe="")
-    put_in_force(world.house, laws(found=replace(found, roles={**found.roles, role.id: role})))
-    return world
+    return assign(world)
 
 
 def start(world: World) -> tuple[BareHouse, Opened]:
