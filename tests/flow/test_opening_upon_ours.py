@@ -115,6 +115,25 @@ def test_accepted_return_outlives_its_sign_off_by_a_grant_opened_upon_it(
     assert [one for one in every(world) if one[0] != "held_still"] == [("readded", "healed", 3)]
 
 
+def test_sessions_of_an_accepted_return_are_cut(world: World) -> None:
+    """What an operator signed for is left alone, its sessions too, and nobody is told to have taken
+    a deny away; those from before it was closed in vain stay cut.
+    """
+    gone(world)
+    look(world)
+    world.cloud.place(KEY, world.clock(), by="sync")
+    before = world.cloud.sign_in(KEY, world.clock())
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="revoke"))
+    (found,) = look(world)
+    close(world.house, world.who("cy"), found.id, "permanent now, CHG-9", timedelta(hours=5))
+    world.clock.forward(minutes=1)
+    taken = world.cloud.sign_in(KEY, world.clock())
+    settle(world, 10)
+    assert world.cloud.use(taken, world.clock()) is Answer.ALLOWED
+    assert world.cloud.use(before, world.clock()) is Answer.DENIED
+    assert [one for one in every(world) if one[0] == "deny_removed"] == []
+
+
 def test_end_taken_up_again_upon_an_accepted_return_is_called_back_for_ever(world: World) -> None:
     """Its own end leaves what another grant opened upon; once the acceptance is over it is closed,
     not called back to an end that leaves it again.

@@ -116,8 +116,12 @@ def _wanted(
         if needed.until > now - CLOCKS_MAY_DIFFER:
             role = (hold.key.connector, hold.key.account, hold.key.native_role)
             cuts = by_role.setdefault(role, (hold, {}))[1]
-            cuts[hold.grant] = _both(cuts.get(hold.grant), needed)
-            seen_cut |= {hold.grant} if was_seen else set()
+            known = cuts.get(hold.grant)
+            both = cuts[hold.grant] = _both(known, needed)
+            if was_seen and both.before == needed.before:
+                seen_cut.add(hold.grant)
+            elif not was_seen and known is not None and both.before != known.before:
+                seen_cut.discard(hold.grant)  # what is to stand by now was never there
     return by_role, seen_cut
 
 
@@ -225,11 +229,12 @@ def _removed(end: _End, now: Instant) -> tuple[Instant, Instant | None]:
     """When it was removed, and the instant before which sessions are cut, if it was read back.
 
     What nobody saw removed may give a session at any moment. Once that is signed off, only what was
-    there when its last closing began stays cut: to cut on would be to go on trying.
+    there when its last closing began stays cut: to cut on would be to go on trying. So it is with
+    what came back: each try to close it begins anew, and none is made once somebody accepted it.
     """
     seen = [line for line in end.lately if line.kind == "removed"]
     last = end.lately[-1] if end.lately else end.intended
-    if end.signed_off and last.kind == "closing":
+    if (end.signed_off or end.again) and last.kind == "closing":
         return last.at, None
     if not seen:
         return now, None
