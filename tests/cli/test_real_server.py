@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,11 +69,9 @@ def insight(world: World) -> Insight:
     )
 
 
-@pytest.fixture
-def town(world: World, tmp_path: Path) -> Iterator[Town]:
-    """The world behind a real port, and its sure end."""
-    for login in ("ana", "bo"):
-        set_password(world.house, login, PASSWORD)
+@contextmanager
+def served(world: World) -> Iterator[str]:
+    """The world behind a real port, and its sure end; yields its URL."""
     app = make_app(world.house, world.refusals, insight(world))
     with listen("127.0.0.1", 0) as sock:
         server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none"))
@@ -80,9 +79,18 @@ def town(world: World, tmp_path: Path) -> Iterator[Town]:
         thread.start()
         while not server.started:
             time.sleep(0.005)
-        yield Town(world, f"http://127.0.0.1:{sock.getsockname()[1]}", tmp_path / "people")
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture
+def town(world: World, tmp_path: Path) -> Iterator[Town]:
+    """The world behind a real port, where ana and bo sign in."""
+    for login in ("ana", "bo"):
+        set_password(world.house, login, PASSWORD)
+    with served(world) as url:
+        yield Town(world, url, tmp_path / "people")
 
 
 def test_contract_from_request_to_evidence(town: Town, tmp_path: Path) -> None:

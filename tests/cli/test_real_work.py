@@ -1,29 +1,41 @@
 """What waits and what should not be, from the database to the terminal: the real API between."""
 
 import re
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from tests.cli.test_real_server import ASK, PASSWORD, Town
-from tests.cli.test_real_server import town as _town
+from tests.cli.conftest import Ran, Shell
+from tests.cli.fake import FakeLocal
+from tests.cli.test_real_server import ASK, Town, served
 from tests.flow.test_finding import a_sighting
 from tests.flow.test_pace_of_accounts import paced
 from tests.support import World, laws
 from tidegate.finding import FindingKind, FindingState
 from tidegate.flow.finding import see
 from tidegate.flow.revoking import end_early
-from tidegate.shell.identity import set_password
+from tidegate.shell.identity import make_token
 
-town = _town
+
+class Staffed(Town):
+    """Everybody holds a token: hashing passwords is tried elsewhere."""
+
+    def at(self, login: str, *words: str, typed: str | None = None) -> Ran:
+        """What `login` types."""
+        house, home = self.world.house, self.directory / login
+        token, _ = make_token(house, self.world.who(login).id, "test", house.now())
+        told = {"TIDEGATE_HOME": str(home), "HOME": str(home)}
+        told |= {"TIDEGATE_SERVER": self.url, "TIDEGATE_TOKEN": token}
+        return Shell(FakeLocal(), home, told)(*words, typed=typed)
 
 
 @pytest.fixture
-def staffed(town: Town) -> Town:
-    """An operator, an owner, and eve whom no finding concerns, can sign in as well."""
-    for login in ("op", "cy", "eve"):
-        set_password(town.world.house, login, PASSWORD)
-    return town
+def town(world: World, tmp_path: Path) -> Iterator[Town]:
+    """The world behind a real port."""
+    with served(world) as url:
+        yield Staffed(world, url, tmp_path / "people")
 
 
 def test_queue_is_kept_from_who_waits_in_it(town: Town) -> None:
@@ -61,41 +73,41 @@ def row(out: str, name: str) -> list[str]:
     return re.split(r" {2,}", line)
 
 
-def test_finding_is_lost_between_its_owners(staffed: Town) -> None:
+def test_finding_is_lost_between_its_owners(town: Town) -> None:
     """Listed with who has it, handed on, closed with a reason, and gone from the list."""
-    world = staffed.world
+    world = town.world
     name, other = found(world), found(world, what="other", kind=FindingKind.READDED)
-    assert name not in staffed.at("eve", "findings", "list").out
-    listed = staffed.at("op", "findings", "list")
+    assert name not in town.at("eve", "findings", "list").out
+    listed = town.at("op", "findings", "list")
     made = world.house.store.finding(name)
     cells = row(listed.out, name)
     assert cells[1:4] == [made.severity.value, made.kind.value, "open"] and listed.code == 0
     assert row(listed.out, other)[2] == "readded"
-    narrowed = staffed.at("op", "findings", "list", "--kind", "readded", "--json").json
+    narrowed = town.at("op", "findings", "list", "--kind", "readded", "--json").json
     assert [one["id"] for one in narrowed["findings"]] == [other]
-    given = staffed.at("op", "findings", "assign", name, "cy")
+    given = town.at("op", "findings", "assign", name, "cy")
     assert (given.code, given.out) == (0, f"{name}: cy works on it\n")
-    assert row(staffed.at("cy", "findings", "list").out, name)[3:5] == ["assigned", "cy"]
-    shut = staffed.at("cy", "findings", "close", name, "--reason", "key deleted")
+    assert row(town.at("cy", "findings", "list").out, name)[3:5] == ["assigned", "cy"]
+    shut = town.at("cy", "findings", "close", name, "--reason", "key deleted")
     assert (shut.code, shut.out) == (
         0,
         f"{name}: closed; it opens again when it is seen again\n",
     )
     assert world.house.store.finding(name).state is FindingState.CLOSED
-    assert name not in staffed.at("op", "findings", "list").out
-    assert row(staffed.at("op", "findings", "list", "--closed").out, name)[3] == "closed"
-    shown = staffed.at("op", "findings", "show", name).out
+    assert name not in town.at("op", "findings", "list").out
+    assert row(town.at("op", "findings", "list", "--closed").out, name)[3] == "closed"
+    shown = town.at("op", "findings", "show", name).out
     assert "by cy: " in shown and '"key deleted"' in shown
 
 
-def test_finding_is_accepted_for_ever(staffed: Town) -> None:
+def test_finding_is_accepted_for_ever(town: Town) -> None:
     """Signed off for a while it says until when; what is not one's own is refused, and stays."""
-    world = staffed.world
+    world = town.world
     name = found(world)
     words = ("findings", "close", name, "--reason", "CHG-12", "--accept-for", "30d")
-    refused = staffed.at("eve", *words)
+    refused = town.at("eve", *words)
     assert refused.code in (2, 3) and world.house.store.finding(name).state is FindingState.OPEN
-    ran = staffed.at("op", *words)
+    ran = town.at("op", *words)
     until = world.clock() + timedelta(days=30)
     assert (ran.code, ran.out) == (0, f"{name}: accepted until {until:%Y-%m-%dT%H:%M:%SZ}\n")
-    assert staffed.at("eve", "findings", "assign", name, "bo").code in (2, 3)
+    assert town.at("eve", "findings", "assign", name, "bo").code in (2, 3)
