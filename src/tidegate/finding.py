@@ -2,7 +2,7 @@
 
 Decides when a fact seen again is the same finding, who signed it off and until when, and every move
 it may make. The same fact is one finding, by its natural key, however often it is looked at. Pure;
-what is looked for is in `flow/reconciling.py` and `flow/searching.py`.
+what is looked for is in `flow/role_look.py` and `flow/searching.py`.
 """
 
 from dataclasses import dataclass, replace

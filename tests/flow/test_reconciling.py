@@ -24,8 +24,9 @@ from tidegate.flow.expiring import close_now
 from tidegate.flow.finding import close
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.house import House
-from tidegate.flow.reconciling import PASS_EVERY, look_at, reconcile_some, reconcile_step
+from tidegate.flow.reconciling import PASS_EVERY, reconcile_some, reconcile_step
 from tidegate.flow.revoking import end_early
+from tidegate.flow.role_look import look_at
 from tidegate.grant import Grant, GrantState
 from tidegate.store import Wanted, compare
 

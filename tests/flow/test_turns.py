@@ -15,7 +15,7 @@ from tidegate.base.when import Instant
 from tidegate.catalogue import Catalogue
 from tidegate.connectors.port import Hold, Scope, Seen
 from tidegate.connectors.simulated import Fault, FaultKind
-from tidegate.flow import reconciling
+from tidegate.flow import role_look
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.holding import closing_hold
 from tidegate.flow.house import House
@@ -124,7 +124,7 @@ def test_one_broken_grant_keeps_what_came_back_of_others(
         assert [one.grant for one in look(world)] == [other.id]
         world.cloud.unassign(EVE, world.clock())  # by hand, which cuts no session
     world.cloud.place(KEY, world.clock(), by="sync")
-    monkeypatch.setattr(reconciling, "closing_hold", lost)
+    monkeypatch.setattr(role_look, "closing_hold", lost)
     for _ in range(3):
         look(world)
     (found,) = [one for one in world.house.store.findings() if one.grant == other.id]
