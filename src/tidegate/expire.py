@@ -16,6 +16,9 @@ from tidegate.catalogue import Assignment, let_go
 from tidegate.grant import Grant, Searched, evolve, told
 from tidegate.session import Session, SessionState, Why, ended
 
+# Of what is sealed, beside a clock that is right: nothing opens by one that is a second off.
+MOST_AHEAD = timedelta(seconds=2)
+
 
 class EndReason(StrEnum):
     """Why a grant ends. Four words kept apart: time, owner, somebody else, everything at once."""
@@ -171,6 +174,13 @@ def may_be_gone(grant: Grant, denied: bool, derived: timedelta, now: Instant) ->
     if grant.acted and not denied:
         return False
     return now >= grant.residual_until or (denied and not derived)
+
+
+def sealed_ahead(at: Instant, now: Instant) -> bool:
+    """Whether what was sealed as past lies ahead: one of two clocks is wrong, and no wait that is
+    counted from `at` says anything.
+    """
+    return at > now + MOST_AHEAD
 
 
 def gone(

@@ -42,6 +42,7 @@ from tidegate.expire import (
     gone,
     may_be_gone,
     removed,
+    sealed_ahead,
 )
 from tidegate.flow.deadlines import held_until, latest_end
 from tidegate.flow.ending import begin, write_down
@@ -370,20 +371,23 @@ def _judge_proof(
     apart = connector.powers(hold.role.kind).cuts_apart
     derived = connector.residual(hold.target, hold.role, grant.cut)
     if not may_be_gone(grant, denied, derived, now):
-        if apart and grant.residual_until is not None:
+        if not apart or grant.residual_until is None:
+            allowed = probed.answer is Answer.ALLOWED
+            outcome = Outcome.STILL_ACTS if allowed else Outcome.NOT_PROVEN
+            return note(house, grant, "probe", outcome, f"probe_{probed.answer}")
+        # What a wrong clock sealed may be long ahead: what is there now is looked at all the same.
+        if not sealed_ahead(grant.removed_at or now, now):
             return _wait(house, grant, grant.residual_until - now, now)
-        allowed = probed.answer is Answer.ALLOWED
-        outcome = Outcome.STILL_ACTS if allowed else Outcome.NOT_PROVEN
-        return note(house, grant, "probe", outcome, f"probe_{probed.answer}")
     try:
         if apart:  # nothing was tried as that access: look once more, at this very moment
             seen = next(iter(connector.observe(Scope(target=hold.target, hold=hold), now)))
             if _usable_again(house, grant, seen):
                 return _once_more(house, grant, "it is usable again", _as_seen(seen))
             # Nothing there ends by itself, so what is left ends by the cloud's clock: a fast one of
-            # ours proves nothing.
-            if grant.residual_until and not may_be_gone(grant, denied, derived, seen.cloud_at):
-                return _wait(house, grant, grant.residual_until - seen.cloud_at, now)
+            # ours proves nothing, and by a slow one nothing is gone before it was removed.
+            by = min(now, seen.cloud_at)
+            if grant.residual_until and not may_be_gone(grant, denied, derived, by):
+                return _wait(house, grant, grant.residual_until - by, now)
         assignment = house.store.assignment(grant.assignment)
         if not (assignment and assignment.holders):  # else the deadline is another grant's by now
             connector.disarm(hold, now)

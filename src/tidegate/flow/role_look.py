@@ -17,6 +17,7 @@ from tidegate.base.errors import TidegateError, WorldFailed
 from tidegate.base.when import Instant, wire
 from tidegate.catalogue import Assignment, Role, Target
 from tidegate.connectors.port import Connector, Powers, Scope, Seen
+from tidegate.expire import sealed_ahead
 from tidegate.finding import ClosedHow, Finding, FindingKind, Sighting
 from tidegate.flow.baseline import known_before, maker_of, returned, standing_of
 from tidegate.flow.closing_again import close_again
@@ -292,10 +293,14 @@ def _again_says(
 
 
 def _may_be_stale(look: Look, grant: Grant) -> bool:
-    """Whether a list may still show what we have already taken away."""
+    """Whether a list may still show what we have already taken away.
+
+    What a wrong clock sealed excuses none: the one access is read again before anything is done.
+    """
     changed = grant.removed_at or grant.closing_at
-    settling = look.powers.stale_window + look.powers.propagation
-    return changed is not None and look.at < changed + settling
+    if changed is None or sealed_ahead(changed, look.at):
+        return False
+    return look.at < changed + look.powers.stale_window + look.powers.propagation
 
 
 def _deadline(look: Look, row: Assignment, seen: Seen) -> Finding | None:
