@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.flow.test_assignments import KEY, ended, settle
-from tests.flow.test_reconciling import assignments, every, gone, look
+from tests.flow.test_errands import beside
+from tests.flow.test_reconciling import assignments, every, gone, live, look
 from tests.support import World, catalogue, laws
+from tidegate.base.duty import ALL
+from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.flow.expiring import close_once
 from tidegate.flow.governing import put_in_force
+from tidegate.flow.reconciling import PASS_EVERY, reconcile_some
 from tidegate.grant import GrantState
 
 HOUR = timedelta(hours=1)
@@ -75,3 +79,22 @@ def test_look_by_a_slow_clock_leaves_what_came_back(world: World) -> None:
     look(world)
     assert not world.cloud.assigned(KEY, world.clock())
     assert every(world) == [("readded", "healed", 1)]
+
+
+def test_looks_remove_anew_what_only_lacks_its_cut(world: World) -> None:
+    """Removed by us and not there: only its sessions are looked after, until somebody sees it."""
+    gone(world)
+    look(world)
+    world.cloud.place(KEY, world.clock(), by="sync")
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="cut", count=99))
+    (found,) = look(world)
+    calls = world.connector.calls
+    sent, tried = calls["revoke"], calls["cut"]
+    assert look(world, 3) == live(world) and calls["revoke"] == sent and calls["cut"] > tried
+    world.cloud.place(KEY, world.clock(), by="sync")
+    world.clock.forward(seconds=PASS_EVERY.total_seconds())
+    reconcile_some(beside(world, ALL), 50)  # another machine sees it, and takes it away
+    sent = calls["revoke"]
+    assert not world.cloud.assigned(KEY, world.clock())
+    assert [one.id for one in look(world)] == [found.id]
+    assert calls["revoke"] == sent + 1, "what that machine cut is not known here"

@@ -287,3 +287,23 @@ def test_a_sync_is_laundered_by_one_more_grant(world: CenterWorld, center: Cente
     world.until(second, GrantState.GONE)
     assert world.grant(second).still_held_by == ""
     assert not center.assigned()
+
+
+def test_slow_provisioning_leaves_what_was_closed_again_uncut(
+    world: CenterWorld, center: Center
+) -> None:
+    """Slower than one look: the looks after it wait for the same cut, and do not begin another."""
+    look(world)
+    gone(world)
+    assign(center)
+    session = center.sign_in()
+    slow = center.admin.fault(
+        "ProvisionPermissionSet", "in_progress", count=99, describes=99, seconds=45
+    )
+    (found,) = look(world)
+    assert found.kind is FindingKind.READDED and not center.assigned()
+    for _ in range(3):
+        look(world)
+    center.admin.clear_faults(slow)
+    assert every(world) == [("readded", "healed", 1)]
+    assert not center.acts(session)

@@ -32,8 +32,10 @@ def close_again(
 ) -> Finding:
     """Take the access of `hold` away, read it back, seal it and close the finding.
 
-    For a caller that has the hold's natural key in hand and saw it usable a moment ago. What does
-    not succeed leaves the finding open, and the next look tries again.
+    For a caller that has the hold's natural key in hand and saw it usable, a moment ago or at a
+    look before. What does not succeed leaves the finding open, and the next look tries again. What
+    this process removed, and nobody saw there since, is not removed anew, since each removal is cut
+    up to a later instant: one that is slow would never be seen made.
     """
     now = house.now()
     opened_upon = hold.stood_before  # while its return was signed for: its own end would leave it
@@ -43,22 +45,30 @@ def close_again(
         write_down(house, _line("closing", grant.id, now, reason=str(grant.end_reason)))
         house.store.commit(contradicted(grant, "it is usable again", how, now))
         return finding
-    lingers = connector.lingers(hold.target, hold.role)
-    write_down(house, intended_line(hold, stood_before=False, lingers=lingers, now=now))
-    write_down(house, _line("closing", grant.id, now, reason="leftover"))
+    times, since = house.uncut.get(finding.id, (0, now))
     try:
-        seen = take_away(connector, hold, still_wanted=False, now=now)
+        if times == finding.times:  # removed by this process, and seen by none since
+            seen = _read(connector, hold, now)
+        else:
+            since = now
+            lingers = connector.lingers(hold.target, hold.role)
+            write_down(house, intended_line(hold, stood_before=False, lingers=lingers, now=now))
+            write_down(house, _line("closing", grant.id, now, reason="leftover"))
+            seen = take_away(connector, hold, still_wanted=False, now=now)
     except (Refused, Unreachable, Unknown) as fault:
         log.warning("what came back is not closed yet", grant=grant.id, code=fault.code)
         return finding
+    apart = connector.powers(hold.role.kind).cuts_apart
+    if apart and not seen.usable and not seen.cut:
+        seen = _cut_too(connector, hold, seen, now)
     if seen.usable:
         house.uncut.pop(finding.id, None)
         return finding
-    if not _cut_too(connector, hold, seen, now):
-        # Its sessions act on: either a later cut is seen, or they have had the time to run out.
-        since = house.uncut.setdefault(finding.id, now)
-        if now < since + connector.residual(hold.target, hold.role, cut=False):
-            return finding
+    # Else its sessions act on: either a later cut is seen, or they have had the time to run out.
+    over_at = since + connector.residual(hold.target, hold.role, cut=False)
+    if apart and not seen.cut and now < over_at:
+        house.uncut[finding.id] = (finding.times, since)
+        return finding
     done = house.now()
     line = removed_line(grant.id, done, cloud_at=seen.cloud_at, cut_before=seen.cut_before)
     write_down(house, line)
@@ -73,22 +83,23 @@ def close_again(
     return house.store.finding(finding.id)
 
 
-def _cut_too(connector: Connector, hold: Hold, seen: Seen, now: Instant) -> bool:
-    """Whether the sessions taken by it are seen to be cut.
+def _cut_too(connector: Connector, hold: Hold, seen: Seen, now: Instant) -> Seen:
+    """What is there after the sessions taken by it were cut, as far as that went.
 
     A removal alone ends no session where cutting is a change of its own, and no grant is open that
     would have the cut tried again: what fails here keeps the finding open. The cloud's yes is not
     believed.
     """
-    if seen.cut or not connector.powers(hold.role.kind).cuts_apart:
-        return True
     try:
         connector.cut(hold, now)
-        again = next(iter(connector.observe(Scope(target=hold.target, hold=hold), now)))
+        return _read(connector, hold, now)
     except (Refused, Unreachable, Unknown) as fault:
         log.warning("its sessions are not cut yet", grant=hold.grant, code=fault.code)
-        return False
-    return again.cut and not again.usable
+        return seen
+
+
+def _read(connector: Connector, hold: Hold, now: Instant) -> Seen:
+    return next(iter(connector.observe(Scope(target=hold.target, hold=hold), now)))
 
 
 def _closed_fact(
