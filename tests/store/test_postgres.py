@@ -11,14 +11,20 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from chaos.proxy import FaultProxy
+from sqlalchemy import text
 
 from tests import postgres
 from tidegate.base.errors import AskedWrongly, EvidenceClosed, WorldFailed
 from tidegate.main.postgres import postgres_server
-from tidegate.store import Store, answered, compare
+from tidegate.store import Pace, Store, answered, compare
+from tidegate.store.engines import open_database
 from tidegate.store.locks import number_of
+from tidegate.store.migrate import REVISIONS
 from tidegate.store.postgres import spelled
+from tidegate.store.schema import metadata
 
 from .making import NOW, ORIGIN, SIGNER, Clock, filed, lifecycle, open_store, said
 from .test_queue import waiting
@@ -212,6 +218,64 @@ def test_newer_release_stops_this_one(store, place):
     assert store.request(request.id) == request
     with pytest.raises(AskedWrongly, match="got `9999`"):
         open_store(place)
+
+
+def test_migrations_from_nothing_are_the_schema_here_too(engine):
+    """What the chain of migrations builds is what the code speaks, and every text goes by bytes."""
+    url = postgres.fresh()
+    open_store(url).close()
+    database = open_database(url)
+    with database.reading() as db:
+        context = MigrationContext.configure(db, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+        assert context.get_current_revision() == REVISIONS[-1]
+        indexes = dict(db.execute(text("SELECT indexname, indexdef FROM pg_indexes")).all())
+        ordered = db.execute(
+            text(
+                "SELECT table_name, column_name FROM information_schema.columns"
+                " WHERE table_schema = 'public' AND data_type = 'text'"
+                " AND collation_name IS DISTINCT FROM 'C'"
+            )
+        ).all()
+    database.close()
+    postgres.drop(url)
+    assert ordered == []
+    partial = {
+        one.name: str(where)
+        for table in metadata.tables.values()
+        for one in table.indexes
+        if (where := one.dialect_options["postgresql"].get("where")) is not None
+    }
+    assert partial
+    assert [name for name in partial if " WHERE " not in indexes[name]] == []
+
+
+def test_two_processes_take_twice_from_one_bucket(place):
+    """However two stores reach into the bucket of an account, it gives what it holds and no more;
+    that a cloud asked one of them to be slow holds for both.
+    """
+    pace = Pace(name="account:1", per_second=1, most=40, kept=0)
+    stores = [open_store(place) for _ in range(2)]
+    given, ready = [], threading.Barrier(4)
+
+    def take(store):
+        ready.wait()
+        given.extend(store.take_tokens(pace, 1, NOW) for _ in range(20))
+
+    threads = [threading.Thread(target=take, args=(stores[one % 2],)) for one in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    one, other = stores
+    assert (len(given), sum(given)) == (80, 40)
+    second = timedelta(seconds=1)
+    assert one.take_tokens(pace, 9, NOW + 4 * second) == 4
+    assert other.take_tokens(pace, 9, NOW + 4 * second) == 0
+    one.slow_pace(pace.name, NOW + 14 * second, NOW + 4 * second)
+    assert other.take_tokens(pace, 9, NOW + 10 * second) == 3
+    for store in stores:
+        store.close()
 
 
 def test_writers_of_several_processes_share_one_log(place):
