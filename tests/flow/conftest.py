@@ -21,6 +21,7 @@ ON_BOTH = frozenset(
         "test_crash",
         "test_errands",
         "test_extending",
+        "test_failed",
         "test_finding",
         "test_held_elsewhere",
         "test_journals",

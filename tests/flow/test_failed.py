@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.backups import backup, put_back
-from tests.flow.test_came_back import KEY
+from tests.flow.assigned import KEY
 from tests.support import World, catalogue, laws
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence.journal import JournalLine

@@ -130,6 +130,18 @@ def take_away(connector: Connector, hold: Hold, still_wanted: bool, now: Instant
     return next(iter(connector.observe(Scope(target=hold.target, hold=hold), now)))
 
 
+def only_cut(connector: Connector, hold: Hold, now: Instant) -> Seen:
+    """End the sessions that outlived the removal of `hold`, and read it back.
+
+    Nothing is removed: without the database nobody knows whose access is there by now.
+
+    Raises:
+        WorldFailed: what connectors raise of reading; a cut that fails is not in what is read.
+    """
+    _try_cut(connector, hold, now)
+    return next(iter(connector.observe(Scope(target=hold.target, hold=hold), now)))
+
+
 def _try_cut(connector: Connector, hold: Hold, now: Instant) -> None:
     """A cut beside a removal: one that fails is tried again until it is seen."""
     try:
@@ -180,7 +192,7 @@ def _remove(house: House, grant: Grant) -> Grant:
     if calls > 1:
         step = step.then(Step((), (_sent(grant, first_at, calls, house.now()),)))
     house.store.commit(step)
-    house.tries.removed(house.store.grant(grant.id))
+    house.tries.removed(grant.id, house.store.grant(grant.id).removed_at, acted_at)
     note_removed(house, house.store.grant(grant.id))
     line = removed_line(
         grant.id,
@@ -269,10 +281,12 @@ def _prove(house: House, grant: Grant) -> Grant:
 def _cut_after(house: House, grant: Grant, hold: Hold, connector: Connector) -> Grant:
     """Removed, and live sessions not seen cut: try again, and look whether it is there again."""
     acted_at, refused = house.now(), None
-    hold = replace(hold, removed_elsewhere=house.tries.removed_elsewhere(grant))
+    elsewhere = house.tries.removed_elsewhere(grant.id, grant.removed_at)
+    hold = replace(hold, removed_elsewhere=elsewhere)
     try:
         connector.cut(hold, acted_at)
-        house.tries.removed(grant)
+        if elsewhere is not None:
+            house.tries.removed(grant.id, elsewhere)
     except CLOUD_FAULTS as fault:
         refused = fault
     try:

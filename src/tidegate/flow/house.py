@@ -143,6 +143,7 @@ class BareHouse:
         self.randomness = randomness
         self.buckets = self.alone = Buckets(_nobody)
         self.journal_pace = JournalPace()
+        self.tries = Tries()
         self.confirms: Confirms = take_its_word
         self.behind = timedelta(0)  # our clock, to the database's when that was read last
         self._clock = clock
@@ -203,7 +204,6 @@ class House(BareHouse):
         )
         self.store = store
         self.buckets = Buckets(self._take_tokens)
-        self.tries = Tries()
         self.pace = JournalPace()  # of extensions and of ends that moved
         self.warn_before = warn_before
         self.looks = Looks()

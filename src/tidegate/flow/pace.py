@@ -43,7 +43,7 @@ class Tries:
         self._lock = threading.Lock()
         self._counts: dict[str, tuple[GrantState, int]] = {}
         self._sent: dict[str, tuple[Instant, int]] = {}
-        self._removed: dict[str, Instant | None] = {}
+        self._removed: dict[str, tuple[Instant | None, ...]] = {}
         self._unsettled: Counter[tuple[str, str]] = Counter()
 
     def one_more(self, grant: Grant) -> int:
@@ -79,16 +79,17 @@ class Tries:
             self._sent[grant] = (first, calls + 1)
             return self._sent[grant]
 
-    def removed(self, grant: Grant) -> None:
-        """The removal that is sealed was by this process, or it has cut anew after it."""
+    def removed(self, grant: str, *at: Instant | None) -> None:
+        """The last removal was by this process, or it has cut anew after it: when that was sealed,
+        and when it was by the closing journal.
+        """
         with self._lock:
-            self._removed[grant.id] = grant.removed_at
+            self._removed[grant] = at
 
-    def removed_elsewhere(self, grant: Grant) -> Instant | None:
-        """When it was removed, if another process may have made the removal that is sealed."""
+    def removed_elsewhere(self, grant: str, at: Instant | None) -> Instant | None:
+        """`at`, when it was removed, if another process may have made that removal."""
         with self._lock:
-            ours = self._removed.get(grant.id) == grant.removed_at
-            return None if ours else grant.removed_at
+            return None if at in self._removed.get(grant, ()) else at
 
     def forget(self, grant: str) -> None:
         """The grant is over."""

@@ -19,7 +19,7 @@ from tidegate.evidence.journal_book import ends, is_begun, read_back
 from tidegate.evidence.journal_line import CLOCK_OFF, removed_line
 from tidegate.expire import EndReason, ReadBack, residual_until
 from tidegate.flow.deadlines import holds_on
-from tidegate.flow.expiring import take_away
+from tidegate.flow.expiring import only_cut, take_away
 from tidegate.flow.granting import intended_line
 from tidegate.flow.holding import hold_of_line, lines_by_grant
 from tidegate.flow.pace import pause
@@ -47,7 +47,7 @@ class KnownEnd:
     `ours`: this installation's own journal knows it. `reason` is the end's, as its line says.
     `held`: read back, and something else gave the access: grants that end at `held_until`, and from
     then on it is owed; without that, what is not ours to take. `uncut_until`: until when sessions
-    may act that were not seen cut when it was removed.
+    may act that were not seen cut when it was removed. `removed_at`: when, not by this run.
     """
 
     hold: Hold
@@ -59,6 +59,7 @@ class KnownEnd:
     ours: bool = False
     shared: bool = False
     uncut_until: Instant | None = None
+    removed_at: Instant | None = None
     held: bool = False
     held_until: Instant | None = None
     reason: str = EndReason.EXPIRED.value
@@ -73,8 +74,11 @@ class KnownEnd:
         held by grants whose end has come. A clock of ours that is off leaves nothing uncut.
         """
         uncut = self.uncut_until is not None and now < self.uncut_until + CLOCK_OFF
-        owed = self.held_until is not None and now >= self.held_until
-        return self.done and not uncut and not owed
+        return self.removed(now) and not uncut
+
+    def removed(self, now: Instant) -> bool:
+        """Whether it was read back as removed, and nothing that held it has come to its end."""
+        return self.done and (self.held_until is None or now < self.held_until)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +217,7 @@ def _owed(
         done=ended is not None,
         ours=ours,
         uncut_until=ended.at + lingers if ended is not None and uncut else None,
+        removed_at=ended.at if ended is not None else None,
         held=ended is not None and ended.held,
         held_until=ended.held_until if ended is not None else None,
         reason=str(data.get("reason") or EndReason.EXPIRED.value),
@@ -312,6 +317,7 @@ def owed_of(grant: Grant, hold: Hold, source: str, held_until: Instant | None) -
         begun=grant.closing_at is not None,
         done=grant.removed_at is not None and held is bool(grant.still_held_by),
         uncut_until=None if grant.cut or grant.still_held_by else grant.residual_until,
+        removed_at=grant.removed_at,
         held=held,
         held_until=held_until if held else None,
         reason=grant.end_reason or EndReason.EXPIRED.value,
@@ -338,7 +344,10 @@ def _write_begun(ground: Ground, owed: Sequence[KnownEnd]) -> None:
         if not one.ours:
             hold = one.hold
             lines.append(intended_line(hold, hold.stood_before, one.lingers, one.made_at))
-        if not one.begun or not one.ours or one.held:  # else our journal calls it held still
+        if one.removed_at is not None and one.removed(now):  # only its cut is owed
+            copied = removed_line(one.hold.grant, one.removed_at, uncut=True, held=one.held)
+            lines += [] if one.ours else [copied]
+        elif not one.begun or not one.ours or one.held:  # else our journal calls it held still
             data = {"reason": one.reason, "actor": one.actor}
             lines.append(JournalLine(kind="closing", grant=one.hold.grant, at=now, data=data))
     try:
@@ -357,13 +366,13 @@ def _close(ground: Ground, owed: KnownEnd) -> Recalled:
         why = f"no connector `{hold.target.connector}` in the settings"
         return Recalled(owed=owed, fate=Fate.CLOSING, why=why)
     try:
-        seen = take_away(connector, hold, owed.shared or hold.stood_before, now)
+        seen = _end(connector, owed, now)
         powers = connector.powers(hold.role.kind)
         if powers.cuts_apart and now < owed.made_at + powers.stale_window:
             why = "what the cloud lists may be older than the grant"
             return Recalled(owed=owed, fate=Fate.CLOSING, why=why)
         if seen.usable:
-            return _still_usable(owed, seen)
+            return _still_usable(owed, seen, now)
         until = _residual(connector, owed, seen, now, ground.clock())
         uncut = powers.cuts_apart and not seen.cut and not (owed.shared or hold.stood_before)
     except TidegateError as fault:
@@ -376,13 +385,25 @@ def _close(ground: Ground, owed: KnownEnd) -> Recalled:
     if not uncut or owed.uncut_until is None or not owed.ours:  # else a line says just that
         why = _write_removed(ground, owed, seen, now, uncut) or why
     if uncut:
+        if not owed.removed(now):
+            owed = replace(owed, removed_at=None, held=False, held_until=None)
         owed = replace(owed, done=True, ours=True, uncut_until=until)
     return Recalled(
         owed=owed, fate=Fate.REMOVED, why=why, at=now, residual_until=until, uncut=uncut
     )
 
 
-def _still_usable(owed: KnownEnd, seen: Seen) -> Recalled:
+def _end(connector: Connector, owed: KnownEnd, now: Instant) -> Seen:
+    """Remove it and cut its sessions; only the latter where it was read back as removed: a machine
+    whose journal is not here may have opened a newer grant of the same access. Raises WorldFailed.
+    """
+    hold, wanted = owed.hold, owed.shared or owed.hold.stood_before
+    if wanted or not owed.removed(now):
+        return take_away(connector, hold, wanted, now)
+    return only_cut(connector, replace(hold, removed_elsewhere=owed.removed_at), now)
+
+
+def _still_usable(owed: KnownEnd, seen: Seen, now: Instant) -> Recalled:
     if owed.shared:
         why = "another grant holds the same access until its own end"
         return Recalled(owed=owed, fate=Fate.HELD, why=why)
@@ -390,6 +411,9 @@ def _still_usable(owed: KnownEnd, seen: Seen) -> Recalled:
         by = f" by {seen.inherited}" if seen.inherited else ""
         why = f"standing access{by}, which is not ours to take"
         return Recalled(owed=owed, fate=Fate.HELD, why=why)
+    if owed.removed(now):
+        why = "removed before, and given again since, by whom is not known here"
+        return Recalled(owed=owed, fate=Fate.HELD, why=why, uncut=not seen.cut)
     return Recalled(owed=owed, fate=Fate.CLOSING, why="read back, it is still usable")
 
 

@@ -1,7 +1,7 @@
 """Closing without the database, from the journal alone; sealing afterwards what was done (I6)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
@@ -14,7 +14,7 @@ from tidegate.base.errors import (
 )
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, wire
-from tidegate.connectors.port import Hold
+from tidegate.connectors.port import Connector, Hold, Seen
 from tidegate.evidence.journal import JournalLine
 from tidegate.evidence.journal_book import JournalBook, ends, read_back
 from tidegate.evidence.journal_line import CLOCK_OFF, removed_line
@@ -22,7 +22,7 @@ from tidegate.expire import EndReason
 from tidegate.flow.buckets import Buckets, bucket_of
 from tidegate.flow.confirming import UNENDED, is_unopened
 from tidegate.flow.ending import begin
-from tidegate.flow.expiring import LONGEST_IN_HAND, take_away
+from tidegate.flow.expiring import LONGEST_IN_HAND, only_cut, take_away
 from tidegate.flow.following import follow, follow_open
 from tidegate.flow.granting import never_made
 from tidegate.flow.holding import hold_of_line
@@ -193,7 +193,7 @@ def owed_now(house: BareHouse, only: frozenset[str] | None = None) -> list[Owed]
             shared_until=shared,
             made_at=made[name],
             due_at=due_at,
-            uncut=name in uncut,
+            uncut=name in acted & uncut,
             book=book,
         )
         found.append((house.journal_pace.since(name) or due_at, name, owed))
@@ -298,7 +298,7 @@ def _close(house: BareHouse, owed: Owed, now: Instant) -> bool:
     hold = owed.hold
     try:
         connector = house.connector(hold.target.connector)
-        seen = take_away(connector, hold, owed.still_wanted, now)
+        seen = _end(house, connector, owed, now)
         powers = connector.powers(hold.role.kind)
         old = powers.cuts_apart and now < owed.made_at + powers.stale_window
         if old or (seen.usable and not seen.inherited):
@@ -317,6 +317,8 @@ def _close(house: BareHouse, owed: Owed, now: Instant) -> bool:
             alone=True,
         )
         house.journal.append(line)
+        if not owed.uncut:
+            house.tries.removed(hold.grant, now)
         if uncut:
             return False
     except TidegateError as fault:  # one grant's trouble must not keep the others open
@@ -329,6 +331,18 @@ def _close(house: BareHouse, owed: Owed, now: Instant) -> bool:
         log.exception("closing from the journal failed", grant=hold.grant)
         return False
     return True
+
+
+def _end(house: BareHouse, connector: Connector, owed: Owed, now: Instant) -> Seen:
+    """Remove it and cut its sessions; only the latter where it was read back as removed: another
+    machine may have opened a newer grant of the same access since. Raises WorldFailed.
+    """
+    hold = owed.hold
+    removed = read_back(owed.book.lines[hold.grant])
+    if not owed.uncut or owed.still_wanted or removed is None:
+        return take_away(connector, hold, owed.still_wanted, now)
+    elsewhere = house.tries.removed_elsewhere(hold.grant, removed.at)
+    return only_cut(connector, replace(hold, removed_elsewhere=elsewhere), now)
 
 
 def seal_journal(house: House) -> int:
