@@ -7,10 +7,11 @@ import pytest
 
 from tests.flow.test_assignments import KEY, ended, settle
 from tests.flow.test_errands import beside
-from tests.flow.test_reconciling import assignments, every, gone, live, look
-from tests.support import World, catalogue, laws
+from tests.flow.test_reconciling import EVE, assignments, every, gone, live, look
+from tests.support import World, catalogue, laws, misshape
 from tidegate.base.duty import ALL
 from tidegate.connectors.simulated import Fault, FaultKind
+from tidegate.finding import FindingKind
 from tidegate.flow.expiring import close_once
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.reconciling import PASS_EVERY, reconcile_some
@@ -98,3 +99,29 @@ def test_looks_remove_anew_what_only_lacks_its_cut(world: World) -> None:
     assert not world.cloud.assigned(KEY, world.clock())
     assert [one.id for one in look(world)] == [found.id]
     assert calls["revoke"] == sent + 1, "what that machine cut is not known here"
+
+
+@pytest.mark.parametrize("damaged", ["assignments", "grants", "findings"])
+def test_one_damaged_row_leaves_what_came_back_of_others(world: World, damaged: str) -> None:
+    """Nor does it make looks rare, or its own access somebody's standing one."""
+    look(world)
+    broken, other = gone(world), gone(world, "eve")
+    world.cloud.place(KEY, world.clock(), by="sync")
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="revoke"))
+    (found,) = look(world)
+    row = {"assignments": broken.assignment, "grants": broken.id, "findings": found.id}[damaged]
+    misshape(world, row, "holders" if damaged == "assignments" else "state", damaged)
+
+    def looks(times: int) -> None:
+        for _ in range(times):
+            world.clock.forward(seconds=PASS_EVERY.total_seconds() + 1)
+            reconcile_some(world.house, 50)
+
+    looks(12)
+    world.cloud.place(EVE, world.clock(), by="sync")
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="cut", count=2))
+    looks(2)
+    assert not world.cloud.assigned(EVE, world.clock())
+    known = world.house.store.finding_of(FindingKind.READDED, "prod", EVE.text())
+    assert known is not None and (known.grant, known.closed_how) == (other.id, "healed")
+    assert world.house.store.finding_of(FindingKind.STANDING, "prod", KEY.text()) is None

@@ -26,6 +26,7 @@ PASS_EVERY = timedelta(seconds=30)  # from the end of one look at a scope to the
 # second that Identity Center allows all its callers together.
 STEP_PAUSE = timedelta(milliseconds=250)
 PATIENT = 3  # tries before the roles after one that could not be looked at have their turn
+DAMAGED = "row_unreadable"  # of a row no version of ours wrote: it will be so at the next try too
 LEASE = timedelta(minutes=2)  # longer than the slowest list; another process goes on after it
 # Looks of the first hand one after the other, each at another scope, so that a thousand roles in a
 # hundred scopes have their turn within half a minute. What one account is asked is STEP_PAUSE's and
@@ -90,7 +91,7 @@ def _one_role(house: House, turn: Turn, target: Target, kind: str) -> Looked | N
     except Exception as fault:  # noqa: BLE001 - a rim: one role's trouble keeps no other from its look
         tell(fault, "a role could not be looked at", role)
         tried = turn.tries + 1
-        silent = isinstance(fault, (WorldFailed, Stale))
+        silent = isinstance(fault, (WorldFailed, Stale)) and fault.code != DAMAGED
         if silent:
             house.look_hands.told(turn.name, answered=False)
             later = min(pause(tried, house.randomness(2)), LONGEST_PAUSE)

@@ -182,18 +182,25 @@ def _finish(look: Look, finding: Finding) -> bool:
 
 def _findings(look: Look) -> Iterator[Callable[[], Iterable[Finding | None]]]:
     """What there is to look at, each for itself; ours that came back first."""
-    rows = _rows(look)
+    rows, unread = _rows(look)
     unknown: dict[str, Seen] = {}
     held: list[tuple[Assignment, Seen]] = []
     for name, seen in look.usable.items():
+        if name in unread:  # whose it is, is not known: neither ours nor somebody's standing one
+            yield partial(_not_told, unread[name])
+            continue
         row = rows.get(name)
-        if row is not None and row.holders:
-            if not row.stood_before and not seen.inherited:
-                held.append((row, seen))
-        elif row is None or maker_of(look.house, row, seen) is None:
+        try:
+            ours = row is not None and not row.holders and maker_of(look.house, row, seen)
+        except Exception as fault:  # noqa: BLE001 - as in `_found`
+            yield partial(_not_told, fault)
+            continue
+        if row is None or not (row.holders or ours):
             unknown[name] = seen
-        else:
+        elif ours:
             yield partial(_one, _ours_again, look, row)
+        elif not row.stood_before and not seen.inherited:
+            held.append((row, seen))
     yield partial(_role_changed, look)
     yield partial(_denied_early, look)
     yield partial(_standing, look, unknown)
@@ -209,6 +216,11 @@ def _one(
     return (looks(*what),)
 
 
+def _not_told(fault: Exception) -> Iterable[Finding | None]:
+    """Of access that no row tells of: the look is not whole, and goes on."""
+    raise fault
+
+
 def _role_changed(look: Look) -> Iterator[Finding | None]:
     """What somebody changed in the role itself."""
     for says in look.connector.drift(look.target, look.role, look.at):
@@ -217,14 +229,18 @@ def _role_changed(look: Look) -> Iterator[Finding | None]:
         yield see(look.house, seen, look.house.now())
 
 
-def _rows(look: Look) -> dict[str, Assignment]:
-    """What we know of the access shown, by native principal. Read after the cloud was."""
-    places = {(one.key.connector, one.key.account, one.key.native_role) for one in look.seen}
-    return {
-        row.native_principal: row
-        for connector, account, native_role in places
-        for row in look.house.store.assignments_on(connector, account, native_role)
-    }
+def _rows(look: Look) -> tuple[dict[str, Assignment], dict[str, WorldFailed]]:
+    """What we know of the access shown, and of which no row can be read, by native principal.
+
+    Read after the cloud was.
+    """
+    rows: dict[str, Assignment] = {}
+    unread: dict[str, WorldFailed] = {}
+    for place in {(one.key.connector, one.key.account, one.key.native_role) for one in look.seen}:
+        found, not_read = look.house.store.readable_on(*place)
+        rows |= {row.native_principal: row for row in found}
+        unread |= not_read
+    return rows, unread
 
 
 def _standing(look: Look, unknown: dict[str, Seen]) -> Iterator[Finding | None]:
@@ -354,8 +370,10 @@ def _deadline_says(look: Look, row: Assignment, says: str) -> Sighting:
 def _deadline_right(look: Look, finding: Finding) -> None:
     """One that could not be set is right by now, or nobody holds the access any more."""
     shown = {seen.key.text(): seen for seen in look.seen}.get(finding.what)
-    rows = {row.key.text(): row for row in _rows(look).values()}
-    row = rows.get(finding.what)
+    known, unread = _rows(look)
+    row = {row.key.text(): row for row in known.values()}.get(finding.what)
+    if row is None and unread:
+        return
     wanted = latest_end(look.house, row.holders) if row else None
     if wanted is None:
         end(look.house, finding, ClosedHow.FIXED, look.house.now())

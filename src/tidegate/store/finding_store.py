@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
+from tidegate.base.errors import WorldFailed
 from tidegate.base.when import Instant
 from tidegate.catalogue import Assignment, Baseline
 from tidegate.finding import Finding, FindingKind
@@ -60,6 +61,12 @@ class FindingStore:
     def assignments_on(self, connector: str, account: str, native_role: str) -> list[Assignment]:
         """Every assignment of one native role, held or not."""
         return findings.assignments_on(self._database, connector, account, native_role)
+
+    def readable_on(
+        self, connector: str, account: str, native_role: str
+    ) -> tuple[list[Assignment], dict[str, WorldFailed]]:
+        """Every assignment of one native role; of those that cannot be read, why, by principal."""
+        return findings.readable_on(self._database, connector, account, native_role)
 
     def last_grant_on(self, assignment: str) -> Grant | None:
         """The grant that held an assignment last."""

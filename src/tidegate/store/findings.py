@@ -22,6 +22,7 @@ from sqlalchemy import (
     select,
 )
 
+from tidegate.base.errors import WorldFailed
 from tidegate.base.when import Instant, to_ms
 from tidegate.catalogue import Assignment, Baseline
 from tidegate.finding import Finding, FindingKind, FindingState
@@ -134,8 +135,11 @@ def oldest_live(db: Connection, target: str, limit: int) -> list[Finding]:
 
 
 def live_of_role(db: Looking, target: str, role: str) -> list[Finding]:
-    """Findings of a role that are not closed: what a look must see again, or they are mended."""
-    return seen(Finding, _live().rows(db, target=target, role=role))
+    """Findings of a role that are not closed: what a look must see again, or they are mended.
+
+    Without those that cannot be read: they stay as they are.
+    """
+    return readable(Finding, _live().rows(db, target=target, role=role))
 
 
 @cache
@@ -175,6 +179,21 @@ def assignments_on(db: Looking, connector: str, account: str, native_role: str) 
     """Every assignment of one native role, held or not."""
     where = {"connector": connector, "account": account, "native_role": native_role}
     return seen(Assignment, _on_role().rows(db, **where))
+
+
+def readable_on(
+    db: Looking, connector: str, account: str, native_role: str
+) -> tuple[list[Assignment], dict[str, WorldFailed]]:
+    """As `assignments_on`; of rows that cannot be read, why, by native principal."""
+    where = {"connector": connector, "account": account, "native_role": native_role}
+    found: list[Assignment] = []
+    unread: dict[str, WorldFailed] = {}
+    for row in _on_role().rows(db, **where):
+        try:
+            found += seen(Assignment, (row,))
+        except WorldFailed as fault:
+            unread[str(row["native_principal"])] = fault
+    return found, unread
 
 
 @cache
