@@ -272,6 +272,7 @@ def test_server_that_starts_without_its_key_closes_nothing(home: Home) -> None:
         said = iter(server.stderr.readline, b"")
         first = next(said)
         assert b"a secret cannot be read" in first and b"log.key" in first
+        assert b"put the log's key back" in first  # nobody sees what an exit would have said
         assert any(b'"serving"' in line for line in said)
     finally:
         server.kill()

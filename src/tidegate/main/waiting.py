@@ -139,6 +139,7 @@ def _tried(
                 log.error(
                     f"{missing}; what is due is closed from the journal, nothing opens",
                     why=fault.message if isinstance(fault, TidegateError) else type(fault).__name__,
+                    next=fault.help if isinstance(fault, TidegateError) else "",
                     grants=owed,
                     exc_info=not tries and missing == DAMAGE,
                 )
