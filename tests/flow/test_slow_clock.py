@@ -1,39 +1,27 @@
 """A clock of ours that is an hour off, and then the database goes, and with it the right one."""
 
-from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
+from tests.flow.assigned import KEY, settle
 from tests.flow.test_recalling import recover
-from tests.support import ARN, World, catalogue, laws
+from tests.support import World
 from tidegate.base.errors import WorldFailed
 from tidegate.base.when import Instant
-from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.port import Answer, Credential
 from tidegate.connectors.simulated import Fault, FaultKind
-from tidegate.flow.governing import put_in_force
-from tidegate.flow.recovering import close_without_store
+from tidegate.flow.reconciling import reconcile_some
+from tidegate.flow.recovering import close_without_store, settle_journal
 from tidegate.grant import GrantState
 
-KEY = AssignmentKey(
-    connector="simulated",
-    account="123456789012",
-    native_role=f"{ARN}-prod",
-    native_principal="ana",
-)
 HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(assigned: World) -> World:
     """`prod/admin` is an assignment there."""
-    made = World(tmp_path)
-    found = catalogue()
-    role = replace(found.roles["prod/admin"], kind="assignment", probe="")
-    put_in_force(made.house, laws(found=replace(found, roles={**found.roles, role.id: role})))
-    return made
+    return assigned
 
 
 def off(world: World, by: timedelta) -> None:
@@ -114,3 +102,22 @@ def test_clock_put_forward_lets_recover_leave_sessions_uncut(world: World) -> No
     off(world, HOUR)
     recover(world)
     assert world.use(taken) is Answer.DENIED
+
+
+def test_closing_begun_by_a_slow_clock_is_settled_by_the_earlier_end(world: World) -> None:
+    """What came back is closed again, which fails: by the row's version, not by its clock, that is
+    a later end than the one that was sealed.
+    """
+    grant = world.granted()
+    settle(world, 34)
+    assert world.grant(grant).state is GrantState.GONE
+    world.cloud.assign(KEY, world.clock())
+    off(world, -HOUR)
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="revoke", count=1))
+    world.clock.forward(seconds=31)
+    reconcile_some(world.house, 10)
+    settle_journal(world.house)
+    assert world.cloud.assigned(KEY, world.clock())
+    assert grant.id in world.house.journal.book().waiting
+    close_without_store(world.house)
+    assert not world.cloud.assigned(KEY, world.clock())

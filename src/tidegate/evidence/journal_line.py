@@ -36,8 +36,13 @@ class JournalLine:
         """Whether it was written before the row was of this version, or, where it names none,
         before that instant by whoever's clock.
         """
+        return self.at <= at if self.row is None else self.row < version
+
+    @property
+    def row(self) -> int | None:
+        """The version of the grant's row when it was written, where it says so."""
         row = self.data.get(ROW)
-        return row < version if isinstance(row, int) else self.at <= at
+        return row if isinstance(row, int) else None
 
     @property
     def alone(self) -> bool:

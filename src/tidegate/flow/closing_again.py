@@ -14,7 +14,7 @@ from tidegate.base.errors import Refused, Unknown, Unreachable
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Connector, Hold, Scope, Seen
-from tidegate.evidence.journal_line import JournalLine, removed_line
+from tidegate.evidence.journal_line import ROW, JournalLine, removed_line
 from tidegate.expire import contradicted
 from tidegate.finding import ClosedHow, Finding, closed
 from tidegate.flow.ending import write_down
@@ -42,7 +42,7 @@ def close_again(
     hold = replace(hold, stood_before=False)
     if grant.state is GrantState.REMOVED and not opened_upon:
         how = {"read_back": "usable", "finding": finding.id}
-        write_down(house, _line("closing", grant.id, now, reason=str(grant.end_reason)))
+        write_down(house, _closing(grant, str(grant.end_reason), now))
         house.store.commit(contradicted(grant, "it is usable again", how, now))
         return finding
     times, since = house.uncut.get(finding.id, (0, now))
@@ -53,7 +53,7 @@ def close_again(
             since = now
             lingers = connector.lingers(hold.target, hold.role)
             write_down(house, intended_line(hold, stood_before=False, lingers=lingers, now=now))
-            write_down(house, _line("closing", grant.id, now, reason="leftover"))
+            write_down(house, _closing(grant, "leftover", now))
             seen = take_away(connector, hold, still_wanted=False, now=now)
     except (Refused, Unreachable, Unknown) as fault:
         log.warning("what came back is not closed yet", grant=grant.id, code=fault.code)
@@ -122,6 +122,12 @@ def _closed_fact(
             "read_back": dict(seen.detail),
         },
     )
+
+
+def _closing(grant: Grant, reason: str, now: Instant) -> JournalLine:
+    """Of this row as it is, so that its earlier end is not taken for this one by any clock."""
+    data = {"reason": reason, ROW: grant.version}
+    return JournalLine(kind="closing", grant=grant.id, at=now, data=data)
 
 
 def _line(kind: str, grant: str, at: Instant, **data: str) -> JournalLine:

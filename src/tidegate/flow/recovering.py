@@ -16,7 +16,7 @@ from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Connector, Hold, Seen
 from tidegate.evidence.journal import JournalLine
-from tidegate.evidence.journal_book import JournalBook, ends, read_back
+from tidegate.evidence.journal_book import JournalBook, ends, is_begun, read_back
 from tidegate.evidence.journal_line import CLOCK_OFF, removed_line
 from tidegate.expire import EndReason
 from tidegate.flow.buckets import Buckets, bucket_of
@@ -399,6 +399,12 @@ def _is_sealed(grant: Grant, line: JournalLine) -> bool:
     return not line.alone and grant.removed_at is not None and grant.removed_at >= line.at
 
 
+def _begun_since(lines: Sequence[JournalLine], grant: Grant) -> bool:
+    """Whether its closing was begun upon the row as it is, and not read back: by no clock."""
+    begun = [line.row for line in lines if line.kind == "closing"] if is_begun(lines) else []
+    return bool(begun) and (begun[-1] or 0) >= grant.version
+
+
 def settle_journal(house: House) -> list[str]:
     """Write into this journal what other processes did; returns the grants that are over by them.
 
@@ -417,6 +423,8 @@ def settle_journal(house: House) -> list[str]:
     gone = [name for name, state in states.items() if state is GrantState.GONE]
     for name, grant in sorted(house.store.grants_named(gone).items()):
         if grant.removed_at is None or grant.gone_at is None or waiting[name].at > grant.gone_at:
+            continue
+        if _begun_since(book.lines[name], grant):
             continue
         proof = {"proof": str(grant.proof)}
         for line in (
