@@ -77,8 +77,8 @@ class FaultProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """No longer, and every connection is closed."""
-        self._do(self._drop())
+        """No longer, and every connection is closed, to either side."""
+        self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(STOP_SECONDS)
 
@@ -106,6 +106,13 @@ class FaultProxy:
     async def _listen(self) -> int:
         server = await asyncio.start_server(self._meet, "127.0.0.1", 0)
         return int(server.sockets[0].getsockname()[1])
+
+    async def _end(self) -> None:
+        await self._drop()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:  # one that is left would keep its connection, and the server reading it
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
 
     async def _drop(self) -> None:
         for writer in tuple(self._clients):

@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -34,7 +34,7 @@ def heard() -> list[bytes]:
 @pytest.fixture
 def proxy(heard: list[bytes]) -> Iterator[FaultProxy]:
     """A proxy in front of a server that counts."""
-    server = HTTPServer(("127.0.0.1", 0), _Counting)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Counting)
     server.heard = heard  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
