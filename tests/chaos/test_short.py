@@ -16,13 +16,12 @@ CASES = {
         Case("permission-set", "settings.target_left"),
     ],
 }
-ON_POSTGRES = [Case("permission-set", name) for name in ("db.cut", "disk.full")]
+ON_POSTGRES = [Case("permission-set", "disk.full")]
 
 
 def test_database_that_is_gone_keeps_access(tmp_path: Path) -> None:
-    """While both are held every way to PostgreSQL is cut; then its disk is full, it dies of that
-    and comes back: what falls due meanwhile is over, which this cloud does not do by itself, and
-    nothing is lost.
+    """While both are held the disk of PostgreSQL is full, it dies of that and comes back: what
+    falls due meanwhile is over, which this cloud does not do by itself, and nothing is lost.
     """
     batch = Batch("permission-set", tmp_path / "pg", lambda _: None, "postgresql", brief=True)
     batch.run(cases=ON_POSTGRES)

@@ -70,7 +70,7 @@ def found(world: World, **more: object) -> str:
 def row(out: str, name: str) -> list[str]:
     """The cells of a finding in a list."""
     (line,) = [line for line in out.splitlines() if line.startswith(name)]
-    return re.split(r" {2,}", line)
+    return line.split()
 
 
 def test_finding_is_lost_between_its_owners(town: Town) -> None:

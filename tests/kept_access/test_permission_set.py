@@ -26,6 +26,9 @@ from tidegate.flow.searching import search_some
 from tidegate.flow.trying import Trial, tell_trial
 from tidegate.grant import Cause, Grant, GrantState, Outcome, Searched
 
+# Its ways that rows decide are on both engines: `test_permission_set_ways.py`.
+pytestmark = pytest.mark.only("sqlite")
+
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[tidegate_standin.Running]:

@@ -20,6 +20,9 @@ from tidegate.flow.revoking import end_early
 from tidegate.flow.searching import search_some
 from tidegate.grant import Grant, GrantState
 
+# Its ways that rows decide are on both engines: `test_permission_set_ways.py`.
+pytestmark = pytest.mark.only("sqlite")
+
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[tidegate_standin.Running]:

@@ -231,6 +231,7 @@ def test_j_last_millisecond_is_given_or_taken(world: CenterWorld, center: Center
     assert not center.assigned()
 
 
+@pytest.mark.only("sqlite")  # a crowd at the cloud, not at the database
 def test_k_mass_expiry_loses_some(world: CenterWorld, center: Center) -> None:
     """K: more ends at one instant than the cloud lets be under way, each is under way for
     a while, and half of the calls are throttled: all assignments go.

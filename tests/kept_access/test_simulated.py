@@ -456,6 +456,7 @@ def test_list_ten_minutes_old_is_believed(world: KindWorld) -> None:
 
 
 @BOTH
+@pytest.mark.only("sqlite")  # seconds of real waiting, none of it for a database
 def test_connector_that_hangs_holds_the_others(world: KindWorld) -> None:
     """A cloud that never answers keeps its own grant closing; nobody else's end waits for it."""
     import threading
