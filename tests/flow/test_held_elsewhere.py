@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from tests.backups import locked
 from tests.flow.assigned import KEY, elsewhere, settle, without_database
 from tests.flow.test_extending import extended
 from tests.flow.test_recalling import OWN, ground, lines, recover
@@ -17,6 +18,8 @@ from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence.journal_book import read_back
 from tidegate.evidence.journal_line import JournalLine
 from tidegate.flow.expiring import close_now
+from tidegate.flow.house import Wanted
+from tidegate.flow.panicking import close_named, panic_unsealed
 from tidegate.flow.recalling import Fate, begin_all, gather, recall
 from tidegate.flow.reconciling import reconcile_some
 from tidegate.flow.recovering import seal_journal, settle_journal
@@ -62,6 +65,31 @@ def test_first_end_without_the_database_takes_what_another_machine_gave(assigned
     assert gives(world)
     without_database(world, 8)
     assert not gives(world)
+
+
+def test_recover_by_one_journal_takes_what_another_machine_gave(assigned: World) -> None:
+    """It is only read until the other's end, as our journal heard of that; a panic takes it."""
+    world = assigned
+    two(world)
+    settle(world, 3)
+    world.clock.forward(minutes=20)  # the thirty-third minute
+    (back,) = recover(world)
+    assert (back.fate, gives(world)) == (Fate.HELD, True)
+    found = gather({OWN: lines(world)}, OWN, world.clock())
+    everything = begin_all(found, Scope(ScopeKind.ALL), "op", world.clock())
+    (back,) = recall(ground(world), everything, timedelta(minutes=1))
+    assert (back.fate, gives(world)) == (Fate.REMOVED, False)
+
+
+def test_panic_without_the_database_leaves_what_another_machine_gave(assigned: World) -> None:
+    """Everything ends, a grant of there too, of which our journal heard as the other holder."""
+    world = assigned
+    two(world)
+    settle(world, 3)
+    with locked(world):
+        wanted = Wanted(scope=Scope(ScopeKind.ALL), by=world.who("op").id, via="api", reason="x")
+        close_named(world.house, panic_unsealed(world.house, wanted))
+        assert not gives(world)
 
 
 def test_end_that_another_machine_moved_comes_at_the_old_one(assigned: World) -> None:

@@ -5,7 +5,7 @@ owed is closed and read back, and what was done is written to this installation'
 that a later server seals it. Nothing is opened or crossed out: doing it twice is as once.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from tidegate.base.errors import EvidenceBroken, TidegateError
 from tidegate.base.when import Instant, wire
+from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.port import Connector, Hold, Seen
 from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.evidence.journal_book import ends, is_begun, read_back
@@ -48,6 +49,7 @@ class KnownEnd:
     `held`: read back, and something else gave the access: grants that end at `held_until`, and from
     then on it is owed; without that, what is not ours to take. `uncut_until`: until when sessions
     may act that were not seen cut when it was removed. `removed_at`: when, not by this run.
+    `shared_until`: until when a grant of another machine gives the same access, as last heard.
     """
 
     hold: Hold
@@ -58,6 +60,7 @@ class KnownEnd:
     done: bool = False
     ours: bool = False
     shared: bool = False
+    shared_until: Instant | None = None
     uncut_until: Instant | None = None
     removed_at: Instant | None = None
     held: bool = False
@@ -208,6 +211,7 @@ def _owed(
     seconds = intended.data.get("lingers_seconds")
     lingers = timedelta(seconds=seconds if isinstance(seconds, int) else 0)
     uncut = ended is not None and ended.uncut
+    panicked = any(line.data.get("reason") == EndReason.PANIC for line in told)
     return KnownEnd(
         hold=hold_of_line(intended),
         source=source,
@@ -216,6 +220,7 @@ def _owed(
         begun=bool(told),
         done=ended is not None,
         ours=ours,
+        shared_until=None if ended is not None or panicked else intended.shared_until,
         uncut_until=ended.at + lingers if ended is not None and uncut else None,
         removed_at=ended.at if ended is not None else None,
         held=ended is not None and ended.held,
@@ -235,7 +240,12 @@ def _in_doubt(ended: JournalLine, begun: Sequence[JournalLine]) -> bool:
 def _shared(owed: Sequence[KnownEnd], now: Instant) -> tuple[KnownEnd, ...]:
     """With those marked whose assignment another grant may still hold: they are only read (I5)."""
     holding = {one.hold.key for one in owed if not one.due(now) and not one.done}
-    return tuple(replace(one, shared=one.due(now) and one.hold.key in holding) for one in owed)
+    return tuple(replace(one, shared=_is_shared(one, holding, now)) for one in owed)
+
+
+def _is_shared(one: KnownEnd, holding: Collection[AssignmentKey], now: Instant) -> bool:
+    elsewhere = one.shared_until is not None and now < one.shared_until
+    return one.due(now) and (one.hold.key in holding or elsewhere)
 
 
 def with_copy(gathered: Gathered, more: Sequence[KnownEnd], now: Instant) -> Gathered:
@@ -258,6 +268,7 @@ def begin_all(gathered: Gathered, scope: Scope, actor: str, now: Instant) -> Gat
             continue
         if not one.begun:
             one = replace(one, begun=True, reason=EndReason.PANIC.value, actor=actor)
+        one = replace(one, shared_until=None)
         until = one.held_until
         owed.append(one if until is None else replace(one, held_until=min(until, now)))
     return replace(gathered, owed=_shared(owed, now))

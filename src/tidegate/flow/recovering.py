@@ -173,6 +173,8 @@ def owed_now(house: BareHouse, only: frozenset[str] | None = None) -> list[Owed]
     # Once closing was decided the end has come, whatever the end that was fixed at opening.
     begun = {line.grant: line.at for line in lines if line.kind == "closing"}
     stood = {line.grant for line in lines if line.data.get("stood_before") is True}
+    # A panic's scope takes in who else has this access, wherever that was opened.
+    panicked = {line.grant for line in lines if line.data.get("reason") == EndReason.PANIC}
     waiting = _holds(tuple(book.waiting.values()))
     due = {name for name, hold in waiting.items() if name in begun or now >= hold.ends_at}
     wanted = {waiting[other].key for other in waiting.keys() - due}
@@ -185,7 +187,8 @@ def owed_now(house: BareHouse, only: frozenset[str] | None = None) -> list[Owed]
         hold = waiting[name]
         held_until = line.held_until if (line := last[name]) else None
         due_at = held_until or min(hold.ends_at, begun.get(name, hold.ends_at))
-        shared = book.waiting[name].shared_until if last[name] is None else None
+        own = last[name] is not None or name in panicked
+        shared = None if own else book.waiting[name].shared_until
         shared = shared if shared is not None and now < shared else None
         owed = Owed(
             hold=hold,
