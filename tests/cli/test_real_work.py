@@ -26,7 +26,7 @@ class Staffed(Town):
         """What `login` types."""
         house, home = self.world.house, self.directory / login
         token, _ = make_token(house, self.world.who(login).id, "test", house.now())
-        told = {"TIDEGATE_HOME": str(home), "HOME": str(home)}
+        told = {"TIDEGATE_HOME": str(home), "HOME": str(home), "COLUMNS": "200"}
         told |= {"TIDEGATE_SERVER": self.url, "TIDEGATE_TOKEN": token}
         return Shell(FakeLocal(), home, told)(*words, typed=typed)
 
