@@ -200,10 +200,8 @@ SCENES: Mapping[str, Scene] = {
                          quiet=85 * MINUTE, first_laws="graced", faults={"store.commit.slow": 0.2}),
     "longer-armed": small(10, roles=("armed/admin",), spans=(60_000,), longer=1.0, early_ends=0.0,
                           longer_by=(2 * MINUTE,)),
-    "longer-after": small(16, roles=("dev/admin",), spans=(60_000,), longer=1.0, later=0.0,
-                          early_ends=0.0, quiet=85 * MINUTE, faults={
-                              "store.end_due.full": 1.0, "store.claim.full": 0.5,
-                              "store.commit.full": 0.4}),
+    "longer-after": small(16, roles=("dev/admin",), spans=(20_000, 60_000), longer=1.0,
+                          early_ends=0.0, quiet=85 * MINUTE, first_laws="graced"),
     "graced": small(14, roles=("vault/admin", "desk/admin", "armed/admin", "prod/admin"),
                     longer=0.4, quiet=85 * MINUTE, first_laws="graced"),
     "graced-later": small(24, roles=("vault/admin", "desk/admin"), laws=("base", "graced"),
