@@ -92,6 +92,50 @@ def test_panic_without_the_database_leaves_what_another_machine_gave(assigned: W
         assert not gives(world)
 
 
+def test_removed_grant_holds_the_access_of_a_later_one(assigned: World) -> None:
+    """Ended early by another machine, not gone yet, and the database goes: it holds nothing."""
+    world = assigned
+    world.connector.cuts = False
+    early = world.granted(duration=timedelta(minutes=110))
+    settle(world, 1)
+    with elsewhere(world):
+        close_now(world.house, end_early(world.house, world.who("op"), early.id))
+    settle_journal(world.house)
+    assert world.grant(early).state is GrantState.REMOVED
+    world.granted()
+    assert gives(world)
+    without_database(world, 32)
+    assert not gives(world)
+
+
+def test_early_end_that_nobody_tried_yet_waits_for_the_old_one(assigned: World) -> None:
+    """Sealed by another machine, and then machine and database go: our journal has heard of it."""
+    world = assigned
+    grant = world.granted()
+    with elsewhere(world):
+        end_early(world.house, world.who("op"), grant.id)
+    assert world.grant(grant).state is GrantState.CLOSING
+    settle_journal(world.house)
+    told = lines(world)
+    settle_journal(world.house)
+    assert lines(world) == told
+    without_database(world, 3)
+    assert not gives(world)
+
+
+def test_panic_that_cannot_be_sealed_leaves_what_only_another_machine_opened(
+    assigned: World,
+) -> None:
+    """The rows can be read: what must be known to close it is written down with the panic."""
+    world = assigned
+    with elsewhere(world):
+        world.granted()
+    with locked(world):
+        wanted = Wanted(scope=Scope(ScopeKind.ALL), by=world.who("op").id, via="api", reason="x")
+        close_named(world.house, panic_unsealed(world.house, wanted))
+        assert not gives(world)
+
+
 def test_end_that_another_machine_moved_comes_at_the_old_one(assigned: World) -> None:
     """Extended there, and then the database goes: our journal has the later end, once."""
     world = assigned

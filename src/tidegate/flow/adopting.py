@@ -30,7 +30,8 @@ def adopt(house: House, grant: Grant) -> bool:
         OSError: the journal cannot be written.
         TidegateError: nothing here says what to close, or how long its sessions live.
     """
-    if grant.ends_at is None or grant.id in house.journal.book().lines:
+    lines = house.journal.book().lines.get(grant.id, ())
+    if grant.ends_at is None or any(line.kind == "intended" for line in lines):
         return False
     hold = closing_hold(house, grant)
     lingers = house.connector(hold.target.connector).lingers(hold.target, hold.role)

@@ -61,7 +61,7 @@ def close_again(
     apart = connector.powers(hold.role.kind).cuts_apart
     if apart and not seen.usable and not seen.cut:
         seen = _cut_too(connector, hold, seen, now)
-    if seen.usable:
+    if seen.usable and not seen.inherited:  # what a group gives is not ours to take
         house.uncut.pop(finding.id, None)
         return finding
     # Else its sessions act on: either a later cut is seen, or they have had the time to run out.

@@ -33,6 +33,12 @@ def is_unopened(grant: Grant, lines: Sequence[JournalLine]) -> bool:
     return grant.state in (GrantState.READY, GrantState.FAILED)
 
 
+def begun_since(lines: Sequence[JournalLine], grant: Grant) -> bool:
+    """Whether its closing was begun upon the row as it is, and not read back: by no clock."""
+    begun = [line.row for line in lines if line.kind == "closing"] if is_begun(lines) else []
+    return bool(begun) and (begun[-1] or 0) >= grant.version
+
+
 def confirms(store: Store, name: str, book: JournalBook, now: Instant) -> bool:
     """Whether a database that can be read owes this end of the journal's (`book`) too.
 
@@ -78,10 +84,10 @@ def _is_owed(grant: Grant, book: JournalBook, now: Instant) -> bool:
     if grant.state is GrantState.REMOVED:
         anew = is_begun(book.lines[grant.id])
         return bool(grant.still_held_by) or not grant.cut or anew
+    if grant.state is GrantState.CLOSING or begun_since(book.lines[grant.id], grant):
+        return True
     over_at = grant.gone_at or grant.removed_at or grant.closing_at
-    return grant.state is GrantState.CLOSING or (
-        over_at is not None and book.waiting[grant.id].at > over_at
-    )
+    return over_at is not None and book.waiting[grant.id].at > over_at
 
 
 def _begun(book: JournalBook, name: str) -> bool:

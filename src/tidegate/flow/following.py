@@ -12,8 +12,8 @@ import structlog
 
 from tidegate.base.errors import TidegateError
 from tidegate.base.when import wire
-from tidegate.evidence.journal_book import ACTED, JournalBook, is_begun, read_back
-from tidegate.evidence.journal_line import HELD_UNTIL, JournalLine, removed_line
+from tidegate.evidence.journal_book import ACTED, JournalBook, ends, is_begun, read_back
+from tidegate.evidence.journal_line import HELD_UNTIL, ROW, JournalLine, removed_line
 from tidegate.flow.deadlines import held_until, holds_on
 from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import House
@@ -30,7 +30,8 @@ def follow(house: House, book: JournalBook, states: Mapping[str, GrantState]) ->
     Raises:
         OSError: the journal cannot be written. WorldFailed: the store did not answer.
     """
-    asked = [name for name, state in states.items() if _may_be_new(book, name, state)]
+    now = wire(house.now())
+    asked = [name for name, state in states.items() if _may_be_new(book, name, state, now)]
     found = house.store.grants_named(asked)
     lines: list[JournalLine] = []
     for name in sorted(found):
@@ -52,10 +53,10 @@ def follow_open(house: House, book: JournalBook) -> None:
     names = [name for name in book.waiting if not is_begun(book.lines[name])]
     start = house.followed if house.followed < len(names) else 0
     house.followed = start + FOLLOWED_AT_ONCE
-    ends = house.store.open_ends(names[start : house.followed])
-    shared = house.store.shared(assignment for _, assignment in ends.values())
+    open_ends = house.store.open_ends(names[start : house.followed])
+    shared = house.store.shared(assignment for _, assignment in open_ends.values())
     lines: list[JournalLine] = []
-    for name, (ends_at, assignment) in sorted(ends.items()):
+    for name, (ends_at, assignment) in sorted(open_ends.items()):
         last, others = book.waiting[name], None
         if (held := shared.get(assignment)) and not held.stood_before:
             rest = tuple(other for other in held.holders if other != name)
@@ -69,13 +70,22 @@ def follow_open(house: House, book: JournalBook) -> None:
     house.journal.append_all(lines)
 
 
-def _may_be_new(book: JournalBook, name: str, state: GrantState) -> bool:
+def _may_be_new(book: JournalBook, name: str, state: GrantState, now: str) -> bool:
     last = read_back(book.lines[name])
     if state is GrantState.CLOSING:
-        return last is not None and not last.alone
+        return (last is not None and not last.alone) or _is_early(book, name, now)
     if state is GrantState.REMOVED:
         return last is None or last.alone or last.held or last.uncut
     return False
+
+
+def _is_early(book: JournalBook, name: str, now: str) -> bool:
+    """Whether an end that is sealed came before the one the journal knows, and is no line of it.
+
+    It waits for its first try perhaps, and would not come at all without the database.
+    """
+    ends_at = book.waiting[name].data.get("ends_at")
+    return isinstance(ends_at, str) and now < ends_at and not ends(book.lines[name])
 
 
 def _news(house: House, book: JournalBook, grant: Grant) -> Iterator[JournalLine]:
@@ -87,8 +97,8 @@ def _news(house: House, book: JournalBook, grant: Grant) -> Iterator[JournalLine
     """
     lines = [one for one in book.lines[grant.id] if one.kind in ("intended", "closing", *ACTED)]
     last = read_back(lines)
-    if grant.state is GrantState.CLOSING and last is not None and not last.alone:
-        data = {"reason": grant.end_reason}
+    if grant.state is GrantState.CLOSING and (last is None or not last.alone):
+        data = {"reason": grant.end_reason, ROW: grant.version}
         yield JournalLine(kind="closing", grant=grant.id, at=house.now(), data=data)
     elif grant.state is GrantState.REMOVED and grant.removed_at is not None:
         new = _removed(house, book.waiting[grant.id], grant)

@@ -6,7 +6,7 @@ to be written. Taking access away is the worker's, as for every end. Each pass l
 one finds nothing: an opening that was faster than us is met by the next.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -32,6 +32,7 @@ from tidegate.evidence.journal import JournalLine, open_grants
 from tidegate.evidence.journal_book import is_begun, read_back
 from tidegate.evidence.seal import read_event
 from tidegate.expire import EndReason, end
+from tidegate.flow.adopting import adopt
 from tidegate.flow.allowing import allow_panic, may_see_panic
 from tidegate.flow.holding import lines_by_grant
 from tidegate.flow.house import Actor, House, Wanted
@@ -239,6 +240,7 @@ def panic_unsealed(house: House, wanted: Wanted) -> tuple[str, ...]:
     named = [
         name for name in _named_without_evidence(house, wanted.scope, lines) if name not in gone
     ]
+    _adopt(house, named)
     data = {"reason": EndReason.PANIC.value, "actor": wanted.by}
     now = house.now()
     try:
@@ -254,6 +256,14 @@ def panic_unsealed(house: House, wanted: Wanted) -> tuple[str, ...]:
             "end this access in the cloud by hand, and make room or mend the disk",
         ) from None
     return tuple(named)
+
+
+def _adopt(house: House, named: Sequence[str]) -> None:
+    """What other machines opened of these, as far as rows can be read: else nobody here could."""
+    with suppress(WorldFailed):
+        for grant in house.store.grants_named(named).values():
+            with suppress(TidegateError, OSError):  # the others all the same
+                adopt(house, grant)
 
 
 def close_named(house: House, named: Iterable[str]) -> Unsealed:

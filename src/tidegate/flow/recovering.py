@@ -16,11 +16,11 @@ from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Connector, Hold, Seen
 from tidegate.evidence.journal import JournalLine
-from tidegate.evidence.journal_book import JournalBook, ends, is_begun, read_back
+from tidegate.evidence.journal_book import JournalBook, ends, read_back
 from tidegate.evidence.journal_line import CLOCK_OFF, removed_line
 from tidegate.expire import EndReason
 from tidegate.flow.buckets import Buckets, bucket_of
-from tidegate.flow.confirming import UNENDED, is_unopened
+from tidegate.flow.confirming import UNENDED, begun_since, is_unopened
 from tidegate.flow.ending import begin
 from tidegate.flow.expiring import LONGEST_IN_HAND, only_cut, take_away
 from tidegate.flow.following import follow, follow_open
@@ -176,7 +176,12 @@ def owed_now(house: BareHouse, only: frozenset[str] | None = None) -> list[Owed]
     # A panic's scope takes in who else has this access, wherever that was opened.
     panicked = {line.grant for line in lines if line.data.get("reason") == EndReason.PANIC}
     waiting = _holds(tuple(book.waiting.values()))
-    due = {name for name, hold in waiting.items() if name in begun or now >= hold.ends_at}
+    # What was read back as removed has ended too, early perhaps: it holds nothing for others.
+    due = {
+        name
+        for name, hold in waiting.items()
+        if name in begun or last[name] is not None or now >= hold.ends_at
+    }
     wanted = {waiting[other].key for other in waiting.keys() - due}
     made = {line.grant: line.at for line in lines if line.kind == "intended"}
     uncut = _uncut(house, book, waiting, now)
@@ -402,12 +407,6 @@ def _is_sealed(grant: Grant, line: JournalLine) -> bool:
     return not line.alone and grant.removed_at is not None and grant.removed_at >= line.at
 
 
-def _begun_since(lines: Sequence[JournalLine], grant: Grant) -> bool:
-    """Whether its closing was begun upon the row as it is, and not read back: by no clock."""
-    begun = [line.row for line in lines if line.kind == "closing"] if is_begun(lines) else []
-    return bool(begun) and (begun[-1] or 0) >= grant.version
-
-
 def settle_journal(house: House) -> list[str]:
     """Write into this journal what other processes did; returns the grants that are over by them.
 
@@ -427,7 +426,7 @@ def settle_journal(house: House) -> list[str]:
     for name, grant in sorted(house.store.grants_named(gone).items()):
         if grant.removed_at is None or grant.gone_at is None or waiting[name].at > grant.gone_at:
             continue
-        if _begun_since(book.lines[name], grant):
+        if begun_since(book.lines[name], grant):
             continue
         proof = {"proof": str(grant.proof)}
         for line in (
