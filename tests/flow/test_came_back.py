@@ -11,6 +11,7 @@ import pytest
 from tests.backups import locked
 from tests.flow.assigned import KEY, settle, without_database
 from tests.support import START, World
+from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.diagnose.doctor import MOST_SAID, _panics
 from tidegate.diagnose.looking import _kept
@@ -234,3 +235,25 @@ def test_panic_called_by_a_clock_ahead_is_left_by_all(world: World) -> None:
     resume(world.house)
     assert world.house.store.panic(called.id).state is PanicState.SWEPT
     assert world.grant(grant).state is not GrantState.OPEN
+
+
+def test_group_of_somebody_whose_access_came_back_is_cut_at_every_look(assigned: World) -> None:
+    """What came back is taken once; what a group of theirs gives stays, with its sessions."""
+    world = assigned
+    grant = world.granted()
+    settle(world, 34)
+    assert world.grant(grant).state is GrantState.GONE
+    reconcile_some(world.house, 50)
+    world.cloud.assign(KEY, world.clock())
+    world.cloud.give_by_group(KEY, "admins")
+    settle(world, 1)
+    calls = []
+    for _ in range(4):
+        world.clock.forward(minutes=1)
+        reconcile_some(world.house, 50)
+        calls.append((world.connector.calls["revoke"], world.connector.calls["cut"]))
+    assert calls[0] == calls[-1]
+    taken = world.cloud.sign_in(KEY, world.clock())
+    world.clock.forward(minutes=1)
+    reconcile_some(world.house, 50)
+    assert world.use(taken) is Answer.ALLOWED
