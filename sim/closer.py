@@ -89,6 +89,8 @@ def closes_without_the_store(oracle: Any, seen: Seen) -> Iterator[str]:
     up = all(one.alive and one.ready for one in oracle.world.processes)
     if not oracle.world.away("store") or not wrong or not up or others(oracle, life):
         return
+    if life.id not in oracle.by_closers:  # opened where nobody closes: docs/operations.md
+        return
     if now > since + BY_JOURNAL + life.place.exposure * (seen.what == "allowed"):
         yield f"{life.id} was used {now - life.over_at()} ms after its end, without the database"
 

@@ -41,6 +41,7 @@ from sim.sight import (
     use_of,
 )
 from sim.town import PLACES, person
+from tidegate.base.duty import Duty
 from tidegate.base.errors import Refused
 from tidegate.base.when import parse_instant, to_ms
 from tidegate.catalogue import AssignmentKey
@@ -74,6 +75,7 @@ class Oracle:
         self.aliases: dict[str, tuple[int, str]] = {}  # second accounts found out during the run
         self.alarms: list[Alarm] = []  # panics as they were called, sealed ones with an id
         self.journal: set[str] = set()
+        self.by_closers: set[str] = set()  # in the journal of a process that closes
         self.uses: Counter[str] = Counter()
         self.sealed_names: Counter[str] = Counter()
         self.last_disturbed = -NEVER
@@ -126,10 +128,12 @@ class Oracle:
         for name, bug in self.loop.bugs:
             self.broke("bug", f"{name}: {type(bug).__name__}: {bug}")
 
-    def journalled(self, line: JournalLine) -> None:
-        """A line of the closing journal is on disk."""
+    def journalled(self, process: Any, line: JournalLine) -> None:
+        """A line is on disk, in the closing journal of this process."""
         if line.kind == "intended":
             self.journal.add(line.grant)
+            if Duty.CLOSE in process.duties:
+                self.by_closers.add(line.grant)
         elif line.kind == "closing" and line.grant in self.lives:
             life = self.lives[line.grant]
             life.told_at = min(life.told_at, self.loop.now)

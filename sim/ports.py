@@ -307,7 +307,7 @@ class SimJournal:
         kept = journal_room._read_line(data[:-1])
         assert kept is not None, line
         disk.lines.append(kept)
-        ports.world.oracle.journalled(kept)
+        ports.world.oracle.journalled(ports.process, kept)
         if where == "crash_after":
             ports.die("journal.append", where)
 
