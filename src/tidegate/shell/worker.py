@@ -20,7 +20,7 @@ from tidegate import __version__
 from tidegate.base.duty import FORGOTTEN, WORKER, Duty, told
 from tidegate.base.errors import EvidenceClosed, Stale, TidegateError
 from tidegate.base.when import Instant
-from tidegate.flow.adopting import adopt_overdue
+from tidegate.flow.adopting import adopt_open, adopt_overdue
 from tidegate.flow.asking import lapse_due
 from tidegate.flow.buckets import Bucket, bucket_of, pause_of
 from tidegate.flow.came_late import take_back
@@ -348,6 +348,7 @@ class Worker:
     def _closing_chores(self) -> tuple[Chore, ...]:
         return (
             Chore("journal", JOURNAL_EVERY, self._look_at_journal, long=True),
+            Chore("adopt", JOURNAL_EVERY, lambda: adopt_open(self.house), long=True),
             Chore("panic", PANIC_EVERY, lambda: resume(self.house)),
             Chore("late", LATE_EVERY, lambda: find_late(self.house), long=True),
             Chore("mend", MEND_EVERY, lambda: mend_cuts(self.house), long=True),

@@ -135,6 +135,11 @@ def open_ends(db: Looking, names: Iterable[str]) -> dict[str, tuple[Instant, str
     }
 
 
+def open_after(db: Looking, after: str, limit: int) -> list[str]:
+    """Open grants whose id comes after that, in order."""
+    return [str(row["id"]) for row in _open_after().rows(db, after=after, most=limit)]
+
+
 def shared(db: Looking, names: Iterable[str]) -> dict[str, Assignment]:
     """Those of these assignments that more than one grant holds."""
     found = readable(Assignment, named(db, _shared, names))
@@ -216,6 +221,13 @@ def _open(width: int) -> Look:
     is_open = table.c.state == GrantState.OPEN.value
     asked = select(table.c.id, table.c.ends_at_ms, table.c.assignment)
     return Look(asked.where(table.c.id.in_(_names(width)), is_open))
+
+
+@cache
+def _open_after() -> Look:
+    grants = schema.grants.c
+    which = (grants.state == GrantState.OPEN.value, grants.id > bindparam("after", type_=Text))
+    return _most(select(grants.id).where(*which).order_by(grants.id))
 
 
 @cache
