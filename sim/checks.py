@@ -24,11 +24,13 @@ from sim.closer import CLOSER
 from sim.sight import (
     acts,
     carrying,
-    clock_of,
+    first_clock,
+    last_clock,
     late,
     laws_here,
     laws_since,
     may_start,
+    offsets_of,
     others,
     right_until,
     since_of,
@@ -54,9 +56,11 @@ def deadline_before_effect(oracle: Any, seen: Seen) -> Iterator[str]:
             said = to_ms(parse_instant(seen.data["ends_at"])) - START_MS
             if said != life.end:
                 yield f"the end of {life.id} is {said - life.end} ms off what was approved"
-            clock, start = clock_of(oracle, seen.process, seen.entered), life.wish.start
+            start = life.wish.start
+            clock = first_clock(oracle, seen.process, seen.entered)
             if clock >= max(life.claim_from, start or 0) + CLAIM_WITHIN + SLACK:
                 yield f"{life.id} opens after its claim-by"
+            clock = last_clock(oracle, seen.process, seen.entered)
             if start is not None and clock < start:
                 yield f"{life.id} opens before its start"
         case "extended":
@@ -86,7 +90,7 @@ def _moved(oracle: Any, seen: Seen, life: Life) -> Iterator[str]:
     said = to_ms(parse_instant(seen.data["ends_at"])) - START_MS
     if said != life.end:
         yield f"the new end of {life.id} is {said - life.end} ms off what was approved"
-    clock = clock_of(oracle, seen.process, seen.entered)
+    clock = first_clock(oracle, seen.process, seen.entered)
     reads_hang = oracle.world.plan.wants("store.read.slow")  # one reading lies between
     if clock >= seen.found + (40_000 if reads_hang else 1_000):
         yield f"the end of {life.id} moved {clock - seen.found} ms after its window had ended"
@@ -109,7 +113,7 @@ def never_stop_closing(oracle: Any, seen: Seen) -> Iterator[str]:
             yield from _answered(oracle, life, seen.data)
         case "closing":
             if seen.data["reason"] == "expired" and life.intended_at != NEVER:
-                clock = clock_of(oracle, seen.process, seen.entered)
+                clock = last_clock(oracle, seen.process, seen.entered)
                 # NB. without the store it ends by the journal, which may have the end before.
                 blind = oracle.last_disturbed > -NEVER and life.moved_at >= 0
                 end = min(life.end, life.old_end) if blind else life.end
@@ -212,7 +216,8 @@ def locks_on_the_end(oracle: Any, seen: Seen) -> Iterator[str]:
         return
     match seen.what:
         case "issued":
-            if since_of(oracle) + seen.process.offset >= life.window:
+            since = since_of(oracle)
+            if since + min(offsets_of(seen.process, since)) >= life.window:
                 yield f"a credential of {life.id}, asked for after its end, was sealed"
             elif life.closing_at <= now:
                 yield f"a credential of {life.id} was sealed after it began to close"
@@ -240,7 +245,7 @@ def open_only_what_closes(oracle: Any, seen: Seen) -> Iterator[str]:
     life = seen.life
     if life is None or seen.process.offset:
         return
-    clock = clock_of(oracle, seen.process, seen.entered)
+    clock = last_clock(oracle, seen.process, seen.entered)
     for alarm in oracle.alarms:
         before = alarm.called_at < since_of(oracle)
         if before and clock < alarm.until - 1_000 and alarm.covers(life.wish):

@@ -92,6 +92,27 @@ def late(oracle: Any, now: int, end: int, exposure: int) -> bool:
     return now > end + exposure + SLACK
 
 
+def offsets_of(process: Any, since: int) -> list[int]:
+    """How far its clock was off at some moment since then: it may be set while something is done,
+    and which of two readings a decision is by cannot be told from outside.
+    """
+    history = process.offsets
+    untils = [at for at, _ in history[1:]] + [NEVER]
+    return [off for (_, off), until in zip(history, untils, strict=True) if until >= since]
+
+
+def first_clock(oracle: Any, process: Any, entered: int) -> int:
+    """As `clock_of`, by the clock that showed least while it was done."""
+    least = min(offsets_of(process, min(entered, since_of(oracle))))
+    return max(entered + least, database_clock(oracle, process, entered))
+
+
+def last_clock(oracle: Any, process: Any, entered: int) -> int:
+    """As `clock_of`, by the clock that showed most while it was done."""
+    most = max(offsets_of(process, min(entered, since_of(oracle))))
+    return max(entered + most, database_clock(oracle, process, entered))
+
+
 def clock_of(oracle: Any, process: Any, entered: int) -> int:
     """The later of the process's clock and the database's, when it set out to commit."""
     return max(entered + process.offset, database_clock(oracle, process, entered))

@@ -65,7 +65,7 @@ class Process:
         self.alive = True
         self.ready = False
         self.stopped_until = 0
-        self.offset = offset
+        self.offsets = [(world.loop.now, offset)]  # how far its clock was off, from which moment on
         self.ticking = False
         self.chores_at = 0
         self.looked_at = 0  # when its worker looked last, and looks next
@@ -123,6 +123,15 @@ class Process:
         self.worker._hands = Hands(world.loop, self)  # type: ignore[assignment]
         self.worker._asides = Hands(world.loop, self)  # type: ignore[assignment]
         self.worker._errand_hands = Hands(world.loop, self)  # type: ignore[assignment]
+
+    @property
+    def offset(self) -> int:
+        """How far its clock is off now, in milliseconds."""
+        return self.offsets[-1][1]
+
+    @offset.setter
+    def offset(self, span: int) -> None:
+        self.offsets.append((self.world.loop.now, span))
 
     def clock(self) -> datetime:
         """What its clock shows."""
