@@ -109,6 +109,7 @@ AIMED: Mapping[str, tuple[str, int]] = {
     "journal-not-read": ("by-journal", 0),
     "journal-closes-nothing-due": ("by-journal", 0),
     "journal-loses-the-end": ("by-journal", 0),
+    "openers-alone-know": ("by-journal-apart", 0),
     "journal-takes-what-stood": ("by-journal-stood", 0),
     "gate-open": ("held-down", 0),
     "still-closing-ignored": ("held-down", 0),

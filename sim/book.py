@@ -15,6 +15,7 @@ SLACK = 4_000  # looks every 200 ms, calls of up to 40 ms, sixteen at a time
 RECOVERY = 6 * MINUTE  # the longest pause between tries, a dead worker's lease, and two tries
 CLAIM_WITHIN = 30 * MINUTE
 CLOSING_LATE = 2 * MINUTE
+HEARD = 30_000  # closers hear every ten seconds of what processes that only open opened
 MENDED_WITHIN = 40_000  # denies are looked after every thirty seconds
 TICKS = 6_000  # at a native end the cloud's whole seconds may still hide that it has passed
 JOURNAL_LOOKS = 10_000  # how often what no row tells of is looked for in the closing journal

@@ -34,6 +34,7 @@ from sim.sight import (
     others,
     right_until,
     since_of,
+    unheard,
 )
 from sim.town import OPERATORS
 from tidegate.base.when import parse_instant, to_ms
@@ -229,12 +230,12 @@ def locks_on_the_end(oracle: Any, seen: Seen) -> Iterator[str]:
                 yield f"the cloud is told to end {life.id} {seen.data - life.end} ms after its end"
         case "forged" if seen.found:
             yield f"a process did an errand for {life.id} that nobody of the house asked"
-        case "signed in":
+        case "signed in" if not unheard(oracle, life):
             if seen.found == "some open" and late(oracle, now, right_until(oracle, life), 5_000):
                 yield f"a new session of {life.id} started {_ago(now, life)}"
         case "allowed" if seen.found == "past the cloud's deadline":
             yield f"{life.id} was used {_ago(now, life)}, past the cloud's own deadline"
-        case "allowed" if seen.found == "after":
+        case "allowed" if seen.found == "after" and not unheard(oracle, life):
             by_journal = JOURNAL_LOOKS if life.forgotten else 0
             if late(oracle, now, right_until(oracle, life), life.place.exposure + by_journal):
                 yield f"{life.id} was used {_ago(now, life)}"

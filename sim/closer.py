@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sim.book import NEVER, SLACK, Life, Seen
-from sim.sight import late, others, since_of
+from sim.sight import late, others, since_of, troubled, unheard
 
 Checker = Callable[[Any, Seen], Iterator[str]]
 
@@ -27,7 +27,7 @@ def words_in_time(oracle: Any, seen: Seen) -> Iterator[str]:
         return
     if seen.what == "allowed":
         if seen.found == "tampered" and now > MENDED + max(
-            life.tampered_at, life.closing_at, _troubled(oracle, "tampered")
+            life.tampered_at, life.closing_at, troubled(oracle, "tampered")
         ):
             yield f"the deny of {life.id} was taken away {now - life.tampered_at} ms ago"
         return
@@ -55,14 +55,6 @@ def _right(oracle: Any) -> bool:
     )  # fmt: skip
 
 
-def _troubled(oracle: Any, *bearable: str) -> int:
-    """Until when something else than that is, or was, in the way."""
-    return max(
-        (until for kind, until in oracle.disturbed_by.items() if kind not in bearable),
-        default=-NEVER,
-    )
-
-
 def closes_without_the_store(oracle: Any, seen: Seen) -> Iterator[str]:
     """I6: without the database what is due is closed from the journal, and no more than that.
 
@@ -80,16 +72,16 @@ def closes_without_the_store(oracle: Any, seen: Seen) -> Iterator[str]:
         return
     if seen.what == "turned away":
         held = life.opened_at < now - 5_000 and now < life.over_at()
-        if held and life.id not in oracle.asked_to_end and _troubled(oracle, "store") == -NEVER:
+        if held and life.id not in oracle.asked_to_end and troubled(oracle, "store") == -NEVER:
             yield f"{life.id} gave no new session {life.over_at() - now} ms before its end"
         return
-    since = max(life.over_at(), oracle.away_since, _troubled(oracle, "store"))
+    since = max(life.over_at(), oracle.away_since, troubled(oracle, "store"))
     wrong = seen.what == "signed in" or seen.found == "after"
     # NB. a process that comes up while the database is away waits for it, and closes nothing.
     up = all(one.alive and one.ready for one in oracle.world.processes)
     if not oracle.world.away("store") or not wrong or not up or others(oracle, life):
         return
-    if life.id not in oracle.by_closers:  # opened where nobody closes: docs/operations.md
+    if unheard(oracle, life):
         return
     if now > since + BY_JOURNAL + life.place.exposure * (seen.what == "allowed"):
         yield f"{life.id} was used {now - life.over_at()} ms after its end, without the database"

@@ -71,6 +71,8 @@ MUTANTS: tuple[M, ...] = (
       (("connectors.divided:Divided._must", "if duty not in self._duties:", "if False:"),)),
     M("errand-of-nobody", "an errand without the mark of a process of ours is done",
       "flow.erranding:_asked_by_us", "ours = same_mark(bytes.fromhex(errand.proof), _mark(house, \"ask\", errand))", "ours = True"),
+    M("openers-alone-know", "no journal that a closer reads names what a process that only opens opened",
+      "flow.adopting:adopt_open", "not _opened_apart(house) or", "True or"),
     # An older database put back.
     M("restored-reopens-the-ready", "what the journal says was opened is opened again by a database that does not know",
       "flow.recovering:close_forgotten", "and (state is GrantState.READY or ends(lines[name]))", "and ends(lines[name])"),

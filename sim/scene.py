@@ -244,6 +244,10 @@ SCENES: Mapping[str, Scene] = {
     "by-journal": small(12, roles=DESK, early_ends=0.0, busy=100_000, faults_end=30 * MINUTE,
                         spans=(20_000, 60_000, 2 * MINUTE), outages=(40 * MINUTE,),
                         befalls=(60_000, 120_000), faults={"world.store.outage": 1.0}),
+    "by-journal-apart": small(16, roles=DESK, duties=APART, early_ends=0.0, busy=100_000,
+                              faults_end=30 * MINUTE, spans=(2 * MINUTE,), beside=True,
+                              outages=(40 * MINUTE,), befalls=(110_000, 130_000), faults={
+        "world.store.outage": 1.0}),
     "by-journal-stood": small(16, roles=("desk/admin",), early_ends=0.0, busy=100_000,
                               faults_end=30 * MINUTE, spans=(2 * MINUTE,),
                               outages=(40 * MINUTE,), befalls=(100_000, 130_000), faults={

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from sim.book import MENDED_WITHIN, NEVER, RECOVERY, SLACK, Life, Wish
+from sim.book import HEARD, MENDED_WITHIN, NEVER, RECOVERY, SLACK, Life, Wish
 from sim.town import BOOKS, Book
 from tidegate.connectors.port import Answer
 
@@ -30,6 +30,24 @@ def others(oracle: Any, life: Life) -> bool:
         other is not life and other.intended_at <= now < other.over_at() + 5_000
         for other in oracle.by_key.get(key, ())
     )
+
+
+def troubled(oracle: Any, *bearable: str) -> int:
+    """Until when something else than that is, or was, in the way."""
+    return max(
+        (until for kind, until in oracle.disturbed_by.items() if kind not in bearable),
+        default=-NEVER,
+    )
+
+
+def unheard(oracle: Any, life: Life) -> bool:
+    """Whether it was opened where nobody closes, and the database went before a closer heard of it.
+
+    Nobody brings about its end then until the database is back, and that was seen.
+    """
+    if life.id in oracle.by_closers or oracle.loop.now > oracle.room_from + HEARD:
+        return False
+    return bool(oracle.away_since < max(life.opened_at, troubled(oracle, "store")) + HEARD)
 
 
 def right_until(oracle: Any, life: Life) -> int:

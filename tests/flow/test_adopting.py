@@ -1,4 +1,4 @@
-"""What other machines opened, in the journal of one that closes: so it ends without the database."""
+"""What other machines opened, in the journal of one that closes: it ends without the database."""
 
 from datetime import timedelta
 
