@@ -227,11 +227,10 @@ class World:
         return self._disks.setdefault(name, Disk()) if self.scene.duties else self.disk
 
     def process_of(self, name: str, duties: frozenset[Duty]) -> duty.Process:
-        """What it is called by the others; where duties are divided, each has its own name."""
-        if not self.scene.duties:
-            return duty.Process()
+        """What it is called by the others: each start has a name of its own, as a server's has."""
         self._risen += 1
-        return duty.Process(id=f"{name}-{self._risen}", duties=duties, key=b"k" * 32)
+        key = b"k" * 32 if self.scene.duties else b""  # errands are only where duties are divided
+        return duty.Process(id=f"{name}-{self._risen}", duties=duties, key=key)
 
     def full(self, what: str) -> bool:
         """Whether the disk of it is full now."""

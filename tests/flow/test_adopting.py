@@ -11,7 +11,7 @@ from tests.support import World, misshape
 from tidegate.base.duty import ALL, Duty, told
 from tidegate.evidence.journal import open_grants
 from tidegate.flow import adopting
-from tidegate.flow.adopting import adopt_open
+from tidegate.flow.adopting import adopt_open, adopt_overdue
 from tidegate.grant import Grant
 
 OPENER = frozenset({Duty.OPEN})
@@ -71,3 +71,16 @@ def test_older_database_fills_the_journal_with_ends_of_long_ago(assigned: World)
     opened_by(world, OPENER)
     world.house.outside = lambda now: (FORKED,)
     assert (adopt_open(world.house), named(world)) == (0, [])
+
+
+def test_later_ends_are_never_closed_behind_many_that_cannot_be_sealed(
+    assigned: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows go on calling the first ones overdue while nothing can be written to them."""
+    world = assigned
+    monkeypatch.setattr(adopting, "AT_ONCE", 2)
+    grants = sorted(opened_by(world, ALL, minutes=12).id for _ in range(6))
+    misshape(world, grants[0], "claim_by_ms", "grants")
+    world.clock.forward(minutes=20)
+    told = [name for _ in range(5) for name in adopt_overdue(world.house)]
+    assert sorted(told) == sorted(named(world)) == grants[1:]

@@ -219,6 +219,18 @@ def test_leases_of_a_silent_worker_hold_nothing_up(store):
     assert store.free_silent(late) == 0
 
 
+def test_lease_by_a_clock_that_was_ahead_holds_an_end_up(store):
+    """Its worker is alive, its clock is right again, and nobody works at the grant."""
+    closing = waiting(store, 1, until=GrantState.CLOSING)
+    ahead = NOW + HOUR
+    assert store.claim_due(ahead, 9, LEASE, Share(a_target=9, by="worker:here"))
+    store.beat("worker:here", NOW, "")
+    assert store.claim_due(NOW + LEASE, 9, LEASE, Share(a_target=9, by="worker:there")) == []
+    assert store.free_silent(NOW) == 1
+    (found,) = store.claim_due(NOW, 9, LEASE, Share(a_target=9, by="worker:there"))
+    assert found.id == closing.id
+
+
 def test_worker_is_told_a_wrong_instant_to_wake(store):
     """The next instant is the first due time or end after the one asked about; none is none."""
     assert store.next_due(NOW) is None

@@ -6,7 +6,9 @@ opened a grant may be dead. And where some process opens and does not close, no 
 need be one that a closer reads: each closer's names what is open anywhere, while the rows tell.
 """
 
+from collections.abc import Iterable
 from datetime import timedelta
+from itertools import islice
 
 import structlog
 
@@ -16,7 +18,7 @@ from tidegate.evidence.journal_line import JournalLine
 from tidegate.flow.granting import intended_line
 from tidegate.flow.holding import closing_hold
 from tidegate.flow.house import House
-from tidegate.grant import Grant, GrantState
+from tidegate.grant import Grant
 
 log = structlog.get_logger("tidegate.adopting")
 
@@ -24,7 +26,8 @@ log = structlog.get_logger("tidegate.adopting")
 # what a dead one had in hand, so that two do not ask a cloud for the same.
 OVERDUE = timedelta(seconds=15)
 AT_ONCE = 500  # grants a look; the rest comes with the next ones
-READ_AT_ONCE = 20_000  # ids of open grants a look: some 20 ms of it
+READ_AT_ONCE = 20_000  # ids of grants a look: some 20 ms of it
+AGAIN = timedelta(minutes=1)  # until a grant whose row did not say what to close is tried again
 
 
 def adopt(house: House, grant: Grant) -> bool:
@@ -34,8 +37,7 @@ def adopt(house: House, grant: Grant) -> bool:
         OSError: the journal cannot be written.
         TidegateError: nothing here says what to close, or how long its sessions live.
     """
-    lines = house.journal.book().lines.get(grant.id, ())
-    if grant.ends_at is None or any(line.kind == "intended" for line in lines):
+    if grant.ends_at is None or _has_opening(house.journal.book().lines.get(grant.id, ())):
         return False
     house.journal.append(_line(house, grant))
     return True
@@ -53,22 +55,56 @@ def adopt_open(house: House) -> int:
     if not _opened_apart(house) or house.forked(house.now()):
         return 0
     names = house.store.open_after(house.adopted_to, READ_AT_ONCE)
-    known = house.journal.book().lines
-    new = [name for name in names if name not in known]
-    some = new[:AT_ONCE]
-    if len(new) > len(some):
+    some = _unnamed(house, names)
+    if len(some) == AT_ONCE:
         house.adopted_to = some[-1]
     else:
         house.adopted_to = names[-1] if len(names) == READ_AT_ONCE else ""
+    return len(_adopt(house, some))
+
+
+def adopt_overdue(house: House) -> list[str]:
+    """Adopt every end that the rows call overdue; which grants are new in our journal.
+
+    Raises:
+        OSError: the journal cannot be written. WorldFailed: the rows cannot be read.
+    """
+    overdue = house.store.overdue(house.now(), OVERDUE, READ_AT_ONCE)
+    adopted = _adopt(house, _unnamed(house, overdue))
+    if adopted:
+        log.warning("ends that another machine left are closed from our journal", grants=adopted)
+    return adopted
+
+
+def _unnamed(house: House, names: Iterable[str]) -> list[str]:
+    """The first of these whose opening our journal does not have, and not tried in vain just now.
+
+    Else rows that do not say what to close would stand before the others for ever.
+    """
+    lines, since = house.journal.book().lines, house.now() - AGAIN
+    tried = house.unadopted = {name: at for name, at in house.unadopted.items() if at > since}
+    new = (n for n in names if n not in tried and not _has_opening(lines.get(n, ())))
+    return list(islice(new, AT_ONCE))
+
+
+def _has_opening(lines: Iterable[JournalLine]) -> bool:
+    return any(line.kind == "intended" for line in lines)
+
+
+def _adopt(house: House, names: list[str]) -> list[str]:
+    found = house.store.grants_named(names)
     lines: list[JournalLine] = []
-    for _, grant in sorted(house.store.grants_named(some).items()):
+    for name in names:
+        grant = found.get(name)
         try:
-            if grant.state is GrantState.OPEN:
+            if grant is not None and grant.ends_at is not None:
                 lines.append(_line(house, grant))
+                continue
         except TidegateError as fault:  # one grant's trouble must not keep the others open
-            log.warning("an end is not taken up", grant=grant.id, code=fault.code)
+            log.warning("an end is not taken up", grant=name, code=fault.code)
+        house.unadopted[name] = house.now()
     house.journal.append_all(lines)
-    return len(lines)
+    return [line.grant for line in lines]
 
 
 def _opened_apart(house: House) -> bool:
@@ -81,24 +117,3 @@ def _line(house: House, grant: Grant) -> JournalLine:
     lingers = house.connector(hold.target.connector).lingers(hold.target, hold.role)
     made_at = grant.opened_at or house.now()
     return intended_line(hold, hold.stood_before, lingers, made_at)
-
-
-def adopt_overdue(house: House) -> list[str]:
-    """Adopt every end that the rows call overdue; which grants are new in our journal.
-
-    Raises:
-        OSError: the journal cannot be written. WorldFailed: the rows cannot be read.
-    """
-    store, now = house.store, house.now()
-    overdue = store.unsealed_ends(now - OVERDUE, AT_ONCE)
-    overdue += store.late(tuple(store.ending_targets()), now, OVERDUE, AT_ONCE)
-    adopted: list[str] = []
-    for grant in overdue:
-        try:
-            if adopt(house, grant):
-                adopted.append(grant.id)
-        except TidegateError as fault:  # one grant's trouble must not keep the others open
-            log.warning("an end is not taken up", grant=grant.id, code=fault.code)
-    if adopted:
-        log.warning("ends that another machine left are closed from our journal", grants=adopted)
-    return adopted

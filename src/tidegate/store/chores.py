@@ -167,10 +167,17 @@ def late(
     return sorted(found, key=lambda one: (since[one.id], one.id))[: bounded(limit)]
 
 
-def unsealed_ends(db: Looking, before: Instant, limit: int) -> list[Grant]:
-    """Grants whose end came before that and is not sealed, the earliest first."""
-    rows = _unsealed_ends(db.words.name).rows(db, before=to_ms(before), most=bounded(limit))
-    return readable(Grant, rows)
+def overdue(db: Looking, now: Instant, longer: timedelta, limit: int) -> list[str]:
+    """Grants whose end came more than `longer` ago, first those where it is not sealed, the
+    earliest first; and those of which `late` tells besides.
+
+    Names alone: there may be many more of them than anybody can take up at a time.
+    """
+    before = to_ms(now - longer)
+    found = [*_unsealed_ends(db.words.name).rows(db, before=before, most=limit)]
+    ahead = to_ms(now + AHEAD)
+    found += _late_names(db.words.name).rows(db, before=before, ahead=ahead, most=limit)
+    return [str(row["id"]) for row in found]
 
 
 def ending_targets(db: Looking) -> list[str]:
@@ -319,7 +326,18 @@ def _unsealed_ends(engine: str) -> Look:
     query, columns = _by_index(schema.grants, "grants_ending", engine)
     ends = columns["ends_at_ms"]
     open_still = words("state IN ('open', 'intended')")
+    query = query.with_only_columns(columns["id"], maintain_column_froms=True)
     return _most(query.where(open_still, ends < _ms("before")).order_by(ends))
+
+
+@cache
+def _late_names(engine: str) -> Look:
+    query, columns = _by_index(schema.grants, "grants_due", engine)
+    due = had_to_end(columns["closing_at_ms"], columns["ends_at_ms"])
+    ending = words("lane = 0 AND due_at_ms IS NOT NULL")
+    query = query.with_only_columns(columns["id"], maintain_column_froms=True)
+    which = or_(due < _ms("before"), due > _ms("ahead"))
+    return _most(query.where(ending, which).order_by(due, columns["id"]))
 
 
 @cache

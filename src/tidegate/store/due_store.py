@@ -74,9 +74,9 @@ class DueStore:
         """
         return chores.late(self._database, targets, now, longer, limit)
 
-    def unsealed_ends(self, before: Instant, limit: int) -> list[Grant]:
-        """Grants whose end came before that and is not sealed, the earliest first."""
-        return chores.unsealed_ends(self._database, before, limit)
+    def overdue(self, now: Instant, longer: timedelta, limit: int) -> list[str]:
+        """The ids of grants not removed whose end came longer ago than that, sealed or not."""
+        return chores.overdue(self._database, now, longer, limit)
 
     def open_ends(self, ids: Iterable[str]) -> dict[str, tuple[Instant, str]]:
         """When those of these grants that are open end, and the assignment of each."""

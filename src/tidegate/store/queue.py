@@ -87,13 +87,14 @@ WHERE id = :grant AND due_at_ms IS NOT NULL AND version = coalesce(:version, ver
 
 _SILENT = """
 lease_by IS NOT NULL AND lease_until_ms > :now
-AND lease_by NOT IN (SELECT name FROM heartbeats WHERE at_ms > :heard)
+AND (lease_until_ms > :beyond
+  OR lease_by NOT IN (SELECT name FROM heartbeats WHERE at_ms > :heard))
 """
 # Five beats missed. Shorter, and a busy worker loses what it holds; its hands bear that, but others
 # then do its work twice.
 SILENCE = timedelta(seconds=10)
-# No end sleeps longer than two minutes between two tries. One that is due later than this was put
-# to sleep by a clock that is ahead, and whoever has that clock may be dead.
+# No end sleeps longer than two minutes between two tries, and no lease lasts longer. What does is
+# of a clock that was ahead: whoever has it may be dead, or be right again and work at it no more.
 LONGEST_ASLEEP = timedelta(minutes=5)
 _MISLED = f"lane IN ({ENDING}, {PROVING}) AND due_at_ms > :beyond"
 
@@ -310,26 +311,27 @@ def _by_turns(found: list[Candidate], taken: Counter[str], share: Share, limit: 
 
 def any_silent(db: Looking, now: Instant) -> bool:
     """Whether there is anything for `free_silent` to do."""
-    silent = {"now": to_ms(now), "heard": to_ms(now - SILENCE)}
+    misled = {"beyond": to_ms(now + LONGEST_ASLEEP)}
+    silent = {"now": to_ms(now), "heard": to_ms(now - SILENCE), **misled}
     if db.look(db.words.spelled(f"SELECT 1 FROM grants WHERE {_SILENT} LIMIT 1"), silent):  # noqa: S608
         return True
-    misled = {"beyond": to_ms(now + LONGEST_ASLEEP)}
     return bool(db.look(db.words.spelled(f"SELECT 1 FROM grants WHERE {_MISLED} LIMIT 1"), misled))  # noqa: S608
 
 
 def free_silent(db: Raw, words: Words, now: Instant) -> int:
-    """Free the leases of whoever has not beaten for SILENCE, and wake ends that a clock far ahead
-    put to sleep; returns how many.
+    """Free the leases of whoever has not beaten for SILENCE, or whose clock was far ahead, and wake
+    ends that such a clock put to sleep; returns how many.
     """
+    beyond = to_ms(now + LONGEST_ASLEEP)
     freed = db.execute(
         "UPDATE grants SET lease_until_ms = NULL, lease_by = NULL WHERE id IN ("  # noqa: S608
         f"SELECT id FROM grants WHERE {_SILENT}{words.skip_locked})",
-        {"now": to_ms(now), "heard": to_ms(now - SILENCE)},
+        {"now": to_ms(now), "heard": to_ms(now - SILENCE), "beyond": beyond},
     )
     woken = db.execute(
         "UPDATE grants SET due_at_ms = :now, lease_until_ms = NULL, lease_by = NULL WHERE id IN ("  # noqa: S608
         f"SELECT id FROM grants WHERE {_MISLED} LIMIT {MOST_WOKEN}{words.skip_locked})",
-        {"now": to_ms(now), "beyond": to_ms(now + LONGEST_ASLEEP)},
+        {"now": to_ms(now), "beyond": beyond},
     )
     return int(freed.rowcount + woken.rowcount)
 
