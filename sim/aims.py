@@ -43,7 +43,7 @@ AIMED: Mapping[str, tuple[str, int]] = {
     "never-lets-go": ("held", 0),
     "no-journal-line": ("calm", 0),
     "journal-failure-ignored": ("journal-away", 0),
-    "lease-never-freed": ("killed-two", 0),
+    "lease-never-freed": ("killed-two", 4),
     "handles-nothing": ("calm", 0),
     "longest-rule-carries": ("long", 0),
     "digest-unchecked": ("edited", 0),

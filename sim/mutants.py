@@ -141,7 +141,9 @@ MUTANTS: tuple[M, ...] = (
       "flow.recovering:close_forgotten", "begin(house, grant, reason, actor, house.ending_now())", "pass"),
     # The worker.
     M("lease-never-freed", "a lease outlives its worker for ever",
-      "shell.worker:LEASE", "", "timedelta(days=30)"),
+      "shell.worker:LEASE", "", "timedelta(days=30)",
+      (("store.queue:SILENCE", "", "timedelta(days=30)"),
+       ("store.queue:LONGEST_ASLEEP", "", "timedelta(days=60)"))),
     M("handles-nothing", "what is claimed to be closed is not handled",
       "shell.worker:Worker._handle", "close_once(self.house, grant)", "pass"),
     M("snooze-past-the-end", "an intent is put to sleep past its end",
