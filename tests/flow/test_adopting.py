@@ -10,8 +10,9 @@ from tests.flow.test_held_elsewhere import gives
 from tests.support import World, misshape
 from tidegate.base.duty import ALL, Duty, told
 from tidegate.evidence.journal import open_grants
+from tidegate.evidence.journal_line import JournalLine
 from tidegate.flow import adopting
-from tidegate.flow.adopting import adopt_open, adopt_overdue
+from tidegate.flow.adopting import adopt, adopt_open, adopt_overdue
 from tidegate.grant import Grant
 
 OPENER = frozenset({Duty.OPEN})
@@ -84,3 +85,14 @@ def test_later_ends_are_never_closed_behind_many_that_cannot_be_sealed(
     world.clock.forward(minutes=20)
     told = [name for _ in range(5) for name in adopt_overdue(world.house)]
     assert sorted(told) == sorted(named(world)) == grants[1:]
+
+
+def test_end_known_by_its_decision_alone_is_nothing_to_close(assigned: World) -> None:
+    """The journal has that it was to end, of a panic, and not what was opened: that is added."""
+    world = assigned
+    grant = opened_by(world, ALL)
+    begun = JournalLine(kind="closing", grant=grant.id, at=world.clock(), data={"reason": "panic"})
+    world.house.journal.append(begun)
+    assert adopt(world.house, grant) and not adopt(world.house, grant)
+    without_database(world, 1)
+    assert not gives(world)

@@ -32,7 +32,7 @@ from tidegate.base.when import Instant
 from tidegate.connectors.sandbox import free_port
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.journal_book import JournalBook, book_of
-from tidegate.evidence.journal_line import JournalLine
+from tidegate.evidence.journal_line import ROW, JournalLine
 from tidegate.flow.confirming import confirms
 from tidegate.flow.erranding import Errands
 from tidegate.flow.governing import put_in_force
@@ -334,8 +334,13 @@ def test_database_of_a_start_says_wrongly_what_it_owes(world: World) -> None:
     world.clock.forward(minutes=31)
     assert confirms(store, grant.id, opened, world.clock())
     world.work()
-    assert world.grant(grant).state is GrantState.GONE
+    over = world.grant(grant)
+    assert over.state is GrantState.GONE
     assert not confirms(store, grant.id, begun, world.clock())
+    for version, owes in ((over.version, True), (over.version - 1, False)):  # begun since, or not
+        anew = replace(line, at=now, data={ROW: version})
+        book = book_of((*opened.lines[grant.id], anew))
+        assert confirms(store, grant.id, book, world.clock()) is owes
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "grants_named", lambda _: raising(AWAY))
         assert confirms(store, grant.id, opened, world.clock())
