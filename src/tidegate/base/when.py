@@ -7,6 +7,7 @@ Python carry the unit (`due_at_ms`, `duration_seconds`).
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from tidegate.base.errors import AskedWrongly
 
@@ -37,6 +38,7 @@ def wire(at: Instant) -> str:
     return at.isoformat("T", "milliseconds")[:-6] + "Z"
 
 
+@lru_cache(maxsize=4_096)  # an event, and its neighbours, say the same instants again and again
 def parse_instant(text: str) -> Instant:
     """Read RFC 3339 in UTC (`Z` only). Raises AskedWrongly."""
     if _WIRE.fullmatch(text):
