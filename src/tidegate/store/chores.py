@@ -39,6 +39,7 @@ log = structlog.get_logger("tidegate.store")
 Columns = Mapping[str, ColumnElement[Any]]
 
 WIDTHS = (1, 4, 20, 60, 200, AT_ONCE)  # of a list of names
+_W = tuple(f"w_{place}" for place in range(AT_ONCE))  # what these are called in a query
 # A role session of any cloud lives 12 hours at most (AWS: MaxSessionDuration, SessionDuration).
 LONGEST_LINGERING = timedelta(hours=12)
 ENDING = (  # a closing journal hears of
@@ -181,7 +182,7 @@ def named(db: Looking, look: Callable[[int], Look], names: Iterable[str]) -> Ite
         # A few widths, so that a few texts serve every call; the last name fills up.
         width = next(width for width in WIDTHS if width >= len(some))
         some += some[-1:] * (width - len(some))
-        yield from look(width).rows(db, **{f"w_{place}": name for place, name in enumerate(some)})
+        yield from look(width).rows(db, **dict(zip(_W, some, strict=False)))
 
 
 def _most(query: Select[Any]) -> Look:
