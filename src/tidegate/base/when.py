@@ -32,6 +32,7 @@ def to_ms(at: Instant) -> int:
     return (at - _EPOCH) // _MS
 
 
+@lru_cache(maxsize=4_096)  # as `parse_instant`
 def wire(at: Instant) -> str:
     """RFC 3339 in UTC with exactly three decimals: `2026-11-22T07:03:36.000Z`."""
     at = at if at.tzinfo is UTC else at.astimezone(UTC)
