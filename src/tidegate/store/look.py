@@ -84,7 +84,7 @@ def _dialect(engine: str) -> Dialect:
     if engine == "sqlite":
         from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
-        # By place: SQLite finds each name among all, and of 500 that takes longer than the query.
+        # By place: SQLite finds each name among all; with 500 that takes as long as the query.
         found = SQLiteDialect_pysqlite(paramstyle="qmark")
     else:
         from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
