@@ -71,13 +71,16 @@ def _run(world: World, number: int, stop_at_once: bool) -> Outcome:
     before = structlog.get_config()  # put back: whoever reads the log after a world wants it
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     began = time.process_time()
-    gc.set_threshold(100_000, 50, 100)  # a world is made of much that lives as long as it does
     world.stop_at_once = stop_at_once
+    searched = gc.isenabled()
+    gc.disable()  # what a world is made of lives as long as it does; it is let go of at the end
     try:
         with suppress(Broken), installed(world.loop):
             world.run()
     finally:
         structlog.configure(**before)
+        if searched:
+            gc.enable()
     told = tuple(f"{at / 1000:>10.3f} s  {words}" for at, words in world.told_until_broken)
     gc.collect()
     return Outcome(

@@ -190,7 +190,8 @@ def test_idle_look_walks_every_open_grant(path, clock):
     """On SQLite the looks at what has ended use the index of ends, never that of states."""
     store = open_store(path, clock=clock)
     with store.reading() as db:
-        text, fixed = reads._ending("sqlite")._write("sqlite")
-        plan = db.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", {**fixed, "now": 0}).all()
+        text, fixed, order = reads._ending("sqlite")._write("sqlite")
+        values = tuple(fixed.get(name, 0) for name in order)
+        plan = db.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values).all()
     assert "grants_ending" in plan[0][3]
     store.close()

@@ -113,4 +113,6 @@ class EvidenceClosed(WorldFailed):
 
 def one_line(text: str) -> str:
     """`text` with every control character, line breaks included, shown as a blank."""
+    if text.isprintable():  # nearly always
+        return text
     return "".join(ch if ch.isprintable() else " " for ch in text)

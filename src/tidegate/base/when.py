@@ -7,6 +7,7 @@ Python carry the unit (`due_at_ms`, `duration_seconds`).
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from tidegate.base.errors import AskedWrongly
 
@@ -31,12 +32,14 @@ def to_ms(at: Instant) -> int:
     return (at - _EPOCH) // _MS
 
 
+@lru_cache(maxsize=4_096)  # as `parse_instant`
 def wire(at: Instant) -> str:
     """RFC 3339 in UTC with exactly three decimals: `2026-11-22T07:03:36.000Z`."""
     at = at if at.tzinfo is UTC else at.astimezone(UTC)
     return at.isoformat("T", "milliseconds")[:-6] + "Z"
 
 
+@lru_cache(maxsize=4_096)  # an event, and its neighbours, say the same instants again and again
 def parse_instant(text: str) -> Instant:
     """Read RFC 3339 in UTC (`Z` only). Raises AskedWrongly."""
     if _WIRE.fullmatch(text):

@@ -143,11 +143,9 @@ class SimulatedCloud:
     def standing(self, now: Instant) -> tuple[AssignmentKey, ...]:
         """Every assignment by which a session could be taken at `now`."""
         with self.lock:
-            return tuple(
-                key
-                for key, span in self._assigned.items()
-                if (key in self._deadlines or span.at(now)) and self.assigned(key, now)
-            )
+            for key in self._deadlines:
+                self.assigned(key, now)  # each deadline has been at work
+            return tuple(key for key, span in self._assigned.items() if span.at(now))
 
     def place(self, key: AssignmentKey, now: Instant, by: str = "") -> None:
         """Somebody else makes an assignment: access that stood before, or was added by hand."""

@@ -61,9 +61,10 @@ def follow_open(house: House, book: JournalBook) -> None:
         if (held := shared.get(assignment)) and not held.stood_before:
             rest = tuple(other for other in held.holders if other != name)
             others = held_until(house, replace(held, holders=rest))
-        data = {kind: told for kind, told in last.data.items() if kind != HELD_UNTIL}
-        data |= {"ends_at": wire(ends_at)}
-        data |= {HELD_UNTIL: wire(others)} if others is not None and others > ends_at else {}
+        data = {**last.data, "ends_at": wire(ends_at)}
+        data.pop(HELD_UNTIL, None)
+        if others is not None and others > ends_at:
+            data[HELD_UNTIL] = wire(others)
         if data != last.data:
             # Of the instant of the opening, as it was: by it a list is told to be too old.
             lines.append(replace(last, data=data))

@@ -11,6 +11,7 @@ is handed the voters that count, with their groups.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tidegate.base.errors import AskedWrongly
 from tidegate.base.text import clean_name
@@ -53,6 +54,7 @@ class Requirement:
         return sum(need.count for need in self.needs)
 
 
+@lru_cache(maxsize=256)  # the same few are read for every vote
 def parse_requirement(text: str) -> Requirement:
     """Read a requirement. Runs of blanks count as one; nothing else is folded.
 

@@ -39,6 +39,8 @@ log = structlog.get_logger("tidegate.store")
 Columns = Mapping[str, ColumnElement[Any]]
 
 WIDTHS = (1, 4, 20, 60, 200, AT_ONCE)  # of a list of names
+_STATES = {state.value: state for state in GrantState}
+_W = tuple(f"w_{place}" for place in range(AT_ONCE))  # what these are called in a query
 # A role session of any cloud lives 12 hours at most (AWS: MaxSessionDuration, SessionDuration).
 LONGEST_LINGERING = timedelta(hours=12)
 ENDING = (  # a closing journal hears of
@@ -114,11 +116,10 @@ def states_named(db: Looking, names: Iterable[str]) -> dict[str, GrantState | No
 
 
 def _state(row: Looked) -> GrantState | None:
-    try:
-        return GrantState(row["state"])
-    except ValueError:
+    state = _STATES.get(row["state"])
+    if state is None:
         log.error("the state of a grant cannot be read", grant=row["id"])
-        return None
+    return state
 
 
 def ending_of(db: Looking, names: Iterable[str]) -> dict[str, GrantState]:
@@ -193,7 +194,7 @@ def named(db: Looking, look: Callable[[int], Look], names: Iterable[str]) -> Ite
         # A few widths, so that a few texts serve every call; the last name fills up.
         width = next(width for width in WIDTHS if width >= len(some))
         some += some[-1:] * (width - len(some))
-        yield from look(width).rows(db, **{f"w_{place}": name for place, name in enumerate(some)})
+        yield from look(width).rows(db, **dict(zip(_W, some, strict=False)))
 
 
 def _most(query: Select[Any]) -> Look:

@@ -56,8 +56,7 @@ class ErrandStore:
 
     def reply_to(self, errand: str) -> str | None:
         """The answer to an errand; None when there is none yet."""
-        with self._database.reading() as db:
-            return errands.reply_to(db, errand)
+        return errands.reply_to(self._database, errand)
 
     def drop_errand(self, errand: str, now: Instant) -> None:
         """Forget an errand that was fetched or given up."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 
-from sqlalchemy import BigInteger, Connection, bindparam, or_, select
+from sqlalchemy import BigInteger, bindparam, or_, select
 
 from tidegate.base.duty import Duty
 from tidegate.base.when import Instant, from_ms, to_ms
@@ -132,16 +132,21 @@ def use(db: Raw, id: str, until: Instant, now: Instant) -> bool:
     return made.rowcount == 1
 
 
-def reply_to(db: Connection, id: str) -> str | None:
+def reply_to(db: Looking, id: str) -> str | None:
     """The answer; None when there is none yet."""
-    table = schema.errands
-    row = db.execute(select(table.c.state, table.c.reply).where(table.c.id == id)).first()
-    return str(row.reply) if row is not None and row.state == "done" else None
+    rows = _reply().rows(db, wanted=id)
+    return str(rows[0]["reply"]) if rows and rows[0]["state"] == "done" else None
 
 
 def drop(db: Raw, id: str, now: Instant) -> None:
     """It is fetched, or given up; what others left lying goes with it."""
     db.execute("DELETE FROM errands WHERE id = ? OR until_ms < ?", (id, to_ms(now - KEPT)))
+
+
+@cache
+def _reply() -> Look:
+    table = schema.errands
+    return Look(select(table.c.state, table.c.reply).where(table.c.id == bindparam("wanted")))
 
 
 def _wake(db: Raw, words: Words) -> None:

@@ -5,13 +5,13 @@ Building and adapting a query costs SQLAlchemy several times what SQLite takes t
 look is one statement, so it needs no transaction to be consistent.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, Protocol
 
 from sqlalchemy import Dialect, Select
 
-from tidegate.store.database import Words
+from tidegate.store.database import Params, Words
 
 
 class Looking(Protocol):
@@ -19,7 +19,7 @@ class Looking(Protocol):
 
     words: Words
 
-    def look(self, sql: str, params: Mapping[str, Any]) -> list[Any]:
+    def look(self, sql: str, params: Params) -> list[Any]:
         """The rows of one query. Raises WorldFailed."""
         ...
 
@@ -57,21 +57,24 @@ class Look:
     def __init__(self, query: Select[Any]) -> None:
         self._query = query
         self._columns = Columns(str(column.key) for column in query.selected_columns)
-        self._texts: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._texts: dict[str, tuple[str, dict[str, Any], list[str] | None]] = {}
 
     def rows(self, db: Looking, **params: Any) -> list["Looked"]:
         """Every row it finds, by column name. Booleans may come as numbers. Raises WorldFailed."""
         found = self._texts.get(db.words.name)
-        text, fixed = found if found is not None else self._write(db.words.name)
+        text, fixed, order = found if found is not None else self._write(db.words.name)
+        named = {**fixed, **params}
+        values: Params = named if order is None else [named[name] for name in order]
         columns = self._columns
-        return [Looked(columns, row) for row in db.look(text, {**fixed, **params})]
+        return [Looked(columns, row) for row in db.look(text, values)]
 
-    def _write(self, engine: str) -> tuple[str, dict[str, Any]]:
+    def _write(self, engine: str) -> tuple[str, dict[str, Any], list[str] | None]:
+        """The text, the parameters that are always the same, and the order of all, if by place."""
         compiled = self._query.compile(
             dialect=_dialect(engine), compile_kwargs={"render_postcompile": True}
         )
         fixed = {name: value for name, value in compiled.params.items() if value is not None}
-        self._texts[engine] = (str(compiled), fixed)
+        self._texts[engine] = (str(compiled), fixed, compiled.positiontup)
         return self._texts[engine]
 
 
@@ -81,7 +84,8 @@ def _dialect(engine: str) -> Dialect:
     if engine == "sqlite":
         from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
-        found = SQLiteDialect_pysqlite(paramstyle="named")
+        # By place: SQLite finds each name among all; with 500 that takes as long as the query.
+        found = SQLiteDialect_pysqlite(paramstyle="qmark")
     else:
         from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 

@@ -531,4 +531,4 @@ def _known(decode: Callable[[Row], T], columns: Columns, values: tuple[Any, ...]
 
     Things never change, so it may be handed out again; a worker reads each some dozen times.
     """
-    return decode(Looked(columns, values))
+    return decode(dict(zip(columns.place, values, strict=True)))
