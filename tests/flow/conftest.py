@@ -16,6 +16,7 @@ from tests.support import World
 
 ON_BOTH = frozenset(
     {
+        "test_adopting",
         "test_allowing",
         "test_crash",
         "test_errands",

@@ -18,7 +18,7 @@ from tidegate.evidence.journal_line import JournalLine
 from tidegate.flow.granting import intended_line
 from tidegate.flow.holding import closing_hold
 from tidegate.flow.house import House
-from tidegate.grant import Grant
+from tidegate.grant import Grant, GrantState
 
 log = structlog.get_logger("tidegate.adopting")
 
@@ -27,6 +27,7 @@ log = structlog.get_logger("tidegate.adopting")
 OVERDUE = timedelta(seconds=15)
 AT_ONCE = 500  # grants a look; the rest comes with the next ones
 READ_AT_ONCE = 20_000  # ids of grants a look: some 20 ms of it
+UNREMOVED = (GrantState.INTENDED, GrantState.OPEN, GrantState.CLOSING)
 AGAIN = timedelta(minutes=1)  # until a grant whose row did not say what to close is tried again
 
 
@@ -82,7 +83,8 @@ def _unnamed(house: House, names: Iterable[str]) -> list[str]:
     Else rows that do not say what to close would stand before the others for ever.
     """
     lines, since = house.journal.book().lines, house.now() - AGAIN
-    tried = house.unadopted = {name: at for name, at in house.unadopted.items() if at > since}
+    before = dict(house.unadopted)  # another thread may adopt too
+    tried = house.unadopted = {name: at for name, at in before.items() if at > since}
     new = (n for n in names if n not in tried and not _has_opening(lines.get(n, ())))
     return list(islice(new, AT_ONCE))
 
@@ -97,7 +99,7 @@ def _adopt(house: House, names: list[str]) -> list[str]:
     for name in names:
         grant = found.get(name)
         try:
-            if grant is not None and grant.ends_at is not None:
+            if grant is not None and grant.state in UNREMOVED and grant.ends_at is not None:
                 lines.append(_line(house, grant))
                 continue
         except TidegateError as fault:  # one grant's trouble must not keep the others open
