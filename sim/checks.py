@@ -10,6 +10,7 @@ from typing import Any
 from sim.book import (
     CLAIM_WITHIN,
     CLOSING_LATE,
+    HEARD,
     JOURNAL_LOOKS,
     NEVER,
     SLACK,
@@ -23,6 +24,7 @@ from sim.book import (
 from sim.closer import CLOSER
 from sim.sight import (
     acts,
+    blind,
     carrying,
     first_clock,
     last_clock,
@@ -116,8 +118,7 @@ def never_stop_closing(oracle: Any, seen: Seen) -> Iterator[str]:
             if seen.data["reason"] == "expired" and life.intended_at != NEVER:
                 clock = last_clock(oracle, seen.process, seen.entered)
                 # NB. without the store it ends by the journal, which may have the end before.
-                blind = oracle.last_disturbed > -NEVER and life.moved_at >= 0
-                end = min(life.end, life.old_end) if blind else life.end
+                end = min(life.end, life.old_end) if blind(oracle, life) else life.end
                 ready = min(life.readied_at, life.claim_from)
                 early = clock < end and clock < ready + CLAIM_WITHIN - SLACK
                 if early and life.wish.start is None:
@@ -126,7 +127,11 @@ def never_stop_closing(oracle: Any, seen: Seen) -> Iterator[str]:
             # was prolonged while nobody held anything by it.
             ended = life.counts["grant.opened"] and seen.data["reason"] in ("done", "revoked")
             nothing = life.moved_at >= 0 and not _holds(oracle, life)
-            if ended and life.id not in oracle.asked_to_end and not nothing:
+            # Nor has the journal of another machine heard of an end that moved just before it came:
+            # without the store it is met, and sealed as one that somebody brought about.
+            unheard_of = blind(oracle, life) and life.old_end - HEARD <= life.moved_at
+            excused = nothing or (unheard_of and life.old_end <= now)
+            if ended and life.id not in oracle.asked_to_end and not excused:
                 yield f"{life.id} ended as {seen.data['reason']} and nobody asked for that"
             if seen.data["reason"] == "panic" and not any(
                 one.covers(life.wish) for one in oracle.alarms

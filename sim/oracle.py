@@ -30,7 +30,9 @@ from sim.sight import (
     carrying,
     clock_of,
     database_clock,
+    first_clock,
     graces,
+    last_clock,
     last_read,
     laws_here,
     lets,
@@ -223,8 +225,9 @@ class Oracle:
             said = to_ms(parse_instant(fact.data["at"])) - START_MS
             now, read = clock_of(self, process, entered), last_read(self, life, entered)
             # A clock that was set back while the cloud was asked: no window begins before a reading
-            # it was judged by.
-            life.since = said if now < said <= read else now
+            # it was judged by. One that was set meanwhile: either reading.
+            first, last = first_clock(self, process, entered), last_clock(self, process, entered)
+            life.since = said if now < said <= read or first <= said <= last else now
         life.window = life.since + wish.span
         life.end = self._end_of(process, life, wish, fact)
         book = carrying(self, process, wish, "opened", laws_here(process, life.looked_at))

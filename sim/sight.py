@@ -50,6 +50,11 @@ def unheard(oracle: Any, life: Life) -> bool:
     return bool(oracle.away_since < max(life.opened_at, troubled(oracle, "store")) + HEARD)
 
 
+def blind(oracle: Any, life: Life) -> bool:
+    """Whether some journal may have the end it had before, and no store to ask."""
+    return bool(oracle.last_disturbed > -NEVER and life.moved_at >= 0)
+
+
 def right_until(oracle: Any, life: Life) -> int:
     """Until when anybody rightly held what `life` is about: of one key, the latest of all."""
     if life.place.own:
