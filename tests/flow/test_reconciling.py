@@ -384,6 +384,16 @@ def test_deadline_of_a_holder_that_left_is_put_back(world: World) -> None:
     assert every(world) == []
 
 
+def test_opening_by_a_wrong_clock_moves_the_deadline_of_who_holds_it(world: World) -> None:
+    """Ours is ten minutes ahead of the cloud's: nothing opens, and the first end stays as it is."""
+    first = world.granted()
+    settle(world, 1)
+    world.connector._clock = lambda: world.clock() - timedelta(minutes=10)
+    world.vote(world.ask())
+    world.work()
+    assert world.cloud.deadline(KEY) == first.ends_at
+
+
 @pytest.fixture
 def closer(world: World, monkeypatch: pytest.MonkeyPatch) -> House:
     """A process that only closes, beside an opener that looks for errands as one waits."""

@@ -135,13 +135,13 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
     )
     try:
         seen = next(iter(connector.observe(Scope(target=target, hold=looked_for), now)))
+        if abs(seen.cloud_at - now) > CLOUD_CLOCK_APART:  # no deadline is set by a wrong clock
+            return note(house, grant, "observe", Outcome.CLOCK_APART, "clock_apart")
         if assignment and assignment.holders and not assignment.stood_before:
             held_until = latest_end(house, assignment.holders) or looked_for.ends_at
             connector.arm(looked_for, max(held_until, looked_for.ends_at), now)
     except WorldFailed as fault:
         return note(house, grant, "observe", outcome_of(fault), fault.code)
-    if abs(seen.cloud_at - now) > CLOUD_CLOCK_APART:
-        return note(house, grant, "observe", Outcome.CLOCK_APART, "clock_apart")
     ours = _ours_left(house, assignment, seen)
     left = ours is not None and _left_in_place(house, target.id, ours, now)
     if ours is not None and not left:
