@@ -22,6 +22,7 @@ from sim.book import (
     Word,
 )
 from sim.closer import CLOSER
+from sim.ports import LATE_MS
 from sim.sight import (
     acts,
     blind,
@@ -308,6 +309,9 @@ def _cut_early(oracle: Any, life: Life, credential: Any) -> Iterator[str]:
         return  # the cloud is told a moment after it was sealed
     if life.place.own and now >= oracle.bound[credential.key_id]:
         return  # each credential carries the end it was given under
+    before = (one.removed_at for one in oracle.by_key[life.key] if one is not life)
+    if any(removed_at <= now and issued_at <= removed_at + LATE_MS for removed_at in before):
+        return  # the cut of an earlier end reaches as far as its removal may take to arrive
     if to_ms(credential.expires_at) - START_MS > now:
         yield f"{life.id} was cut {life.end - now} ms before its end"
 
