@@ -309,11 +309,22 @@ def _cut_early(oracle: Any, life: Life, credential: Any) -> Iterator[str]:
         return  # the cloud is told a moment after it was sealed
     if life.place.own and now >= oracle.bound[credential.key_id]:
         return  # each credential carries the end it was given under
-    before = (one.removed_at for one in oracle.by_key[life.key] if one is not life)
-    if any(removed_at <= now and issued_at <= removed_at + LATE_MS for removed_at in before):
-        return  # the cut of an earlier end reaches as far as its removal may take to arrive
+    if _refused_from_the_start(oracle, life, credential):
+        return
     if to_ms(credential.expires_at) - START_MS > now:
         yield f"{life.id} was cut {life.end - now} ms before its end"
+
+
+def _refused_from_the_start(oracle: Any, life: Life, credential: Any) -> bool:
+    """Whether it was taken while the cut of an earlier end of the same access reached as far: the
+    access is cut until its removal may have arrived everywhere, and opened anew before that.
+    """
+    issued_at, cloud = credential.issued_at, oracle.world.cloud
+    cut_before = cloud.cut_before(life.key, issued_at)
+    if cut_before is None or cut_before < issued_at:
+        return False
+    ends = (one.removed_at for one in oracle.by_key[life.key] if one is not life)
+    return any(at <= oracle.loop.now and to_ms(issued_at) - START_MS <= at + LATE_MS for at in ends)
 
 
 def journal_before_cloud(oracle: Any, seen: Seen) -> Iterator[str]:
