@@ -230,8 +230,13 @@ class Oracle:
             life.since = said if now < said <= read or first <= said <= last else now
         life.window = life.since + wish.span
         life.end = self._end_of(process, life, wish, fact)
-        book = carrying(self, process, wish, "opened", laws_here(process, life.looked_at))
+        books = laws_here(process, life.looked_at)
+        book = carrying(self, process, wish, "opened", books)
         life.native = book.native(wish.role) if book else life.place.native
+        if fact.data["native_role"] != life.native:  # laws that changed meanwhile name another
+            carry = (one for one in books if carrying(self, process, wish, "opened", (one,)))
+            if fact.data["native_role"] in {one.native(wish.role) for one in carry}:
+                life.native = fact.data["native_role"]
         self.by_key.setdefault(life.key, []).append(life)
         life.stood = life.key in self.foreign
         self.judge(
