@@ -20,6 +20,7 @@ from tidegate.flow.brokering import issue
 from tidegate.flow.buckets import Bucket
 from tidegate.flow.expiring import close_now
 from tidegate.flow.governing import put_in_force
+from tidegate.flow.granting import open_once
 from tidegate.flow.holding import closing_hold
 from tidegate.flow.lateness import note_late
 from tidegate.flow.mending import mend_cuts
@@ -51,6 +52,26 @@ def test_lost_reply_of_an_opening_is_called_failed(world: World) -> None:
     settle(world, 1)
     assert only(world, request.id).state is GrantState.OPEN
     assert world.names(request.id).count("grant.noted") == 1
+
+
+def test_two_who_open_the_same_grant_both_call_the_cloud(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes second, with the row as it was, finds it open and calls nothing: a copy of such a
+    call could make the access anew when its end is long read back.
+    """
+    request = world.vote(world.ask())
+    world.connector.script(Fault(kind=FaultKind.LOSE_REPLY, verb="grant"))
+    world.work()
+    before = only(world, request.id)
+    settle(world, 1)
+    calls: list[object] = []
+    monkeypatch.setattr(world.connector, "grant", lambda hold, now: calls.append(hold))
+    assert (before.state, open_once(world.house, before).state) == (
+        GrantState.INTENDED,
+        GrantState.OPEN,
+    )
+    assert calls == []
 
 
 def test_refusal_after_a_lost_reply_is_called_failed(world: World) -> None:

@@ -81,7 +81,10 @@ def open_once(house: House, grant: Grant) -> Grant:
             house.store.snooze(grant.id, house.now() + SHORTEST_PAUSE, grant.version)
             return grant
         if grant.state is not GrantState.READY:
-            return _again(house, grant)
+            # Whoever had the key may have taken it on: a second call would be known to nobody, and
+            # a copy of it could arrive when the first is long over.
+            grant = house.store.grant(grant.id)
+            return _again(house, grant) if grant.state is GrantState.INTENDED else grant
         decided = _decide(house, grant, key, now)
         if decided.state is not GrantState.INTENDED:
             return decided
