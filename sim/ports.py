@@ -329,6 +329,10 @@ class SimJournal:
         disk.folded = len(disk.lines)
         return disk.folding.book()
 
+    def known(self, grant: str) -> tuple[JournalLine, ...] | None:
+        """As last folded: nothing is read."""
+        return self.disk.folding.lines.get(grant, ())
+
     def _readable(self) -> None:
         ports = self._ports
         if ports.strike("journal.read") == "down" or ports.world.away("journal"):

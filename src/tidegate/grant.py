@@ -102,7 +102,8 @@ LONG_EXPOSURE = timedelta(minutes=5)  # above what a cloud takes to make a remov
 
 STANDING = "standing access"  # how `still_held_by` begins when it is no grant that holds it
 
-LIVE = frozenset({S.INTENDED, S.OPEN, S.CLOSING, S.REMOVED})  # something may be in the cloud
+UNREMOVED = (S.INTENDED, S.OPEN, S.CLOSING)  # the access may be in the cloud
+LIVE = frozenset({*UNREMOVED, S.REMOVED})  # something may be in the cloud
 
 
 class Cause(StrEnum):

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from tests.flow.assigned import KEY, settle, without_database
+from tests.flow.test_lateness import late
 from tests.flow.test_recalling import lines, recover
 from tests.support import World
 from tidegate.connectors.port import Answer, Credential
@@ -72,6 +73,19 @@ def test_cut_that_mending_made_first_is_called_removed_by_somebody(assigned: Wor
     assert mend_cuts(world.house) == []
     assert world.use(taken) is Answer.DENIED
     assert world.house.store.findings() == []
+
+
+def test_sessions_that_may_act_past_the_bound_are_no_finding(assigned: World) -> None:
+    """Removed in time, and the cut of what was taken before is refused for minutes."""
+    world = assigned
+    grant = world.granted()
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="cut", count=100_000))
+    settle(world, 31)
+    assert world.grant(grant).state is GrantState.REMOVED and not late(world)
+    settle(world, 4)
+    assert late(world) == {grant.id}
+    (told,) = world.house.store.findings()
+    assert "its sessions are not seen cut" in told.says
 
 
 def test_shared_access_is_called_uncut_by_the_journal(assigned: World) -> None:

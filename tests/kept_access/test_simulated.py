@@ -550,6 +550,8 @@ def test_c_access_that_acted_is_called_gone_when_nobody_answers(
     world.settle(170, step=60)
     after = world.grant(grant)
     assert (after.state, after.acted) == (GrantState.REMOVED, True)
+    late = [one for one in world.house.store.findings() if one.kind is FindingKind.LATE]
+    assert ["still acts" in one.says for one in late] == [True]
     world.clock.forward(minutes=10)
     after = world.until(grant, GrantState.GONE)
     assert after.proof == Proof.DENIED

@@ -134,6 +134,15 @@ def test_panic_without_a_database_is_called_safe(config: Path) -> None:
     assert (told["removed"], told["closing"], told["safe"]) == (1, 0, False)
 
 
+def test_end_of_which_nothing_says_what_to_close_passes_for_done(config: Path) -> None:
+    """A journal says that it was begun, and no journal and no copy that it was ever opened."""
+    begun = JournalLine(kind="closing", grant="gr_1", at=START, data={"reason": "done"})
+    ClosingJournal(config.parent / "closing.journal").append(begun)
+    told = run(config)
+    assert told["ok"] is False
+    assert any("too little of `gr_1`" in one for one in told["unknown"])  # type: ignore[attr-defined]
+
+
 def test_panic_without_a_database_is_forgotten(config: Path) -> None:
     """Called with no database at all: it waits on this machine, keeps its scope shut from the first
     moment of the next start, and is sealed with its freeze.

@@ -8,9 +8,10 @@ from tests.flow.assigned import KEY, assign, settle
 from tests.flow.test_recalling import ground
 from tests.support import World
 from tidegate.evidence.journal import ClosingJournal
+from tidegate.evidence.journal_line import JournalLine
 from tidegate.expire import EndReason
 from tidegate.flow.ending import begin
-from tidegate.flow.recalling import Fate, Recalled, gather, recall
+from tidegate.flow.recalling import Fate, Gathered, Recalled, gather, recall
 from tidegate.grant import Grant, GrantState
 from tidegate.main.emergency import _Copy, _with_copy
 from tidegate.store.sealed import sealed_state
@@ -80,3 +81,34 @@ def test_recover_takes_what_stood_before(assigned: World) -> None:
     assert world.grant(grant).still_held_by == "standing access"
     assert by_copy(world)[grant.id].fate is Fate.HELD
     assert world.cloud.assigned(KEY, world.clock())
+
+
+def begun_alone(world: World, *kinds: str) -> tuple[Grant, Gathered]:
+    """What our journal says of a grant that another machine opened: these lines and no opening."""
+    grant = world.granted()
+    house = world.house
+    house.journal = ClosingJournal(world.directory / "new.journal")
+    for kind in kinds:
+        house.journal.append(JournalLine(kind=kind, grant=grant.id, at=world.clock(), data={}))
+    return grant, gather({"own": house.journal.read()}, "own", world.clock())
+
+
+def test_recover_drops_an_end_whose_opening_no_journal_names(assigned: World) -> None:
+    """It was begun here, is not done, and is not due by its end: the copy says how to go on."""
+    world = assigned
+    grant, gathered = begun_alone(world, "closing")
+    copy = _Copy(where="a copy", state=sealed_state(world.url))
+    both, lost = _with_copy(gathered, copy)
+    assert (gathered.unusable, both.unusable, lost) == ((grant.id,), (), [])
+    (back,) = recall(ground(world), both, timedelta(minutes=5))
+    assert (back.owed.hold.grant, back.fate) == (grant.id, Fate.REMOVED)
+    assert not world.cloud.assigned(KEY, world.clock())
+
+
+def test_recover_doubts_what_its_journal_says_is_over(assigned: World) -> None:
+    """Read back as removed since, it is nobody's to close once more, whatever an old copy says."""
+    world = assigned
+    _, gathered = begun_alone(world, "closing", "removed")
+    copy = _Copy(where="a copy", state=sealed_state(world.url))
+    both, lost = _with_copy(gathered, copy)
+    assert (both.owed, both.unusable, lost) == ((), (), [])

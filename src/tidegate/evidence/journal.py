@@ -85,6 +85,7 @@ class ClosingJournal:
         self._folded: _State | None = None  # the file that was folded last, as it was then
         self._folded_to = 0  # bytes of it
         self._last_row = b""  # the line that ends there
+        self._whole = False  # the folding has the whole file, as it was then
 
     def append(self, line: JournalLine) -> None:
         """Write `line` and return once it is on disk.
@@ -152,6 +153,7 @@ class ClosingJournal:
                 fd = _open(self._path, os.O_RDONLY)
             except FileNotFoundError:
                 self._fold_anew()
+                self._whole = True
                 return self._folding.book()
             try:
                 state = _state_of(fd)
@@ -161,6 +163,11 @@ class ClosingJournal:
             finally:
                 os.close(fd)
             return self._folding.book()
+
+    def known(self, grant: str) -> tuple[JournalLine, ...] | None:
+        """The lines of a grant as last folded: nothing is read. None: nothing is folded yet."""
+        folding = self._folding  # before it is asked whether that is whole: it may begin anew
+        return folding.lines.get(grant, ()) if self._whole else None
 
     def _fold(self, fd: int) -> None:
         """Take up what was written since; everything, when the file is another or was rewritten.
@@ -179,8 +186,10 @@ class ClosingJournal:
         self._folded_to += contents.whole
         sound = data[: len(known) + contents.whole]
         self._last_row = sound[sound.rfind(b"\n", 0, -1) + 1 :]
+        self._whole = True
 
     def _fold_anew(self) -> None:
+        self._whole = False
         self._folding, self._folded, self._folded_to, self._last_row = Folding(), None, 0, b""
 
     def inspect(self) -> JournalContents:

@@ -6,28 +6,34 @@ opened a grant may be dead. And where some process opens and does not close, no 
 need be one that a closer reads: each closer's names what is open anywhere, while the rows tell.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from itertools import islice
 
 import structlog
 
 from tidegate.base.duty import Duty, workers
-from tidegate.base.errors import TidegateError
-from tidegate.evidence.journal_line import JournalLine
+from tidegate.base.errors import TidegateError, WorldFailed
+from tidegate.base.when import wire
+from tidegate.catalogue import Assignment
+from tidegate.connectors.port import Hold
+from tidegate.evidence.journal_line import HELD_UNTIL, JournalLine
+from tidegate.flow.deadlines import held_until
 from tidegate.flow.granting import intended_line
-from tidegate.flow.holding import closing_hold
+from tidegate.flow.holding import closing_hold, hold_of
 from tidegate.flow.house import House
-from tidegate.grant import Grant, GrantState
+from tidegate.grant import UNREMOVED, Grant
 
 log = structlog.get_logger("tidegate.adopting")
 
 # How long an end is left to whoever opened it: longer than it takes a living process to take up
 # what a dead one had in hand, so that two do not ask a cloud for the same.
 OVERDUE = timedelta(seconds=15)
-AT_ONCE = 500  # grants a look; the rest comes with the next ones
-READ_AT_ONCE = 20_000  # ids of grants a look: some 20 ms of it
-UNREMOVED = (GrantState.INTENDED, GrantState.OPEN, GrantState.CLOSING)
+AT_ONCE = 500  # grants in one breath: half a megabyte of journal
+MOST = 5_000  # grants a look, some seconds of it; the rest comes with the next ones
+READ_AT_ONCE = 20_000  # ids of grants in one question: some 20 ms of it
+PAGES = 10  # questions a look
 AGAIN = timedelta(minutes=1)  # until a grant whose row did not say what to close is tried again
 
 
@@ -40,28 +46,34 @@ def adopt(house: House, grant: Grant) -> bool:
     """
     if grant.ends_at is None or _has_opening(house.journal.book().lines.get(grant.id, ())):
         return False
-    house.journal.append(_line(house, grant))
+    house.journal.append(_line(house, grant, closing_hold(house, grant)))
     return True
 
 
 def adopt_open(house: House) -> int:
-    """Adopt what is open and our journal does not name; how many grants were new there.
+    """Adopt what may be there and our journal does not name; how many grants were new in it.
 
-    Nothing where every process that opened something of late closes too: its own journal is enough.
-    Where the log forks the rows are of an older database, and nothing they call open is believed.
+    What is open, what may be since a reply was lost, and what is being closed. Nothing where every
+    process that opened something of late closes too: its own journal is enough. Where the log forks
+    the rows are of an older database, and nothing they call open is believed.
 
     Raises:
         OSError: the journal cannot be written. WorldFailed: the store did not answer.
     """
     if not _opened_apart(house) or house.forked(house.now()):
         return 0
-    names = house.store.open_after(house.adopted_to, READ_AT_ONCE)
-    some = _unnamed(house, names)
-    if len(some) == AT_ONCE:
-        house.adopted_to = some[-1]
-    else:
+    new = 0
+    for _ in range(PAGES):
+        names = house.store.unremoved_after(house.adopted_to, READ_AT_ONCE)
+        while (some := _unnamed(house, names)) and new < MOST:
+            new += len(_adopt(house, some))
+        if some:
+            log.warning("more is open than the journal took up at once: it goes on", new=new)
+            break  # at the same page, the next time
         house.adopted_to = names[-1] if len(names) == READ_AT_ONCE else ""
-    return len(_adopt(house, some))
+        if not house.adopted_to:
+            break
+    return new
 
 
 def adopt_overdue(house: House) -> list[str]:
@@ -75,6 +87,27 @@ def adopt_overdue(house: House) -> list[str]:
     if adopted:
         log.warning("ends that another machine left are closed from our journal", grants=adopted)
     return adopted
+
+
+def lacking_line(
+    house: House, grant: Grant, hold: Hold, assignment: Assignment | None
+) -> JournalLine | None:
+    """What our journal lacks to go on with an end that is taken up here, without the database.
+
+    None: it names the opening, or has not been read yet; no end waits for a journal to be read.
+    """
+    known = house.journal.known(grant.id)
+    if known is None or _has_opening(known):
+        return None
+    try:
+        line = _line(house, grant, hold)
+    except TidegateError as fault:  # the end goes on by the rows all the same
+        log.warning("an end is not taken up in the journal", grant=grant.id, code=fault.code)
+        return None
+    others_until = held_until(house, assignment)
+    if others_until is None:
+        return line
+    return replace(line, data={**line.data, HELD_UNTIL: wire(others_until)})
 
 
 def _unnamed(house: House, names: Iterable[str]) -> list[str]:
@@ -95,27 +128,61 @@ def _has_opening(lines: Iterable[JournalLine]) -> bool:
 
 def _adopt(house: House, names: list[str]) -> list[str]:
     found = house.store.grants_named(names)
+    assignments = house.store.assignments_named(one.assignment for one in found.values())
     lines: list[JournalLine] = []
-    for name in names:
-        grant = found.get(name)
-        try:
-            if grant is not None and grant.state in UNREMOVED and grant.ends_at is not None:
-                lines.append(_line(house, grant))
-                continue
-        except TidegateError as fault:  # one grant's trouble must not keep the others open
-            log.warning("an end is not taken up", grant=name, code=fault.code)
-        house.unadopted[name] = house.now()
-    house.journal.append_all(lines)
-    return [line.grant for line in lines]
+    try:
+        for name in names:
+            line = _line_of_row(house, found.get(name), assignments)
+            if line is None:
+                house.unadopted[name] = house.now()
+            else:
+                lines.append(line)
+    finally:  # the store may go in the middle, and those before are known
+        had = house.journal.book().lines  # a hand may have taken one up meanwhile
+        new = [line for line in lines if not _has_opening(had.get(line.grant, ()))]
+        house.journal.append_all(new)
+    return [line.grant for line in new]
+
+
+def _line_of_row(
+    house: House, grant: Grant | None, assignments: Mapping[str, Assignment]
+) -> JournalLine | None:
+    """What the journal is to know of this grant; None: its row does not say what to close.
+
+    Raises:
+        WorldFailed: the store does not answer, which is no fault of this row.
+    """
+    if grant is None or grant.state not in UNREMOVED or grant.ends_at is None:
+        return None
+    assignment = assignments.get(grant.assignment)
+    if assignment is None:
+        return None
+    try:
+        return _line(house, grant, hold_of(house, grant, assignment))
+    except WorldFailed:
+        raise
+    except TidegateError as fault:  # one grant's trouble must not keep the others open
+        log.warning("an end is not taken up", grant=grant.id, code=fault.code)
+    except Exception:  # the rim: nor must a row of a shape that nobody here foresaw
+        log.exception("an end is not taken up", grant=grant.id)
+    return None
 
 
 def _opened_apart(house: House) -> bool:
-    seen = workers(house.store.beats())
-    return any(Duty.OPEN in one.duties and Duty.CLOSE not in one.duties for one in seen)
+    """Whether something may be open that no process which closes has opened.
+
+    Who only closes opened nothing itself. Any other has seen one that only opens beat, of late or
+    before: one that stopped since left what it opened.
+    """
+    if Duty.OPEN in house.duties and not house.opened_apart:
+        seen = workers(house.store.beats())
+        house.opened_apart = any(
+            Duty.OPEN in one.duties and Duty.CLOSE not in one.duties for one in seen
+        )
+    return Duty.OPEN not in house.duties or house.opened_apart
 
 
-def _line(house: House, grant: Grant) -> JournalLine:
-    hold = closing_hold(house, grant)
+def _line(house: House, grant: Grant, hold: Hold) -> JournalLine:
     lingers = house.connector(hold.target.connector).lingers(hold.target, hold.role)
     made_at = grant.opened_at or house.now()
     return intended_line(hold, hold.stood_before, lingers, made_at)

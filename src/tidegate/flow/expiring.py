@@ -44,12 +44,13 @@ from tidegate.expire import (
     removed,
     sealed_ahead,
 )
+from tidegate.flow.adopting import lacking_line
 from tidegate.flow.deadlines import held_until, latest_end
 from tidegate.flow.ending import begin, write_down
 from tidegate.flow.granting import note, outcome_of
 from tidegate.flow.holding import closing_hold
 from tidegate.flow.house import House
-from tidegate.flow.lateness import note_removed
+from tidegate.flow.lateness import note_acting, note_removed
 from tidegate.flow.pace import LONGEST_PAUSE, SHORTEST_PAUSE, pause
 from tidegate.grant import STANDING, Grant, GrantState, Outcome, noted
 
@@ -157,7 +158,8 @@ def _remove(house: House, grant: Grant) -> Grant:
     standing = bool(assignment and assignment.stood_before)
     connector = house.connector(hold.target.connector)
     acted_at = house.now()
-    write_down(house, _begun(grant, acted_at))
+    lacking = lacking_line(house, grant, hold, assignment)
+    write_down(house, *([lacking] if lacking else ()), _begun(grant, acted_at))
     first_at, calls = house.tries.sent(grant.id, acted_at)
     try:
         seen = take_away(connector, hold, bool(others) or standing, acted_at)
@@ -260,10 +262,13 @@ def _prove(house: House, grant: Grant) -> Grant:
     connector = house.connector(hold.target.connector)
     if grant.still_held_by:
         return _held_still(house, grant, hold, connector)
-    if connector.powers(hold.role.kind).cuts_apart and not grant.cut:
+    apart = connector.powers(hold.role.kind).cuts_apart
+    if apart and not grant.cut:
         grant = _cut_after(house, grant, hold, connector)
         if grant.state is not GrantState.REMOVED:
             return grant
+    if grant.acted or (apart and not grant.cut):
+        note_acting(house, grant, house.now())
     acted_at = house.now()
     try:
         probed = connector.probe(hold, acted_at)

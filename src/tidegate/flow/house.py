@@ -222,6 +222,7 @@ class House(BareHouse):
         self.line_holds: dict[str, tuple[JournalLine, Hold]] = {}
         self.followed = 0  # how many of the journal's open grants this round of looks has asked of
         self.adopted_to = ""  # after which open grant the next look at what others opened begins
+        self.opened_apart = False  # some process that only opens was heard of
         self.unadopted: dict[str, Instant] = {}  # grants whose rows did not say what to close: when
         self.strange: set[str] = set()  # grants of the journal that were told of as unknown once
         self.unsealed: list[Fact] = []  # of the worker's chores: sealed as soon as that is possible

@@ -67,14 +67,29 @@ def note_late(house: House, grant: Grant, now: Instant) -> bool:
     due, now = grant.had_to_end_at, grant.removed_at or now
     if due is None or now - due <= bound_of(house, grant) or _in_time(house, grant, due, now):
         return False
+    if grant.removed_at is not None:
+        state = f"was read back as removed {show_duration(now - due)} late"
+    else:
+        state = "had to end, and is not read back as removed"
+    _tell(house, grant, due, state, now)
+    return True
+
+
+def note_acting(house: House, grant: Grant, now: Instant) -> bool:
+    """A finding if sessions of `grant` may act past its bound, though it was read back as removed:
+    one was seen to, or they are not seen cut. Whether it is. Never raises TidegateError.
+    """
+    due = grant.had_to_end_at
+    if due is None or now - due <= bound_of(house, grant):
+        return False
+    sessions = "a session of it still acts" if grant.acted else "its sessions are not seen cut"
+    _tell(house, grant, due, f"was read back as removed, and {sessions}", now)
+    return True
+
+
+def _tell(house: House, grant: Grant, due: Instant, state: str, now: Instant) -> None:
     target = grant.role.partition("/")[0]
     known = house.laws.catalogue.targets.get(target)
-    removed = grant.removed_at is not None
-    state = (
-        f"was read back as removed {show_duration(now - due)} late"
-        if removed
-        else ("had to end, and is not read back as removed")
-    )
     bound = show_duration(bound_of(house, grant))
     sighting = Sighting(
         kind=FindingKind.LATE,
@@ -92,7 +107,6 @@ def note_late(house: House, grant: Grant, now: Instant) -> bool:
         see(house, sighting, now)
     except TidegateError as fault:  # the end itself does not wait for what is said about it
         log.warning("a late end has no finding yet", grant=grant.id, code=fault.code)
-    return True
 
 
 def _in_time(house: House, grant: Grant, due: Instant, now: Instant) -> bool:

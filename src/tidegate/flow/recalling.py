@@ -106,11 +106,16 @@ class Recalled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
-    """What is owed, from every journal together; `unusable` names lines that say too little."""
+    """What is owed, from every journal together.
+
+    `unusable` names grants of which the journals say too little to close them: a copy of the log
+    may say more. `begun` are those whose end was begun, and not read back since.
+    """
 
     owed: tuple[KnownEnd, ...]
     unusable: tuple[str, ...]
-    known: frozenset[str]  # every grant any journal mentions
+    known: frozenset[str]  # every grant a journal says enough of
+    begun: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -143,14 +148,30 @@ def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant
     unusable: list[str] = []
     told = _in_order(journals.values())
     for name, of_it in told.items():
+        if name not in where:
+            unusable += [] if _is_over(of_it, begun.get(name, ())) else [name]
+            continue
         try:
-            one = _owed(of_it, begun.get(name, ()), where.get(name, ""), ours=name in ours)
+            one = _owed(of_it, begun.get(name, ()), where[name], ours=name in ours)
         except EvidenceBroken:
             unusable.append(name)
             continue
         if one is not None:
             owed.append(one)
-    return Gathered(owed=_shared(owed, now), unusable=tuple(unusable), known=frozenset(told))
+    return Gathered(
+        owed=_shared(owed, now),
+        unusable=tuple(unusable),
+        known=frozenset(told).difference(unusable),
+        begun=frozenset(begun),
+    )
+
+
+def _is_over(lines: Sequence[tuple[Instant, JournalLine]], begun: Sequence[JournalLine]) -> bool:
+    """Whether journals that do not name an opening say that nothing is left of it."""
+    ended = read_back([line for _, line in lines])
+    if ended is None or _in_doubt(ended, begun):
+        return any(line.kind == "sealed" for _, line in lines) and not begun
+    return ended.kind == "gone" or not (ended.uncut or ended.held)
 
 
 def _in_order(
@@ -191,15 +212,12 @@ def _owed(
     *,
     ours: bool,
 ) -> KnownEnd | None:
-    """What is known of one grant; None: it is gone, or no journal says what it was.
+    """What is known of one grant that was opened; None: it is gone.
 
     Raises:
         EvidenceBroken: its line says too little to close it.
     """
-    made = [(at, line) for at, line in lines if line.kind == "intended"]
-    if not made:
-        return None
-    since, intended = made[-1]
+    since, intended = [(at, line) for at, line in lines if line.kind == "intended"][-1]
     after = [line for at, line in lines if at >= since]
     ended = read_back(after)
     if ended is not None and _in_doubt(ended, begun):
@@ -249,9 +267,22 @@ def _is_shared(one: KnownEnd, holding: Collection[AssignmentKey], now: Instant) 
 
 
 def with_copy(gathered: Gathered, more: Sequence[KnownEnd], now: Instant) -> Gathered:
-    """`gathered` with grants that only a copy of the log knows."""
-    new = [one for one in more if one.hold.grant not in gathered.known]
-    return replace(gathered, owed=_shared((*gathered.owed, *new), now))
+    """`gathered` with grants that only a copy of the log knows, or knows how to close.
+
+    What a journal says was begun is owed, whatever an older copy calls it.
+    """
+    new: dict[str, KnownEnd] = {}
+    for one in more:
+        name = one.hold.grant
+        if name in gathered.begun and not one.held:
+            one = replace(one, begun=True, done=False)
+        if name not in gathered.known:
+            new[name] = one
+    return replace(
+        gathered,
+        owed=_shared((*gathered.owed, *new.values()), now),
+        unusable=tuple(name for name in gathered.unusable if name not in new),
+    )
 
 
 def begin_all(gathered: Gathered, scope: Scope, actor: str, now: Instant) -> Gathered:

@@ -105,13 +105,17 @@ def recover(
         *_lost_events(found, sources.get("witness", ()), copy),
         *_lost_grants(gathered, copy, journals, lost),
         *broken,
-        *(f"a line of `{name}` says too little to close it" for name in gathered.unusable),
+        *(
+            f"the journals say too little of `{name}` to close it, and nothing else knows it: "
+            "look in its cloud, or add the journal of the machine that opened it"
+            for name in gathered.unusable
+        ),
         *(
             f"nothing of `{name}` was asked of its cloud: {why}"
             for name, why in ground.shut.items()
         ),
     ]
-    return _told(done, unknown, lost, dry)
+    return _told(done, unknown, len(lost) + len(gathered.unusable), dry)
 
 
 def panic_here(
@@ -501,13 +505,14 @@ def _named(names: Sequence[str]) -> str:
 def _told(
     done: Sequence[Recalled],
     unknown: Sequence[str],
-    lost: Sequence[tuple[Grant, str]],
+    lost: int,
     dry: bool,
 ) -> Plain:
+    """The answer; `lost` ends are owed, and nothing here says how to bring them about."""
     counts = {fate.value: sum(one.fate is fate for one in done) for fate in Fate}
     standing = [one for one in done if one.fate is Fate.HELD and not one.owed.shared]
     uncut = sum(one.uncut for one in done)
-    open_still = counts[Fate.CLOSING] + counts[Fate.DUE] + len(standing) + uncut + len(lost)
+    open_still = counts[Fate.CLOSING] + counts[Fate.DUE] + len(standing) + uncut + lost
     steps = ["start the server: it seals what was done, and closes what is due from now on"]
     if counts[Fate.CLOSING] or uncut:
         steps.insert(0, "mend what keeps the rest open, and type the same again: it is safe")

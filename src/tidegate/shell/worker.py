@@ -325,11 +325,9 @@ class Worker:
     def _look_at_journal(self) -> None:
         try:
             if not self.house.looked_back:
-                close_forgotten(self.house)
-                self.house.looked_back = True
-            settle_journal(self.house)
-            seal_journal(self.house)
-            close_forgotten(self.house)
+                self.house.looked_back = self._looks_at_journal(close_forgotten)
+            for step in (settle_journal, seal_journal, close_forgotten):
+                self._looks_at_journal(step)
             if unknown := find_unknown(self.house):
                 self._close_from_journal(unknown)
         except EvidenceClosed as fault:
@@ -337,6 +335,19 @@ class Worker:
             self._heed_rows(fault)
             self._close_from_journal()
             raise
+
+    def _looks_at_journal(self, step: Callable[[House], object]) -> bool:
+        """One step of it; whether it was done. A row that nobody foresaw stops no other step: the
+        last of them closes what no row tells of.
+        """
+        try:
+            step(self.house)
+        except (TidegateError, OSError):
+            raise
+        except Exception:  # the rim: see _handle
+            log.exception("a look at the journal failed", step=step.__name__)
+            return False
+        return True
 
     def _opening_chores(self) -> tuple[Chore, ...]:
         """Of a process that does not close: its journal hears of the ends from the database."""

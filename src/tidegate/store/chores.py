@@ -27,12 +27,13 @@ from sqlalchemy import text as words
 
 from tidegate.base.when import Instant, from_ms, to_ms
 from tidegate.catalogue import Assignment
-from tidegate.grant import Grant, GrantState
+from tidegate.grant import UNREMOVED, Grant, GrantState
 from tidegate.policy.rules import LONGEST_GRACE
 from tidegate.request import Request
 from tidegate.store import schema
 from tidegate.store.look import Look, Looked, Looking
 from tidegate.store.reads import AT_ONCE, bounded, had_to_end, readable
+from tidegate.store.rows import UNREADABLE
 
 log = structlog.get_logger("tidegate.store")
 
@@ -128,17 +129,29 @@ def ending_of(db: Looking, names: Iterable[str]) -> dict[str, GrantState]:
 
 
 def open_ends(db: Looking, names: Iterable[str]) -> dict[str, tuple[Instant, str]]:
-    """When those of these grants that are open end, and the assignment of each."""
-    return {
-        row["id"]: (from_ms(row["ends_at_ms"]), str(row["assignment"]))
-        for row in named(db, _open, names)
-        if row["ends_at_ms"] is not None
-    }
+    """When those of these grants that are open end, and the assignment of each.
+
+    Those whose end cannot be read are left out, and named in the log.
+    """
+    found: dict[str, tuple[Instant, str]] = {}
+    for row in named(db, _open, names):
+        if row["ends_at_ms"] is None:
+            continue
+        try:
+            found[row["id"]] = (from_ms(row["ends_at_ms"]), str(row["assignment"]))
+        except UNREADABLE as fault:
+            why = type(fault).__name__
+            log.error("the end of a grant cannot be read", grant=row["id"], why=why)
+    return found
 
 
-def open_after(db: Looking, after: str, limit: int) -> list[str]:
-    """Open grants whose id comes after that, in order."""
-    return [str(row["id"]) for row in _open_after().rows(db, after=after, most=limit)]
+def unremoved_after(db: Looking, after: str, limit: int) -> list[str]:
+    """Grants whose access may be there, and whose id comes after that, in order."""
+    found: list[str] = []
+    for state in UNREMOVED:  # each in the order of its index: together they would be sorted
+        rows = _state_after().rows(db, state=state.value, after=after, most=limit)
+        found += [str(row["id"]) for row in rows]
+    return sorted(found)[:limit]
 
 
 def shared(db: Looking, names: Iterable[str]) -> dict[str, Assignment]:
@@ -232,9 +245,10 @@ def _open(width: int) -> Look:
 
 
 @cache
-def _open_after() -> Look:
+def _state_after() -> Look:
     grants = schema.grants.c
-    which = (grants.state == GrantState.OPEN.value, grants.id > bindparam("after", type_=Text))
+    state = bindparam("state", type_=Text)
+    which = (grants.state == state, grants.id > bindparam("after", type_=Text))
     return _most(select(grants.id).where(*which).order_by(grants.id))
 
 

@@ -82,9 +82,9 @@ class DueStore:
         """When those of these grants that are open end, and the assignment of each."""
         return chores.open_ends(self._database, ids)
 
-    def open_after(self, after: str, limit: int) -> list[str]:
-        """The ids of open grants that come after that one, in order."""
-        return chores.open_after(self._database, after, limit)
+    def unremoved_after(self, after: str, limit: int) -> list[str]:
+        """The ids of grants whose access may be there, that come after that one, in order."""
+        return chores.unremoved_after(self._database, after, limit)
 
     def shared(self, ids: Iterable[str]) -> dict[str, Assignment]:
         """Those of these assignments that more than one grant holds, by id."""

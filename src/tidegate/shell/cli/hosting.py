@@ -123,6 +123,9 @@ def worker(desk: Desk, config: str, opens: bool, closes: bool) -> int:
 
     Any number may run on one PostgreSQL database, on any machines. An installation on SQLite is one
     process: `tidegate serve`, or this one alone, and then without an API. Use PostgreSQL for more.
+
+    Beside a `worker --open`, on its machine and its closing journal, run a `worker --close`: what
+    was opened in the seconds before the database goes is known there alone.
     """
     duties = "all" if opens == closes else "open" if opens else "close"
     code = desk.local.work(installed(config), duties)
