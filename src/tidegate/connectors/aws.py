@@ -10,16 +10,17 @@ is the port's verbs and decides nothing else.
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tidegate.base.duty import ALL, Duty
-from tidegate.base.errors import AskedWrongly, Refused
+from tidegate.base.errors import AskedWrongly, Refused, WorldFailed
 from tidegate.base.ids import id_made_at
 from tidegate.base.when import Instant, from_ms, to_ms, whole_seconds, wire
 from tidegate.catalogue import AssignmentKey, Role, Target
-from tidegate.connectors import aws_health, aws_probe
+from tidegate.connectors import aws_health, aws_probe, aws_standing
 from tidegate.connectors.aws_calls import Aws, AwsSettings, CloudNo, Keys, Reply
 from tidegate.connectors.aws_check import check_role, no_settings, protected_by, role_arn
 from tidegate.connectors.aws_cut import CutLists, CutRead
@@ -41,6 +42,7 @@ from tidegate.connectors.aws_side_doors import look as look_for_side_doors
 from tidegate.connectors.aws_trust import trusted_by
 from tidegate.connectors.one_writer import Between
 from tidegate.connectors.port import (
+    Administrator,
     Answer,
     Credential,
     Cut,
@@ -243,6 +245,25 @@ class AwsConnector:
         """By IAM's own dates, and by CloudTrail where it may be read."""
         window = Window(since=since, until=until, keys=keys, now=now)
         return look_for_side_doors(self._aws(hold.target), window)
+
+    def paced_as(self, target: Target) -> str:
+        """`iam-role`, on every target with settings."""
+        return IAM_ROLE if target.id in self._settings else ""
+
+    def administrators(self, target: Target, now: Instant) -> tuple[Administrator, ...]:
+        """Users, roles and groups that may do everything, by policies of the account.
+
+        Without the roles that are handed out there, on whichever target of this account, without
+        `own`, and without whom AWS takes our identities for.
+        """
+        aws, ours = self._aws(target), set[aws_standing.Named]()
+        ours.update(aws_standing.caller(aws, target.account))
+        if Identity.OPENER in self._does and (opener := self._aws(target, Identity.OPENER)) != aws:
+            with suppress(WorldFailed):  # health tells; to look takes the closer alone
+                ours.update(aws_standing.caller(opener, target.account))
+        for one in self._settings.values():
+            ours.update(aws_standing.roles_in((*one.own, *one.handed), target.account))
+        return aws_standing.look(aws, frozenset(ours))
 
     def grant(self, hold: Hold, now: Instant) -> Receipt:
         """Read the role; nothing is made. The receipt names the role's own id.

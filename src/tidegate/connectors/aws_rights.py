@@ -140,7 +140,11 @@ RIGHTS: tuple[Right, ...] = (
         IAM_ROLE,
         Identity.CLOSER,
         ("iam:ListAttachedRolePolicies", On.ROLES, "health: finds policies a holder could rewrite"),
-        ("iam:GetAccountAuthorizationDetails", On.ANY, "side doors: users, roles, policies made"),
+        (
+            "iam:GetAccountAuthorizationDetails",
+            On.ANY,
+            "side doors, standing: users, roles, policies made, and who may do everything",
+        ),
         ("iam:ListAccessKeys", On.PEOPLE, "side doors: access keys made in a window"),
         ("iam:GetLoginProfile", On.PEOPLE, "side doors: passwords set in a window"),
         ("cloudtrail:LookupEvents", On.ANY, "side doors: trust and policies changed in a window"),

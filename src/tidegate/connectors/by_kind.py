@@ -13,6 +13,7 @@ from tidegate.catalogue import AssignmentKey, Role, Target
 from tidegate.connectors.divided import Prepares
 from tidegate.connectors.patience import one_verb
 from tidegate.connectors.port import (
+    Administrator,
     Connector,
     Credential,
     Cut,
@@ -28,7 +29,9 @@ from tidegate.connectors.port import (
     Scope,
     Seen,
     SideDoors,
+    administrators,
     nothing_more,
+    paced_as,
 )
 
 
@@ -119,6 +122,15 @@ class ByKind:
     ) -> SideDoors:
         """By the role's kind."""
         return self._verb(hold.role.kind).side_doors(hold, keys, since, until, now)
+
+    def paced_as(self, target: Target) -> str:
+        """As the first kind that tells administrators."""
+        return next((kind for one in self._on(target) if (kind := paced_as(one, target))), "")
+
+    def administrators(self, target: Target, now: Instant) -> tuple[Administrator, ...]:
+        """Whom every kind tells."""
+        found = [one for kind in self._on(target) for one in administrators(kind, target, now)]
+        return tuple(dict.fromkeys(found))
 
     def grant(self, hold: Hold, now: Instant) -> Receipt:
         """By the role's kind."""

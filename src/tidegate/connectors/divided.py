@@ -18,6 +18,7 @@ from tidegate.base.errors import Refused
 from tidegate.base.when import Instant
 from tidegate.catalogue import AssignmentKey, Role, Target
 from tidegate.connectors.port import (
+    Administrator,
     Answer,
     Connector,
     Credential,
@@ -34,7 +35,9 @@ from tidegate.connectors.port import (
     Scope,
     Seen,
     SideDoors,
+    administrators,
     nothing_more,
+    paced_as,
 )
 
 Plain = dict[str, Any]
@@ -50,6 +53,7 @@ LOOKS: Mapping[str, Duty] = {
     "discover": Duty.CLOSE,
     "observe": Duty.CLOSE,
     "drift": Duty.CLOSE,
+    "administrators": Duty.CLOSE,
     "prepare": Duty.CLOSE,
 }
 
@@ -177,6 +181,17 @@ class Divided:
         self._must(Duty.CLOSE)
         return self._own.side_doors(hold, keys, since, until, now)
 
+    def paced_as(self, target: Target) -> str:
+        """Its own word."""
+        return paced_as(self._own, target)
+
+    def administrators(self, target: Target, now: Instant) -> tuple[Administrator, ...]:
+        """By whoever closes."""
+        if self._may("administrators"):
+            return administrators(self._own, target, now)
+        asked = {"target": target, "now": now}
+        return self._asked("administrators", target, asked, tuple[Administrator, ...])
+
     def mend(
         self,
         target: Target,
@@ -234,6 +249,8 @@ def perform(connector: Connector, verb: str, asked: Plain) -> Any:
         answer = list(connector.observe(msgspec.convert(asked["scope"], Scope), at))
     elif verb == "drift" and target is not None and at is not None:
         answer = connector.drift(target, msgspec.convert(asked["role"], Role), at)
+    elif verb == "administrators" and target is not None and at is not None:
+        answer = administrators(connector, target, at)
     elif verb == "probe" and hold is not None and at is not None:
         answer = connector.probe(hold, at)
     elif verb == "prepare" and hold is not None and at is not None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tidegate.base.when import Instant
 from tidegate.catalogue import AssignmentKey, Role, Target
@@ -313,6 +313,19 @@ class SideDoors:
     again_at: Instant | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Administrator:
+    """Who may do everything in an account, for as long as nobody takes that away.
+
+    `what` is the cloud's own id of it, `sort` what it is (`user`, `role`, `group`), `says` by what
+    it may, in one sentence, `remedy` the command that takes that away."""
+
+    sort: str
+    what: str
+    says: str
+    remedy: str
+
+
 class Connector(Protocol):
     """The verbs. `now` is ours; connectors hold no clock of their own."""
 
@@ -427,6 +440,39 @@ class Connector(Protocol):
         Returns the grant ids whose cut was missing and is there again.
         """
         ...
+
+
+@runtime_checkable
+class TellsAdministrators(Protocol):
+    """A connector that can tell who administers a whole account. Without it nobody looks there."""
+
+    def paced_as(self, target: Target) -> str:
+        """The role kind whose pace such a look takes; empty: it is told nothing of that target.
+
+        Asks nothing of the cloud.
+        """
+        ...
+
+    def administrators(self, target: Target, now: Instant) -> tuple[Administrator, ...]:
+        """Everybody there is, but those that are Tidegate's own, handed out, or the cloud's own.
+
+        Raises:
+            Refused: it may not look, or not all can be told; never a part for the whole.
+            Unreachable, Unknown: as verbs do.
+        """
+        ...
+
+
+def paced_as(connector: Connector, target: Target) -> str:
+    """As `TellsAdministrators` has it, of any connector."""
+    return connector.paced_as(target) if isinstance(connector, TellsAdministrators) else ""
+
+
+def administrators(connector: Connector, target: Target, now: Instant) -> tuple[Administrator, ...]:
+    """As `TellsAdministrators` has it, of any connector; nobody where it is told nothing."""
+    if not isinstance(connector, TellsAdministrators):
+        return ()
+    return connector.administrators(target, now)
 
 
 def ends_by_itself(ends_at: Instant, now: Instant, cloud_at: Instant) -> bool:

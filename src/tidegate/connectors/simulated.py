@@ -26,6 +26,7 @@ from tidegate.base.errors import AskedWrongly, Refused, Unknown, Unreachable
 from tidegate.base.when import Instant, wire
 from tidegate.catalogue import AssignmentKey, Role, Target
 from tidegate.connectors.port import (
+    Administrator,
     Answer,
     Credential,
     Cut,
@@ -156,6 +157,7 @@ class SimulatedConnector:
         self.cloud = cloud or SimulatedCloud()
         self.cuts = cuts
         self.deadlines = deadlines
+        self.tells_administrators = False
         self.calls: Counter[str] = Counter()
         self._clock = clock
         self._lock = threading.Lock()
@@ -282,6 +284,22 @@ class SimulatedConnector:
             return SideDoors(searched=SIDE_DOOR_SORTS, found=found)
 
         return self._reach("side_doors", now, act)
+
+    def paced_as(self, target: Target) -> str:
+        """`iam-role`, once it `tells_administrators`."""
+        return IAM_ROLE if self.tells_administrators else ""
+
+    def administrators(self, target: Target, now: Instant) -> tuple[Administrator, ...]:
+        """Whom somebody made one."""
+        found = self._reach(
+            "administrators", now, lambda at: self.cloud.administrators(target.account)
+        )
+        return tuple(
+            Administrator(
+                sort=sort, what=what, says=f"{sort} {what} may do all", remedy=f"rm {what}"
+            )
+            for what, sort in found
+        )
 
     def grant(self, hold: Hold, now: Instant) -> Receipt:
         """`iam-role`: look the role up. `assignment`: make it, unless it is there."""

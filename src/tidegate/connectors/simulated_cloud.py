@@ -81,6 +81,7 @@ class SimulatedCloud:
         self._makers: dict[AssignmentKey, str] = {}
         self._trusted: dict[tuple[str, str], tuple[str, ...]] = {}
         self._made: list[Made] = []
+        self._administrators: dict[str, dict[str, str]] = {}
         self._failing: dict[tuple[str, AssignmentKey], Instant] = {}
         self._keys = 0
 
@@ -114,6 +115,20 @@ class SimulatedCloud:
     def trusted(self, account: str, native_role: str) -> tuple[str, ...]:
         """Whom the role trusts beside us."""
         return self._trusted.get((account, native_role), ())
+
+    def administer(self, account: str, what: str, sort: str = "user") -> None:
+        """Somebody makes `what` an administrator of the whole account."""
+        with self.lock:
+            self._administrators.setdefault(account, {})[what] = sort
+
+    def demote(self, account: str, what: str) -> None:
+        """Somebody takes that away."""
+        with self.lock:
+            self._administrators[account].pop(what)
+
+    def administrators(self, account: str) -> tuple[tuple[str, str], ...]:
+        """Who administers the whole account, and what each is."""
+        return tuple(self._administrators.get(account, {}).items())
 
     def maker_of(self, key: AssignmentKey) -> str:
         """Who made the assignment, where somebody else did and said so."""
