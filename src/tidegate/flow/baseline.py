@@ -1,29 +1,61 @@
 """Baselines: what stood on a role when it was first looked at, so that only changes are findings.
 
-One list a role, sealed in the target's chain and kept as a document. It never grows by itself:
-whatever is new is a finding until an operator or the owner takes a new baseline, with a reason. It
-shrinks by itself, so that access that was taken away and comes back is new.
+So too who administered an account when that was first looked at. One list a role, and one an
+account, sealed in the target's chain and kept as a document. It never grows by itself: whatever is
+new is a finding until an operator or the owner takes a new baseline, with a reason. It shrinks by
+itself, so that access that was taken away and comes back is new.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 
 import orjson
 import structlog
 
 from tidegate.base.canonical import canonical
-from tidegate.base.errors import Stale
+from tidegate.base.errors import Refused, Stale
 from tidegate.base.fact import SYSTEM, Change, Fact, Step
 from tidegate.base.personal import Personal
 from tidegate.base.text import LONGEST_REASON, clean_text
 from tidegate.base.when import Instant, wire
 from tidegate.catalogue import Assignment, Baseline, Role, Target, evolve_baseline, target_chain
-from tidegate.connectors.port import Connector, Scope, Seen
+from tidegate.connectors.port import Connector, Scope, Seen, administrators, paced_as
 from tidegate.finding import ClosedHow, Finding, FindingKind, Sighting, closed
 from tidegate.flow.allowing import allow_target
 from tidegate.flow.house import Actor, House
 from tidegate.grant import Grant
 
 log = structlog.get_logger("tidegate.baseline")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What a baseline is of. `name` is the role's id, or TARGET/* for all of an account; `native`
+    what that is in the cloud, in one line: another one is another place."""
+
+    target: str
+    name: str
+    native: str
+
+
+def place_of(target: Target, role: Role) -> Place:
+    """A role."""
+    return Place(target=target.id, name=role.id, native=native_name(role))
+
+
+def account_of(target: Target) -> Place:
+    """The whole of an account."""
+    return Place(target=target.id, name=f"{target.id}/*", native=target.account)
+
+
+def pace_of_account(house: House, connector: Connector, target: Target) -> str:
+    """The role kind at whose pace administrators are told there (`paced_as`); empty: they are not.
+
+    Nor are they where somebody called a role `*`: its baseline would be the account's.
+    """
+    if account_of(target).name in house.laws.catalogue.roles:
+        return ""
+    return paced_as(connector, target)
 
 
 def known_before(
@@ -34,22 +66,35 @@ def known_before(
     standing: Mapping[str, Seen],
     now: Instant,
 ) -> frozenset[str]:
-    """The native principals of the role's baseline; taken now if there is none.
+    """The native principals of the role's baseline: `known_at`."""
 
-    Also taken anew, by the system, when the catalogue points the role at another native one, and
-    made smaller by what is gone from a list and from a second one.
+    def again() -> Collection[str]:
+        scope = Scope(target=target, role=role)
+        return {one.key.native_principal for one in connector.observe(scope, now) if one.usable}
+
+    return known_at(house, place_of(target, role), standing.keys(), again, now)
+
+
+def known_at(
+    house: House,
+    place: Place,
+    standing: Collection[str],
+    again: Callable[[], Collection[str]],
+    now: Instant,
+) -> frozenset[str]:
+    """The names in the baseline of a place; taken now if there is none.
+
+    Also taken anew, by the system, when the catalogue points at another native one, and made
+    smaller by what is gone from the list that showed `standing` and from a second one, `again`.
     """
-    before = _of_role(house, target, role)
-    if before is None or before.native_role != native_name(role):
-        _take(house, target, role, standing, before, SYSTEM, now)
+    before = _of(house, place)
+    if before is None or before.native_role != place.native:
+        _take(house, place, standing, before, SYSTEM, now)
         return frozenset(standing)
     names = _names(house, before)
-    if missing := names - standing.keys():
-        scope = Scope(target=target, role=role)
-        again = {one.key.native_principal for one in connector.observe(scope, now) if one.usable}
-        if left := missing - again:
-            _take(house, target, role, names - left, before, SYSTEM, now)
-            return names - left
+    if (missing := names - set(standing)) and (left := missing - set(again())):
+        _take(house, place, names - left, before, SYSTEM, now)
+        return names - left
     return names
 
 
@@ -77,13 +122,46 @@ def take_baseline(house: House, actor: Actor, target_id: str, reason: str) -> li
             if seen.usable and not _is_ours(house, seen)
         }
         shown = {seen.key.text() for seen in showing if seen.usable}
-        before = _of_role(house, target, role)
-        _take(house, target, role, standing, before, actor.id, now, house.personal(words))
-        for finding in house.store.live_of_role(target.id, role.id):
-            if finding.kind is FindingKind.STANDING and finding.what in shown:
-                step = closed(finding, ClosedHow.BASELINE, actor.id, now, house.personal(words))
-                house.store.commit(step)
+        _call_known(house, place_of(target, role), standing, shown, actor, words)
+    _call_administrators_known(house, connector, target, actor, words)
     return house.store.baselines(target.id)
+
+
+def _call_administrators_known(
+    house: House, connector: Connector, target: Target, actor: Actor, words: str
+) -> None:
+    """Those of the whole account, where they are told.
+
+    Who may not look there, and never did, takes the baseline of the roles all the same.
+    """
+    if not pace_of_account(house, connector, target):
+        return
+    place = account_of(target)
+    try:
+        shown = {one.what for one in administrators(connector, target, house.now())}
+    except Refused as no:
+        if _of(house, place) is not None:
+            raise
+        log.warning("who administers the account is not told", target=target.id, code=no.code)
+        return
+    _call_known(house, place, shown, shown, actor, words)
+
+
+def _call_known(
+    house: House,
+    place: Place,
+    standing: Collection[str],
+    shown: Collection[str],
+    actor: Actor,
+    words: str,
+) -> None:
+    """Take the baseline of a place, and close the findings of what it shows."""
+    now = house.now()
+    _take(house, place, standing, _of(house, place), actor.id, now, house.personal(words))
+    for finding in house.store.live_of_role(place.target, place.name):
+        if finding.kind is FindingKind.STANDING and finding.what in shown:
+            step = closed(finding, ClosedHow.BASELINE, actor.id, now, house.personal(words))
+            house.store.commit(step)
 
 
 def standing_of(target: Target, role: Role, seen: Seen) -> Sighting:
@@ -147,8 +225,10 @@ def _is_ours(house: House, seen: Seen) -> bool:
     return row is not None and maker_of(house, row, seen) is not None
 
 
-def _of_role(house: House, target: Target, role: Role) -> Baseline | None:
-    return next((one for one in house.store.baselines(target.id) if one.role == role.id), None)
+def _of(house: House, place: Place) -> Baseline | None:
+    return next(
+        (one for one in house.store.baselines(place.target) if one.role == place.name), None
+    )
 
 
 def _names(house: House, baseline: Baseline) -> frozenset[str]:
@@ -158,23 +238,22 @@ def _names(house: House, baseline: Baseline) -> frozenset[str]:
 
 def _take(
     house: House,
-    target: Target,
-    role: Role,
+    place: Place,
     names: Collection[str],
     before: Baseline | None,
     actor: str,
     now: Instant,
     reason: Personal | None = None,
 ) -> None:
-    document = canonical({"role": role.id, "principals": sorted(names)})
+    document = canonical({"role": place.name, "principals": sorted(names)})
     fact = Fact(
         name="baseline.taken",
-        subject=target_chain(target.id),
+        subject=target_chain(place.target),
         actor=actor,
         data={
-            "target": target.id,
-            "role": role.id,
-            "native_role": native_name(role),
+            "target": place.target,
+            "role": place.name,
+            "native_role": place.native,
             "count": len(names),
             "document": house.store.keep_document("baseline", document),
             "before": before.document if before else None,
@@ -187,4 +266,4 @@ def _take(
     try:
         house.store.commit(Step((change,), (fact,), (reason,) if reason else ()))
     except Stale:
-        log.info("another process took the baseline", role=role.id)
+        log.info("another process took the baseline", role=place.name)

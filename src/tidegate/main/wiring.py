@@ -30,6 +30,7 @@ from tidegate.flow.reconciling import LOOKED_AT_ONCE, help_reconcile, reconcile_
 from tidegate.flow.recovering import look_back
 from tidegate.flow.refusing import Refusals
 from tidegate.flow.searching import search_some
+from tidegate.flow.standing import STANDING_EVERY, look_at_standing
 from tidegate.main.clouds import Clouds, read_for
 from tidegate.main.config import (
     NOT_THERE,
@@ -302,6 +303,7 @@ def _looks(house: House) -> Iterator[Chore]:
     for hand in range(1, LOOK_HANDS):
         helps = partial(help_reconcile, house, hand)
         yield Chore(f"reconcile {hand}", HELP_EVERY, helps, aside=True)
+    yield Chore("standing", STANDING_EVERY, partial(look_at_standing, house), aside=True)
     yield Chore("search", SEARCH_EVERY, lambda: search_some(house), aside=True)
 
 

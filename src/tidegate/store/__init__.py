@@ -2,7 +2,7 @@
 
 from tidegate.store.batch import Committed
 from tidegate.store.database import KeysInHand
-from tidegate.store.findings import SCOPE, SEARCH, SEARCH_AGAIN, Turn, Wanted
+from tidegate.store.findings import SCOPE, SEARCH, SEARCH_AGAIN, STANDING, Turn, Wanted
 from tidegate.store.head import SCHEMA_MOVED, Head
 from tidegate.store.mass import AT_ONCE
 from tidegate.store.paces import Pace
@@ -18,6 +18,7 @@ __all__ = [
     "SCOPE",
     "SEARCH",
     "SEARCH_AGAIN",
+    "STANDING",
     "Account",
     "Committed",
     "Difference",

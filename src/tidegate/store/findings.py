@@ -60,9 +60,12 @@ SCOPE = "scope|"
 # How the turns of searches are called: of a grant that ended, and of access of it that came back.
 SEARCH = "search|"
 SEARCH_AGAIN = "again|"
+# How the turns of looks at who administers an account are called.
+STANDING = "standing|"
 # No look at a scope waits or lasts more than two minutes; no search waits for more than the cloud's
-# own records, which come within half an hour. What lies further ahead was written by a clock that
-# was ahead, and whoever has that clock may be dead.
+# own records, which come within half an hour, nor a look at an account for more than ten minutes.
+# What lies further ahead was written by a clock that was ahead, and whoever has that clock may be
+# dead.
 SCOPE_AHEAD = timedelta(minutes=5)
 SEARCH_AHEAD = timedelta(hours=1)
 
