@@ -177,6 +177,20 @@ def test_who_may_not_look_takes_the_baseline_of_roles_all_the_same(world: World)
         take_baseline(world.house, world.who("op"), "prod", "second")
 
 
+@pytest.mark.parametrize("fault", ["no answer", "a bug of ours"])
+def test_account_that_fails_keeps_no_other_from_its_look(world: World, fault: str) -> None:
+    """Each has its own turn: the one that failed and the ones that did not."""
+    found, real = catalogue(), world.cloud.administrators
+    put_in_force(world.house, laws(found=found))
+    if fault == "no answer":
+        world.connector.script(Fault(kind=FaultKind.DOWN, verb="administrators"))
+    else:
+        tries = iter([None])
+        world.cloud.administrators = lambda account: next(tries, real(account))  # type: ignore
+    assert look_at_standing(world.house) == len(found.targets) - 1
+    assert count(world) == len(found.targets)
+
+
 def test_one_damaged_finding_hides_no_other_administrator(world: World) -> None:
     """A row that cannot be read is told; who came beside it is found all the same."""
     look(world)

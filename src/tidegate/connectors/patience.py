@@ -2,7 +2,8 @@
 
 A verb that follows a change, provisions accounts and reads back is many calls, each with a time-out
 of its own; a cloud that answers every one of them late could keep a hand for minutes. Verbs that
-look after whole scopes are not bounded by this: `mend`, `discover`, `health`, `observe` of a scope.
+look after whole scopes are not bounded by this: `mend`, `discover`, `health`, `administrators`,
+`observe` of a scope.
 """
 
 import time
