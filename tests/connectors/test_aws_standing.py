@@ -276,3 +276,12 @@ def test_look_finds_its_way_through_kinds_and_processes() -> None:
         assert [one.what for one in administrators(connector, target, START)] == ["eve"]
     assert [verb for _, _, verb in asked] == ["administrators"]
     assert administrators(cast(Any, object()), target, START) == ()
+
+
+def test_path_of_a_policy_runs_in_the_shell_of_who_removes_it() -> None:
+    """Paths of policies take any character there is; in the command they are one word."""
+    bad = "arn:aws:iam::1:policy/$(reboot)/x"
+    everything = {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    page = {"UserDetailList": [one("user", "eve", bad)], "Policies": [policy(bad, everything)]}
+    (told,) = look(cast(Aws, FakeAws(page)), frozenset())
+    assert told.remedy.endswith(f" --policy-arn '{bad}'")

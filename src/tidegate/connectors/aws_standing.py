@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Any
 from urllib.parse import unquote
 
@@ -62,8 +63,8 @@ def look(aws: Aws, ours: frozenset[Named]) -> tuple[Administrator, ...]:
         name, ways = str(user["UserName"]), _ways("user", user, account.whole)
         for group in user.get("GroupList", ()):
             if group in groups:
-                remedy = f"aws iam remove-user-from-group --group-name {group} --user-name {name}"
-                ways.append((f"group `{group}`", remedy))
+                who = f"--group-name {quote(group)} --user-name {quote(name)}"
+                ways.append((f"group `{group}`", f"aws iam remove-user-from-group {who}"))
         if ways and ("user", name) not in ours:
             found.append(_told("user", user, ways))
     for role in account.roles:
@@ -134,16 +135,17 @@ def _is_whole(statement: object) -> bool:
 def _ways(sort: str, detail: Detail, whole: set[str]) -> list[Way]:
     """By which of its own policies it may do everything."""
     kind, ways = sort.title(), list[Way]()
-    of = f"--{sort}-name {detail[f'{kind}Name']}"
+    of = f"--{sort}-name {quote(detail[f'{kind}Name'])}"
     for policy in detail.get("AttachedManagedPolicies", ()):
         arn = str(policy["PolicyArn"])
         if arn in whole or _AWS_OWN.fullmatch(arn):
-            remedy = f"aws iam detach-{sort}-policy {of} --policy-arn {arn}"
+            # Whoever made the policy chose its path, and a person types this into a shell.
+            remedy = f"aws iam detach-{sort}-policy {of} --policy-arn {quote(arn)}"
             ways.append((f"policy `{policy['PolicyName']}`", remedy))
     for policy in detail.get(f"{kind}PolicyList", ()):
         if allows_everything(policy.get("PolicyDocument")):
             name = policy["PolicyName"]
-            remedy = f"aws iam delete-{sort}-policy {of} --policy-name {name}"
+            remedy = f"aws iam delete-{sort}-policy {of} --policy-name {quote(name)}"
             ways.append((f"inline policy `{name}`", remedy))
     return ways
 
