@@ -196,6 +196,8 @@ def test_panic_without_a_database_leaves_something(world: World) -> None:
     fates = [one.fate for one in recall(ground(world), begun, timedelta(minutes=1))]
     assert sorted(fates) == [Fate.LATER, Fate.REMOVED]
     assert [world.use(one) for one in keys] == [Answer.DENIED, Answer.ALLOWED]
+    told = [(line.kind, line.data.get("reason")) for line in lines(world) if line.grant == mine.id]
+    assert told[1:] == [("closing", "panic"), ("removed", None)]
 
 
 def test_ended_grant_is_owed_again(world: World) -> None:

@@ -50,6 +50,7 @@ class KnownEnd:
     then on it is owed; without that, what is not ours to take. `uncut_until`: until when sessions
     may act that were not seen cut when it was removed. `removed_at`: when, not by this run.
     `shared_until`: until when a grant of another machine gives the same access, as last heard.
+    `called`: a panic began it, and no line says so yet.
     """
 
     hold: Hold
@@ -57,6 +58,7 @@ class KnownEnd:
     made_at: Instant
     lingers: timedelta = timedelta(0)
     begun: bool = False
+    called: bool = False
     done: bool = False
     ours: bool = False
     shared: bool = False
@@ -298,7 +300,7 @@ def begin_all(gathered: Gathered, scope: Scope, actor: str, now: Instant) -> Gat
             owed.append(one)
             continue
         if not one.begun:
-            one = replace(one, begun=True, reason=EndReason.PANIC.value, actor=actor)
+            one = replace(one, begun=True, called=True, reason=EndReason.PANIC.value, actor=actor)
         one = replace(one, shared_until=None)
         until = one.held_until
         owed.append(one if until is None else replace(one, held_until=min(until, now)))
@@ -389,7 +391,7 @@ def _write_begun(ground: Ground, owed: Sequence[KnownEnd]) -> None:
         if one.removed_at is not None and one.removed(now):  # only its cut is owed
             copied = removed_line(one.hold.grant, one.removed_at, uncut=True, held=one.held)
             lines += [] if one.ours else [copied]
-        elif not one.begun or not one.ours or one.held:  # else our journal calls it held still
+        elif not one.begun or one.called or not one.ours or one.held:  # else it says so, or `held`
             data = {"reason": one.reason, "actor": one.actor}
             lines.append(JournalLine(kind="closing", grant=one.hold.grant, at=now, data=data))
     try:
