@@ -207,11 +207,11 @@ def carrying(
         if needs is None:
             continue
         for groups in in_force:
-            voters = {
-                oracle.person(ballot.login, since): groups.groups(ballot.login)
-                for ballot in oracle.ballots.get(wish.request, ())
-                if ballot.approve and oracle.person(ballot.login, since) != own
-            }
+            voters: dict[str, frozenset[str]] = {}
+            for ballot in oracle.ballots.get(wish.request, ()):
+                who = oracle.person(ballot.login, since)
+                if ballot.approve and who != own:  # of two logins of one, the vote of either counts
+                    voters[who] = voters.get(who, frozenset()) | groups.groups(ballot.login)
             if book.suffices(needs, voters):
                 return book
     return None
