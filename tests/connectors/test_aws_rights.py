@@ -169,9 +169,10 @@ def test_document_that_asks_for_more_or_less_is_found(grounds: tuple[Ground, ...
 def test_call_without_a_right_is_found() -> None:
     """Every call the connector names when it asks AWS is in the table, and nothing else is."""
     called = set()
-    for file in ("aws.py", "aws_cut.py", "aws_health.py", "aws_allowed.py", "aws_side_doors.py"):
-        text = (CONNECTORS / file).read_text()
-        called |= set(re.findall(r'"((?:iam|sts|cloudtrail):[A-Za-z]+)",?\s*(?:\)|name\))', text))
+    for file in ("aws", "aws_cut", "aws_health", "aws_allowed", "aws_side_doors", "aws_trail"):
+        text = (CONNECTORS / f"{file}.py").read_text()
+        last = r"(?:\)|name\)|region=)"
+        called |= set(re.findall(rf'"((?:iam|sts|cloudtrail):[A-Za-z]+)",?\s*{last}', text))
     called |= {"sts:TagSession", "sts:SetSourceIdentity"}  # by tags and source identity of a call
     called |= {"iam:SimulatePrincipalPolicy"}
     assert called - FREE - UNCALLED == {one.action for one in RIGHTS if one.kind == IAM_ROLE}

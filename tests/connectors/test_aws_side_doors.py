@@ -1,18 +1,21 @@
 """Side doors on AWS: what was made in a window is named, with the command that removes it."""
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 
 from tests.connectors.conftest import START, AwsWorld, real_now
-from tidegate.base.errors import Refused
-from tidegate.connectors.aws_calls import Aws, Reply
+from tidegate.base.errors import Refused, Unreachable
+from tidegate.connectors.aws_calls import Aws, AwsSettings, Reply
 from tidegate.connectors.aws_policy import CUT_POLICY
-from tidegate.connectors.aws_side_doors import CHANGES, LISTED, TRAIL_LATE, Window
+from tidegate.connectors.aws_side_doors import LISTED
 from tidegate.connectors.aws_side_doors import look as look_into
+from tidegate.connectors.aws_trail import CHAINED, CHANGES, TRAIL_LATE, Told, Trail, Window
 from tidegate.connectors.aws_trust import trusted_by
 from tidegate.connectors.port import SideDoors
 
@@ -62,16 +65,30 @@ def test_key_user_password_and_role_are_named(made: AwsWorld) -> None:
 
 
 class FakeAws:
-    """CloudTrail's event history as AWS tells it (the emulator names no call of IAM)."""
+    """CloudTrail's event history as AWS tells it (the emulator names no call of IAM).
 
-    def __init__(self, *events: dict[str, object], refuses: str = "") -> None:
+    An event is told in the region that recorded it, and in no other.
+    """
+
+    elsewhere = False
+
+    def __init__(
+        self, *events: dict[str, object], refuses: str = "", region: str = "us-east-1"
+    ) -> None:
         self.events = events
         self.refuses = refuses
+        self.region = region
+        self.down = ""  # a region that nothing is heard of
+        self.asked: list[str] = []
+        self._here = region
 
-    def call(self, service: str, act: Callable[[Any], Any], what: str) -> Reply:
+    def call(self, service: str, act: Callable[[Any], Any], what: str, region: str = "") -> Reply:
         """One page of what was asked for."""
         if what == self.refuses:
             raise Refused("access_denied", f"AWS answered `{what}` with `AccessDenied`")
+        self._here = region or self.region
+        if self._here == self.down:
+            raise Unreachable("cloud_unreachable", f"nothing is heard of {self.down}")
         return Reply(body=act(self), cloud_at=START)
 
     def get_account_authorization_details(self, **_: object) -> dict[str, object]:
@@ -79,25 +96,46 @@ class FakeAws:
         return {"UserDetailList": [], "RoleDetailList": [], "Policies": [], "IsTruncated": False}
 
     def lookup_events(self, **asked: Any) -> dict[str, object]:
-        """The events of that name."""
+        """The events of that name that this region has."""
+        self.asked.append(self._here)
         name = asked["LookupAttributes"][0]["AttributeValue"]
-        return {"Events": [one for one in self.events if one["EventName"] == name]}
+        there = [one for one in self.events if one["in"] == self._here]
+        return {"Events": [one for one in there if one["EventName"] == name]}
 
 
-def event(name: str, key: str = "ASIAOTHER", error: str = "", **asked: str) -> dict[str, object]:
-    """One event, as LookupEvents gives it."""
+def event(
+    name: str, key: str = "ASIAOTHER", error: str = "", region: str = "us-east-1", **asked: str
+) -> dict[str, object]:
+    """One event, as LookupEvents gives it, and the region that recorded it."""
     told: dict[str, object] = {"userIdentity": {"accessKeyId": key}, "requestParameters": asked}
     if error:
         told["errorCode"] = error
-    return {"EventName": name, "EventTime": START, "CloudTrailEvent": json.dumps(told)}
+    text = json.dumps(told)
+    return {"EventName": name, "EventTime": START, "CloudTrailEvent": text, "in": region}
 
 
-def trail(*events: dict[str, object], refuses: str = "") -> SideDoors:
+WINDOW = Window(
+    since=START,
+    until=START,
+    keys=("ASIAMINE",),
+    now=START + TRAIL_LATE + timedelta(seconds=1),
+    chains=False,
+)
+
+
+def trail(
+    *events: dict[str, object],
+    refuses: str = "",
+    region: str = "us-east-1",
+    window: Window = WINDOW,
+) -> SideDoors:
     """A search that ends when the trail is complete; the holder had the key ASIAMINE."""
-    window = Window(
-        since=START, until=START, keys=("ASIAMINE",), now=START + TRAIL_LATE + timedelta(seconds=1)
-    )
-    return look_into(cast(Aws, FakeAws(*events, refuses=refuses)), window)
+    return look_through(FakeAws(*events, refuses=refuses, region=region), window)
+
+
+def look_through(fake: FakeAws, window: Window = WINDOW) -> SideDoors:
+    """A search that waits for nothing."""
+    return look_into(cast(Aws, fake), window, lambda _: None)
 
 
 def test_changes_without_a_date_come_from_the_trail() -> None:
@@ -143,6 +181,93 @@ def test_event_that_is_no_json_is_still_told() -> None:
     broken = {**event("UpdateAssumeRolePolicy"), "CloudTrailEvent": "{"}
     (door,) = trail(broken).found
     assert door.sort == "trust_edit"
+
+
+@pytest.mark.parametrize(
+    ("region", "leader"),
+    [
+        ("eu-central-1", "us-east-1"),
+        ("us-gov-east-1", "us-gov-west-1"),
+        ("cn-northwest-1", "cn-north-1"),
+    ],
+)
+def test_change_recorded_in_another_region_is_missed(region: str, leader: str) -> None:
+    """IAM records its calls in one region of the partition: they are looked up there."""
+    doors = trail(
+        event("UpdateAssumeRolePolicy", region=leader, roleName="ops"),
+        event("AssumeRole", "ASIAMINE", region=leader, roleArn="at-the-global-address"),
+        event("AssumeRole", "ASIAMINE", region=region, roleArn="at-the-own-address"),
+        region=region,
+    )
+    assert {one.what for one in doors.found} == {
+        "UpdateAssumeRolePolicy/ops",
+        "AssumeRole/at-the-global-address",
+        "AssumeRole/at-the-own-address",
+    }
+    assert {CHAINED, *CHANGES.values()} <= set(doors.searched) and doors.why_not == ()
+
+
+def test_chain_through_a_third_region_is_called_none_found() -> None:
+    """Where sessions may chain, the end says that STS of other regions was not searched."""
+    chain = event("AssumeRole", "ASIAMINE", region="ap-south-1", roleArn="b")
+    doors = trail(chain, region="eu-central-1", window=replace(WINDOW, chains=True))
+    assert doors.found == ()
+    assert doors.why_not == (
+        "chained sessions taken at STS of regions other than us-east-1, eu-central-1",
+    )
+
+
+def test_emulator_is_asked_in_regions_it_does_not_have() -> None:
+    """Behind another address there is one region, the one of the settings."""
+    fake = FakeAws(region="eu-central-1")
+    fake.elsewhere = True
+    assert look_through(fake, replace(WINDOW, chains=True)).why_not == ()
+    assert set(fake.asked) == {"eu-central-1"}
+
+
+def test_region_that_is_down_hides_what_another_told() -> None:
+    """What was found stays found, what was not read is said, and it is worth asking again."""
+    chain = event("AssumeRole", "ASIAMINE", region="eu-central-1", roleArn="b")
+    fake = FakeAws(chain, region="eu-central-1")
+    fake.down = "us-east-1"
+    doors = Told()
+    Trail(cast(Aws, fake), WINDOW, lambda _: None).look(doors)
+    assert [one.what for one in doors.found] == ["AssumeRole/b"]
+    assert doors.again and len(doors.why_not) == 2 and doors.searched == []
+    assert all("us-east-1: cloud_unreachable" in why for why in doors.why_not)
+
+
+def test_lookups_come_faster_than_cloudtrail_answers() -> None:
+    """In each region two lookups are at least half a second apart."""
+    fake, clock, at = FakeAws(region="eu-central-1"), [100.0], []
+    window = replace(WINDOW, keys=("ASIAMINE",))
+
+    def wait(seconds: float) -> None:
+        clock[0] += seconds
+
+    lookup = fake.lookup_events
+
+    def dated(**asked: Any) -> dict[str, object]:
+        at.append(clock[0])
+        return lookup(**asked)
+
+    fake.lookup_events = dated  # type: ignore[method-assign]
+    Trail(cast(Aws, fake), window, wait, lambda: clock[0]).look(Told())
+    for region in ("us-east-1", "eu-central-1"):
+        times = [when for when, where in zip(at, fake.asked, strict=True) if where == region]
+        assert times and all(b - a >= 0.5 for a, b in itertools.pairwise(times))
+
+
+def test_real_client_asks_the_region_it_was_told() -> None:
+    """The client of another region is another one, with that region's address."""
+    aws = Aws(AwsSettings(region="eu-central-1", access_key_id="a", secret_access_key="b"))
+    addresses = {
+        aws._client("cloudtrail", region).meta.endpoint_url for region in ("", "us-east-1", "")
+    }
+    assert addresses == {
+        "https://cloudtrail.eu-central-1.amazonaws.com",
+        "https://cloudtrail.us-east-1.amazonaws.com",
+    }
 
 
 def test_trail_is_not_called_complete_before_it_can_be(made: AwsWorld) -> None:

@@ -37,8 +37,8 @@ from tidegate.connectors.aws_policy import (
     whole_second,
 )
 from tidegate.connectors.aws_rights import IDENTITIES, Identity
-from tidegate.connectors.aws_side_doors import Window
 from tidegate.connectors.aws_side_doors import look as look_for_side_doors
+from tidegate.connectors.aws_trail import Window
 from tidegate.connectors.aws_trust import trusted_by
 from tidegate.connectors.one_writer import Between
 from tidegate.connectors.port import (
@@ -243,7 +243,8 @@ class AwsConnector:
         self, hold: Hold, keys: tuple[str, ...], since: Instant, until: Instant, now: Instant
     ) -> SideDoors:
         """By IAM's own dates, and by CloudTrail where it may be read."""
-        window = Window(since=since, until=until, keys=keys, now=now)
+        chains = "sts:AssumeRole" in hold.role.allows  # else each session's own policy forbids it
+        window = Window(since=since, until=until, keys=keys, now=now, chains=chains)
         return look_for_side_doors(self._aws(hold.target), window)
 
     def paced_as(self, target: Target) -> str:

@@ -169,15 +169,33 @@ class Aws:
         self._keys = settings.keys(identity)
         self._lock = threading.Lock()
         self._session: Any = None
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, str], Any] = {}
 
-    def call(self, service: str, act: Callable[[Any], Mapping[str, Any]], what: str) -> Reply:
+    @property
+    def region(self) -> str:
+        """The region of the settings."""
+        return self._settings.region
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether one other address stands for AWS, in every region."""
+        return bool(self._settings.endpoint_url)
+
+    def call(
+        self,
+        service: str,
+        act: Callable[[Any], Mapping[str, Any]],
+        what: str,
+        region: str = "",
+    ) -> Reply:
         """`act` on Tidegate's own client of `service`; `what` names the call in messages.
+
+        `region` is where it is asked, where that is not the region of the settings.
 
         Raises:
             Refused, Unreachable, Unknown: see the module.
         """
-        return self._send(lambda: self._client(service), act, what)
+        return self._send(lambda: self._client(service, region), act, what)
 
     def call_as(
         self,
@@ -219,8 +237,9 @@ class Aws:
             raise undated(what)
         return Reply(body=body, cloud_at=at)
 
-    def _client(self, service: str) -> Any:
-        found = self._clients.get(service)
+    def _client(self, service: str, region: str = "") -> Any:
+        key = (service, region or self._settings.region)
+        found = self._clients.get(key)
         if found is None:
             own = self._keys
             keys = {
@@ -228,10 +247,10 @@ class Aws:
                 "aws_secret_access_key": own.secret_access_key if own else None,
                 "aws_session_token": (own.session_token or None) if own else None,
             }
-            found = self._clients.setdefault(service, self._make(service, keys))
+            found = self._clients.setdefault(key, self._make(service, keys, key[1]))
         return found
 
-    def _make(self, service: str, keys: Mapping[str, str | None]) -> Any:
+    def _make(self, service: str, keys: Mapping[str, str | None], region: str = "") -> Any:
         """A client. Under the lock: a boto3 session is not thread-safe while it makes one."""
         try:
             import boto3
@@ -252,7 +271,7 @@ class Aws:
                 self._session = boto3.session.Session()
             return self._session.client(
                 service,
-                region_name=self._settings.region,
+                region_name=region or self._settings.region,
                 endpoint_url=self._settings.endpoint_url,
                 config=config,
                 **keys,
