@@ -79,6 +79,8 @@ class FakeAws:
         self.refuses = refuses
         self.region = region
         self.down = ""  # a region that nothing is heard of
+        self.details: dict[str, object] = {}
+        self.keys: dict[str, list[dict[str, object]]] = {}
         self.asked: list[str] = []
         self._here = region
 
@@ -92,8 +94,16 @@ class FakeAws:
         return Reply(body=act(self), cloud_at=START)
 
     def get_account_authorization_details(self, **_: object) -> dict[str, object]:
-        """An empty account."""
-        return {"UserDetailList": [], "RoleDetailList": [], "Policies": [], "IsTruncated": False}
+        """Everything of the account on one page."""
+        return {"IsTruncated": False, **self.details}
+
+    def list_access_keys(self, **asked: str) -> dict[str, object]:
+        """A user's keys."""
+        return {"AccessKeyMetadata": self.keys.get(asked["UserName"], [])}
+
+    def get_login_profile(self, **_: str) -> dict[str, object]:
+        """No user here has a password."""
+        return {}
 
     def lookup_events(self, **asked: Any) -> dict[str, object]:
         """The events of that name that this region has."""
@@ -181,6 +191,92 @@ def test_event_that_is_no_json_is_still_told() -> None:
     broken = {**event("UpdateAssumeRolePolicy"), "CloudTrailEvent": "{"}
     (door,) = trail(broken).found
     assert door.sort == "trust_edit"
+
+
+def test_what_was_made_comes_without_its_order_of_removal() -> None:
+    """Each object of the listings has a command that first takes off what hangs on it."""
+    fake, admin = FakeAws(), "arn:aws:iam::aws:policy/Admin"
+    has = {
+        "AttachedManagedPolicies": [{"PolicyArn": admin}, {"PolicyArn": "arn:aws:iam::1:policy/n"}]
+    }
+    before, dates = START - timedelta(days=1), {"CreateDate": START}
+    fake.details = {
+        "UserDetailList": [
+            {"UserName": "old", "Arn": "arn:aws:iam::1:user/old", "CreateDate": before, **has},
+            {"UserName": "eve", "Arn": "arn:aws:iam::1:user/eve", **dates},
+        ],
+        "RoleDetailList": [{"RoleName": "ops", "Arn": "arn:aws:iam::1:role/ops", **dates, **has}],
+        "GroupDetailList": [
+            {"GroupName": "all", "Arn": "arn:aws:iam::1:group/all", **dates, **has}
+        ],
+        "Policies": [
+            {"Arn": "arn:aws:iam::1:policy/n", "DefaultVersionId": "v1", **dates},
+            {
+                "Arn": "arn:aws:iam::1:policy/c",
+                "DefaultVersionId": "v2",
+                "CreateDate": before,
+                "UpdateDate": START,
+                "PolicyVersionList": [
+                    {"VersionId": "v2", "CreateDate": START},
+                    {"VersionId": "v1", "CreateDate": before},
+                ],
+            },
+        ],
+    }
+    fake.keys = {"eve": [{"AccessKeyId": "AKIA1", **dates}], "old": [{"AccessKeyId": "AKIA2"}]}
+    found = {(one.sort, one.what): one.remedy for one in look_through(fake).found}
+    new, old = "--policy-arn arn:aws:iam::1:policy/n", "--policy-arn arn:aws:iam::1:policy/c"
+    gone = "aws iam delete-access-key --user-name eve --access-key-id AKIA1"
+    assert found == {
+        ("user", "arn:aws:iam::1:user/eve"): f"{gone} && aws iam delete-user --user-name eve",
+        ("access_key", "eve/AKIA1"): gone,
+        ("role", "arn:aws:iam::1:role/ops"): (
+            f"aws iam detach-role-policy --role-name ops --policy-arn {admin} && "
+            f"aws iam detach-role-policy --role-name ops {new} && "
+            "aws iam delete-role --role-name ops"
+        ),
+        ("policy", "arn:aws:iam::1:policy/n"): (
+            f"aws iam detach-user-policy --user-name old {new} && "
+            f"aws iam detach-role-policy --role-name ops {new} && "
+            f"aws iam detach-group-policy --group-name all {new} && aws iam delete-policy {new}"
+        ),
+        ("policy", "arn:aws:iam::1:policy/c"): (
+            f"aws iam set-default-policy-version {old} --version-id v1 && "
+            f"aws iam delete-policy-version {old} --version-id v2"
+        ),
+    }
+
+
+def test_user_is_not_told_where_their_keys_cannot_be_read() -> None:
+    """A user made in the window is told all the same, with the keys left to list."""
+    fake = FakeAws(refuses="iam:ListAccessKeys")
+    made = {"UserName": "eve", "Arn": "arn:aws:iam::1:user/eve", "CreateDate": START}
+    fake.details = {"UserDetailList": [made]}
+    (door,) = look_through(fake).found
+    assert (
+        door.what == "arn:aws:iam::1:user/eve" and "list-access-keys --user-name eve" in door.remedy
+    )
+
+
+def test_change_comes_without_its_command() -> None:
+    """A change and a chained session of the trail carry the command by what the event says."""
+    arn = "arn:aws:iam::111122223333:role/ops"
+    doors = trail(
+        event("AttachUserPolicy", userName="e v", policyArn="arn:a"),
+        event("AssumeRole", "ASIAMINE", roleArn=arn),
+        event("UpdateAccessKey", userName="eve", accessKeyId="AKIA1", status="Active"),
+        event("UpdateAccessKey", userName="eve", accessKeyId="AKIA2", status="Inactive"),
+    )
+    remedies = {one.what: one.remedy for one in doors.found}
+    assert remedies.keys() == {
+        "AttachUserPolicy/e v/arn:a",
+        f"AssumeRole/{arn}",
+        "UpdateAccessKey/eve/AKIA1",
+    }
+    assert remedies["AttachUserPolicy/e v/arn:a"] == (
+        "aws iam detach-user-policy --user-name 'e v' --policy-arn arn:a"
+    )
+    assert "--role-name ops --policy-name AWSRevoke" in remedies[f"AssumeRole/{arn}"]
 
 
 @pytest.mark.parametrize(

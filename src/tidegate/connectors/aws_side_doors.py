@@ -13,6 +13,7 @@ from typing import Any
 
 from tidegate.base.errors import Refused
 from tidegate.base.when import from_ms, to_ms, wire
+from tidegate.connectors import aws_remedies
 from tidegate.connectors.aws_calls import Aws
 from tidegate.connectors.aws_trail import MOST_PAGES, Told, Trail, Window
 from tidegate.connectors.port import SideDoor, SideDoors
@@ -21,6 +22,8 @@ MOST_USERS = 500  # whose keys and passwords are asked for, a call or two each
 
 LISTED = ("user", "role", "policy", "access_key", "login_profile")
 _GONE = frozenset({"NoSuchEntity"})
+
+Detail = Mapping[str, Any]  # one entry of the account's details, as IAM gives it
 
 
 def look(aws: Aws, window: Window, wait: Callable[[float], None] = time.sleep) -> SideDoors:
@@ -45,31 +48,53 @@ def look(aws: Aws, window: Window, wait: Callable[[float], None] = time.sleep) -
     )
 
 
-def _account(aws: Aws, window: Window, told: Told) -> list[str] | None:
-    """Users, roles and policies made inside the window; every user's name. None: not readable."""
-    users: list[str] = []
-    found = told.found
+def _account(aws: Aws, window: Window, told: Told) -> list[Detail] | None:
+    """Roles and policies made inside the window; every user. None: not readable.
+
+    Users made inside it come first: of them most has to be known.
+    """
+    users: list[Detail] = []
+    policies: list[Detail] = []
+    holders: dict[str, list[tuple[str, str]]] = {}
     try:
         for page in _details(aws):
-            for user in page.get("UserDetailList", ()):
-                users.append(str(user["UserName"]))
-                if window.holds(user.get("CreateDate")):
-                    remedy = f"aws iam delete-user --user-name {user['UserName']}"
-                    found.append(_door("user", user["Arn"], user["CreateDate"], remedy))
+            users += page.get("UserDetailList", ())
+            policies += page.get("Policies", ())
+            for arn, who in _holders(page):
+                holders.setdefault(arn, []).append(who)
             for role in page.get("RoleDetailList", ()):
                 if window.holds(role.get("CreateDate")):
-                    remedy = f"aws iam delete-role --role-name {role['RoleName']}"
-                    found.append(_door("role", role["Arn"], role["CreateDate"], remedy))
-            for policy in page.get("Policies", ()):
-                at = policy.get("UpdateDate") or policy.get("CreateDate")
-                if window.holds(at):
-                    remedy = f"aws iam list-policy-versions --policy-arn {policy['Arn']}"
-                    found.append(_door("policy", policy["Arn"], at, remedy))
+                    remedy = aws_remedies.of_role(role)
+                    told.found.append(_door("role", role["Arn"], role["CreateDate"], remedy))
     except Refused as no:
         told.failed("users, roles, policies, keys, passwords", no)
         return None
+    for policy in policies:
+        told.found += _of_policy(window, policy, holders.get(str(policy["Arn"]), []))
     told.searched += ["user", "role", "policy"]
-    return users
+    return sorted(users, key=lambda user: not window.holds(user.get("CreateDate")))
+
+
+def _holders(page: Detail) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Each managed policy that somebody has, and who."""
+    for kind in ("User", "Role", "Group"):
+        for one in page.get(f"{kind}DetailList", ()):
+            for policy in one.get("AttachedManagedPolicies") or ():
+                yield str(policy["PolicyArn"]), (kind.lower(), str(one[f"{kind}Name"]))
+
+
+def _of_policy(
+    window: Window, policy: Detail, holders: list[tuple[str, str]]
+) -> Iterator[SideDoor]:
+    """A policy that was made or got a version inside the window."""
+    at = policy.get("UpdateDate") or policy.get("CreateDate")
+    if window.holds(policy.get("CreateDate")):
+        remedy = aws_remedies.of_new_policy(policy, holders)
+    elif window.holds(at):
+        remedy = aws_remedies.of_changed_policy(policy, window.holds, window.begins_after)
+    else:
+        return
+    yield _door("policy", policy["Arn"], at or policy["CreateDate"], remedy)
 
 
 def _details(aws: Aws) -> Iterator[Mapping[str, Any]]:
@@ -79,7 +104,7 @@ def _details(aws: Aws) -> Iterator[Mapping[str, Any]]:
         page = aws.call(
             "iam",
             lambda iam, more=more: iam.get_account_authorization_details(  # type: ignore[misc]
-                Filter=["User", "Role", "LocalManagedPolicy"], **more
+                Filter=["User", "Role", "Group", "LocalManagedPolicy"], **more
             ),
             "iam:GetAccountAuthorizationDetails",
         ).body
@@ -90,35 +115,46 @@ def _details(aws: Aws) -> Iterator[Mapping[str, Any]]:
     raise Refused("too_many", f"expected at most {MOST_PAGES} pages of account details, got more")
 
 
-def _of_users(aws: Aws, window: Window, users: list[str], told: Told) -> None:
-    """Access keys and passwords made inside the window, user by user."""
+def _of_users(aws: Aws, window: Window, users: list[Detail], told: Told) -> None:
+    """Users, access keys and passwords made inside the window, user by user."""
     if len(users) > MOST_USERS:
         left = len(users) - MOST_USERS
         told.why_not.append(f"access keys and passwords of {left} users: too many")
+    read = 0
     try:
-        for name in users[:MOST_USERS]:
-            told.found += _keys_of(aws, window, name)
-            told.found += _password_of(aws, window, name)
+        for user in users[:MOST_USERS]:
+            told.found += _of_user(aws, window, user)
+            read += 1
     except Refused as no:
         told.failed("access keys and passwords", no)
-        return
-    told.searched += ["access_key", "login_profile"]
+    else:
+        told.searched += ["access_key", "login_profile"]
+    told.found += (
+        _user_door(user, aws_remedies.of_user(user, None, password=False))
+        for user in users[read:]
+        if window.holds(user.get("CreateDate"))
+    )
 
 
-def _keys_of(aws: Aws, window: Window, name: str) -> Iterator[SideDoor]:
-    keys = _one(aws, "list_access_keys", "iam:ListAccessKeys", name)
-    for key in keys.get("AccessKeyMetadata", ()):
+def _of_user(aws: Aws, window: Window, user: Detail) -> list[SideDoor]:
+    """A user's keys and password made inside the window, and the user if made there too."""
+    name = str(user["UserName"])
+    keys = _one(aws, "list_access_keys", "iam:ListAccessKeys", name).get("AccessKeyMetadata", ())
+    profile = _one(aws, "get_login_profile", "iam:GetLoginProfile", name).get("LoginProfile") or {}
+    found = []
+    if window.holds(user.get("CreateDate")):
+        ids = [str(key["AccessKeyId"]) for key in keys]
+        remedy = aws_remedies.of_user(user, ids, password=bool(profile))
+        found.append(_user_door(user, remedy))
+    for key in keys:
         if window.holds(key.get("CreateDate")):
             what = str(key["AccessKeyId"])
-            remedy = f"aws iam delete-access-key --user-name {name} --access-key-id {what}"
-            yield _door("access_key", f"{name}/{what}", key["CreateDate"], remedy)
-
-
-def _password_of(aws: Aws, window: Window, name: str) -> Iterator[SideDoor]:
-    profile = _one(aws, "get_login_profile", "iam:GetLoginProfile", name).get("LoginProfile") or {}
+            remedy = aws_remedies.of_key(name, what)
+            found.append(_door("access_key", f"{name}/{what}", key["CreateDate"], remedy))
     if window.holds(profile.get("CreateDate")):
-        remedy = f"aws iam delete-login-profile --user-name {name}"
-        yield _door("login_profile", name, profile["CreateDate"], remedy)
+        remedy = aws_remedies.of_password(name)
+        found.append(_door("login_profile", name, profile["CreateDate"], remedy))
+    return found
 
 
 def _one(aws: Aws, verb: str, what: str, name: str) -> Mapping[str, Any]:
@@ -129,6 +165,10 @@ def _one(aws: Aws, verb: str, what: str, name: str) -> Mapping[str, Any]:
         if getattr(no, "aws_code", "") in _GONE:
             return {}
         raise
+
+
+def _user_door(user: Detail, remedy: str) -> SideDoor:
+    return _door("user", user["Arn"], user["CreateDate"], remedy)
 
 
 def _door(sort: str, what: object, at: datetime, remedy: str) -> SideDoor:

@@ -18,6 +18,7 @@ from typing import Any
 
 from tidegate.base.errors import Refused, WorldFailed
 from tidegate.base.when import Instant
+from tidegate.connectors import aws_remedies
 from tidegate.connectors.aws_calls import Aws
 from tidegate.connectors.aws_policy import CUT_POLICY
 from tidegate.connectors.port import SideDoor
@@ -40,8 +41,18 @@ CHANGES: Mapping[str, str] = {
     "AddUserToGroup": "group_membership",
     "SetDefaultPolicyVersion": "policy",
     "UpdateLoginProfile": "login_profile",
+    "UpdateAccessKey": "key_reactivation",
 }
 CHAINED = "chained_session"
+_NAMED = (
+    "userName",
+    "roleName",
+    "groupName",
+    "policyName",
+    "policyArn",
+    "roleArn",
+    "accessKeyId",
+)
 
 # The region of each partition in which its global services are recorded, by how its regions begin.
 _LEADERS = (("us-gov-", "us-gov-west-1"), ("cn-", "cn-north-1"), ("", "us-east-1"))
@@ -64,6 +75,10 @@ class Window:
     def holds(self, at: object) -> bool:
         """Whether a date of AWS falls into it."""
         return isinstance(at, datetime) and self.since - MARGIN <= at <= self.until + MARGIN
+
+    def begins_after(self, at: object) -> bool:
+        """Whether a date of AWS is from before it."""
+        return isinstance(at, datetime) and at < self.since - MARGIN
 
 
 @dataclass(slots=True)
@@ -152,7 +167,7 @@ class Trail:
 
     def _of_name(self, name: str, sort: str, region: str, told: Told) -> None:
         for event in self._events(name, region):
-            door = _of_event(event, name, sort, self._window)
+            door = _of_event(event, name, sort, self._window, region)
             if door is not None:
                 told.found.append(door)
 
@@ -190,7 +205,9 @@ class Trail:
         self._asked[region] = self._monotonic()
 
 
-def _of_event(event: Mapping[str, Any], name: str, sort: str, window: Window) -> SideDoor | None:
+def _of_event(
+    event: Mapping[str, Any], name: str, sort: str, window: Window, region: str
+) -> SideDoor | None:
     try:
         told = json.loads(event.get("CloudTrailEvent") or "{}")
     except ValueError:
@@ -204,25 +221,27 @@ def _of_event(event: Mapping[str, Any], name: str, sort: str, window: Window) ->
         return None
     if name == "PutRolePolicy" and asked.get("policyName") == CUT_POLICY:
         return None  # our own deny
-    named = [str(asked[one]) for one in _NAMED if asked.get(one)]
-    what = "/".join([name, *named]) or name
-    says = f"{sort.replace('_', ' ')} made inside the window"
+    if name == "UpdateAccessKey" and asked.get("status") == "Inactive":
+        return None  # a key that was put to sleep
+    show = aws_remedies.of_event(str(event.get("EventId") or ""), name, region)
     return SideDoor(
         sort=sort,
-        what=what[:400],
+        what="/".join([name, *(str(asked[one]) for one in _NAMED if asked.get(one))])[:400],
         at=event.get("EventTime") if isinstance(event.get("EventTime"), datetime) else None,
-        says=f"{says} by its session {key}" if ours else says,
-        remedy=_REMEDY.get(sort, "look at it in the IAM console"),
+        says=_says(sort, key if ours else ""),
+        remedy=_remedy(name, asked, told, show),
         by=key if ours else "",
     )
 
 
-_NAMED = ("userName", "roleName", "groupName", "policyName", "policyArn", "roleArn")
-_REMEDY = {
-    "trust_edit": "aws iam update-assume-role-policy with the trust from before",
-    "policy_attachment": "aws iam detach-{user,role,group}-policy for what is named",
-    "inline_policy": "aws iam delete-{user,role,group}-policy for what is named",
-    "group_membership": "aws iam remove-user-from-group for what is named",
-    "policy": "aws iam set-default-policy-version with the version before",
-    CHAINED: "a chained session lives an hour at most: deny the role's sessions before now",
-}
+def _remedy(name: str, asked: Mapping[str, Any], told: Mapping[str, Any], show: str) -> str:
+    """What takes it away; what shows the event where that does not say what was changed."""
+    if name != "AssumeRole":
+        return aws_remedies.of_change(name, asked, show)
+    account = str((told.get("userIdentity") or {}).get("accountId") or "")
+    return aws_remedies.of_session(str(asked.get("roleArn") or ""), account, show)
+
+
+def _says(sort: str, key: str) -> str:
+    says = f"{sort.replace('_', ' ')} made inside the window"
+    return f"{says} by its session {key}" if key else says
