@@ -2,16 +2,16 @@
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 
+from tests.connectors.account_world import FakeAws, event
 from tests.connectors.conftest import START, AwsWorld, real_now
-from tidegate.base.errors import Refused, Unreachable
-from tidegate.connectors.aws_calls import Aws, AwsSettings, Reply
+from tidegate.connectors.aws_calls import Aws, AwsSettings
 from tidegate.connectors.aws_policy import CUT_POLICY
 from tidegate.connectors.aws_side_doors import LISTED
 from tidegate.connectors.aws_side_doors import look as look_into
@@ -62,66 +62,6 @@ def test_key_user_password_and_role_are_named(made: AwsWorld) -> None:
     assert doors.why_not == ()
     iam.delete_login_profile(UserName=name)
     iam.delete_role(RoleName=name)
-
-
-class FakeAws:
-    """CloudTrail's event history as AWS tells it (the emulator names no call of IAM).
-
-    An event is told in the region that recorded it, and in no other.
-    """
-
-    elsewhere = False
-
-    def __init__(
-        self, *events: dict[str, object], refuses: str = "", region: str = "us-east-1"
-    ) -> None:
-        self.events = events
-        self.refuses = refuses
-        self.region = region
-        self.down = ""  # a region that nothing is heard of
-        self.details: dict[str, object] = {}
-        self.keys: dict[str, list[dict[str, object]]] = {}
-        self.asked: list[str] = []
-        self._here = region
-
-    def call(self, service: str, act: Callable[[Any], Any], what: str, region: str = "") -> Reply:
-        """One page of what was asked for."""
-        if what == self.refuses:
-            raise Refused("access_denied", f"AWS answered `{what}` with `AccessDenied`")
-        self._here = region or self.region
-        if self._here == self.down:
-            raise Unreachable("cloud_unreachable", f"nothing is heard of {self.down}")
-        return Reply(body=act(self), cloud_at=START)
-
-    def get_account_authorization_details(self, **_: object) -> dict[str, object]:
-        """Everything of the account on one page."""
-        return {"IsTruncated": False, **self.details}
-
-    def list_access_keys(self, **asked: str) -> dict[str, object]:
-        """A user's keys."""
-        return {"AccessKeyMetadata": self.keys.get(asked["UserName"], [])}
-
-    def get_login_profile(self, **_: str) -> dict[str, object]:
-        """No user here has a password."""
-        return {}
-
-    def lookup_events(self, **asked: Any) -> dict[str, object]:
-        """The events of that name that this region has."""
-        self.asked.append(self._here)
-        name = asked["LookupAttributes"][0]["AttributeValue"]
-        there = [one for one in self.events if one["in"] == self._here]
-        return {"Events": [one for one in there if one["EventName"] == name]}
-
-
-def event(
-    name: str, key: str = "ASIAOTHER", error: str = "", region: str = "us-east-1", **asked: str
-) -> dict[str, object]:
-    """One event, as LookupEvents gives it, and the region that recorded it."""
-    told: dict[str, object] = {"userIdentity": {"accessKeyId": key}, "requestParameters": asked}
-    if error:
-        told["errorCode"] = error
-    text = json.dumps(told)
-    return {"EventName": name, "EventTime": START, "CloudTrailEvent": text, "in": region}
 
 
 WINDOW = Window(

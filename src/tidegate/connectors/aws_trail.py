@@ -59,11 +59,32 @@ _LEADERS = (("us-gov-", "us-gov-west-1"), ("cn-", "cn-north-1"), ("", "us-east-1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """When, by which sessions' keys, and of which account.
+class HeldBy:
+    """Sessions that are known by their names: how their role's begins, and their own.
 
-    `chains`: those sessions may take sessions of other roles. Where the policy inside them forbids
-    it, none can be missed.
+    A user name is the same in either case.
+    """
+
+    role: str
+    session: str
+
+    def has(self, arn: str) -> bool:
+        """Whether a session's ARN (`arn:…:assumed-role/ROLE/SESSION`) is of these."""
+        kind, _, named = arn.rpartition(":")[2].partition("/")
+        role, _, session = named.partition("/")
+        begins = kind == "assumed-role" and role.startswith(self.role)
+        # What follows is a suffix without `_`: the role of `Admin_2` is none of `Admin`.
+        suffix = role.removeprefix(self.role)
+        return begins and "_" not in suffix and session.casefold() == self.session.casefold()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """When, by which sessions, and of which account.
+
+    `keys` are those of the sessions that Tidegate gave; `held_by` says whose they are where it gave
+    none. `chains`: those sessions may take sessions of other roles. Where the policy inside them
+    forbids it, none can be missed.
     """
 
     since: Instant
@@ -71,6 +92,7 @@ class Window:
     keys: tuple[str, ...]
     now: Instant
     chains: bool = True
+    held_by: HeldBy | None = None
 
     def holds(self, at: object) -> bool:
         """Whether a date of AWS falls into it."""
@@ -142,11 +164,11 @@ class Trail:
         return True
 
     def _chained(self, told: Told) -> bool:
-        """Sessions taken with a key of the grant; whether any region could be read.
+        """Sessions taken by a session of the grant; whether any region could be read.
 
-        Without a key there is nothing a chain could begin at.
+        Without one there is nothing a chain could begin at.
         """
-        if not self._window.keys:
+        if not self._window.keys and self._window.held_by is None:
             told.searched.append(CHAINED)
             return False
         regions = tuple(dict.fromkeys((self._leader, self._aws.region)))
@@ -215,8 +237,11 @@ def _of_event(
     if told.get("errorCode"):
         return None
     asked = told.get("requestParameters") or {}
-    key = str((told.get("userIdentity") or {}).get("accessKeyId") or "")
+    who = told.get("userIdentity") or {}
+    key = str(who.get("accessKeyId") or "")
     ours = bool(key) and key in window.keys
+    if window.held_by is not None and window.held_by.has(str(who.get("arn") or "")):
+        ours, key = True, key or window.held_by.session
     if sort == CHAINED and not ours:
         return None
     if name == "PutRolePolicy" and asked.get("policyName") == CUT_POLICY:

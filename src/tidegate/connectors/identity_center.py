@@ -18,10 +18,14 @@ from tidegate.base.duty import ALL, Duty
 from tidegate.base.errors import AskedWrongly, Refused
 from tidegate.base.when import Instant, show_duration, wire
 from tidegate.catalogue import AssignmentKey, Role, Target
-from tidegate.connectors import identity_center_health, identity_center_side_doors
-from tidegate.connectors.aws_calls import Aws
+from tidegate.connectors import (
+    identity_center_account,
+    identity_center_health,
+    identity_center_side_doors,
+)
+from tidegate.connectors.aws_calls import Aws, AwsSettings
 from tidegate.connectors.aws_minting import longest_life
-from tidegate.connectors.aws_rights import IDENTITIES
+from tidegate.connectors.aws_rights import IDENTITIES, Identity
 from tidegate.connectors.identity_center_assignments import Assignments
 from tidegate.connectors.identity_center_calls import Center, Pace, text_of
 from tidegate.connectors.identity_center_cut import DenyDocuments, DenyRead, Place
@@ -85,6 +89,7 @@ class IdentityCenterConnector:
             under way among all processes.
         duties: what this process has identities for. One that only opens leaves `prepare` to one
             that closes, and one that only closes is not asked whether it could open.
+        accounts: by target id, how the account itself is reached: its IAM is searched at the end.
     """
 
     def __init__(
@@ -97,6 +102,7 @@ class IdentityCenterConnector:
         stale: timedelta = STALE,
         duties: frozenset[Duty] = ALL,
         between: Between | None = None,
+        accounts: Mapping[str, AwsSettings] | None = None,
     ) -> None:
         self._duties = duties
         self._settings = settings
@@ -112,6 +118,8 @@ class IdentityCenterConnector:
         self._schedules = Schedules(schedule) if schedule else None
         self._guard = threading.Lock()
         self._centers: dict[str, Center] = {}
+        self._accounts = dict(accounts or {})
+        self._theirs: dict[str, Aws] = {}
 
     def powers(self, kind: str) -> Powers:
         """What `permission-set` promises. The bounds are settings: AWS states none."""
@@ -232,9 +240,12 @@ class IdentityCenterConnector:
     def side_doors(
         self, hold: Hold, keys: tuple[str, ...], since: Instant, until: Instant, now: Instant
     ) -> SideDoors:
-        """Assignments made inside the window; what lies in the account is said not to be read."""
+        """Assignments made inside the window, and what the account's own keys can read there."""
         closer = self._closer(hold.target)
-        return identity_center_side_doors.look(closer, self._assignments, hold, since, until)
+        made = identity_center_side_doors.look(closer, self._assignments, hold, since, until)
+        span = identity_center_account.Span(since=since, until=until, now=now)
+        there = identity_center_account.look(closer, self._account(hold.target), hold, span)
+        return identity_center_account.both(made, there)
 
     def grant(self, hold: Hold, now: Instant) -> Receipt:
         """Make the assignment.
@@ -516,6 +527,19 @@ class IdentityCenterConnector:
 
     def _closer(self, target: Target) -> Center:
         return self._center("closer", self._set_up(target))
+
+    def _account(self, target: Target) -> Aws | None:
+        """Clients of the account itself, as its own closer. None: no keys are set for one.
+
+        The process's own identity is not taken for it: nothing says of which account that is.
+        """
+        settings = self._accounts.get(target.id)
+        if settings is None or settings.keys(Identity.CLOSER) is None:
+            return None
+        with self._guard:
+            if target.id not in self._theirs:
+                self._theirs[target.id] = Aws(settings, Identity.CLOSER)
+            return self._theirs[target.id]
 
     def _center(self, which: str, settings: CenterSettings) -> Center:
         with self._guard:

@@ -3,7 +3,7 @@
 Identity Center keeps the requests that made assignments, with their dates, and says of none who
 sent it: one is "made inside the window", by nobody named. Only what still stands is told, of the
 holder in any account and of anybody in the grant's account. What lies in the account itself (IAM)
-is not to be read from here: Tidegate has no identity in it, and that is said.
+is `identity_center_account.py`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -41,18 +41,12 @@ def look(
     Raises:
         Unreachable, Unknown: AWS did not answer; worth asking again.
     """
-    account = hold.target.account
-    iam = (
-        f"users, roles, keys, trust and policies in account {account}: Tidegate has no identity "
-        f"in it that may read them; look with `aws iam get-account-authorization-details` there"
-    )
-    changes = "changes of permission sets, chained sessions: Identity Center keeps no dates of them"
     try:
         found = tuple(_found(center, assignments, hold, since, until))
     except Refused as no:
         why = f"account assignments: {no.code}: {no.message}"
-        return SideDoors(why_not=(why[:400], iam, changes))
-    return SideDoors(searched=(ASSIGNMENT,), found=found, why_not=(iam, changes))
+        return SideDoors(why_not=(why[:400],))
+    return SideDoors(searched=(ASSIGNMENT,), found=found)
 
 
 def _found(

@@ -206,7 +206,12 @@ def _aws(
         settings, lock_dir=locks, monotonic=time.monotonic, duties=duties, between=between
     )
     sets = IdentityCenterConnector(
-        center, lock_dir=locks, monotonic=time.monotonic, duties=duties, between=between
+        center,
+        lock_dir=locks,
+        monotonic=time.monotonic,
+        duties=duties,
+        between=between,
+        accounts=settings,
     )
     return ByKind({IAM_ROLE: roles, PERMISSION_SET: sets}, kinds)
 
