@@ -38,6 +38,18 @@ def test_grants_are_listed_and_shown(tidegate: Shell, server: FakeServer) -> Non
     assert "open for another 44m" in tidegate("grants", RQ).out
 
 
+def test_grant_shown_without_what_its_search_came_to(tidegate: Shell, server: FakeServer) -> None:
+    """What was searched for side doors is a line of the grant, one each; nothing told is none."""
+    said = ["not searched: access_denied: no", "found user arn:x (fd_1)"]
+    server.on("GET", f"/api/grants/{GR}", a_grant(state="gone", side_doors=said))
+    lines = [line.split() for line in tidegate("grants", GR).out.splitlines()]
+    assert [" ".join(words[2:]) for words in lines if words[:2] == ["side", "doors"]] == said
+    assert tidegate("grants", GR, "--json").json["side_doors"] == said
+    for told in (None, []):
+        server.on("GET", f"/api/grants/{GR}", a_grant(state="gone", side_doors=told))
+        assert "side doors" not in tidegate("grants", GR).out
+
+
 def test_time_is_left_of_what_is_over(tidegate: Shell, server: FakeServer) -> None:
     """A grant that is closing, removed or failed has no time left, whatever its end was."""
     for state in ("ready", "intended", "closing", "removed", "gone", "failed"):

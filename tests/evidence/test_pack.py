@@ -182,13 +182,13 @@ def test_pack_of_an_earlier_report_version_is_still_compared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """When new packs get a new page, an old pack verifies by its own, and a forged one does not."""
-    pages = {**report_file._PAGES, 3: lambda told: f"<p>{told.life.grant}</p>"}
+    pages = {**report_file._PAGES, 4: lambda told: f"<p>{told.life.grant}</p>"}
     monkeypatch.setattr(report_file, "_PAGES", pages)
-    monkeypatch.setattr(pack_file, "REPORT_VERSION", 3)
+    monkeypatch.setattr(pack_file, "REPORT_VERSION", 4)
     newer = read_pack(LOG.pack())
-    assert (newer.manifest.report, newer.report) == (3, f"<p>{GRANT}</p>")
+    assert (newer.manifest.report, newer.report) == (4, f"<p>{GRANT}</p>")
     assert verify_pack(LOG.pack(), KEYS).ok and verify_pack(DATA, KEYS).ok
-    for changes in ({"report": newer.report}, manifest(report=3)):
+    for changes in ({"report": newer.report}, manifest(report=4)):
         assert [found.code for found in check(**changes).findings] == ["report_changed"]
 
 

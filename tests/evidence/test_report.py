@@ -26,7 +26,20 @@ from tidegate.evidence.seal import read_event
 # that has to change is a new version with a function, a template and a line of its own.
 GOLDEN = dict.fromkeys(  # without a later end both are the same
     (1, 2), "f6d58f2ed1a6c4d5da5e6171d8b8e72da1a115b29eb20499cb6b496d6291b3ec"
-)
+) | {3: "042786c17481c1b933d40821dd8a7c6c1e8c064d48939c2f90c911485ee5d115"}
+
+
+SEARCHED = [
+    fact("grant.searched", grant=GRANT, outcome="none_found"),
+    fact("grant.searched", grant=GRANT, outcome="not_searched", why_not=["access_denied: no"]),
+    fact(
+        "grant.searched",
+        grant=GRANT,
+        outcome="found",
+        found=[{"sort": "user", "what": "arn:x", "finding": "fd_1"}],
+        why_not=["keys"],
+    ),
+]
 
 
 def page(facts: list[Fact]) -> str:
@@ -127,7 +140,8 @@ def test_changed_page_needs_a_new_version(version: int, monkeypatch: pytest.Monk
     first = {name: fields for (name, v), fields in events_module.EARLIER.items() if v == 1}
     monkeypatch.setattr(events_module, "LATEST", {})
     monkeypatch.setattr(events_module, "EVENTS", {**events_module.EVENTS, **first})
-    log = make_log([_cut_to(made, first) for made in request_facts()])
+    told_of = request_facts() + (SEARCHED if version > 2 else [])
+    log = make_log([_cut_to(made, first) for made in told_of])
     events = [read_event(leaf) for leaf in log.leaves]
     life = read_life(events, GRANT)
     told = Told(life=life, events=events, head=log.head(), texts=TEXTS, documents=DOCUMENTS)
@@ -174,3 +188,32 @@ def test_report_with_the_end_it_had_at_first() -> None:
     assert "rq_more" in told and "Vote of pr_cy" in told
     due = told.partition(">Due<")[2][:200]
     assert "2026-11-18 13:13:13 UTC" in due
+
+
+def test_pack_that_hides_what_a_search_for_side_doors_came_to() -> None:
+    """Whoever reads the report of an ended grant reads whether it was searched, and what stands."""
+    assert side_doors(page([*request_facts(), *SEARCHED])) == [
+        "searched, none found",
+        "not searched: access_denied: no",
+        "found user arn:x (fd_1); not searched: keys",
+    ]
+
+
+def test_pack_made_before_its_search_looks_searched() -> None:
+    """An end without a search says so; one that was called back takes its search's words along."""
+    facts = request_facts()
+    assert side_doors(page(facts[:8])) == []
+    assert side_doors(page(facts)) == ["no search is sealed"]
+    found = fact("grant.searched", grant=GRANT, outcome="none_found")
+    back = fact("grant.contradicted", grant=GRANT, why="seen acting")
+    assert side_doors(page([*facts[:9], found, back])) == []
+    again = [fact("leftover.closed", grant=GRANT)]
+    assert side_doors(page([*facts, found, *again])) == [
+        "searched, none found",
+        "what was made meanwhile to come back by is not searched yet",
+    ]
+
+
+def side_doors(html: str) -> list[str]:
+    """What the stage says of side doors."""
+    return [part.partition("</dd>")[0] for part in html.split("<dt>Side doors</dt><dd>")[1:]]

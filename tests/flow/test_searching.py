@@ -7,6 +7,7 @@ import pytest
 from tests.support import World, misshape
 from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import Fault, FaultKind
+from tidegate.diagnose.trace import gather, render_text, trace
 from tidegate.evidence.seal import read_event
 from tidegate.finding import FindingKind
 from tidegate.flow.revoking import end_early
@@ -30,6 +31,15 @@ def told(world: World, grant: Grant) -> dict[str, object]:
     events = [read_event(leaf) for _, leaf in world.house.store.events(grant.request)]
     (event,) = [event for event in events if event.name == "grant.searched"]
     return dict(event.data)
+
+
+def traced(world: World, grant: Grant) -> str:
+    """What the trace of it says."""
+    events, request, grants = gather(world.house.store, grant.request)
+    walked = trace(
+        events, request, grants, now=world.clock(), names=str, texts=lambda _: None, beats={}
+    )
+    return render_text(walked, 200)
 
 
 def test_nothing_made_is_said_to_be_searched(world: World) -> None:
@@ -148,13 +158,9 @@ def test_grant_that_never_opened_is_not_searched(world: World) -> None:
 
 def test_trace_tells_what_the_search_came_to(world: World) -> None:
     """Whoever reads the trace of an ended grant reads whether it was searched, and what stands."""
-    from tidegate.diagnose.ended import _searched
-
     grant = world.granted()
     world.cloud.make(world.keys(grant), "user", "arn:user/x", world.clock())
     grant = end(world, grant)
     search_some(world.house)
     (found,) = world.house.store.findings()
-    events = [read_event(leaf) for _, leaf in world.house.store.events(grant.request)]
-    (event,) = [event for event in events if event.name == "grant.searched"]
-    assert _searched(event) == f"side doors: found user arn:user/x ({found.id})"
+    assert f"side doors: found user arn:user/x ({found.id})" in traced(world, grant)

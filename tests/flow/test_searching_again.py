@@ -16,10 +16,11 @@ from tidegate.connectors.port import Hold, SideDoors
 from tidegate.connectors.simulated import PROPAGATION, Fault, FaultKind
 from tidegate.connectors.simulated_cloud import SIDE_DOOR_SORTS
 from tidegate.diagnose.asked import Telling
-from tidegate.diagnose.ended import _UNTOLD, _lines
+from tidegate.diagnose.ended import _lines
 from tidegate.diagnose.story import read_story
 from tidegate.evidence.events import LATEST, Event
 from tidegate.evidence.seal import read_event
+from tidegate.evidence.side_doors import NOT_YET
 from tidegate.expire import Search, searched
 from tidegate.finding import FindingKind
 from tidegate.flow import searching
@@ -218,10 +219,10 @@ def test_trace_calls_access_that_came_back_searched(world: World) -> None:
     search_some(world.house)
     world.cloud.place(KEY, world.clock())
     look(world)
-    assert back_line(world, grant).endswith(_UNTOLD)
+    assert back_line(world, grant).endswith(NOT_YET)
     world.clock.forward(minutes=1)
     search_some(world.house)
-    assert not back_line(world, grant).endswith(_UNTOLD)
+    assert not back_line(world, grant).endswith(NOT_YET)
 
 
 def back_line(world: World, grant: Grant) -> str:

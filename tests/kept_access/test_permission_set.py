@@ -15,9 +15,9 @@ from tests.connectors.identity_center_world import ACCOUNT, Center, running
 from tests.kept_access.permission_set import ADMIN_GRANTED, CenterWorld, CloudClock, laws_of
 from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.port import Answer, Cut, Proof
-from tidegate.diagnose.ended import _searched as told_of_search
 from tidegate.diagnose.story import gather
 from tidegate.diagnose.verify import Verdict, Verified, verify
+from tidegate.evidence.side_doors import search_says
 from tidegate.flow.expiring import close_now
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.holding import hold_of
@@ -196,7 +196,7 @@ def test_h_session_made_by_chaining_is_called_dead(world: CenterWorld, center: C
     assert world.grant(grant).searched == Searched.NOT_SEARCHED
     said = world.last(grant, "grant.searched")
     assert "chained sessions: Identity Center keeps no dates of them" in str(said.data["why_not"])
-    assert "chained sessions" in told_of_search(said)
+    assert "chained sessions" in search_says(said)
 
 
 def test_h_chained_session_outlives_a_declared_role(world: CenterWorld, center: Center) -> None:

@@ -27,7 +27,7 @@ from tidegate.base.errors import NotAllowed, Refused, Stale
 from tidegate.connectors.port import Hold, Probed
 from tidegate.connectors.role_kinds import IAM_ROLE
 from tidegate.connectors.simulated import ASSIGNMENT, Fault, FaultKind
-from tidegate.diagnose.ended import _searched as told_of_search
+from tidegate.evidence.side_doors import search_says
 from tidegate.expire import Proof
 from tidegate.finding import FindingKind
 from tidegate.flow.expiring import close_once
@@ -268,7 +268,7 @@ def test_h_key_made_in_the_window_is_not_found(world: KindWorld) -> None:
     assert (found.kind, found.sort, found.what) == (FindingKind.SIDE_DOOR, "access_key", "AKIA1")
     assert found.remedy == "cloud delete access_key AKIA1"
     assert found.by == (grant.id if world.kind == IAM_ROLE else "")
-    assert "found access_key AKIA1" in told_of_search(world.last(grant, "grant.searched"))
+    assert "found access_key AKIA1" in search_says(world.last(grant, "grant.searched"))
 
 
 @BOTH
@@ -283,8 +283,8 @@ def test_h_search_that_was_refused_is_called_searched(world: KindWorld) -> None:
         search_some(world.house)
         world.clock.forward(minutes=2)
     assert world.grant(grant).searched == Searched.NOT_SEARCHED
-    assert told_of_search(world.last(grant, "grant.searched")).startswith(
-        "side doors: not searched: access_denied"
+    assert search_says(world.last(grant, "grant.searched")).startswith(
+        "not searched: access_denied"
     )
 
 

@@ -1,5 +1,6 @@
 """The whole path over HTTP, and what each answer says."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 
 from tests.shell_api.conftest import Api, an_ask
 from tidegate.connectors.simulated import Fault, FaultKind
+from tidegate.flow.searching import search_some
+from tidegate.shell.api.searched import UNREADABLE, side_doors_of
 
 
 def test_whole_path_over_http(api: Api) -> None:
@@ -176,3 +179,48 @@ def test_what_somebody_holds_is_left_out_of_who_they_are(api: Api) -> None:
     assert api.get("bo", "/api/me").json()["holds"] == []
     api.post("ana", f"/api/grants/{grant}/end")
     assert api.get("ana", "/api/me").json()["holds"] == []
+
+
+def test_grant_that_hides_what_its_search_came_to(api: Api) -> None:
+    """By its id an ended grant says what its searches came to, as the trace does; lists do not."""
+    grant = api.world.granted()
+    path = f"/api/grants/{grant.id}"
+    assert api.get("op", path).json()["side_doors"] is None
+    api.world.cloud.make(api.world.keys(grant), "user", "arn:user/x", api.world.clock())
+    api.world.clock.forward(minutes=1)
+    api.post("bo", f"{path}/end")
+    api.world.work()
+    assert api.get("bo", path).json()["side_doors"] == ["no search is sealed"]
+    search_some(api.world.house)
+    (found,) = api.world.house.store.findings()
+    told = [f"found user arn:user/x ({found.id})"]
+    assert api.get("op", path).json()["side_doors"] == told
+    assert api.get("bo", f"/api/grants/{grant.request}").json()["side_doors"] == told
+    (listed,) = api.get("audit", "/api/grants?view=all").json()["grants"]
+    assert listed["side_doors"] is None
+
+
+def test_holder_told_what_was_found_of_their_side_doors(api: Api) -> None:
+    """Who made a way back in is not told that it was found, nor by their other account."""
+    grant = api.world.granted()
+    api.world.cloud.make(api.world.keys(grant), "user", "arn:user/x", api.world.clock())
+    api.post("bo", f"/api/grants/{grant.id}/end")
+    api.world.work()
+    search_some(api.world.house)
+    assert api.get("ana", f"/api/grants/{grant.id}").json()["side_doors"] is None
+    other = replace(api.world.who("op"), person=api.world.who("ana").person)
+    assert side_doors_of(api.world.house, other, api.world.grant(grant)) is None
+    assert side_doors_of(api.world.house, api.world.who("op"), api.world.grant(grant))
+
+
+def test_grant_with_damaged_evidence_cannot_be_looked_at(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event nobody can read takes the word of the search away, not the whole answer."""
+    grant = api.world.granted()
+    api.post("bo", f"/api/grants/{grant.id}/end")
+    api.world.work()
+    monkeypatch.setattr(api.world.house.store, "events", lambda subject: [(0, b"{")])
+    answered = api.get("op", f"/api/grants/{grant.id}")
+    assert answered.status_code == 200
+    assert answered.json()["side_doors"] == [UNREADABLE.format(grant=grant.id)]

@@ -9,10 +9,11 @@ import re
 import unicodedata
 from encodings.idna import ToASCII
 
-from tidegate.base.errors import AskedWrongly
+from tidegate.base.errors import AskedWrongly, one_line
 
 LONGEST_REASON = 2_000  # characters: a paragraph or three; more belongs in the ticket
 LONGEST_NAME = 200
+LONGEST_SHOWN = 200  # characters of a text in a line for people: the pack has the whole
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
 # Format characters that change how neighbours are read: zero width, bidi, tags, soft hyphen.
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -131,6 +132,12 @@ def cells_of(text: str) -> int:
         0 if unicodedata.combining(ch) else 2 if unicodedata.east_asian_width(ch) in "WF" else 1
         for ch in text
     )
+
+
+def short(text: str) -> str:
+    """`text` in one printable line of bounded length."""
+    clean = one_line(text)
+    return clean if len(clean) <= LONGEST_SHOWN else clean[: LONGEST_SHOWN - 1] + "…"
 
 
 def many(count: int, word: str) -> str:

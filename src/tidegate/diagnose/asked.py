@@ -11,14 +11,13 @@ from tidegate.approve import Approver, still_missing
 from tidegate.base.canonical import Json
 from tidegate.base.duty import SILENT, Duty, last_heard
 from tidegate.base.errors import one_line
+from tidegate.base.text import short
 from tidegate.base.when import Instant, show_duration, wire
 from tidegate.diagnose.story import Story
 from tidegate.diagnose.walk import Stage, StageState, StageView
 from tidegate.evidence.events import Event
 from tidegate.grant import Grant
 from tidegate.request import Item, Request, RequestState
-
-LONGEST_SHOWN = 200  # characters of a text somebody typed: the pack has the whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +74,6 @@ class Telling:
     def _last_beat(self) -> Instant | None:
         heard = [last_heard(self.beats, duty) for duty in Duty]
         return None if None in heard else min(at for at in heard if at is not None)
-
-
-def short(text: str) -> str:
-    """`text` in one printable line of bounded length."""
-    clean = one_line(text)
-    return clean if len(clean) <= LONGEST_SHOWN else clean[: LONGEST_SHOWN - 1] + "…"
 
 
 def moment(at: Instant | str) -> str:

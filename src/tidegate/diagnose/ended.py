@@ -6,7 +6,8 @@ Called by `trace.py` only.
 
 from collections.abc import Mapping
 
-from tidegate.diagnose.asked import Telling, moment, short, shown
+from tidegate.base.text import short
+from tidegate.diagnose.asked import Telling, moment, shown
 from tidegate.diagnose.held import (
     LATE,
     STALLED,
@@ -19,6 +20,7 @@ from tidegate.diagnose.held import (
 from tidegate.diagnose.trials import AFTER
 from tidegate.diagnose.walk import Stage, StageState, StageView
 from tidegate.evidence.events import Event
+from tidegate.evidence.side_doors import NOT_YET, search_says
 from tidegate.grant import Grant, GrantState, Outcome
 from tidegate.session import SessionState
 
@@ -210,25 +212,6 @@ def _proof(gone: Event | None) -> str:
     return f"{told} at {at} (`{call}`; an uncut credential was {shown(how.get('control', ''))})"
 
 
-_UNTOLD = "; what was made meanwhile to come back by is not searched yet"
-
-
-def _searched(event: Event) -> str:
-    """What the search for side doors came to, with the finding of each object."""
-    data = event.data
-    found = data["found"] if isinstance(data["found"], list) else []
-    named = ", ".join(
-        f"{short(str(one.get('sort')))} {shown(one.get('what', ''))} ({one.get('finding')})"
-        for one in found
-        if isinstance(one, Mapping)
-    )
-    untold = data["why_not"] if isinstance(data["why_not"], list) else []
-    why = "; ".join(shown(one) for one in untold)
-    if named:
-        return f"side doors: found {named}" + (f"; not searched: {why}" if why else "")
-    return f"side doors: not searched: {why}" if why else "side doors: searched, none found"
-
-
 def _searched_after(telling: Telling, back: Event) -> bool:
     """Whether a search for side doors was told since access came back and was closed again."""
     told = telling.story.last(str(back.data["grant"]), "grant.searched")
@@ -266,11 +249,12 @@ def _lines(telling: Telling, grant: Grant) -> list[tuple[str, str]]:
             case "grant.gone":
                 lines.append((at, f"gone, proof {shown(data['proof'])}"))
             case "grant.searched":
-                lines.append((at, _searched(event)))
+                lines.append((at, f"side doors: {search_says(event)}"))
             case "leftover.closed":
                 by = f", added by {shown(data['by'])}" if data["by"] else ""
                 said = f"it was there again{by}, and closed again ({data['finding']})"
-                lines.append((at, said + ("" if _searched_after(telling, event) else _UNTOLD)))
+                owed = "" if _searched_after(telling, event) else f"; {NOT_YET}"
+                lines.append((at, f"{said}{owed}"))
             case "journal.sealed":
                 said = f"{shown(data['step'])} from the closing journal without the database"
                 lines.append((at, f"{said}, at {moment(str(data['acted_at']))}"))

@@ -6,8 +6,9 @@ Called by `trace.py` only.
 from datetime import timedelta
 
 from tidegate.base.errors import one_line
+from tidegate.base.text import short
 from tidegate.base.when import parse_instant, wire
-from tidegate.diagnose.asked import Telling, again, moment, short, shown
+from tidegate.diagnose.asked import Telling, again, moment, shown
 from tidegate.diagnose.trials import AFTER
 from tidegate.diagnose.walk import Stage, StageState, StageView
 from tidegate.evidence.events import Event

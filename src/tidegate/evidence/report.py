@@ -24,8 +24,9 @@ from tidegate.base.when import LONGEST_DURATION, show_duration, whole_seconds
 from tidegate.evidence.checkpoint import Checkpoint
 from tidegate.evidence.events import Event, fields_of
 from tidegate.evidence.life import Life, as_of, commitments
+from tidegate.evidence.side_doors import side_doors_say
 
-REPORT_VERSION = 2  # what new packs get; raise it with every change of what a pack renders to
+REPORT_VERSION = 3  # what new packs get; raise it with every change of what a pack renders to
 
 _PROOFS = {
     "accepted": "the cloud said yes to the removal",
@@ -123,6 +124,17 @@ def _page_1(told: Told) -> str:
 
 def _page_2(told: Told) -> str:
     """With every later end, who voted for it, and the last of them as what is due."""
+    return _page(told, *_with_later_ends(told))
+
+
+def _page_3(told: Told) -> str:
+    """With what every search for side doors came to."""
+    grant, expire = _with_later_ends(told)
+    lines = [Line(label="Side doors", value=said) for said in side_doors_say(told.life.own)]
+    return _page(told, grant, replace(expire, lines=(*expire.lines, *lines)))
+
+
+def _with_later_ends(told: Told) -> tuple[Stage, Stage]:
     life, texts = told.life, told.texts
     moved = [event for event in life.own if event.name == "grant.extended"]
     grant, expire = _grant(life), _expire(life, texts)
@@ -130,7 +142,7 @@ def _page_2(told: Told) -> str:
     if moved and life.closing is None:
         due = Line(label="Due", at=str(moved[-1].data["ends_at"]))
         expire = replace(expire, lines=(due,))
-    return _page(told, replace(grant, lines=(*grant.lines, *lines)), expire)
+    return replace(grant, lines=(*grant.lines, *lines)), expire
 
 
 def _moved(event: Event) -> list[Line]:
@@ -420,4 +432,4 @@ def _template(name: str) -> Template:
     return env.from_string(files("tidegate.evidence").joinpath(name).read_text("utf-8"))
 
 
-_PAGES: Mapping[int, Callable[[Told], str]] = {1: _page_1, 2: _page_2}
+_PAGES: Mapping[int, Callable[[Told], str]] = {1: _page_1, 2: _page_2, 3: _page_3}

@@ -101,8 +101,8 @@ class Renderer:
             queue=self._first_queue(grants),
         )
 
-    def grant(self, grant: Grant) -> GrantView:
-        """A grant as it is now."""
+    def grant(self, grant: Grant, side_doors: list[str] | None = None) -> GrantView:
+        """A grant as it is now, with what is told of its side doors."""
         exposure = self._exposure(grant.role_digest)
         if grant.ends_at is not None:  # sealed with the intent
             exposure = Exposure(attended=grant.exposure, unattended=grant.unattended)
@@ -141,6 +141,7 @@ class Renderer:
             unattended_seconds=_unattended(exposure),
             exposure=exposure_says(exposure),
             queue=self._queue(grant),
+            side_doors=side_doors,
         )
 
     def person(self, principal_id: str) -> Person:

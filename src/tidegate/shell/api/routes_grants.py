@@ -22,6 +22,7 @@ from tidegate.shell.api.given import (
 )
 from tidegate.shell.api.listing import PAGE, View, list_grants
 from tidegate.shell.api.render import Renderer
+from tidegate.shell.api.searched import side_doors_of
 from tidegate.shell.api.views import GrantsView, GrantView
 
 
@@ -54,7 +55,8 @@ def list_of_grants(
 @answers("GET", "/api/grants/{some_id:str}")
 def read_grant(some_id: SomeId, house: TheHouse, actor: TheActor) -> GrantView:
     """One grant, by its id or by its request's when that has only one."""
-    return Renderer(house, house.now()).grant(find_grant(house, actor, some_id, Verb.SEE))
+    grant = find_grant(house, actor, some_id, Verb.SEE)
+    return Renderer(house, house.now()).grant(grant, side_doors_of(house, actor, grant))
 
 
 @answers("POST", "/api/grants/{some_id:str}/credentials", 201)

@@ -261,6 +261,9 @@ class GrantView:
 
     `residual_until` lies ahead while a session taken before may still act. `proof` is how its end
     is known; empty until it is over. `outcome` and `tries`: what the last calls to the cloud gave.
+
+    `side_doors`: what each search for them came to, in words. Null until the end is read back,
+    for its holder, and wherever it is not asked for by its id.
     """
 
     id: str
@@ -295,6 +298,7 @@ class GrantView:
     unattended_seconds: int | None
     exposure: str
     queue: QueueView | None = None
+    side_doors: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

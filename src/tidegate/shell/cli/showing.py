@@ -115,6 +115,7 @@ def grant_lines(grant: Answer, paint: Paint) -> list[str]:
                 ("left", seconds(grant, "remaining_seconds") if _is_open(grant) else ""),
                 ("end reason", grant.text("end_reason")),
                 ("proof", grant.text("proof")),
+                *(("side doors", said) for said in grant.texts("side_doors")),
                 ("cause", grant.text("cause")),
                 ("held by", grant.text("still_held_by")),
                 ("sessions", grant.text("sessions")),
