@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from tests.shell_api.conftest import serving
 from tests.support import RULES, START, World, laws
 from tidegate.base.errors import AskedWrongly, NotAllowed, NotFound, Stale
 from tidegate.connectors.port import Answer
@@ -160,6 +161,34 @@ def test_vote_at_the_end(world: World, late: timedelta) -> None:
     world.work()
     assert world.house.store.request(asked.id).state is RequestState.LAPSED
     assert world.grant(grant).state is GrantState.GONE
+
+
+@pytest.mark.parametrize("late", [timedelta(0), MS], ids=["at", "+1ms"])
+def test_asking_at_the_end_leaves_no_trace(world: World, late: timedelta) -> None:
+    """Asked for over HTTP at the end, or after it, it is denied, and that is sealed."""
+    grant = world.granted()
+    world.clock.at = START + 30 * MINUTE + late
+    body = {"roles": [], "extends": grant.id, "duration_seconds": 600, "reason": "not done"}
+    with serving(world) as api:
+        answer = api.post("ana", "/api/requests", body)
+        assert (answer.status_code, answer.json()["code"]) == (409, "ended")
+        assert api.refusals("ana") == [("file_request", "/api/requests", "ended")]
+    assert [one.id for one in world.house.store.requests()] == [grant.request]
+    assert world.grant(grant).ends_at == grant.ends_at
+
+
+@pytest.mark.parametrize("late", [timedelta(0), MS], ids=["at", "+1ms"])
+def test_vote_at_the_end_leaves_no_trace(world: World, late: timedelta) -> None:
+    """A vote that comes at the end, or after it, counts no more, and that it came is sealed."""
+    grant = world.granted()
+    asked = longer(world, grant)
+    world.clock.at = START + 30 * MINUTE + late
+    with serving(world) as api:
+        answer = api.vote("bo", {"id": asked.id, "digest": asked.digest})
+        assert (answer.status_code, answer.json()["code"]) == (409, "lapsed")
+        assert api.refusals("bo") == [("vote_on_request", asked.id, "lapsed")]
+    assert world.house.store.request(asked.id).votes == ()
+    assert world.grant(grant).ends_at == grant.ends_at
 
 
 def test_extension_of_what_was_revoked_meanwhile(world: World) -> None:
