@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -12,7 +13,7 @@ from sim.aims import AIMED
 from sim.mutants import MUTANTS
 from sim.mutate import Mutant, StaleMutant, mutated
 from sim.points import CALLS, FAINT, is_long, names, planned
-from sim.run import hunt, rotating, run_scene, run_world
+from sim.run import Outcome, head_of, hunt, rotating, run_many, run_scene, run_world
 from sim.scene import CROWDED
 
 from tidegate.grant import end_of
@@ -20,6 +21,7 @@ from tidegate.grant import end_of
 ROOT = Path(__file__).parents[2]
 FIXED = (0, 1, 2, 3)  # one of them calm
 SEEDS = 60  # lifecycles of a world here
+FEW = 2  # the same where only the log counts
 DEFAULT_LIVES = 20_000  # of `make sim`
 
 
@@ -81,6 +83,20 @@ def test_replay_is_another_run() -> None:
         )  # fmt: skip
         heads.add(json.loads(done.stdout)["head"])
     assert len(heads) == 1
+
+
+def tiny(seed: str, number: int) -> Outcome:
+    """A world in which next to nobody asks."""
+    return run_world(seed, number, FEW)
+
+
+def test_number_of_processes_changes_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tiny worlds have the same logs on one process and on two."""
+    monkeypatch.setattr("sim.run.run_world", tiny)
+    ran = [list(islice(run_many("jobs", DEFAULT_LIVES, jobs), 2)) for jobs in (1, 2)]
+    assert [[one.number for one in outcomes] for outcomes in ran] == [[0, 1]] * 2
+    assert len({head_of(outcomes) for outcomes in ran}) == 1
+    assert all(one.head for one in ran[0])
 
 
 def test_mutant_stays_in_the_code() -> None:
