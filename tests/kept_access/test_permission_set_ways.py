@@ -20,6 +20,7 @@ from tests.kept_access.permission_set import (
     TARGET,
     CenterWorld,
     CloudClock,
+    catalogue,
     laws_of,
 )
 from tests.support import GROUPS, laws
@@ -134,6 +135,23 @@ def test_g_restored_database_reopens_or_forgets(
     assert not center.assigned() and not center.acts(session)
     names = [one.state for one in world.house.store.grants(request=request.id)]
     assert names[0] in (GrantState.FAILED, GrantState.GONE, GrantState.REMOVED)
+
+
+def test_g_renamed_catalogue_entry_strands_its_grants(world: CenterWorld, center: Center) -> None:
+    """G: its role is renamed and then taken out of the catalogue: it ends by the sealed entry."""
+    grant = opened(world)
+    session = center.sign_in()
+    found = catalogue(center)
+    role = replace(found.roles[ADMIN_GRANTED], id="prod/renamed")
+    put_in_force(world.house, laws(found=replace(found, roles={role.id: role})))
+    emptied = laws(found=Catalogue({}, {}))
+    put_in_force(world.house, emptied)
+    world.restart()
+    put_in_force(world.house, emptied)
+    assert center.assigned() and center.acts(session)
+    world.clock.forward(minutes=30)
+    world.until(grant, GrantState.GONE)
+    assert not center.assigned() and not center.acts(session)
 
 
 def test_i_assignment_removed_by_hand_is_never_closed(world: CenterWorld, center: Center) -> None:
