@@ -31,7 +31,9 @@ ON_BOTH = frozenset(
         "test_reconciling",
         "test_restored",
         "test_signing_off",
+        "test_turns",
         "test_warning",
+        "test_worker",
     }
 )
 

@@ -24,11 +24,12 @@ from tidegate.grant import Grant
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(tmp_path: Path, database: str) -> Iterator[World]:
     """`prod/admin` is an assignment there."""
-    made = World(tmp_path)
+    made = World(tmp_path, url=database)
     put_in_force(made.house, laws(found=assignments(catalogue())))
-    return made
+    yield made
+    made.down()
 
 
 def test_clock_an_hour_ahead_for_a_moment_stops_reconciling_for_an_hour(world: World) -> None:
@@ -79,7 +80,7 @@ def test_role_that_cannot_be_looked_at_starves_the_roles_after_it(
         if scope.role is not None and scope.role.id in looks:
             looks[scope.role.id] += 1
             if scope.role.id == "prod/admin":
-                raise fault
+                raise fault.with_traceback(None)
         return observe(scope, now)
 
     monkeypatch.setattr(world.connector, "observe", failing)
@@ -115,7 +116,7 @@ def test_one_broken_grant_keeps_what_came_back_of_others(
 
     def lost(house: House, grant: Grant) -> Hold:
         if grant.id == broken.id:
-            raise fault
+            raise fault.with_traceback(None)
         return closing_hold(house, grant)
 
     world.cloud.place(EVE, world.clock(), by="sync")

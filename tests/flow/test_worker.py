@@ -1,21 +1,23 @@
 """The worker: one bad row, one silent cloud or one bug keeps nobody else's end waiting."""
 
-import sqlite3
 import threading
-from contextlib import closing
+from collections.abc import Callable
 from copy import copy
 from datetime import timedelta
 
+import psycopg
 import pytest
 
-from tests.support import World
+from tests.support import ORIGIN, World
 from tidegate.base.errors import Unreachable
 from tidegate.base.when import Instant
 from tidegate.connectors.port import Hold, Receipt
+from tidegate.flow.asking import Asked, ask
 from tidegate.flow.refusing import Refusals
 from tidegate.grant import GrantState
 from tidegate.request import RequestState
 from tidegate.shell import worker as looking
+from tidegate.store import Store, listening
 
 
 class Silent:
@@ -50,7 +52,7 @@ class Silent:
 
 def spoil(world: World, change: str, id: str) -> None:
     """Write into the database what no code of ours writes."""
-    with closing(sqlite3.connect(world.directory / "tidegate.db")) as db, db:
+    with world.house.store._database.writing() as db:
         db.execute(f"{change} WHERE id = ?", (id,))
 
 
@@ -260,3 +262,47 @@ def test_due_end_waits_for_a_chore_after_a_restart(
     assert over.wait(10)
     world.worker.stop()
     assert list(dict.fromkeys(told)) == ["beat", first.id, "chore", second.id]
+
+
+LISTENERS = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'"
+
+
+@pytest.mark.only("postgresql")
+def test_commit_is_missed_while_nobody_listens(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its connection for news cut and not made again, what another process makes due is found
+    by looking: no look is more than TICK after the one before.
+    """
+    monkeypatch.setattr(listening, "AGAIN", 3_600)
+    waits: list[timedelta] = []
+    wait = world.house.store.wait_for_news
+
+    def counted(timeout: timedelta) -> bool:
+        waits.append(timeout)
+        return wait(timeout)
+
+    monkeypatch.setattr(world.house.store, "wait_for_news", counted)
+    theirs = copy(world.house)
+    theirs.store = Store.open(
+        world.url, origin=ORIGIN, signer=world.signer, clock=world.clock, create=False
+    )
+    with psycopg.connect(world.url, autocommit=True) as db:
+        world.worker.start()
+        assert soon(lambda: bool(db.execute(f"SELECT 1 {LISTENERS}").fetchall()))
+        db.execute(f"SELECT pg_terminate_backend(pid, 5000) {LISTENERS}".encode())
+        terms = Asked(roles=("dev/admin",), duration=timedelta(minutes=9), reason="look")
+        request = ask(theirs, world.who("eve"), terms)
+        assert soon(
+            lambda: (
+                [one.state for one in theirs.store.grants(request=request.id)] == [GrantState.OPEN]
+            )
+        )
+        assert db.execute(f"SELECT 1 {LISTENERS}").fetchall() == []
+    theirs.store.close()
+    assert waits and max(waits) <= looking.TICK
+
+
+def soon(true: Callable[[], bool]) -> bool:
+    """Whether it comes true before anybody would give up."""
+    return any(true() or threading.Event().wait(0.05) for _ in range(600))
