@@ -271,6 +271,14 @@ def changed(of: dict[str, Any]) -> str:
             policy(("v1", OLD), ("v2", INSIDE), default="v1"),
             ["delete-policy-version v2"],
         ),
+        (  # the one in force was deleted meanwhile: an older one may allow more
+            policy(("v1", OLD), ("v3", INSIDE), default="v3"),
+            [
+                "list-policy-versions",
+                "set-default-policy-version VERSION_FROM_BEFORE",
+                "delete-policy-version v3",
+            ],
+        ),
         (  # which of two was in force is nobody's guess
             policy(("v1", OLD), ("v2", OLD), ("v3", INSIDE), default="v3"),
             [

@@ -94,11 +94,13 @@ def test_changes_without_a_date_come_from_the_trail() -> None:
         event("UpdateAssumeRolePolicy", roleName="ops"),
         event("AttachUserPolicy", key="ASIAMINE", userName="eve", policyArn="arn:admin"),
         event("PutRolePolicy", roleName="ops", policyName=CUT_POLICY),
+        event("PutRolePolicy", key="ASIAMINE", roleName="app", policyName=CUT_POLICY),
         event("PutUserPolicy", error="AccessDenied", userName="eve", policyName="all"),
     )
     assert {(one.sort, one.what, one.by) for one in doors.found} == {
         ("trust_edit", "UpdateAssumeRolePolicy/ops", ""),
         ("policy_attachment", "AttachUserPolicy/eve/arn:admin", "ASIAMINE"),
+        ("inline_policy", f"PutRolePolicy/app/{CUT_POLICY}", "ASIAMINE"),  # called like ours
     }
     assert all(one.remedy for one in doors.found)
 

@@ -191,3 +191,16 @@ def test_keys_of_the_settings_never_arrive(tmp_path: Path, monkeypatch: pytest.M
     assert aws is not None and aws._keys is not None
     assert aws._keys.access_key_id == "CLOSER-id"
     assert of(SETTINGS) is None
+
+
+@pytest.mark.parametrize(
+    "called",
+    [
+        event("AttachUserPolicy", userName="AWSReservedSSO_x", policyArn="arn:admin"),
+        event("AddUserToGroup", groupName="AWSReservedSSO_x", userName="eve"),
+    ],
+    ids=["user", "group"],
+)
+def test_name_of_identity_centers_roles_hides_what_is_none(called: dict[str, object]) -> None:
+    """Users and groups may be called as anybody likes: what is done to them is found."""
+    assert len(searched(FakeAws(called)).found) == 1

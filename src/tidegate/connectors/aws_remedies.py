@@ -57,8 +57,8 @@ def of_change(name: str, asked: Mapping[str, Any], show: str) -> str:
         role = given["role_name"]
         trust = "file://TRUST_FROM_BEFORE.json"
         return _fitting(
-            _iam("get-role", role_name=role),
-            _iam("update-assume-role-policy", role_name=role, policy_document=trust),
+            iam("get-role", role_name=role),
+            iam("update-assume-role-policy", role_name=role, policy_document=trust),
             otherwise=show,
         )
     if name == "SetDefaultPolicyVersion" and "policy_arn" in given:
@@ -68,7 +68,7 @@ def of_change(name: str, asked: Mapping[str, Any], show: str) -> str:
     if not options or not all(options.values()):
         return show
     more = " --status Inactive" if name == "UpdateAccessKey" else ""
-    return _fitting(_iam(verb, **options) + more, otherwise=show)
+    return _fitting(iam(verb, **options) + more, otherwise=show)
 
 
 def of_session(role_arn: str, account: str, show: str) -> str:
@@ -81,7 +81,7 @@ def of_session(role_arn: str, account: str, show: str) -> str:
         return show
     there, name = role.groups()
     profile = "" if account in ("", there) else f" --profile OF_ACCOUNT_{there}"
-    command = _iam("put-role-policy", role_name=name, policy_name="AWSRevokeOlderSessions")
+    command = iam("put-role-policy", role_name=name, policy_name="AWSRevokeOlderSessions")
     return f"{command} --policy-document {_REVOKE}{profile}"
 
 
@@ -95,12 +95,12 @@ def of_event(event: str, name: str, region: str) -> str:
 
 def of_key(user: str, key: str) -> str:
     """What takes an access key away."""
-    return _iam("delete-access-key", user_name=user, access_key_id=key)
+    return iam("delete-access-key", user_name=user, access_key_id=key)
 
 
 def of_password(user: str) -> str:
     """What takes a password away."""
-    return _iam("delete-login-profile", user_name=user)
+    return iam("delete-login-profile", user_name=user)
 
 
 def of_user(user: Mapping[str, Any], keys: Sequence[str] | None, password: bool) -> str:
@@ -111,16 +111,16 @@ def of_user(user: Mapping[str, Any], keys: Sequence[str] | None, password: bool)
     name = str(user["UserName"])
     first = [of_key(name, key) for key in keys or ()]
     if keys is None:
-        first = [_iam("list-access-keys", user_name=name), of_key(name, "EACH_KEY_LISTED")]
+        first = [iam("list-access-keys", user_name=name), of_key(name, "EACH_KEY_LISTED")]
     return _fitting(
         *first,
         *([of_password(name)] if password else ()),
         *_policies_off("user", name, user),
         *(
-            _iam("remove-user-from-group", group_name=str(group), user_name=name)
+            iam("remove-user-from-group", group_name=str(group), user_name=name)
             for group in user.get("GroupList") or ()
         ),
-        _iam("delete-user", user_name=name),
+        iam("delete-user", user_name=name),
         otherwise=_deny_all("user", name, str(user["Arn"])),
     )
 
@@ -139,10 +139,10 @@ def of_role(role: Mapping[str, Any]) -> str:
             "--principal-type USER_OR_GROUP --principal-id WHO_HOLDS_IT"
         )
     if path.startswith(_LINKED):
-        return _iam("delete-service-linked-role", role_name=name)
+        return iam("delete-service-linked-role", role_name=name)
     return _fitting(
         *(
-            _iam(
+            iam(
                 "remove-role-from-instance-profile",
                 instance_profile_name=str(profile["InstanceProfileName"]),
                 role_name=name,
@@ -150,7 +150,7 @@ def of_role(role: Mapping[str, Any]) -> str:
             for profile in role.get("InstanceProfileList") or ()
         ),
         *_policies_off("role", name, role),
-        _iam("delete-role", role_name=name),
+        iam("delete-role", role_name=name),
         otherwise=_deny_all("role", name, str(role["Arn"])),
     )
 
@@ -161,17 +161,23 @@ def of_new_policy(policy: Mapping[str, Any], holders: Iterable[tuple[str, str]])
     versions = [one["VersionId"] for one in policy.get("PolicyVersionList") or ()]
     return _fitting(
         *(
-            _iam(f"detach-{kind}-policy", **{f"{kind}_name": name}, policy_arn=arn)
+            iam(f"detach-{kind}-policy", **{f"{kind}_name": name}, policy_arn=arn)
             for kind, name in holders
         ),
         *(_version_off(arn, one) for one in versions if one != default),
-        _iam("delete-policy", policy_arn=arn),
+        iam("delete-policy", policy_arn=arn),
         otherwise=_fitting(
-            _iam("list-entities-for-policy", policy_arn=arn),
-            _iam("delete-policy", policy_arn=arn),
-            otherwise=_iam("list-entities-for-policy", policy_arn=arn),
+            iam("list-entities-for-policy", policy_arn=arn),
+            iam("delete-policy", policy_arn=arn),
+            otherwise=iam("list-entities-for-policy", policy_arn=arn),
         ),
     )
+
+
+def _number(version: str) -> int:
+    """Versions are `v1` and so on; one that was in force may be deleted since, and leaves a gap."""
+    digits = version[1:]
+    return int(digits) if digits.isdecimal() else 0
 
 
 def of_changed_policy(
@@ -187,11 +193,11 @@ def of_changed_policy(
     old = [str(one["VersionId"]) for one in versions if before(one.get("CreateDate"))]
     if made and default not in made:
         back: tuple[str, ...] = ()
-    elif len(old) == 1:
+    elif len(old) == 1 and made and _number(old[0]) + 1 == min(map(_number, made)):
         back = (_default(arn, old[0]),)
     elif made and not old:
         policy_document = "file://POLICY_FROM_BEFORE.json"
-        new = _iam("create-policy-version", policy_arn=arn, policy_document=policy_document)
+        new = iam("create-policy-version", policy_arn=arn, policy_document=policy_document)
         back = (f"{new} --set-as-default",)
     else:
         back = _version_from_before(arn)
@@ -205,27 +211,27 @@ def _policies_off(kind: str, name: str, detail: Mapping[str, Any]) -> Iterator[s
     """What takes every policy off a user or a role."""
     who = {f"{kind}_name": name}
     for one in detail.get("AttachedManagedPolicies") or ():
-        yield _iam(f"detach-{kind}-policy", **who, policy_arn=str(one["PolicyArn"]))
+        yield iam(f"detach-{kind}-policy", **who, policy_arn=str(one["PolicyArn"]))
     for one in detail.get(f"{kind.title()}PolicyList") or ():
-        yield _iam(f"delete-{kind}-policy", **who, policy_name=str(one["PolicyName"]))
+        yield iam(f"delete-{kind}-policy", **who, policy_name=str(one["PolicyName"]))
 
 
 def _deny_all(kind: str, name: str, arn: str) -> str:
     """AWS's own policy that denies everything, on a user or a role."""
     policy = f"arn:{arn.split(':')[1]}:iam::aws:policy/AWSDenyAll"
-    return _iam(f"attach-{kind}-policy", **{f"{kind}_name": name}, policy_arn=policy)
+    return iam(f"attach-{kind}-policy", **{f"{kind}_name": name}, policy_arn=policy)
 
 
 def _version_from_before(arn: str) -> tuple[str, str]:
-    return _iam("list-policy-versions", policy_arn=arn), _default(arn, "VERSION_FROM_BEFORE")
+    return iam("list-policy-versions", policy_arn=arn), _default(arn, "VERSION_FROM_BEFORE")
 
 
 def _default(arn: str, version: str) -> str:
-    return _iam("set-default-policy-version", policy_arn=arn, version_id=version)
+    return iam("set-default-policy-version", policy_arn=arn, version_id=version)
 
 
 def _version_off(arn: str, version: str) -> str:
-    return _iam("delete-policy-version", policy_arn=arn, version_id=version)
+    return iam("delete-policy-version", policy_arn=arn, version_id=version)
 
 
 def _fitting(*commands: str, otherwise: str) -> str:
@@ -234,7 +240,7 @@ def _fitting(*commands: str, otherwise: str) -> str:
     return chain if len(chain) <= LONGEST else otherwise
 
 
-def _iam(verb: str, **options: str) -> str:
+def iam(verb: str, **options: str) -> str:
     words = [f"aws iam {verb}"]
     for option, value in options.items():
         # A value that begins with a dash would be read as another option.

@@ -9,13 +9,13 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from shlex import quote
 from typing import Any
 from urllib.parse import unquote
 
 from tidegate.base.errors import AskedWrongly, Refused, Unknown
 from tidegate.connectors.aws_calls import Aws
 from tidegate.connectors.aws_policy import parse_role_arn
+from tidegate.connectors.aws_remedies import iam
 from tidegate.connectors.port import Administrator
 
 # Of users, roles, groups and policies. A page is answered well within READ_TIMEOUT with the
@@ -63,8 +63,8 @@ def look(aws: Aws, ours: frozenset[Named]) -> tuple[Administrator, ...]:
         name, ways = str(user["UserName"]), _ways("user", user, account.whole)
         for group in user.get("GroupList", ()):
             if group in groups:
-                who = f"--group-name {quote(group)} --user-name {quote(name)}"
-                ways.append((f"group `{group}`", f"aws iam remove-user-from-group {who}"))
+                remedy = iam("remove-user-from-group", group_name=group, user_name=name)
+                ways.append((f"group `{group}`", remedy))
         if ways and ("user", name) not in ours:
             found.append(_told("user", user, ways))
     for role in account.roles:
@@ -135,17 +135,16 @@ def _is_whole(statement: object) -> bool:
 def _ways(sort: str, detail: Detail, whole: set[str]) -> list[Way]:
     """By which of its own policies it may do everything."""
     kind, ways = sort.title(), list[Way]()
-    of = f"--{sort}-name {quote(detail[f'{kind}Name'])}"
+    of = {f"{sort}_name": str(detail[f"{kind}Name"])}
     for policy in detail.get("AttachedManagedPolicies", ()):
         arn = str(policy["PolicyArn"])
         if arn in whole or _AWS_OWN.fullmatch(arn):
-            # Whoever made the policy chose its path, and a person types this into a shell.
-            remedy = f"aws iam detach-{sort}-policy {of} --policy-arn {quote(arn)}"
+            remedy = iam(f"detach-{sort}-policy", **of, policy_arn=arn)
             ways.append((f"policy `{policy['PolicyName']}`", remedy))
     for policy in detail.get(f"{kind}PolicyList", ()):
         if allows_everything(policy.get("PolicyDocument")):
-            name = policy["PolicyName"]
-            remedy = f"aws iam delete-{sort}-policy {of} --policy-name {quote(name)}"
+            name = str(policy["PolicyName"])
+            remedy = iam(f"delete-{sort}-policy", **of, policy_name=name)
             ways.append((f"inline policy `{name}`", remedy))
     return ways
 

@@ -236,16 +236,15 @@ def _of_event(
         told = {}
     if told.get("errorCode"):
         return None
-    asked = told.get("requestParameters") or {}
-    who = told.get("userIdentity") or {}
+    asked, who = _mapping(told.get("requestParameters")), _mapping(told.get("userIdentity"))
     key = str(who.get("accessKeyId") or "")
     ours = bool(key) and key in window.keys
     if window.held_by is not None and window.held_by.has(str(who.get("arn") or "")):
         ours, key = True, key or window.held_by.session
     if sort == CHAINED and not ours:
         return None
-    if name == "PutRolePolicy" and asked.get("policyName") == CUT_POLICY:
-        return None  # our own deny
+    if name == "PutRolePolicy" and asked.get("policyName") == CUT_POLICY and not ours:
+        return None  # our own deny; no session of a grant writes one
     if name == "UpdateAccessKey" and asked.get("status") == "Inactive":
         return None  # a key that was put to sleep
     show = aws_remedies.of_event(str(event.get("EventId") or ""), name, region)
@@ -257,6 +256,11 @@ def _of_event(
         remedy=_remedy(name, asked, told, show),
         by=key if ours else "",
     )
+
+
+def _mapping(told: object) -> Mapping[str, Any]:
+    """Whatever else stands there says nothing, and keeps no other event from being told."""
+    return told if isinstance(told, dict) else {}
 
 
 def _remedy(name: str, asked: Mapping[str, Any], told: Mapping[str, Any], show: str) -> str:

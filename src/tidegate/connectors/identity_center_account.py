@@ -112,4 +112,5 @@ def _of_center(door: SideDoor) -> bool:
     if door.sort == "role":
         return f":role{OF_CENTER}" in door.what
     call, _, named = door.what.partition("/")
-    return call in CHANGES and named.startswith(ROLES)
+    # Users and groups may be called so by anybody; of roles the name is AWS's own.
+    return call in CHANGES and "Role" in call and named.startswith(ROLES)
