@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from tests.flow.assigned import elsewhere, settle, without_database
+from tests.flow.test_extending import extended
 from tests.flow.test_gate import FORKED
 from tests.flow.test_held_elsewhere import gives
 from tests.support import World, misshape
@@ -283,3 +284,31 @@ def test_full_journal_keeps_an_end_from_being_written_down(
     kinds = [line.kind for line in world.house.journal.read() if line.grant == grant.id]
     assert "closing" in kinds and "intended" not in kinds
     assert not gives(world)
+
+
+def test_full_journal_ends_what_another_machine_prolonged(
+    assigned: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot hear of the new end, and the rows can be read: its word is not taken."""
+    world = assigned
+    grant = world.granted()
+    with elsewhere(world):
+        extended(world, grant, minutes=30)
+    monkeypatch.setattr(journal, "LARGEST_JOURNAL", 10)
+    settle(world, 45)
+    assert world.grant(grant).state is GrantState.OPEN
+    assert gives(world)
+
+
+def test_adopted_end_takes_what_others_hold(assigned: World) -> None:
+    """It was closing when it was taken up, and whoever else holds the access has an odd row."""
+    world = assigned
+    first = opened_by(world, OPENER)
+    with elsewhere(world):
+        second = world.granted(duration=timedelta(minutes=50))
+        end_early(world.house, world.who("ana"), first.id)
+    misshape(world, second.id, "claim_by_ms", "grants")
+    adopt_open(world.house)
+    told = [line for line in world.house.journal.read() if line.grant == first.id]
+    assert [line.kind for line in told] == ["intended", "closing"]
+    assert told[0].shared_until is not None

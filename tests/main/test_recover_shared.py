@@ -7,6 +7,7 @@ import pytest
 from tests.flow.assigned import KEY, assign, settle
 from tests.flow.test_recalling import ground
 from tests.support import World
+from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.journal_line import JournalLine
 from tidegate.expire import EndReason
@@ -112,3 +113,37 @@ def test_recover_doubts_what_its_journal_says_is_over(assigned: World) -> None:
     copy = _Copy(where="a copy", state=sealed_state(world.url))
     both, lost = _with_copy(gathered, copy)
     assert (both.owed, both.unusable, lost) == ((), (), [])
+
+
+def test_recover_never_comes_to_an_end_for_what_is_long_gone(assigned: World) -> None:
+    """Begun here, and proven by another machine: the copy says so, and nothing is left to do."""
+    world = assigned
+    grant = world.granted()
+    ours = world.house.journal
+    begun = {"reason": "done", "row": world.grant(grant).version}
+    settle(world, 40)
+    assert world.grant(grant).state is GrantState.GONE
+    line = JournalLine(kind="closing", grant=grant.id, at=world.clock(), data=begun)
+    gathered = gather({"own": [line]}, "own", world.clock())
+    copy = _Copy(where="a copy", state=sealed_state(world.url))
+    both, lost = _with_copy(gathered, copy)
+    assert (gathered.unusable, both.unusable, both.owed, lost) == ((grant.id,), (), (), [])
+    again = gather({"own": [line], "theirs": ours.read()[1:]}, "own", world.clock())
+    assert again.unusable == ()
+
+
+def test_recover_takes_what_was_opened_after_an_end_that_the_copy_saw(assigned: World) -> None:
+    """Begun here and read back by another, its sessions uncut; somebody else has the access now."""
+    world = assigned
+    first = world.granted()
+    version = world.grant(first).version
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="cut", count=1_000))
+    settle(world, 31)
+    assert world.grant(first).state is GrantState.REMOVED
+    copy = _Copy(where="a copy", state=sealed_state(world.url))
+    world.granted()
+    begun = {"reason": "expired", "row": version}
+    line = JournalLine(kind="closing", grant=first.id, at=world.clock(), data=begun)
+    both, _ = _with_copy(gather({"own": [line]}, "own", world.clock()), copy)
+    recall(ground(world), both, timedelta(minutes=1))
+    assert world.cloud.assigned(KEY, world.clock())

@@ -43,6 +43,7 @@ LONG = 4 * 1024 * 1024  # bytes: ten thousand lines
 TAIL = 4 * LONGEST_LINE  # bytes at the end that are looked at for a torn line
 LARGEST_JOURNAL = 64 * 1024 * 1024  # bytes; beyond it nothing opens until `compact` makes room
 LARGEST_READ = 16 * LARGEST_JOURNAL  # bytes: more than closing what is open can add; not our file
+JOURNAL_FULL = "journal_full"  # the code of a refusal for that reason
 MODE = 0o600
 
 # Ten seconds: longer than writing the largest journal anew. A process stopped while it has the lock
@@ -117,7 +118,7 @@ class ClosingJournal:
             opens = any(line.kind == "intended" for line in these)
             if opens and size > LARGEST_JOURNAL:
                 raise EvidenceClosed(
-                    "journal_full",
+                    JOURNAL_FULL,
                     f"closing journal: expected at most {LARGEST_JOURNAL} bytes, got {size}",
                     "find out why grants are not closing, then compact the journal",
                 )

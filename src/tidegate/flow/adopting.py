@@ -6,7 +6,7 @@ opened a grant may be dead. And where some process opens and does not close, no 
 need be one that a closer reads: each closer's names what is open anywhere, while the rows tell.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import islice
@@ -18,12 +18,12 @@ from tidegate.base.errors import TidegateError, WorldFailed
 from tidegate.base.when import wire
 from tidegate.catalogue import Assignment
 from tidegate.connectors.port import Hold
-from tidegate.evidence.journal_line import HELD_UNTIL, JournalLine
+from tidegate.evidence.journal_line import HELD_UNTIL, ROW, JournalLine
 from tidegate.flow.deadlines import held_until
 from tidegate.flow.granting import intended_line
 from tidegate.flow.holding import closing_hold, hold_of
 from tidegate.flow.house import House
-from tidegate.grant import UNREMOVED, Grant
+from tidegate.grant import UNREMOVED, Grant, GrantState
 
 log = structlog.get_logger("tidegate.adopting")
 
@@ -46,7 +46,9 @@ def adopt(house: House, grant: Grant) -> bool:
     """
     if grant.ends_at is None or _has_opening(house.journal.book().lines.get(grant.id, ())):
         return False
-    house.journal.append(_line(house, grant, closing_hold(house, grant)))
+    assignment = house.store.assignment(grant.assignment) if grant.assignment else None
+    hold = closing_hold(house, grant, assignment)
+    house.journal.append_all(_lines(house, grant, hold, assignment))
     return True
 
 
@@ -100,14 +102,10 @@ def lacking_line(
     if known is None or _has_opening(known):
         return None
     try:
-        line = _line(house, grant, hold)
+        return _lines(house, grant, hold, assignment)[0]
     except TidegateError as fault:  # the end goes on by the rows all the same
         log.warning("an end is not taken up in the journal", grant=grant.id, code=fault.code)
         return None
-    others_until = held_until(house, assignment)
-    if others_until is None:
-        return line
-    return replace(line, data={**line.data, HELD_UNTIL: wire(others_until)})
 
 
 def _unnamed(house: House, names: Iterable[str]) -> list[str]:
@@ -132,40 +130,39 @@ def _adopt(house: House, names: list[str]) -> list[str]:
     lines: list[JournalLine] = []
     try:
         for name in names:
-            line = _line_of_row(house, found.get(name), assignments)
-            if line is None:
+            told = _lines_of_row(house, found.get(name), assignments)
+            if not told:
                 house.unadopted[name] = house.now()
-            else:
-                lines.append(line)
+            lines += told
     finally:  # the store may go in the middle, and those before are known
         had = house.journal.book().lines  # a hand may have taken one up meanwhile
         new = [line for line in lines if not _has_opening(had.get(line.grant, ()))]
         house.journal.append_all(new)
-    return [line.grant for line in new]
+    return [line.grant for line in new if line.kind == "intended"]
 
 
-def _line_of_row(
+def _lines_of_row(
     house: House, grant: Grant | None, assignments: Mapping[str, Assignment]
-) -> JournalLine | None:
-    """What the journal is to know of this grant; None: its row does not say what to close.
+) -> Sequence[JournalLine]:
+    """What the journal is to know of this grant; nothing: its row does not say what to close.
 
     Raises:
         WorldFailed: the store does not answer, which is no fault of this row.
     """
     if grant is None or grant.state not in UNREMOVED or grant.ends_at is None:
-        return None
+        return ()
     assignment = assignments.get(grant.assignment)
     if assignment is None:
-        return None
+        return ()
     try:
-        return _line(house, grant, hold_of(house, grant, assignment))
+        return _lines(house, grant, hold_of(house, grant, assignment), assignment)
     except WorldFailed:
         raise
     except TidegateError as fault:  # one grant's trouble must not keep the others open
         log.warning("an end is not taken up", grant=grant.id, code=fault.code)
     except Exception:  # the rim: nor must a row of a shape that nobody here foresaw
         log.exception("an end is not taken up", grant=grant.id)
-    return None
+    return ()
 
 
 def _opened_apart(house: House) -> bool:
@@ -182,7 +179,21 @@ def _opened_apart(house: House) -> bool:
     return Duty.OPEN not in house.duties or house.opened_apart
 
 
-def _line(house: House, grant: Grant, hold: Hold) -> JournalLine:
+def _lines(
+    house: House, grant: Grant, hold: Hold, assignment: Assignment | None
+) -> list[JournalLine]:
+    """What was opened, and until when others give the same; and that its end was begun."""
     lingers = house.connector(hold.target.connector).lingers(hold.target, hold.role)
-    made_at = grant.opened_at or house.now()
-    return intended_line(hold, hold.stood_before, lingers, made_at)
+    # Never later than what others wrote of its end since: by that it would be an opening anew.
+    made_at = grant.opened_at or grant.closing_at or house.now()
+    opening = intended_line(hold, hold.stood_before, lingers, made_at)
+    others = tuple(one for one in (assignment.holders if assignment else ()) if one != grant.id)
+    until = (
+        held_until(house, replace(assignment, holders=others)) if assignment and others else None
+    )
+    if until is not None:
+        opening = replace(opening, data={**opening.data, HELD_UNTIL: wire(until)})
+    if grant.state is not GrantState.CLOSING:
+        return [opening]
+    data = {"reason": grant.end_reason, ROW: grant.version}
+    return [opening, JournalLine(kind="closing", grant=grant.id, at=house.now(), data=data)]

@@ -267,8 +267,9 @@ def _prove(house: House, grant: Grant) -> Grant:
         grant = _cut_after(house, grant, hold, connector)
         if grant.state is not GrantState.REMOVED:
             return grant
-    if grant.acted or (apart and not grant.cut):
-        note_acting(house, grant, house.now())
+    now = house.now()
+    if grant.acted or (apart and not grant.cut and now < (grant.residual_until or now)):
+        note_acting(house, grant, now)
     acted_at = house.now()
     try:
         probed = connector.probe(hold, acted_at)

@@ -29,7 +29,7 @@ from tidegate.base.errors import EvidenceClosed, Stale, WorldFailed
 from tidegate.base.fact import SYSTEM, Step
 from tidegate.base.ids import NOTICE
 from tidegate.base.when import Instant, wire
-from tidegate.evidence.journal import JournalLine
+from tidegate.evidence.journal import JOURNAL_FULL, JournalLine
 from tidegate.extend import Longer, armed, check_may_extend, extend, warn, warn_at
 from tidegate.flow.deadlines import latest_end
 from tidegate.flow.gating import passed, shut_at_opening
@@ -149,7 +149,7 @@ def _apply(house: House, request: Request, grant: Grant) -> None:
             raise
         return _refuse(house, request, No(fault.code, fault.message), house.now())
     except (OSError, EvidenceClosed) as fault:
-        if isinstance(fault, EvidenceClosed) and fault.code != "journal_full":
+        if isinstance(fault, EvidenceClosed) and fault.code != JOURNAL_FULL:
             raise
         return _wait(house, request, now, "the closing journal cannot be written")
     house.pace.forget(request.id)

@@ -79,8 +79,10 @@ def note_acting(house: House, grant: Grant, now: Instant) -> bool:
     """A finding if sessions of `grant` may act past its bound, though it was read back as removed:
     one was seen to, or they are not seen cut. Whether it is. Never raises TidegateError.
     """
-    due = grant.had_to_end_at
-    if due is None or now - due <= bound_of(house, grant):
+    due, bound = grant.had_to_end_at, bound_of(house, grant)
+    if not grant.acted:  # as long as was promised they may act, whatever is called late
+        bound = max(bound, grant.exposure)
+    if due is None or now - due <= bound:
         return False
     sessions = "a session of it still acts" if grant.acted else "its sessions are not seen cut"
     _tell(house, grant, due, f"was read back as removed, and {sessions}", now)

@@ -24,7 +24,7 @@ from tidegate.flow.expiring import only_cut, take_away
 from tidegate.flow.granting import intended_line
 from tidegate.flow.holding import hold_of_line, lines_by_grant
 from tidegate.flow.pace import pause
-from tidegate.grant import Grant
+from tidegate.grant import LIVE, Grant, GrantState
 from tidegate.panic import Scope
 
 HANDS = 16  # cloud calls at a time: below the rate limits of one account
@@ -50,7 +50,7 @@ class KnownEnd:
     then on it is owed; without that, what is not ours to take. `uncut_until`: until when sessions
     may act that were not seen cut when it was removed. `removed_at`: when, not by this run.
     `shared_until`: until when a grant of another machine gives the same access, as last heard.
-    `called`: a panic began it, and no line says so yet.
+    `called`: a panic began it, and no line says so yet. `version`: of its row, by a copy.
     """
 
     hold: Hold
@@ -69,6 +69,7 @@ class KnownEnd:
     held_until: Instant | None = None
     reason: str = EndReason.EXPIRED.value
     actor: str = "system"
+    version: int = 0
 
     def due(self, now: Instant) -> bool:
         """Whether its end has come: by the clock, or because it was begun before."""
@@ -111,13 +112,14 @@ class Gathered:
     """What is owed, from every journal together.
 
     `unusable` names grants of which the journals say too little to close them: a copy of the log
-    may say more. `begun` are those whose end was begun, and not read back since.
+    may say more. `begun` has the last line that says that an end was begun, and was not read back
+    since by that journal.
     """
 
     owed: tuple[KnownEnd, ...]
     unusable: tuple[str, ...]
     known: frozenset[str]  # every grant a journal says enough of
-    begun: frozenset[str] = frozenset()
+    begun: Mapping[str, JournalLine] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -164,12 +166,17 @@ def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant
         owed=_shared(owed, now),
         unusable=tuple(unusable),
         known=frozenset(told).difference(unusable),
-        begun=frozenset(begun),
+        begun={name: lines[-1] for name, lines in begun.items()},
     )
 
 
 def _is_over(lines: Sequence[tuple[Instant, JournalLine]], begun: Sequence[JournalLine]) -> bool:
     """Whether journals that do not name an opening say that nothing is left of it."""
+    if {"gone", "sealed"} <= {line.kind for _, line in lines}:
+        told = (line for _, line in lines if line.kind == "closing" and line not in begun)
+        newest = max((line.row for line in told if line.row is not None), default=-1)
+        if all(line.row is not None and line.row <= newest for line in begun):
+            return True
     ended = read_back([line for _, line in lines])
     if ended is None or _in_doubt(ended, begun):
         return any(line.kind == "sealed" for _, line in lines) and not begun
@@ -268,22 +275,27 @@ def _is_shared(one: KnownEnd, holding: Collection[AssignmentKey], now: Instant) 
     return one.due(now) and (one.hold.key in holding or elsewhere)
 
 
-def with_copy(gathered: Gathered, more: Sequence[KnownEnd], now: Instant) -> Gathered:
-    """`gathered` with grants that only a copy of the log knows, or knows how to close.
+def with_copy(
+    gathered: Gathered, more: Sequence[KnownEnd], now: Instant, over: Collection[str] = ()
+) -> Gathered:
+    """`gathered` with grants that only a copy of the log knows, or knows how to close; the copy
+    says of those in `over` that nothing is left of them.
 
-    What a journal says was begun is owed, whatever an older copy calls it.
+    What a journal says was begun is owed, unless the copy saw its removal after that.
     """
     new: dict[str, KnownEnd] = {}
     for one in more:
         name = one.hold.grant
-        if name in gathered.begun and not one.held:
+        line = gathered.begun.get(name)
+        back = one.removed_at
+        if line and not one.held and (back is None or not line.before(one.version, back)):
             one = replace(one, begun=True, done=False)
         if name not in gathered.known:
             new[name] = one
     return replace(
         gathered,
         owed=_shared((*gathered.owed, *new.values()), now),
-        unusable=tuple(name for name in gathered.unusable if name not in new),
+        unusable=tuple(name for name in gathered.unusable if name not in new and name not in over),
     )
 
 
@@ -365,7 +377,18 @@ def owed_of(grant: Grant, hold: Hold, source: str, held_until: Instant | None) -
         held=held,
         held_until=held_until if held else None,
         reason=grant.end_reason or EndReason.EXPIRED.value,
+        version=grant.version,
     )
+
+
+def is_settled(grant: Grant, begun: JournalLine | None) -> bool:
+    """Whether a copy of the log says that nothing is left of a grant, after the line of a journal
+    that says that its end was begun.
+    """
+    at = grant.gone_at or grant.removed_at or grant.closing_at
+    if grant.state in LIVE or grant.state is GrantState.READY or at is None:
+        return False
+    return begun is None or begun.before(grant.version, at)
 
 
 def _as_it_is(owed: KnownEnd, now: Instant) -> Recalled:

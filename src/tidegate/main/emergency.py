@@ -38,6 +38,7 @@ from tidegate.flow.recalling import (
     Recalled,
     begin_all,
     gather,
+    is_settled,
     owed_of,
     recall,
     with_copy,
@@ -388,7 +389,11 @@ def _with_copy(gathered: Gathered, copy: _Copy) -> tuple[Gathered, list[tuple[Gr
         rows = {name: state.state.get(Grant, name) for name in held.holders}
         until = held_to(held, {name: row for name, row in rows.items() if row is not None})
         more.append(owed_of(grant, _hold(grant, held, entry), copy.where, until))
-    return with_copy(gathered, more, clock()), lost
+    over = {
+        one.id for one in state.state.things[Grant].values()
+        if isinstance(one, Grant) and is_settled(one, gathered.begun.get(one.id))
+    }  # fmt: skip
+    return with_copy(gathered, more, clock(), over), lost
 
 
 def _hold(grant: Grant, held: Assignment, entry: bytes) -> Hold:

@@ -20,6 +20,7 @@ from tidegate import __version__
 from tidegate.base.duty import FORGOTTEN, WORKER, Duty, told
 from tidegate.base.errors import EvidenceClosed, Stale, TidegateError
 from tidegate.base.when import Instant
+from tidegate.evidence.journal import JOURNAL_FULL
 from tidegate.flow.adopting import adopt_open, adopt_overdue
 from tidegate.flow.asking import lapse_due
 from tidegate.flow.buckets import Bucket, bucket_of, pause_of
@@ -342,8 +343,12 @@ class Worker:
         """
         try:
             step(self.house)
-        except (TidegateError, OSError):
-            raise
+        except (TidegateError, OSError) as fault:
+            if not (isinstance(fault, EvidenceClosed) and fault.code == JOURNAL_FULL):
+                raise
+            # It has no room for news of others, and the log can be written: its word is old now.
+            log.warning("a look at the journal failed", step=step.__name__, why=fault.message)
+            return False
         except Exception:  # the rim: see _handle
             log.exception("a look at the journal failed", step=step.__name__)
             return False
