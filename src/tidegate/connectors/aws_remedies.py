@@ -241,6 +241,7 @@ def _fitting(*commands: str, otherwise: str) -> str:
 
 
 def iam(verb: str, **options: str) -> str:
+    """One command of the AWS command line, safe to type: whoever made a thing chose its name."""
     words = [f"aws iam {verb}"]
     for option, value in options.items():
         # A value that begins with a dash would be read as another option.
