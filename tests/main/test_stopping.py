@@ -16,6 +16,26 @@ with stopped_by_signals() as stopped:
     print(stopped.wait(5))
 """
 
+# The system gives the signal to another thread: what the main thread waits in is not broken off.
+ELSEWHERE = """
+import signal, threading, time
+from tidegate.main.stopping import stopped_by_signals
+def tell():
+    time.sleep(0.3)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+with stopped_by_signals() as stopped:
+    threading.Thread(target=tell).start()
+    print(stopped.wait())
+"""
+
+
+def test_process_told_while_it_begins_to_wait_hangs_for_ever() -> None:
+    """A signal that breaks off no wait is heard of all the same."""
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
 
 def test_process_told_in_the_middle_of_waiting_hangs_for_ever() -> None:
     """The handler waits for nothing that the thread it interrupts may have."""

@@ -3,10 +3,12 @@
 import queue
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
+LOOK_UP = 0.5  # seconds: how late a stop is heard of that did not break off the wait
 
 
 class ToldToStop(Exception):
@@ -36,11 +38,21 @@ class Stopped(threading.Event):
         self._told.put(None)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set, `timeout` seconds at the most; whether it is."""
-        if not self._is_set:
+        """Wait until it is set, `timeout` seconds at the most; whether it is.
+
+        In short waits: the interpreter runs a handler between two steps of the main thread, and a
+        signal that comes after the last of them and before the system call, or to another thread,
+        breaks off no wait (https://docs.python.org/3/library/signal.html, "Execution of Python
+        signal handlers").
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        while not self._is_set:
+            left = LOOK_UP if until is None else min(LOOK_UP, until - time.monotonic())
             with suppress(queue.Empty):
-                self._told.get(timeout=timeout)
+                self._told.get(timeout=max(0.0, left))
                 self._told.put(None)  # for whoever waits too
+            if until is not None and left <= 0:
+                break
         return self._is_set
 
 
