@@ -119,3 +119,18 @@ def test_recover_says_done_with_something_open(
     asked = local.asked[0]
     assert asked[1:4] == (config, {"journal": ["/a"], "witness": [], "database": []}, True)
     assert tidegate("recover", "--config", str(config), "--from", "tape=/a").code == 2
+
+
+def test_recover_says_nothing_to_close_where_it_can_close_nothing(
+    tidegate: Shell, local: FakeLocal, tmp_path: Path
+) -> None:
+    """An end is owed and nothing says of what: it is counted, and never called nothing."""
+    config = tmp_path / "tidegate.toml"
+    config.write_text("")
+    local.recovered |= {"ok": False, "lost": 1, "unknown": ["too little of `gr_1`"]}
+    ran = tidegate("recover", "--config", str(config))
+    assert ran.code == 4 and "1 may be open, and cannot be closed from here" in ran.out
+    assert "nothing to close" not in ran.out and "no grant is known" not in ran.out
+    local.recovered |= {"ok": True, "lost": 0, "unknown": []}
+    ran = tidegate("recover", "--config", str(config))
+    assert ran.code == 0 and "no grant is known to be open\n\nnothing to close" in ran.out

@@ -112,10 +112,28 @@ def test_missing_events_are_not_counted(config: Path, tmp_path: Path) -> None:
 
 
 def test_misspelt_source_is_passed_over(config: Path) -> None:
-    """A source that is not there is an error: it might hold the one grant that matters."""
-    for sources in ({"journal": ["/nowhere"]}, {"database": ["/nowhere.db"]}):
+    """A source that is not there, or is no such thing, is an error: it might hold the one grant
+    that matters.
+    """
+    for sources in (
+        {"journal": ["/nowhere"]},
+        {"journal": [str(config)]},
+        {"database": ["/nowhere.db"]},
+        {"witness": ["/nowhere"]},
+        {"witness": [str(config)]},
+    ):
         with pytest.raises(AskedWrongly):
             run(config, **sources)
+
+
+def test_journal_with_a_damaged_line_is_refused(config: Path, tmp_path: Path) -> None:
+    """What is left of it is read, and the damage told."""
+    other = tmp_path / "other.journal"
+    owed(other)
+    other.write_bytes(other.read_bytes() + b"no line of it\n")
+    told = run(config, journal=[str(other)])
+    assert [one["fate"] for one in told["grants"]] == ["removed"]  # type: ignore[attr-defined]
+    assert any("damaged" in one for one in told["unknown"])  # type: ignore[attr-defined]
 
 
 def test_panic_on_the_machine_needs_a_server(config: Path) -> None:
@@ -139,7 +157,7 @@ def test_end_of_which_nothing_says_what_to_close_passes_for_done(config: Path) -
     begun = JournalLine(kind="closing", grant="gr_1", at=START, data={"reason": "done"})
     ClosingJournal(config.parent / "closing.journal").append(begun)
     told = run(config)
-    assert told["ok"] is False
+    assert (told["ok"], told["lost"]) == (False, 1)
     assert any("too little of `gr_1`" in one for one in told["unknown"])  # type: ignore[attr-defined]
 
 

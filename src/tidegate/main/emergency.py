@@ -91,10 +91,12 @@ def recover(
     file); this installation's own of each is taken by itself, as far as it is there.
 
     Raises:
-        AskedWrongly: a source that was named is not there, or the settings are broken.
+        AskedWrongly: a source that was named is not there or no such thing, or the settings are
+            broken.
     """
     log_quietly()
     found = load_config(config)
+    _check_places(sources.get("witness", ()))
     journals, broken = _journals(found, sources.get("journal", ()))
     own = str(found.path(found.evidence.journal))
     copy = _copy(found, sources.get("database", ()))
@@ -312,6 +314,17 @@ def _panic_by_journal(found: Config, scope: Scope, patience: timedelta, tell: Te
     }
 
 
+def _check_places(named: Sequence[str]) -> None:
+    """Raise AskedWrongly unless every witness that was named is a directory."""
+    for name in named:
+        if not Path(name).is_dir():
+            raise AskedWrongly(
+                "no_witness",
+                f"expected a directory of checkpoints at `{name}`, got no such directory",
+                "check its path",
+            )
+
+
 def _journals(
     found: Config, named: Sequence[str]
 ) -> tuple[dict[str, list[JournalLine]], list[str]]:
@@ -335,6 +348,12 @@ def _journals(
             broken.append(f"journal `{path}` cannot be read: {fault.strerror}")
             continue
         lines[str(path)] = list(contents.lines)
+        if contents.broken and not contents.lines and path != own:
+            raise AskedWrongly(
+                "no_journal",
+                f"expected a closing journal at `{path}`, got a file without one line of it",
+                "check its path; if that is all that is left of it, leave it out",
+            )
         if contents.broken:
             count = len(contents.broken)
             broken.append(
@@ -521,11 +540,14 @@ def _told(
     steps = ["start the server: it seals what was done, and closes what is due from now on"]
     if counts[Fate.CLOSING] or uncut:
         steps.insert(0, "mend what keeps the rest open, and type the same again: it is safe")
+    if lost:
+        steps.insert(0, "look in the clouds for what cannot be closed from here: it is named above")
     steps.append("compare the log with its witness: `tidegate evidence verify --config FILE`")
     return {
         "ok": not open_still,
         "dry_run": dry,
         "counts": counts,
+        "lost": lost,
         "grants": [_grant_told(one) for one in done],
         "unknown": list(unknown),
         "next": steps,

@@ -134,9 +134,12 @@ def recover(desk: Desk, config: str, sources: Sequence[str], dry_run: bool, time
             installed(config), _sources(sources), dry_run, parse_duration(timeout), desk.tell
         )
     )
-    lines = [_recalled(one) for one in told.some("grants")] or ["no grant is known to be open"]
+    lost = told.number("lost")
+    none = "nothing that can be closed from here" if lost else "no grant is known to be open"
+    lines = [_recalled(one) for one in told.some("grants")] or [none]
     counts = told.part("counts")
     parts = [f"{counts.number(name)} {name}" for name in counts.plain if counts.number(name)]
+    parts += [f"{lost} may be open, and cannot be closed from here"] if lost else []
     lines += ["", ", ".join(parts) or "nothing to close"]
     if unknown := told.texts("unknown"):
         lines += ["", "what cannot be known from here:", *(f"  - {one}" for one in unknown)]
