@@ -131,6 +131,10 @@ def test_recover_says_nothing_to_close_where_it_can_close_nothing(
     ran = tidegate("recover", "--config", str(config))
     assert ran.code == 4 and "1 may be open, and cannot be closed from here" in ran.out
     assert "nothing to close" not in ran.out and "no grant is known" not in ran.out
-    local.recovered |= {"ok": True, "lost": 0, "unknown": []}
+    local.recovered |= {"lost": 0, "unread": 1, "unknown": ["journal `/a` cannot be read"]}
+    ran = tidegate("recover", "--config", str(config))
+    assert ran.code == 4 and "what is open is not known" in ran.out
+    assert "journals not read whole: 1" in ran.out and "nothing to close" not in ran.out
+    local.recovered |= {"ok": True, "lost": 0, "unread": 0, "unknown": []}
     ran = tidegate("recover", "--config", str(config))
     assert ran.code == 0 and "no grant is known to be open\n\nnothing to close" in ran.out

@@ -11,6 +11,7 @@ from tests.support import World
 from tidegate.base.errors import Unreachable
 from tidegate.connectors.port import Answer, Hold, Receipt
 from tidegate.connectors.simulated import PROPAGATION
+from tidegate.evidence import journal
 from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.flow.expiring import close_now
 from tidegate.flow.recalling import Fate, Ground, Recalled, begin_all, gather, recall
@@ -124,6 +125,20 @@ def test_grant_of_another_machine_is_lost_to_the_next_server(world: World, tmp_p
     assert [(line.kind, line.grant) for line in lines(world)] == [
         (kind, grant.id) for kind in ("intended", "closing", "removed")
     ]
+
+
+def test_full_journal_hears_of_no_end_that_recover_begins(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes no line of what another machine opened, and the end of our own stands in it."""
+    world.granted()
+    theirs = [replace(one, grant="gr_other") for one in lines(world)]
+    world.clock.forward(minutes=31)
+    monkeypatch.setattr(journal, "LARGEST_JOURNAL", 10)
+    recover(world, theirs)
+    told = lines(world)
+    assert next(one.kind for one in told if one.grant == "gr_other") == "closing"
+    assert {one.grant for one in told if one.kind == "closing"} == {told[0].grant, "gr_other"}
 
 
 def test_recover_reopens_or_forgets_for_the_server_that_comes_back(world: World) -> None:

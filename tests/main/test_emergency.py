@@ -24,7 +24,8 @@ from tidegate.flow.stopping import stop_says, stopped
 from tidegate.grant import GrantState
 from tidegate.main import local
 from tidegate.main.config import load_config
-from tidegate.main.emergency import panic_here, recover
+from tidegate.main.emergency import recover
+from tidegate.main.panicking import panic_here
 from tidegate.main.wiring import open_house, open_store
 from tidegate.panic import PanicState
 from tidegate.shell.cli.local import Account
@@ -111,13 +112,20 @@ def test_missing_events_are_not_counted(config: Path, tmp_path: Path) -> None:
     assert f"{size} were witnessed" in said and "accounts disabled since" in said
 
 
-def test_misspelt_source_is_passed_over(config: Path) -> None:
+def test_misspelt_source_is_passed_over(config: Path, tmp_path: Path) -> None:
     """A source that is not there, or is no such thing, is an error: it might hold the one grant
-    that matters.
+    that matters. The side files of a journal are the nearest slip.
     """
+    one_line, empty, loop = (tmp_path / name for name in ("held", "lock", "loop"))
+    one_line.write_text("12345\n")
+    empty.touch()
+    loop.symlink_to(loop)
     for sources in (
         {"journal": ["/nowhere"]},
         {"journal": [str(config)]},
+        {"journal": [str(one_line)]},
+        {"journal": [str(empty)]},
+        {"journal": [str(loop)]},
         {"database": ["/nowhere.db"]},
         {"witness": ["/nowhere"]},
         {"witness": [str(config)]},
@@ -126,14 +134,28 @@ def test_misspelt_source_is_passed_over(config: Path) -> None:
             run(config, **sources)
 
 
-def test_journal_with_a_damaged_line_is_refused(config: Path, tmp_path: Path) -> None:
-    """What is left of it is read, and the damage told."""
+@pytest.mark.parametrize("tail", [b"no line of it\n" * 2, b'{"cut off'])
+def test_journal_that_is_not_read_whole_passes_for_whole(
+    config: Path, tmp_path: Path, tail: bytes
+) -> None:
+    """What is left of it is closed, the damage told, and what it hid is not called closed."""
     other = tmp_path / "other.journal"
     owed(other)
-    other.write_bytes(other.read_bytes() + b"no line of it\n")
+    other.write_bytes(other.read_bytes() + tail)
     told = run(config, journal=[str(other)])
     assert [one["fate"] for one in told["grants"]] == ["removed"]  # type: ignore[attr-defined]
-    assert any("damaged" in one for one in told["unknown"])  # type: ignore[attr-defined]
+    assert any(str(other) in one for one in told["unknown"])  # type: ignore[attr-defined]
+    assert (told["ok"], told["unread"]) == (False, 1)
+
+
+def test_own_journal_that_cannot_be_read_passes_for_empty(config: Path, tmp_path: Path) -> None:
+    """The wrong user on the right machine: what is open is not known, and it never says done."""
+    own = config.parent / "closing.journal"
+    own.unlink(missing_ok=True)
+    own.mkdir()
+    told = run(config)
+    assert (told["ok"], told["unread"], told["grants"]) == (False, 1, [])
+    assert any("cannot be read" in one for one in told["unknown"])  # type: ignore[attr-defined]
 
 
 def test_panic_on_the_machine_needs_a_server(config: Path) -> None:
@@ -150,6 +172,44 @@ def test_panic_without_a_database_is_called_safe(config: Path) -> None:
     owed(next(config.parent.glob("*.journal"), journal))
     told = panic_here(config, "all", "", "", None, patience=QUICK, tell=tell)
     assert (told["removed"], told["closing"], told["safe"]) == (1, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "why"),
+    [
+        ("principal", "ana", "a login is known to the database alone"),
+        ("principal", "pr_2", "some of `pr_1`"),
+        ("target", "prood", "some of `prod`"),
+        ("role", "prod/reader", "some of `prod/admin`"),
+    ],
+)
+def test_panic_that_ends_nothing_passes_for_one_that_did(
+    config: Path, kind: str, name: str, why: str
+) -> None:
+    """A scope in which the journal has no grant: it says so, and what there is."""
+    for file in config.parent.glob("*.db*"):
+        file.unlink()
+    owed(config.parent / "closing.journal", ends_at="2099-01-01T00:00:00.000Z")
+    told = panic_here(config, kind, name, "", None, patience=QUICK, tell=tell)
+    assert (told["removed"], told["safe"]) == (0, False)
+    says = str(told["says"])
+    assert says.startswith(f"nothing of `{kind} {name}` was ended") and why in says
+
+
+def test_panic_drops_what_its_journal_says_too_little_of(config: Path) -> None:
+    """An end begun without its opening, and a damaged line: told, and counted as not verified."""
+    for file in config.parent.glob("*.db*"):
+        file.unlink()
+    journal = config.parent / "closing.journal"
+    ClosingJournal(journal).append(JournalLine(kind="closing", grant="gr_1", at=START, data={}))
+    owed(journal, "gr_2")
+    owed(journal, "gr_4")
+    journal.write_bytes(journal.read_bytes().replace(b"gr_2", b"gr_3", 1))
+    said: list[str] = []
+    told = panic_here(config, "all", "", "", None, patience=QUICK, tell=said.append)
+    assert (told["removed"], told["unverified"]) == (1, 1)
+    assert any("too little of `gr_1`" in one for one in said)
+    assert any("1 line of" in one and "cannot be read" in one for one in said)
 
 
 def test_end_of_which_nothing_says_what_to_close_passes_for_done(config: Path) -> None:

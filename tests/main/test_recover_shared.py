@@ -147,3 +147,55 @@ def test_recover_takes_what_was_opened_after_an_end_that_the_copy_saw(assigned: 
     both, _ = _with_copy(gather({"own": [line]}, "own", world.clock()), copy)
     recall(ground(world), both, timedelta(minutes=1))
     assert world.cloud.assigned(KEY, world.clock())
+
+
+def test_recover_goes_by_the_journal_named_last(assigned: World) -> None:
+    """Two machines began its end, one of them after the copy was made: that one is owed."""
+    world = assigned
+    first = world.granted()
+    version = world.grant(first).version
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="cut", count=1_000))
+    settle(world, 31)
+    copy = _Copy(where="a copy", state=sealed_state(world.url))
+    world.cloud.place(KEY, world.clock(), by="sync")
+    lines = {
+        name: [JournalLine(kind="closing", grant=first.id, at=world.clock(), data={"row": row})]
+        for name, row in (("own", world.grant(first).version), ("other", version))
+    }
+    both, _ = _with_copy(gather(lines, "own", world.clock()), copy)
+    (back,) = recall(ground(world), both, timedelta(minutes=1))
+    assert back.fate is Fate.REMOVED
+    assert not world.cloud.assigned(KEY, world.clock())
+
+
+def test_recover_takes_what_was_opened_after_an_end_that_the_copy_proved(assigned: World) -> None:
+    """The machine that opened the first never heard of its end: the second's access stays."""
+    world = assigned
+    first = world.granted()
+    lines = world.house.journal.read()
+    settle(world, 40)
+    assert world.grant(first).state is GrantState.GONE
+    copy = _Copy(where="a copy", state=sealed_state(world.url))
+    world.granted()
+    world.house.journal = ClosingJournal(world.directory / "new.journal")
+    both, _ = _with_copy(gather({"other": lines}, "own", world.clock()), copy)
+    (back,) = recall(ground(world), both, timedelta(minutes=1))
+    assert back.fate is Fate.BEFORE
+    assert world.cloud.assigned(KEY, world.clock())
+
+
+def test_recover_leaves_what_came_back_after_the_copy_proved_its_end(assigned: World) -> None:
+    """A journal says that it was begun anew, by a later row: the copy is old, and it is closed."""
+    world = assigned
+    first = world.granted()
+    lines = list(world.house.journal.read())
+    settle(world, 40)
+    gone = world.grant(first)
+    copy = _Copy(where="a copy", state=sealed_state(world.url))
+    world.cloud.place(KEY, world.clock(), by="sync")
+    begun = {"reason": "leftover", "row": gone.version}
+    lines.append(JournalLine(kind="closing", grant=first.id, at=world.clock(), data=begun))
+    both, _ = _with_copy(gather({"own": lines}, "own", world.clock()), copy)
+    (back,) = recall(ground(world), both, timedelta(minutes=1))
+    assert back.fate is Fate.REMOVED
+    assert not world.cloud.assigned(KEY, world.clock())

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 
-from tidegate.base.errors import EvidenceBroken, TidegateError
+from tidegate.base.errors import EvidenceBroken, EvidenceClosed, TidegateError
 from tidegate.base.when import Instant, wire
 from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.port import Connector, Hold, Seen
@@ -112,14 +112,14 @@ class Gathered:
     """What is owed, from every journal together.
 
     `unusable` names grants of which the journals say too little to close them: a copy of the log
-    may say more. `begun` has the last line that says that an end was begun, and was not read back
-    since by that journal.
+    may say more. `begun` has, of every journal, the last line that says that an end was begun and
+    was by that journal not read back since.
     """
 
     owed: tuple[KnownEnd, ...]
     unusable: tuple[str, ...]
     known: frozenset[str]  # every grant a journal says enough of
-    begun: Mapping[str, JournalLine] = field(default_factory=dict)
+    begun: Mapping[str, Sequence[JournalLine]] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -166,7 +166,7 @@ def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant
         owed=_shared(owed, now),
         unusable=tuple(unusable),
         known=frozenset(told).difference(unusable),
-        begun={name: lines[-1] for name, lines in begun.items()},
+        begun=begun,
     )
 
 
@@ -276,27 +276,38 @@ def _is_shared(one: KnownEnd, holding: Collection[AssignmentKey], now: Instant) 
 
 
 def with_copy(
-    gathered: Gathered, more: Sequence[KnownEnd], now: Instant, over: Collection[str] = ()
+    gathered: Gathered,
+    more: Sequence[KnownEnd],
+    now: Instant,
+    over: Collection[str] = (),
+    gone: Collection[str] = (),
 ) -> Gathered:
     """`gathered` with grants that only a copy of the log knows, or knows how to close; the copy
-    says of those in `over` that nothing is left of them.
+    says of those in `over` that nothing is left of them, and of those in `gone` that this is
+    proven.
 
-    What a journal says was begun is owed, unless the copy saw its removal after that.
+    What a journal says was begun is owed, unless the copy saw its removal after that. What it calls
+    owed and is `gone` is left alone: somebody else may have been given the same access since.
     """
     new: dict[str, KnownEnd] = {}
     for one in more:
         name = one.hold.grant
-        line = gathered.begun.get(name)
-        back = one.removed_at
-        if line and not one.held and (back is None or not line.before(one.version, back)):
+        begun, back = gathered.begun.get(name, ()), one.removed_at
+        if begun and not one.held and (back is None or not _all_before(begun, one.version, back)):
             one = replace(one, begun=True, done=False)
         if name not in gathered.known:
             new[name] = one
+    known = (_proven(one) if one.hold.grant in gone else one for one in gathered.owed)
     return replace(
         gathered,
-        owed=_shared((*gathered.owed, *new.values()), now),
+        owed=_shared((*known, *new.values()), now),
         unusable=tuple(name for name in gathered.unusable if name not in new and name not in over),
     )
+
+
+def _proven(one: KnownEnd) -> KnownEnd:
+    """As it is once nothing is left of it, whoever else has the access."""
+    return replace(one, done=True, uncut_until=None, shared_until=None, held=False, held_until=None)
 
 
 def begin_all(gathered: Gathered, scope: Scope, actor: str, now: Instant) -> Gathered:
@@ -381,14 +392,23 @@ def owed_of(grant: Grant, hold: Hold, source: str, held_until: Instant | None) -
     )
 
 
-def is_settled(grant: Grant, begun: JournalLine | None) -> bool:
-    """Whether a copy of the log says that nothing is left of a grant, after the line of a journal
+def is_settled(grant: Grant, begun: Sequence[JournalLine]) -> bool:
+    """Whether a copy of the log says that nothing is left of a grant, after every line of a journal
     that says that its end was begun.
     """
     at = grant.gone_at or grant.removed_at or grant.closing_at
     if grant.state in LIVE or grant.state is GrantState.READY or at is None:
         return False
-    return begun is None or begun.before(grant.version, at)
+    return _all_before(begun, grant.version, at)
+
+
+def _all_before(begun: Sequence[JournalLine], version: int, at: Instant) -> bool:
+    """Whether all that was begun was before the row was of this version; where a line names no
+    row, before that instant, however far apart the clocks of two machines are.
+    """
+    return all(
+        at - line.at > CLOCK_OFF if line.row is None else line.row < version for line in begun
+    )
 
 
 def _as_it_is(owed: KnownEnd, now: Instant) -> Recalled:
@@ -418,7 +438,10 @@ def _write_begun(ground: Ground, owed: Sequence[KnownEnd]) -> None:
             data = {"reason": one.reason, "actor": one.actor}
             lines.append(JournalLine(kind="closing", grant=one.hold.grant, at=now, data=data))
     try:
-        ground.journal.append_all(lines)
+        try:
+            ground.journal.append_all(lines)
+        except EvidenceClosed:  # at its bound it takes no line that names what was opened
+            ground.journal.append_all(line for line in lines if line.kind != "intended")
     except (OSError, TidegateError) as fault:  # closing never waits for what is written about it
         ground.tell(f"the journal cannot be written, closing goes on without it: {fault}")
 

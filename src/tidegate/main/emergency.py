@@ -1,12 +1,8 @@
-"""What is done on the server's own machine when the server cannot be asked: `recover`, and a panic
-that goes through no API.
-"""
+"""`recover`: closing on a machine of one's own when neither server nor database can be asked."""
 
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,50 +10,38 @@ from typing import Any
 
 import orjson
 
-from tidegate.base.duty import SILENT, Duty, last_heard
-from tidegate.base.errors import AskedWrongly, EvidenceClosed, TidegateError
-from tidegate.base.fact import SYSTEM
-from tidegate.base.ids import PANIC, RANDOM_BYTES, make_id
-from tidegate.base.when import Instant, wire
-from tidegate.catalogue import Assignment, AssignmentKey, Catalogue, role_of_entry
+from tidegate.base.errors import AskedWrongly, TidegateError
+from tidegate.base.when import wire
+from tidegate.catalogue import Assignment, AssignmentKey, role_of_entry
 from tidegate.connectors.port import Connector, Hold
 from tidegate.evidence.checkpoint import TrustedKey, open_checkpoint, parse_checkpoint
-from tidegate.evidence.journal import ClosingJournal, JournalLine
+from tidegate.evidence.journal import ClosingJournal, JournalContents, JournalLine
 from tidegate.evidence.witnesses import newest_in
 from tidegate.flow.deadlines import held_to
-from tidegate.flow.expiring import close_now
-from tidegate.flow.house import Groups, House, Laws, Wanted
-from tidegate.flow.panicking import begin_panic, panic_unsealed, scope_meant, stand, sweep
-from tidegate.flow.panics_kept import PanicsKept
 from tidegate.flow.recalling import (
-    HANDS,
     Fate,
     Gathered,
     Ground,
     KnownEnd,
     Recalled,
-    begin_all,
     gather,
     is_settled,
     owed_of,
     recall,
     with_copy,
 )
-from tidegate.grant import LIVE, Grant
+from tidegate.grant import LIVE, Grant, GrantState
 from tidegate.main.clouds import Clouds
 from tidegate.main.config import (
     Config,
     database_password,
     database_path,
     database_url,
-    load_catalogue,
     load_config,
 )
 from tidegate.main.left import readable
 from tidegate.main.logs import log_quietly
-from tidegate.main.wiring import clock, open_store, panic_file, read_laws, read_signer
-from tidegate.panic import Panic, PanicState, Scope, ScopeKind, Standing, check_freeze
-from tidegate.policy.rules import load_rules
+from tidegate.main.wiring import clock, read_signer
 from tidegate.store.sealed import SealedState, sealed_state, state_of_copy
 from tidegate.store.sqlite import path_of
 
@@ -75,6 +59,17 @@ class _Copy:
     where: str
     state: SealedState | None = None
     fault: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journals:
+    """Journals by their paths, this installation's own first. `broken` says in words what is not
+    known of them; `unread` counts those of which something is there and cannot be read.
+    """
+
+    lines: Mapping[str, Sequence[JournalLine]]
+    broken: tuple[str, ...]
+    unread: int
 
 
 def recover(
@@ -97,17 +92,17 @@ def recover(
     log_quietly()
     found = load_config(config)
     _check_places(sources.get("witness", ()))
-    journals, broken = _journals(found, sources.get("journal", ()))
+    journals = read_journals(found, sources.get("journal", ()))
     own = str(found.path(found.evidence.journal))
     copy = _copy(found, sources.get("database", ()))
-    gathered = gather(journals, own, clock())
+    gathered = gather(journals.lines, own, clock())
     gathered, lost = _with_copy(gathered, copy)
-    ground = _ground(found, tell)
+    ground = ground_of(found, tell)
     done = recall(ground, gathered, patience, dry=dry)
     unknown = [
         *_lost_events(found, sources.get("witness", ()), copy),
-        *_lost_grants(gathered, copy, journals, lost),
-        *broken,
+        *_lost_grants(gathered, copy, journals.lines, lost),
+        *journals.broken,
         *(
             f"the journals say too little of `{name}` to close it, and nothing else knows it: "
             "look in its cloud, or add the journal of the machine that opened it"
@@ -118,92 +113,19 @@ def recover(
             for name, why in ground.shut.items()
         ),
     ]
-    return _told(done, unknown, len(lost) + len(gathered.unusable), dry)
+    left = len(lost) + len(gathered.unusable)
+    return _told(done, unknown, left, journals.unread, dry)
 
 
-def panic_here(
-    config: Path,
-    kind: str,
-    name: str,
-    reason: str,
-    freeze: timedelta | None,
-    *,
-    patience: timedelta,
-    tell: Tell,
-) -> Plain:
-    """End everything in a scope from this machine, whether or not a server runs or answers.
-
-    With the database: sealed like any panic, by `system`; a worker that is alive closes, else this
-    process does. Without it: from the closing journal, and a later server seals it.
-
-    Raises:
-        AskedWrongly: no such scope, or the settings are broken.
-    """
-    log_quietly()
-    found = load_config(config)
-    try:
-        house = _house(found)
-    except TidegateError as fault:
-        tell(f"the database cannot be used ({fault.message}); going by the closing journal")
-        scope = Scope(ScopeKind(kind), name.strip())
-        wanted = Wanted(scope=scope, by=SYSTEM, via="machine", reason=reason, freeze=freeze)
-        _keep(found, wanted, tell)
-        return _panic_by_journal(found, scope, patience, tell)
-    try:
-        scope = scope_meant(house, None, ScopeKind(kind), name)
-        wanted = Wanted(scope=scope, by=SYSTEM, via="machine", reason=reason, freeze=freeze)
-        try:
-            panic = sweep(house, begin_panic(house, wanted))
-        except EvidenceClosed as fault:
-            tell(f"{fault.message}; going by the closing journal")
-            panic_unsealed(house, wanted)
-            return _panic_by_journal(found, scope, patience, tell)
-        tell(f"{panic.id}: the end of {panic.grants} grants is sealed")
-        return _watched(house, panic, patience, tell)
-    finally:
-        house.store.close()
-
-
-def _keep(found: Config, wanted: Wanted, tell: Tell) -> None:
-    """The panic waits in a file until a server that starts here seals it. Raises AskedWrongly."""
-    check_freeze(wanted.freeze)
-    file, now = panic_file(found), clock()
-    id = make_id(PANIC, now, os.urandom(RANDOM_BYTES))
-    if PanicsKept(file).keep(wanted, id, now):
-        tell(f"{id}: kept in `{file.path}`; a server that starts here seals it, with its freeze")
-    else:
-        tell(f"the panic cannot be kept in `{file.path}`: call it again once the database is back")
-
-
-def _house(found: Config) -> House:
-    """A house for ending only: rules that are broken must not stand in its way."""
-    connectors, _ = _ways(found)
-    try:
-        laws = read_laws(found)
-    except TidegateError:
-        laws = Laws(rules=load_rules({}), catalogue=Catalogue({}, {}), groups=Groups())
-        with suppress(TidegateError):
-            laws = Laws(rules=laws.rules, catalogue=load_catalogue(found), groups=laws.groups)
-    house = House(
-        store=open_store(found),
-        journal=ClosingJournal(found.path(found.evidence.journal)),
-        connectors=connectors,
-        laws=laws,
-        clock=clock,
-        randomness=os.urandom,
-    )
-    house.wanted = PanicsKept(panic_file(found))
-    return house
-
-
-def _ways(found: Config) -> tuple[Mapping[str, Connector], Mapping[str, str]]:
+def ways_of(found: Config) -> tuple[Mapping[str, Connector], Mapping[str, str]]:
     """A way to every target whose keys can be read; the others, each with why it cannot be."""
     found, shut = readable(found)
     return Clouds().connect(found), shut
 
 
-def _ground(found: Config, tell: Tell) -> Ground:
-    connectors, shut = _ways(found)
+def ground_of(found: Config, tell: Tell) -> Ground:
+    """What `recall` stands on. Tells which targets are left out."""
+    connectors, shut = ways_of(found)
     for target, why in shut.items():
         tell(f"`{target}` is left out, the others go on: {why}")
     return Ground(
@@ -217,149 +139,86 @@ def _ground(found: Config, tell: Tell) -> Ground:
     )
 
 
-def _watched(house: House, panic: Panic, patience: timedelta, tell: Tell) -> Plain:
-    """Look until nothing is closing any more, closing it here while no worker is alive."""
-    until, said = clock() + patience, ""
-    while True:
-        now = clock()
-        standing = stand(house, panic.id, now)
-        line = _counts(standing)
-        if line != said:
-            said = line
-            tell(line)
-        if standing.settled or now >= until:
-            return _panic_told(panic, standing, now)
-        heard = last_heard(house.store.beats(), Duty.CLOSE)
-        if heard is None or now - heard > SILENT:
-            with ThreadPoolExecutor(HANDS, thread_name_prefix="tidegate-panic") as pool:
-                list(pool.map(lambda grant: _closed(house, grant), standing.closing))
-        time.sleep(LOOK_EVERY)
+def read_journals(found: Config, named: Sequence[str]) -> Journals:
+    """This installation's own journal, as far as it is there, and those that were named.
+
+    Raises:
+        AskedWrongly: one that was named is not there, cannot be read, or is no journal.
+    """
+    own = found.path(found.evidence.journal)
+    lines: dict[str, list[JournalLine]] = {}
+    broken: list[str] = []
+    unread = 0
+    if own.exists():
+        try:
+            contents = ClosingJournal(own).inspect()
+            lines[str(own)] = list(contents.lines)
+            damage = _damage(own, contents)
+        except OSError as fault:
+            damage = f"journal `{own}` cannot be read: {fault.strerror}"
+        broken += [damage] if damage else []
+        unread += bool(damage)
+    else:
+        broken.append(f"this installation has no journal of its own at `{own}`")
+    for path in dict.fromkeys(Path(name) for name in named):
+        if str(path) in lines:
+            continue
+        contents = _named_journal(path)
+        lines[str(path)] = list(contents.lines)
+        damage = _damage(path, contents)
+        if not damage and contents.torn:  # a live one is torn where nothing was acknowledged
+            damage = f"`{path}` is cut off in a line: what a copy lacks behind it is not known"
+        broken += [damage] if damage else []
+        unread += bool(damage)
+    return Journals(lines=lines, broken=tuple(broken), unread=unread)
 
 
-def _closed(house: House, grant: Grant) -> None:
-    with suppress(TidegateError):  # told by the counts; the next look tries again
-        close_now(house, grant)
+def _named_journal(path: Path) -> JournalContents:
+    """A journal somebody named. Raises AskedWrongly: there is none, or it cannot be read."""
+    help = "check its path; if nothing is left of it, leave it out"
+    try:
+        if not path.is_file():
+            raise AskedWrongly(
+                "no_journal", f"expected a journal at `{path}`, got no such file", help
+            )
+        contents = ClosingJournal(path).inspect()
+    except OSError as fault:
+        raise AskedWrongly(
+            "no_journal",
+            f"expected a journal at `{path}`, it cannot be read: {fault.strerror}",
+            help,
+        ) from None
+    if not contents.lines:
+        raise AskedWrongly(
+            "no_journal",
+            f"expected a closing journal at `{path}`, got a file without one line of it",
+            help,
+        )
+    return contents
 
 
-def _panic_told(panic: Panic, standing: Standing, now: Instant) -> Plain:
-    until = standing.residual_until
-    unverified = (*standing.unverified,)
-    return {
-        "id": panic.id,
-        "scope": panic.kind.value,
-        "name": panic.name,
-        "sealed": True,
-        "swept": panic.state is PanicState.SWEPT,
-        "safe": panic.state is PanicState.SWEPT and standing.safe,
-        "says": f"everything in {panic.scope.text}: {_counts(standing)}",
-        "frozen_until": wire(panic.frozen_until) if panic.frozen_until else None,
-        "frozen": panic.frozen(now),
-        "grants": panic.grants,
-        "requests": panic.requests,
-        "gone": standing.gone,
-        "removed": standing.removed,
-        "residual_until": wire(until) if until else None,
-        "closing": len(standing.closing),
-        "unverified": len(unverified) + standing.unread,
-        "still": [
-            {"id": one.id, "role": one.role, "says": one.outcome or one.still_held_by or one.state}
-            for one in (*standing.closing, *unverified)[:MOST_NAMED]
-        ],
-    }
-
-
-def _counts(standing: Standing) -> str:
-    until = standing.residual_until
-    more = f" (a session taken before may act until {wire(until)})" if until else ""
-    unverified = len(standing.unverified) + standing.unread
-    return (
-        f"{standing.gone} gone, {standing.removed} removed{more}, "
-        f"{len(standing.closing)} still closing, {unverified} unverified"
-    )
-
-
-def _panic_by_journal(found: Config, scope: Scope, patience: timedelta, tell: Tell) -> Plain:
-    """What this machine's journal knows of the scope is closed; what else is open, nobody knows."""
-    own = str(found.path(found.evidence.journal))
-    journals, _ = _journals(found, ())
-    gathered = begin_all(gather(journals, own, clock()), scope, SYSTEM, clock())
-    due = tuple(one for one in gathered.owed if one.begun)
-    done = recall(
-        _ground(found, tell), Gathered(owed=due, unusable=(), known=gathered.known), patience
-    )
-    fates = [one.fate for one in done]
-    residual = max((one.residual_until for one in done if one.residual_until), default=None)
-    return {
-        "id": "",
-        "scope": scope.kind.value,
-        "name": scope.name,
-        "sealed": False,
-        "swept": False,
-        "safe": False,  # what another machine opened, or waits for an opening, is not known here
-        "says": "closed from this machine's journal alone; what it does not hold is not known",
-        "frozen_until": None,
-        "frozen": False,
-        "grants": len(done),
-        "requests": 0,
-        "gone": 0,
-        "removed": sum(one.closed for one in done),
-        "residual_until": wire(residual) if residual else None,
-        "closing": fates.count(Fate.CLOSING),
-        "unverified": fates.count(Fate.HELD),
-        "still": [
-            {"id": one.owed.hold.grant, "role": one.owed.hold.role.id, "says": one.why}
-            for one in done
-            if not one.closed
-        ][:MOST_NAMED],
-    }
+def _damage(path: Path, contents: JournalContents) -> str:
+    """What of it cannot be read; empty: nothing."""
+    count = len(contents.broken)
+    if not count:
+        return ""
+    which = "1 line" if count == 1 else f"{count} lines"
+    return f"{which} of `{path}` cannot be read, the first is {contents.broken[0]}"
 
 
 def _check_places(named: Sequence[str]) -> None:
     """Raise AskedWrongly unless every witness that was named is a directory."""
     for name in named:
-        if not Path(name).is_dir():
+        try:
+            there, why = Path(name).is_dir(), "got no such directory"
+        except OSError as fault:
+            there, why = False, f"it cannot be read: {fault.strerror}"
+        if not there:
             raise AskedWrongly(
                 "no_witness",
-                f"expected a directory of checkpoints at `{name}`, got no such directory",
+                f"expected a directory of checkpoints at `{name}`, {why}",
                 "check its path",
             )
-
-
-def _journals(
-    found: Config, named: Sequence[str]
-) -> tuple[dict[str, list[JournalLine]], list[str]]:
-    """Every journal by its path, this installation's own first; and what is damaged in them."""
-    own = found.path(found.evidence.journal)
-    lines: dict[str, list[JournalLine]] = {}
-    broken: list[str] = []
-    for path in (own, *(Path(name) for name in named)):
-        if str(path) in lines:
-            continue
-        if not path.is_file():
-            if path == own:
-                broken.append(f"this installation has no journal of its own at `{path}`")
-                continue
-            raise AskedWrongly(
-                "no_journal", f"expected a journal at `{path}`, got no such file", "check its path"
-            )
-        try:
-            contents = ClosingJournal(path).inspect()
-        except OSError as fault:
-            broken.append(f"journal `{path}` cannot be read: {fault.strerror}")
-            continue
-        lines[str(path)] = list(contents.lines)
-        if contents.broken and not contents.lines and path != own:
-            raise AskedWrongly(
-                "no_journal",
-                f"expected a closing journal at `{path}`, got a file without one line of it",
-                "check its path; if that is all that is left of it, leave it out",
-            )
-        if contents.broken:
-            count = len(contents.broken)
-            broken.append(
-                f"{count} lines of `{path}` are damaged, the first is {contents.broken[0]}"
-            )
-    return lines, broken
 
 
 def _copy(found: Config, named: Sequence[str]) -> _Copy:
@@ -409,10 +268,11 @@ def _with_copy(gathered: Gathered, copy: _Copy) -> tuple[Gathered, list[tuple[Gr
         until = held_to(held, {name: row for name, row in rows.items() if row is not None})
         more.append(owed_of(grant, _hold(grant, held, entry), copy.where, until))
     over = {
-        one.id for one in state.state.things[Grant].values()
-        if isinstance(one, Grant) and is_settled(one, gathered.begun.get(one.id))
+        one.id: one.state for one in state.state.things[Grant].values()
+        if isinstance(one, Grant) and is_settled(one, gathered.begun.get(one.id, ()))
     }  # fmt: skip
-    return with_copy(gathered, more, clock(), over), lost
+    gone = {name for name, found in over.items() if found is GrantState.GONE}
+    return with_copy(gathered, more, clock(), over, gone), lost
 
 
 def _hold(grant: Grant, held: Assignment, entry: bytes) -> Hold:
@@ -530,16 +390,23 @@ def _told(
     done: Sequence[Recalled],
     unknown: Sequence[str],
     lost: int,
+    unread: int,
     dry: bool,
 ) -> Plain:
-    """The answer; `lost` ends are owed, and nothing here says how to bring them about."""
+    """The answer; `lost` ends are owed, and nothing here says how to bring them about; of `unread`
+    journals nobody knows all that they name.
+    """
     counts = {fate.value: sum(one.fate is fate for one in done) for fate in Fate}
     standing = [one for one in done if one.fate is Fate.HELD and not one.owed.shared]
     uncut = sum(one.uncut for one in done)
-    open_still = counts[Fate.CLOSING] + counts[Fate.DUE] + len(standing) + uncut + lost
+    open_still = counts[Fate.CLOSING] + counts[Fate.DUE] + len(standing) + uncut + lost + unread
     steps = ["start the server: it seals what was done, and closes what is due from now on"]
     if counts[Fate.CLOSING] or uncut:
         steps.insert(0, "mend what keeps the rest open, and type the same again: it is safe")
+    if unread:
+        steps.insert(
+            0, "mend or find the journals that are not read whole, and type the same again"
+        )
     if lost:
         steps.insert(0, "look in the clouds for what cannot be closed from here: it is named above")
     steps.append("compare the log with its witness: `tidegate evidence verify --config FILE`")
@@ -548,6 +415,7 @@ def _told(
         "dry_run": dry,
         "counts": counts,
         "lost": lost,
+        "unread": unread,
         "grants": [_grant_told(one) for one in done],
         "unknown": list(unknown),
         "next": steps,

@@ -131,7 +131,7 @@ class ThisMachine:
         tell: Callable[[str], None],
     ) -> Plain:
         """End everything in a scope without a server."""
-        from tidegate.main.emergency import panic_here
+        from tidegate.main.panicking import panic_here
 
         return panic_here(config, kind, name, reason, freeze, patience=patience, tell=tell)
 

@@ -134,12 +134,15 @@ def recover(desk: Desk, config: str, sources: Sequence[str], dry_run: bool, time
             installed(config), _sources(sources), dry_run, parse_duration(timeout), desk.tell
         )
     )
-    lost = told.number("lost")
+    lost, unread = told.number("lost"), told.number("unread")
     none = "nothing that can be closed from here" if lost else "no grant is known to be open"
+    if unread:
+        none = "what is open is not known: a journal cannot be read whole"
     lines = [_recalled(one) for one in told.some("grants")] or [none]
     counts = told.part("counts")
     parts = [f"{counts.number(name)} {name}" for name in counts.plain if counts.number(name)]
     parts += [f"{lost} may be open, and cannot be closed from here"] if lost else []
+    parts += [f"journals not read whole: {unread}"] if unread else []
     lines += ["", ", ".join(parts) or "nothing to close"]
     if unknown := told.texts("unknown"):
         lines += ["", "what cannot be known from here:", *(f"  - {one}" for one in unknown)]

@@ -1,0 +1,230 @@
+"""A panic on the server's own machine, which goes through no API."""
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+from tidegate.base.duty import SILENT, Duty, last_heard
+from tidegate.base.errors import EvidenceClosed, TidegateError
+from tidegate.base.fact import SYSTEM
+from tidegate.base.ids import PANIC, RANDOM_BYTES, make_id
+from tidegate.base.when import Instant, wire
+from tidegate.catalogue import Catalogue
+from tidegate.evidence.journal import ClosingJournal
+from tidegate.flow.expiring import close_now
+from tidegate.flow.house import Groups, House, Laws, Wanted
+from tidegate.flow.panicking import begin_panic, panic_unsealed, scope_meant, stand, sweep
+from tidegate.flow.panics_kept import PanicsKept
+from tidegate.flow.recalling import HANDS, Fate, Gathered, begin_all, gather, recall
+from tidegate.grant import Grant
+from tidegate.main.config import Config, load_catalogue, load_config
+from tidegate.main.emergency import MOST_NAMED, Plain, Tell, ground_of, read_journals, ways_of
+from tidegate.main.logs import log_quietly
+from tidegate.main.wiring import clock, open_store, panic_file, read_laws
+from tidegate.panic import Panic, PanicState, Scope, ScopeKind, Standing, check_freeze
+from tidegate.policy.rules import load_rules
+
+LOOK_EVERY = 1.0  # seconds between two looks at a panic
+
+
+def panic_here(
+    config: Path,
+    kind: str,
+    name: str,
+    reason: str,
+    freeze: timedelta | None,
+    *,
+    patience: timedelta,
+    tell: Tell,
+) -> Plain:
+    """End everything in a scope from this machine, whether or not a server runs or answers.
+
+    With the database: sealed like any panic, by `system`; a worker that is alive closes, else this
+    process does. Without it: from the closing journal, and a later server seals it.
+
+    Raises:
+        AskedWrongly: no such scope, or the settings are broken.
+    """
+    log_quietly()
+    found = load_config(config)
+    try:
+        house = _house(found)
+    except TidegateError as fault:
+        tell(f"the database cannot be used ({fault.message}); going by the closing journal")
+        scope = Scope(ScopeKind(kind), name.strip())
+        wanted = Wanted(scope=scope, by=SYSTEM, via="machine", reason=reason, freeze=freeze)
+        _keep(found, wanted, tell)
+        return _panic_by_journal(found, scope, patience, tell)
+    try:
+        scope = scope_meant(house, None, ScopeKind(kind), name)
+        wanted = Wanted(scope=scope, by=SYSTEM, via="machine", reason=reason, freeze=freeze)
+        try:
+            panic = sweep(house, begin_panic(house, wanted))
+        except EvidenceClosed as fault:
+            tell(f"{fault.message}; going by the closing journal")
+            panic_unsealed(house, wanted)
+            return _panic_by_journal(found, scope, patience, tell)
+        tell(f"{panic.id}: the end of {panic.grants} grants is sealed")
+        return _watched(house, panic, patience, tell)
+    finally:
+        house.store.close()
+
+
+def _keep(found: Config, wanted: Wanted, tell: Tell) -> None:
+    """The panic waits in a file until a server that starts here seals it. Raises AskedWrongly."""
+    check_freeze(wanted.freeze)
+    file, now = panic_file(found), clock()
+    id = make_id(PANIC, now, os.urandom(RANDOM_BYTES))
+    if PanicsKept(file).keep(wanted, id, now):
+        tell(f"{id}: kept in `{file.path}`; a server that starts here seals it, with its freeze")
+    else:
+        tell(f"the panic cannot be kept in `{file.path}`: call it again once the database is back")
+
+
+def _house(found: Config) -> House:
+    """A house for ending only: rules that are broken must not stand in its way."""
+    connectors, _ = ways_of(found)
+    try:
+        laws = read_laws(found)
+    except TidegateError:
+        laws = Laws(rules=load_rules({}), catalogue=Catalogue({}, {}), groups=Groups())
+        with suppress(TidegateError):
+            laws = Laws(rules=laws.rules, catalogue=load_catalogue(found), groups=laws.groups)
+    house = House(
+        store=open_store(found),
+        journal=ClosingJournal(found.path(found.evidence.journal)),
+        connectors=connectors,
+        laws=laws,
+        clock=clock,
+        randomness=os.urandom,
+    )
+    house.wanted = PanicsKept(panic_file(found))
+    return house
+
+
+def _watched(house: House, panic: Panic, patience: timedelta, tell: Tell) -> Plain:
+    """Look until nothing is closing any more, closing it here while no worker is alive."""
+    until, said = clock() + patience, ""
+    while True:
+        now = clock()
+        standing = stand(house, panic.id, now)
+        line = _counts(standing)
+        if line != said:
+            said = line
+            tell(line)
+        if standing.settled or now >= until:
+            return _panic_told(panic, standing, now)
+        heard = last_heard(house.store.beats(), Duty.CLOSE)
+        if heard is None or now - heard > SILENT:
+            with ThreadPoolExecutor(HANDS, thread_name_prefix="tidegate-panic") as pool:
+                list(pool.map(lambda grant: _closed(house, grant), standing.closing))
+        time.sleep(LOOK_EVERY)
+
+
+def _closed(house: House, grant: Grant) -> None:
+    with suppress(TidegateError):  # told by the counts; the next look tries again
+        close_now(house, grant)
+
+
+def _panic_told(panic: Panic, standing: Standing, now: Instant) -> Plain:
+    until = standing.residual_until
+    unverified = (*standing.unverified,)
+    return {
+        "id": panic.id,
+        "scope": panic.kind.value,
+        "name": panic.name,
+        "sealed": True,
+        "swept": panic.state is PanicState.SWEPT,
+        "safe": panic.state is PanicState.SWEPT and standing.safe,
+        "says": f"everything in {panic.scope.text}: {_counts(standing)}",
+        "frozen_until": wire(panic.frozen_until) if panic.frozen_until else None,
+        "frozen": panic.frozen(now),
+        "grants": panic.grants,
+        "requests": panic.requests,
+        "gone": standing.gone,
+        "removed": standing.removed,
+        "residual_until": wire(until) if until else None,
+        "closing": len(standing.closing),
+        "unverified": len(unverified) + standing.unread,
+        "still": [
+            {"id": one.id, "role": one.role, "says": one.outcome or one.still_held_by or one.state}
+            for one in (*standing.closing, *unverified)[:MOST_NAMED]
+        ],
+    }
+
+
+def _counts(standing: Standing) -> str:
+    until = standing.residual_until
+    more = f" (a session taken before may act until {wire(until)})" if until else ""
+    unverified = len(standing.unverified) + standing.unread
+    return (
+        f"{standing.gone} gone, {standing.removed} removed{more}, "
+        f"{len(standing.closing)} still closing, {unverified} unverified"
+    )
+
+
+def _panic_by_journal(found: Config, scope: Scope, patience: timedelta, tell: Tell) -> Plain:
+    """What this machine's journal knows of the scope is closed; what else is open, nobody knows."""
+    own = str(found.path(found.evidence.journal))
+    journals = read_journals(found, ())
+    for broken in journals.broken:
+        tell(broken)
+    at_first = gather(journals.lines, own, clock())
+    for name in at_first.unusable:
+        tell(f"the journal says too little of `{name}` to close it: look in its cloud")
+    gathered = begin_all(at_first, scope, SYSTEM, clock())
+    due = tuple(one for one in gathered.owed if one.begun)
+    done = recall(
+        ground_of(found, tell), Gathered(owed=due, unusable=(), known=gathered.known), patience
+    )
+    fates = [one.fate for one in done]
+    residual = max((one.residual_until for one in done if one.residual_until), default=None)
+    return {
+        "id": "",
+        "scope": scope.kind.value,
+        "name": scope.name,
+        "sealed": False,
+        "swept": False,
+        "safe": False,  # what another machine opened, or waits for an opening, is not known here
+        "says": _says(scope, at_first),
+        "frozen_until": None,
+        "frozen": False,
+        "grants": len(done),
+        "requests": 0,
+        "gone": 0,
+        "removed": sum(one.closed for one in done),
+        "residual_until": wire(residual) if residual else None,
+        "closing": fates.count(Fate.CLOSING),
+        "unverified": fates.count(Fate.HELD) + len(at_first.unusable),
+        "still": [
+            {"id": one.owed.hold.grant, "role": one.owed.hold.role.id, "says": one.why}
+            for one in done
+            if not one.closed
+        ][:MOST_NAMED],
+    }
+
+
+def _says(scope: Scope, gathered: Gathered) -> str:
+    """What a panic by the journal alone comes to; of a scope that covers nothing of it, why."""
+    left = [one for one in gathered.owed if not one.settled(clock())]
+    holds = [one.hold for one in left]
+    if not holds or any(scope.covers(hold.principal, hold.role.id) for hold in holds):
+        return "closed from this machine's journal alone; what it does not hold is not known"
+    match scope.kind:
+        case ScopeKind.PRINCIPAL:
+            names = {hold.principal for hold in holds}
+        case ScopeKind.TARGET:
+            names = {hold.target.id for hold in holds}
+        case _:
+            names = {hold.role.id for hold in holds}
+    shown = ", ".join(f"`{name}`" for name in sorted(names)[:MOST_NAMED])
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    login = Wanted(scope=scope, by=SYSTEM, via="machine").names_a_login
+    why = " (a login is known to the database alone)" if login else ""
+    return (
+        f"nothing of `{scope.text}` was ended: this machine's journal has no open grant of it"
+        f"{why}; it has some of {shown}{more}: name one of them, or `--all`"
+    )
