@@ -36,6 +36,7 @@ from sim.sight import (
     offsets_of,
     others,
     right_until,
+    set_back_since,
     since_of,
     unheard,
 )
@@ -139,7 +140,8 @@ def never_stop_closing(oracle: Any, seen: Seen) -> Iterator[str]:
             ):
                 yield f"{life.id} ended by a panic nobody called about it"
         case "removed":
-            if not life.still_held and may_start(oracle, life):
+            back = set_back_since(oracle, life)
+            if not life.still_held and may_start(oracle, life) and not back:
                 yield f"{life.id} is called removed while a new session could start"
         case "gone":
             yield from _wrongly_gone(oracle, life)
@@ -193,6 +195,8 @@ def _wrongly_gone(oracle: Any, life: Life) -> Iterator[str]:
     if life.removed_at == NEVER:
         yield f"{life.id} is called gone and was never removed"
     yield from _last_look(oracle, life)
+    if set_back_since(oracle, life):
+        return
     if may_start(oracle, life):
         yield f"{life.id} is called gone while a new session could start"
     # NB. what another system gave meanwhile, and took back unseen, is no session of it.

@@ -107,6 +107,14 @@ def may_start(oracle: Any, life: Life) -> bool:
     return not denied and oracle.loop.now + oracle.world.cloud_offset < life.end
 
 
+def set_back_since(oracle: Any, life: Life) -> bool:
+    """Whether the cloud's clock went back after the house last looked: the deadline that the cloud
+    itself has for the access, and that had passed, lies ahead again.
+    """
+    looked = max(life.probed_at, life.read_at)
+    return life.place.own and bool(oracle.world.cloud_set_back_at >= looked)
+
+
 def late(oracle: Any, now: int, end: int, exposure: int) -> bool:
     """Whether `now` is later than every fault so far excuses."""
     disturbed = oracle.last_disturbed
@@ -184,7 +192,9 @@ def use_of(oracle: Any, life: Life) -> str:
         return "standing"
     if life.key in oracle.given:  # nobody of ours may have looked while it was there
         return "closed again" if oracle.closed_again.get(life.key, NEVER) <= now else "excused"
-    return "gone" if life.gone_at <= now else "after"
+    if life.gone_at > now:
+        return "after"
+    return "excused" if set_back_since(oracle, life) else "gone"
 
 
 # Rules.

@@ -185,6 +185,7 @@ class World:
         self.plan = Plan(Random(f"{seed} faults"), chances)
         self.cloud = SimulatedCloud()
         self.cloud_offset = 0
+        self.cloud_set_back_at = -2  # when its clock last went back
         self.database_offset = 0
         self.database_clock = [(0, 0)]  # how far it was off, from which moment on
         self.database_since = 0  # when its clock changed last
@@ -527,6 +528,7 @@ class World:
         """Set back, a clock undoes nothing that the cloud has done."""
         before, self.cloud_offset = self.cloud_offset, offset
         if offset < before:
+            self.cloud_set_back_at = self.loop.now
             self.cloud.set_back(self.cloud_now())
 
     def _skewed(self, whose: str, span: int, point: str) -> None:
