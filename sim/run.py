@@ -124,7 +124,9 @@ def run_many(
 
 
 def _deaf() -> None:
-    """Ctrl-C is for the process that gathers: it stops the others, by SIGTERM."""
+    """Ctrl-C is for the process that gathers: it stops the others, by SIGTERM at once: a handler in
+    Python would not run in one that waits for work.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -186,7 +188,7 @@ def hunt_many(
     if jobs <= 1:
         yield from map(_hunt, work)
         return
-    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+    with multiprocessing.get_context("fork").Pool(jobs, _deaf) as pool:
         yield from pool.imap_unordered(_hunt, work)
 
 

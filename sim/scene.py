@@ -131,6 +131,9 @@ SCENES: Mapping[str, Scene] = {
         "world.others.tampered": 1.0, "cloud.probe.slow": 0.5}),
     "probe": small(14, roles=OWN, spans=(2 * MINUTE, 5 * MINUTE), early_ends=1.0, faults={
         "world.others.tampered": 1.0, "cloud.probe.down": 0.8}),
+    "unproven": small(14, roles=OWN, spans=(2 * MINUTE, 5 * MINUTE), early_ends=1.0, faults={
+        "world.others.tampered": 1.0, "cloud.probe.down": 0.95, "world.process.killed": 1.0,
+        "cloud.mend.down": 0.95}),
     "back": small(14, roles=DESK, re_adds=1.0, early_ends=0.0, faults={
         "world.others.re_added": 1.0, "cloud.cut.down": 0.5}),
     "stood": small(12, roles=DESK, faults={"world.others.stood_before": 1.0}),

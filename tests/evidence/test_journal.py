@@ -173,14 +173,14 @@ def test_failed_write_is_raised_and_mended(path: Path, monkeypatch: pytest.Monke
 def test_full_journal_refuses_to_open_and_never_to_close(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At its bound nothing new opens; lines that close are still written."""
+    """At its bound nothing new opens; what closes is still written, and what is to be closed."""
     journal = ClosingJournal(path)
-    journal.append(INTENDED)
+    journal.append_opening(INTENDED)
     monkeypatch.setattr(journal_file, "LARGEST_JOURNAL", 10)
     with pytest.raises(EvidenceClosed):
-        journal.append(INTENDED)
-    journal.append(line("removed"))
-    assert len(journal.read()) == 2
+        journal.append_opening(INTENDED)
+    journal.append_all((INTENDED, line("removed")))
+    assert len(journal.read()) == 3
 
 
 def test_symbolic_link_is_not_followed(path: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What other machines opened, in the journal of one that closes: it ends without the database."""
 
+import errno
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -9,7 +11,7 @@ from tests.flow.test_extending import extended
 from tests.flow.test_gate import FORKED
 from tests.flow.test_held_elsewhere import gives
 from tests.support import World, misshape
-from tidegate.base.duty import ALL, Duty, told
+from tidegate.base.duty import ALL, Duty, told, workers
 from tidegate.base.errors import WorldFailed
 from tidegate.connectors.port import Hold
 from tidegate.connectors.simulated import Fault, FaultKind
@@ -32,6 +34,19 @@ def opened_by(world: World, duties: frozenset[Duty], minutes: int = 30) -> Grant
     world.house.store.beat("worker:there", world.clock(), told(duties, "1"))
     with elsewhere(world):
         return world.granted(duration=timedelta(minutes=minutes))
+
+
+def lost(world: World) -> Grant:
+    """A grant that such a process opened, and whose reply was lost."""
+    world.work()
+    world.house.store.beat("worker:there", world.clock(), told(OPENER, "1"))
+    world.connector.script(Fault(kind=FaultKind.LOSE_REPLY, verb="grant"))
+    with elsewhere(world):
+        request = world.vote(world.ask())
+        world.worker.tick()
+    (grant,) = world.house.store.grants(request=request.id)
+    assert grant.state is GrantState.INTENDED
+    return grant
 
 
 def named(world: World) -> list[str]:
@@ -141,14 +156,8 @@ def test_access_whose_opening_lost_its_reply_outlives_its_end_without_the_databa
 ) -> None:
     """Its row says that it was intended, and no opener is left to look again."""
     world = assigned
-    world.work()
-    world.house.store.beat("worker:there", world.clock(), told(OPENER, "1"))
-    world.connector.script(Fault(kind=FaultKind.LOSE_REPLY, verb="grant"))
-    with elsewhere(world):
-        request = world.vote(world.ask())
-        world.worker.tick()
-    (grant,) = world.house.store.grants(request=request.id)
-    assert (grant.state, gives(world)) == (GrantState.INTENDED, True)
+    lost(world)
+    assert gives(world)
     adopt_open(world.house)
     without_database(world, 31)
     assert not gives(world)
@@ -271,7 +280,7 @@ def test_end_begun_for_another_machine_takes_what_a_third_holds(assigned: World)
 def test_full_journal_keeps_an_end_from_being_written_down(
     assigned: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It takes no line that names what was opened; it takes that the end was begun, and goes on."""
+    """It takes no opening, and what another machine opened is to be closed: both are written."""
     world = assigned
     grant = opened_by(world, ALL)
     world.work()
@@ -282,14 +291,14 @@ def test_full_journal_keeps_an_end_from_being_written_down(
     monkeypatch.setattr(journal, "LARGEST_JOURNAL", 10)
     close_now(world.house, end_early(world.house, world.who("ana"), grant.id))
     kinds = [line.kind for line in world.house.journal.read() if line.grant == grant.id]
-    assert "closing" in kinds and "intended" not in kinds
+    assert kinds[:2] == ["intended", "closing"]
     assert not gives(world)
 
 
 def test_full_journal_ends_what_another_machine_prolonged(
     assigned: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It cannot hear of the new end, and the rows can be read: its word is not taken."""
+    """It hears of the new end all the same."""
     world = assigned
     grant = world.granted()
     with elsewhere(world):
@@ -312,3 +321,45 @@ def test_adopted_end_takes_what_others_hold(assigned: World) -> None:
     told = [line for line in world.house.journal.read() if line.grant == first.id]
     assert [line.kind for line in told] == ["intended", "closing"]
     assert told[0].shared_until is not None
+
+
+def test_journal_of_a_closer_takes_nothing_and_nobody_hears_of_it(
+    assigned: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its beat says so while that lasts: what opens meanwhile nobody would close without rows."""
+    world = assigned
+    opened_by(world, OPENER)
+
+    def no_room(lines: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    def keeps() -> bool:
+        world.clock.forward(seconds=11)
+        world.worker.tick()
+        (seen,) = [one for one in workers(world.house.store.beats()) if one.id == "worker"]
+        return seen.keeps
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.house.journal, "append_all", no_room)
+        keeps()
+        assert not keeps()  # a beat comes before the chore
+    keeps()
+    assert keeps()
+
+
+def test_adopted_opening_is_later_than_its_own_end(
+    assigned: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reply was lost, and it may end while rows are worked through: it is as old as they."""
+    world = assigned
+    grant = lost(world)
+    read_at = world.clock()
+
+    def slowly(*asked: Any) -> Hold:
+        world.clock.forward(seconds=1)
+        return hold_of(*asked)
+
+    monkeypatch.setattr(adopting, "hold_of", slowly)
+    assert adopt_open(world.house) == 1
+    (opening,) = [line for line in world.house.journal.read() if line.grant == grant.id]
+    assert opening.at == read_at

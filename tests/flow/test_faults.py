@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support import World, catalogue, laws
+from tests.support import ARN, World, catalogue, laws
 from tidegate.base.errors import EvidenceClosed, NotAllowed, TidegateError, Unreachable, WorldFailed
 from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import PROPAGATION, Fault, FaultKind
@@ -185,6 +185,23 @@ def test_unproven_end_claims_denied(world: World) -> None:
     settle(world, 5)
     assert world.grant(grant).state is GrantState.GONE
     assert world.grant(grant).proof == "removed"
+
+
+def test_end_nobody_could_try_is_called_gone_unseen(world: World) -> None:
+    """Its deny was taken away while no worker was there: what was read then proves nothing now."""
+    grant = world.granted()
+    keys = world.keys(grant)
+    world.connector.script(Fault(kind=FaultKind.DOWN, verb="probe", count=10_000))
+    close_now(world.house, end_early(world.house, world.who("ana"), grant.id))
+    world.cloud.tamper("123456789012", f"{ARN}-prod", grant.id, world.clock())
+    world.clock.forward(minutes=5)
+    world.connector.script(Fault(kind=FaultKind.THROTTLE, verb="mend", count=1))
+    assert world.use(keys) is Answer.ALLOWED
+    world.worker.tick()
+    assert world.grant(grant).state is not GrantState.GONE
+    settle(world, 5)
+    assert world.grant(grant).state is GrantState.GONE
+    assert world.use(keys) is Answer.DENIED
 
 
 def test_retries_fill_the_log(world: World) -> None:

@@ -207,6 +207,17 @@ def test_opener_alive_passes_for_a_closer(world: World) -> None:
     assert world.ask().code == ""
 
 
+def test_nobody_would_close_what_opens_once_the_database_is_gone(world: World) -> None:
+    """A closer whose journal does not take what others open; the other one's does."""
+    beat = world.house.store.beat
+    beat("worker:a", world.clock(), told({Duty.CLOSE}, "1", keeps=False))
+    beat("worker:b", world.clock(), told({Duty.OPEN}, "1"))
+    refused = world.ask()
+    assert refused.code == "gate_shut" and "its journal does not take" in refused.why
+    beat("worker:c", world.clock(), told({Duty.CLOSE}, "1"))
+    assert world.ask().code == ""
+
+
 def test_dead_worker_among_the_living_shuts_the_gate(world: World) -> None:
     """One worker that died long ago is no trouble while another closes, and is forgotten."""
     world.house.store.beat("worker:a", world.clock(), told(ALL, "1"))

@@ -24,6 +24,7 @@ NONE: frozenset[Duty] = frozenset()
 
 WORKER = "worker"  # before the colon of a worker's beat; alone, that of an earlier release
 SILENT = timedelta(seconds=30)  # a worker beats every two seconds
+UNKEPT = "unkept"  # beside the duties in a beat; who knows no such word passes over it
 FORGOTTEN = timedelta(days=1)  # beats of the dead are kept for a look on the day after
 
 
@@ -42,13 +43,17 @@ class Process:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSeen:
-    """A worker as its last beat told of it."""
+    """A worker as its last beat told of it.
+
+    `keeps`: its closing journal takes what others open, so that it closes that without a database.
+    """
 
     id: str
     at: Instant
     duties: frozenset[Duty]
     version: str
     rules: str = ""
+    keeps: bool = True
 
     def silent(self, now: Instant) -> bool:
         """Whether it has not been heard of for SILENT."""
@@ -61,9 +66,10 @@ def duties_of(words: str) -> frozenset[Duty]:
     return named[words] if words in named else frozenset({Duty(words)})
 
 
-def told(duties: Iterable[Duty], version: str, rules: str = "") -> str:
+def told(duties: Iterable[Duty], version: str, rules: str = "", *, keeps: bool = True) -> str:
     """The text of a beat."""
-    return f"{'+'.join(sorted(duties)) or 'none'} {version} {rules}".rstrip()
+    words = [*sorted(duties), *([] if keeps else [UNKEPT])]
+    return f"{'+'.join(words) or 'none'} {version} {rules}".rstrip()
 
 
 def workers(beats: Mapping[str, tuple[Instant, str]]) -> list[WorkerSeen]:
@@ -83,6 +89,7 @@ def workers(beats: Mapping[str, tuple[Instant, str]]) -> list[WorkerSeen]:
                 duties=known if own else ALL,
                 version=version,
                 rules=rules,
+                keeps=UNKEPT not in words.split("+"),
             )
         )
     return sorted(found, key=lambda one: one.at, reverse=True)

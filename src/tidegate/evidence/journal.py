@@ -94,35 +94,40 @@ class ClosingJournal:
         Raises:
             OSError: it could not be written, or another process kept the lock for ten seconds.
                 Nothing may open then; closing goes on regardless.
-            EvidenceClosed: an `intended` line, and the journal is at its bound. Lines that close
-                are never refused for room.
             RuntimeError: an unknown kind, or a line longer than LONGEST_LINE: our own bug.
         """
         self.append_all((line,))
+
+    def append_opening(self, line: JournalLine) -> None:
+        """`append` what is about to open, or to end later: what closes is never refused for room.
+
+        Raises:
+            OSError, RuntimeError: as `append`.
+            EvidenceClosed: the journal is at its bound.
+        """
+        size = self.size()
+        if size > LARGEST_JOURNAL:
+            raise EvidenceClosed(
+                JOURNAL_FULL,
+                f"closing journal: expected at most {LARGEST_JOURNAL} bytes, got {size}",
+                "find out why grants are not closing, then compact the journal",
+            )
+        self.append(line)
 
     def append_all(self, lines: Iterable[JournalLine]) -> None:
         """`append` several together: one wait for the disk, and after a crash a part of them.
 
         Raises:
-            OSError, EvidenceClosed, RuntimeError: as `append`; then any of them may be there.
+            OSError, RuntimeError: as `append`; then any of them may be there.
         """
-        these = list(lines)
-        data = b"".join(_write_line(line) for line in these)
+        data = b"".join(_write_line(line) for line in lines)
         if not data:
             return
         with self._alone(), closing(_Appending(self._path)) as file:
             if self._left != file.state():
                 file.mend()  # another process may have died in the middle of a line
                 self._left = file.state()
-            size = self._left.size
-            opens = any(line.kind == "intended" for line in these)
-            if opens and size > LARGEST_JOURNAL:
-                raise EvidenceClosed(
-                    JOURNAL_FULL,
-                    f"closing journal: expected at most {LARGEST_JOURNAL} bytes, got {size}",
-                    "find out why grants are not closing, then compact the journal",
-                )
-            if not size:
+            if not self._left.size:
                 sync_directory(self._path.parent)  # before the line: a lost name loses it
             self._left = None  # until it is written, part of the line may be there
             file.write(data)

@@ -15,7 +15,7 @@ import structlog
 
 from tidegate.base.duty import Duty, workers
 from tidegate.base.errors import TidegateError, WorldFailed
-from tidegate.base.when import wire
+from tidegate.base.when import Instant, wire
 from tidegate.catalogue import Assignment
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal_line import HELD_UNTIL, ROW, JournalLine
@@ -46,9 +46,10 @@ def adopt(house: House, grant: Grant) -> bool:
     """
     if grant.ends_at is None or _has_opening(house.journal.book().lines.get(grant.id, ())):
         return False
+    read_at = _now(house)
     assignment = house.store.assignment(grant.assignment) if grant.assignment else None
     hold = closing_hold(house, grant, assignment)
-    house.journal.append_all(_lines(house, grant, hold, assignment))
+    house.journal.append_all(_lines(house, grant, hold, assignment, read_at))
     return True
 
 
@@ -102,7 +103,7 @@ def lacking_line(
     if known is None or _has_opening(known):
         return None
     try:
-        return _lines(house, grant, hold, assignment)[0]
+        return _lines(house, grant, hold, assignment, house.now())[0]
     except TidegateError as fault:  # the end goes on by the rows all the same
         log.warning("an end is not taken up in the journal", grant=grant.id, code=fault.code)
         return None
@@ -125,12 +126,13 @@ def _has_opening(lines: Iterable[JournalLine]) -> bool:
 
 
 def _adopt(house: House, names: list[str]) -> list[str]:
+    read_at = _now(house)
     found = house.store.grants_named(names)
     assignments = house.store.assignments_named(one.assignment for one in found.values())
     lines: list[JournalLine] = []
     try:
         for name in names:
-            told = _lines_of_row(house, found.get(name), assignments)
+            told = _lines_of_row(house, found.get(name), assignments, read_at)
             if not told:
                 house.unadopted[name] = house.now()
             lines += told
@@ -142,7 +144,7 @@ def _adopt(house: House, names: list[str]) -> list[str]:
 
 
 def _lines_of_row(
-    house: House, grant: Grant | None, assignments: Mapping[str, Assignment]
+    house: House, grant: Grant | None, assignments: Mapping[str, Assignment], read_at: Instant
 ) -> Sequence[JournalLine]:
     """What the journal is to know of this grant; nothing: its row does not say what to close.
 
@@ -155,7 +157,7 @@ def _lines_of_row(
     if assignment is None:
         return ()
     try:
-        return _lines(house, grant, hold_of(house, grant, assignment), assignment)
+        return _lines(house, grant, hold_of(house, grant, assignment), assignment, read_at)
     except WorldFailed:
         raise
     except TidegateError as fault:  # one grant's trouble must not keep the others open
@@ -179,13 +181,18 @@ def _opened_apart(house: House) -> bool:
     return Duty.OPEN not in house.duties or house.opened_apart
 
 
+def _now(house: House) -> Instant:
+    """Now, by no clock that is ahead: whoever ends what is read from here on does so later."""
+    return min(house.now(), house.store.now())
+
+
 def _lines(
-    house: House, grant: Grant, hold: Hold, assignment: Assignment | None
+    house: House, grant: Grant, hold: Hold, assignment: Assignment | None, read_at: Instant
 ) -> list[JournalLine]:
     """What was opened, and until when others give the same; and that its end was begun."""
     lingers = house.connector(hold.target.connector).lingers(hold.target, hold.role)
     # Never later than what others wrote of its end since: by that it would be an opening anew.
-    made_at = grant.opened_at or grant.closing_at or house.now()
+    made_at = grant.opened_at or grant.closing_at or read_at
     opening = intended_line(hold, hold.stood_before, lingers, made_at)
     others = tuple(one for one in (assignment.holders if assignment else ()) if one != grant.id)
     until = (

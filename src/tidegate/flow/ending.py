@@ -5,7 +5,6 @@ The calls that make it true are in `expiring.py`.
 
 import structlog
 
-from tidegate.base.errors import EvidenceClosed
 from tidegate.base.personal import Personal
 from tidegate.base.when import Instant
 from tidegate.evidence.journal_line import JournalLine
@@ -39,16 +38,8 @@ def begin(
 
 
 def write_down(house: House, *lines: JournalLine) -> None:
-    """Lines around a closing call. A journal that cannot be written never stops closing.
-
-    One at its bound takes no line that names what was opened; it takes the others.
-    """
-    name = lines[0].grant
+    """Lines around a closing call. A journal that cannot be written never stops closing."""
     try:
         house.journal.append_all(lines)
-    except EvidenceClosed as fault:
-        log.error("closing journal is at its bound", grant=name, why=fault.message)
-        if rest := [line for line in lines if line.kind != "intended"]:
-            write_down(house, *rest)
     except OSError as fault:
-        log.error("closing journal cannot be written", grant=name, errno=fault.errno)
+        log.error("closing journal cannot be written", grant=lines[0].grant, errno=fault.errno)

@@ -399,14 +399,14 @@ def _judge_proof(
         if not sealed_ahead(grant.removed_at or now, now):
             return _wait(house, grant, grant.residual_until - now, now)
     try:
-        if apart:  # nothing was tried as that access: look once more, at this very moment
+        if apart or not denied:  # nothing was refused to that access: look once more now
             seen = next(iter(connector.observe(Scope(target=hold.target, hold=hold), now)))
             if _usable_again(house, grant, seen):
                 return _once_more(house, grant, "it is usable again", _as_seen(seen))
-            # Nothing there ends by itself, so what is left ends by the cloud's clock: a fast one of
+            # Where nothing ends by itself, what is left ends by the cloud's clock: a fast one of
             # ours proves nothing, and by a slow one nothing is gone before it was removed.
             by = min(now, seen.cloud_at)
-            if grant.residual_until and not may_be_gone(grant, denied, derived, by):
+            if apart and grant.residual_until and not may_be_gone(grant, denied, derived, by):
                 return _wait(house, grant, grant.residual_until - by, now)
         assignment = house.store.assignment(grant.assignment)
         if not (assignment and assignment.holders):  # else the deadline is another grant's by now

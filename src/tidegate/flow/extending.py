@@ -253,7 +253,7 @@ def _write(house: House, grant: Grant, moving_to: Instant | None = None) -> None
     if moving_to is not None:
         data = {**line.data, "moving_to": wire(moving_to)}
         line = JournalLine(kind=line.kind, grant=line.grant, at=line.at, data=data)
-    house.journal.append(line)
+    house.journal.append_opening(line)
 
 
 def _refuse(house: House, request: Request, no: No, now: Instant) -> None:

@@ -141,8 +141,18 @@ def _of_late_ends(house: House, target: Target, now: Instant) -> Iterator[Troubl
 def _of_closers(house: House, now: Instant) -> Iterator[Trouble]:
     """No worker that may close is alive, though some worker was once there."""
     beats = house.store.beats()
-    heard = last_heard(beats, Duty.CLOSE)
-    if not workers(beats) or (heard is not None and now - heard <= SILENT):
+    seen, heard = workers(beats), last_heard(beats, Duty.CLOSE)
+    if not seen:
+        return
+    if heard is not None and now - heard <= SILENT:
+        alive = [one for one in seen if Duty.CLOSE in one.duties and not one.silent(now)]
+        if not any(one.keeps for one in alive):
+            yield Trouble(
+                code="journal_unkept",
+                message=f"`{alive[0].id}` closes, and its journal does not take what others open",
+                help="without that nobody closes it when the database goes: make room on its disk,"
+                " or mend its closing journal",
+            )
         return
     ago = f"was last heard {show_duration(now - heard)} ago" if heard else "was never heard of"
     yield Trouble(

@@ -314,7 +314,7 @@ def _call(house: House, grant: Grant, first: bool) -> Grant:
         return begin(house, grant, EndReason.EXPIRED, SYSTEM, now)
     try:
         lingers = house.connector(hold.target.connector).lingers(hold.target, hold.role)
-        house.journal.append(intended_line(hold, _stood_before(house, grant), lingers, now))
+        house.journal.append_opening(intended_line(hold, _stood_before(house, grant), lingers, now))
     except (OSError, EvidenceClosed):
         if not first:
             return note(house, grant, "journal", Outcome.REFUSED, "journal_closed")

@@ -262,8 +262,10 @@ def _adopt(house: House, named: Sequence[str]) -> None:
     """What other machines opened of these, as far as rows can be read: else nobody here could."""
     with suppress(WorldFailed):
         for grant in house.store.grants_named(named).values():
-            with suppress(TidegateError, OSError):  # the others all the same
+            try:
                 adopt(house, grant)
+            except (TidegateError, OSError) as fault:  # the others all the same
+                log.error("nothing here says how to close it", grant=grant.id, why=str(fault))
 
 
 def close_named(house: House, named: Iterable[str]) -> Unsealed:

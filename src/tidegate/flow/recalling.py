@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 
-from tidegate.base.errors import EvidenceBroken, EvidenceClosed, TidegateError
+from tidegate.base.errors import EvidenceBroken, TidegateError
 from tidegate.base.when import Instant, wire
 from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.port import Connector, Hold, Seen
@@ -438,11 +438,8 @@ def _write_begun(ground: Ground, owed: Sequence[KnownEnd]) -> None:
             data = {"reason": one.reason, "actor": one.actor}
             lines.append(JournalLine(kind="closing", grant=one.hold.grant, at=now, data=data))
     try:
-        try:
-            ground.journal.append_all(lines)
-        except EvidenceClosed:  # at its bound it takes no line that names what was opened
-            ground.journal.append_all(line for line in lines if line.kind != "intended")
-    except (OSError, TidegateError) as fault:  # closing never waits for what is written about it
+        ground.journal.append_all(lines)
+    except OSError as fault:  # closing never waits for what is written about it
         ground.tell(f"the journal cannot be written, closing goes on without it: {fault}")
 
 

@@ -421,7 +421,6 @@ def settle_journal(house: House) -> list[str]:
     book = house.journal.book()
     waiting, states = book.waiting, house.store.grants_ending(book.waiting)
     follow(house, book, states)
-    follow_open(house, book)
     gone = [name for name, state in states.items() if state is GrantState.GONE]
     for name, grant in sorted(house.store.grants_named(gone).items()):
         if grant.removed_at is None or grant.gone_at is None or waiting[name].at > grant.gone_at:
@@ -441,4 +440,5 @@ def settle_journal(house: House) -> list[str]:
         if not is_unopened(grant, book.lines[name]):
             never_made(house, grant, house.now())
             told.append(name)
+    follow_open(house, book)
     return told

@@ -46,6 +46,15 @@ def end_early(house: House, actor: Actor, some_id: str, comment: str = "") -> Gr
     return grant
 
 
+def _says_how(house: House, name: str) -> bool:
+    """Whether our journal says what to close."""
+    try:
+        lines = house.journal.book().lines.get(name, ())
+    except OSError:
+        return False
+    return any(line.kind == "intended" for line in lines)
+
+
 def _from_journal(house: House, actor: Actor, grant: Grant, reason: EndReason) -> WorldFailed:
     """Closing does not wait for the evidence (I6): begin it in the journal, and seal it later.
 
@@ -63,12 +72,12 @@ def _from_journal(house: House, actor: Actor, grant: Grant, reason: EndReason) -
             f"neither the evidence nor the closing journal can be written: {fault.strerror}",
             f"end `{grant.id}` in the cloud by hand, and make room or mend the disk",
         ) from None
-    removed = close_without_store(house, frozenset({grant.id}))
-    how = (
-        "was removed, and that was read back"
-        if removed
-        else "is being closed from the journal, and is not read back as removed yet"
-    )
+    if close_without_store(house, frozenset({grant.id})):
+        how = "was removed, and that was read back"
+    elif _says_how(house, grant.id):
+        how = "is being closed from the journal, and is not read back as removed yet"
+    else:
+        how = "cannot be closed from here, where nobody knows how it was opened: do it in the cloud"
     return WorldFailed(
         "ended_unsealed",
         f"the evidence cannot be written; `{grant.id}` {how}",

@@ -20,7 +20,6 @@ from tidegate import __version__
 from tidegate.base.duty import FORGOTTEN, WORKER, Duty, told
 from tidegate.base.errors import EvidenceClosed, Stale, TidegateError
 from tidegate.base.when import Instant
-from tidegate.evidence.journal import JOURNAL_FULL
 from tidegate.flow.adopting import adopt_open, adopt_overdue
 from tidegate.flow.asking import lapse_due
 from tidegate.flow.buckets import Bucket, bucket_of, pause_of
@@ -117,6 +116,7 @@ class Worker:
         self._in_hand: dict[Future[None], str] = {}  # the target of each grant handed out
         self._paced: dict[str, set[Bucket]] = {}  # by target, as met: what paces it
         self._bulk_from: Instant | None = None  # not before then: a row kept it from working
+        self._keeps = True  # our journal takes what others open
         self._unsealed = False  # the log could not be written: an end waits for more than its row
         self._looked_at: Instant | None = None  # by what clock it was last claimed; None: it failed
         self._beside: dict[str, Future[None]] = {}  # by chore: its run that may still go on
@@ -343,16 +343,21 @@ class Worker:
         """
         try:
             step(self.house)
-        except (TidegateError, OSError) as fault:
-            if not (isinstance(fault, EvidenceClosed) and fault.code == JOURNAL_FULL):
-                raise
-            # It has no room for news of others, and the log can be written: its word is old now.
-            log.warning("a look at the journal failed", step=step.__name__, why=fault.message)
-            return False
+        except (TidegateError, OSError):
+            raise
         except Exception:  # the rim: see _handle
             log.exception("a look at the journal failed", step=step.__name__)
             return False
         return True
+
+    def _adopt(self) -> None:
+        """What others open, written into our journal; that it cannot be shuts the gate for them."""
+        try:
+            adopt_open(self.house)
+        except OSError:
+            self._keeps = False
+            raise
+        self._keeps = True
 
     def _opening_chores(self) -> tuple[Chore, ...]:
         """Of a process that does not close: its journal hears of the ends from the database."""
@@ -364,7 +369,7 @@ class Worker:
     def _closing_chores(self) -> tuple[Chore, ...]:
         return (
             Chore("journal", JOURNAL_EVERY, self._look_at_journal, long=True),
-            Chore("adopt", JOURNAL_EVERY, lambda: adopt_open(self.house), long=True),
+            Chore("adopt", JOURNAL_EVERY, self._adopt, long=True),
             Chore("panic", PANIC_EVERY, lambda: resume(self.house)),
             Chore("late", LATE_EVERY, lambda: find_late(self.house), long=True),
             Chore("mend", MEND_EVERY, lambda: mend_cuts(self.house), long=True),
@@ -457,7 +462,8 @@ class Worker:
                     self._beside[chore.name] = self._asides.submit(_do, chore)
 
     def _beat(self) -> None:
-        said = told(self.house.duties, __version__, self.house.laws.rules.digest)
+        rules = self.house.laws.rules.digest
+        said = told(self.house.duties, __version__, rules, keeps=self._keeps)
         # By the database's clock, as whoever listens: one that is ahead would seem alive when dead.
         self.house.store.beat(self.name, self.house.store.now(), said)
 
