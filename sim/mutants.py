@@ -246,7 +246,7 @@ MUTANTS: tuple[M, ...] = (
     M("residual-from-the-first-call", "what may act is counted from before the calls, however long they took",
       "expire:residual_until", "max(seen.acted_at, seen.changed_by)", "min(seen.acted_at, ends_at)"),
     M("gone-by-our-clock", "time has passed by our clock alone, however fast",
-      "flow.expiring:_judge_proof", "if grant.residual_until and not may_be_gone(grant, denied, derived, by):", "if False:"),
+      "flow.expiring:_judge_proof", "if apart and grant.residual_until and not may_be_gone(grant, denied, derived, by):", "if False:"),
     M("denied-is-enough", "a denied probe is enough though tokens live on, and nothing needs denying",
       "expire:may_be_gone", "(denied and not derived)", "not derived"),
     M("mend-cuts-holders", "looking after a cut cuts another holder's sessions",
