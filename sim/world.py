@@ -547,7 +547,8 @@ class World:
         if found is None or self.plan.calm:
             return
         span = self.plan.rng.choice((10_000, 3 * MINUTE, 12 * MINUTE))
-        found.stopped_until = min(self.loop.now + span, self.scene.faults_end)
+        until = min(self.loop.now + span, self.scene.faults_end)
+        found.stopped_until = max(found.stopped_until, until)  # its threads go on together
         self.due_changed()
         self.plan.hit("world.process.stopped")
         self.oracle.disturbed(f"{found.name} is stopped", span)
