@@ -2,6 +2,7 @@
 knows of ends that others brought about, and of grants that others opened.
 """
 
+import errno
 from datetime import timedelta
 
 import pytest
@@ -17,6 +18,7 @@ from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence.journal_book import read_back
 from tidegate.evidence.journal_line import JournalLine
+from tidegate.flow import recovering
 from tidegate.flow.expiring import close_now
 from tidegate.flow.house import Wanted
 from tidegate.flow.panicking import close_named, panic_unsealed
@@ -106,6 +108,26 @@ def test_removed_grant_holds_the_access_of_a_later_one(assigned: World) -> None:
     assert gives(world)
     without_database(world, 32)
     assert not gives(world)
+
+
+def test_end_elsewhere_is_owed_because_our_journal_takes_no_other_news(
+    assigned: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is over is written before what is open is followed: a journal shrinks by that alone."""
+    world = assigned
+    grant = world.granted()
+    with elsewhere(world):
+        close_now(world.house, end_early(world.house, world.who("op"), grant.id))
+        settle(world, 40)
+    assert world.grant(grant).state is GrantState.GONE
+
+    def unwritable(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(recovering, "follow_open", unwritable)
+    with pytest.raises(OSError, match="no space"):
+        settle_journal(world.house)
+    assert [line.kind for line in lines(world)][-2:] == ["gone", "sealed"]
 
 
 def test_early_end_that_nobody_tried_yet_waits_for_the_old_one(assigned: World) -> None:

@@ -8,7 +8,8 @@ from tests.backups import backup, locked, put_back
 from tests.support import World, catalogue, laws, misshape
 from tidegate.base.errors import EvidenceClosed, WorldFailed
 from tidegate.connectors.port import Answer
-from tidegate.flow import recovering
+from tidegate.evidence.journal import ClosingJournal
+from tidegate.flow import recovering, revoking
 from tidegate.flow.expiring import close_now
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.mending import mend_cuts
@@ -87,6 +88,24 @@ def test_nobody_can_revoke_while_the_database_is_locked(world: World) -> None:
     after = world.grant(grant)
     assert (after.state, after.end_reason) == (GrantState.GONE, "revoked")
     assert "journal.sealed" in world.names(grant.request)
+
+
+def test_end_that_nobody_here_can_bring_about_is_promised(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No evidence, a journal that never heard of it, and nothing that says how to close it."""
+    grant = world.granted()
+    world.house.journal = ClosingJournal(world.directory / "other.journal")
+
+    def lost(*_: object) -> bool:
+        raise WorldFailed("entry_lost", "the entry is lost", "look for it")
+
+    monkeypatch.setattr(revoking, "adopt", lost)
+    with locked(world), pytest.raises(WorldFailed) as told:
+        end_early(world.house, world.who("bo"), grant.id)
+    assert told.value.code == "ended_unsealed"
+    assert "cannot be closed from here" in told.value.message
+    assert "is being closed" not in told.value.message
 
 
 def test_revocation_with_nothing_writable_looks_done(
