@@ -4,12 +4,14 @@ One JSON object a line: first what the run is of (the seed and the code), then t
 A world is the same whenever it runs, so one of the same seed and the same code need not run twice.
 """
 
+import ast
 import hashlib
 import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -17,15 +19,51 @@ import tidegate
 from sim.oracle import Violation
 from sim.run import Outcome
 
+SCHEMA = "tidegate.store.migrations"  # whose steps are found by their place
 
+
+@cache
 def code_digest() -> str:
-    """Of every source a world runs, ours and the simulation's, and of the Python it runs on."""
+    """Of every source a world runs, ours and the simulation's, and of the Python it runs on.
+
+    What no world comes to (the command line, the pages, the connectors of real clouds) may change
+    beside a run of days.
+    """
     whole = hashlib.sha256(sys.version.encode())
-    for root in (Path(tidegate.__file__).parent, Path(__file__).parent):
-        for path in sorted(root.rglob("*.py")):
-            whole.update(f"\n{root.name}/{path.relative_to(root)}\n".encode())
-            whole.update(path.read_bytes())
+    for name, path in sorted(world_files().items()):
+        whole.update(f"\n{name}\n".encode())
+        whole.update(path.read_bytes())
     return whole.hexdigest()
+
+
+def world_files() -> dict[str, Path]:
+    """By name, the file of each module that a world imports, and the steps of its schema."""
+    ours = {
+        ".".join((root.name, *path.relative_to(root).with_suffix("").parts)): path
+        for root in (Path(tidegate.__file__).parent, Path(__file__).parent)
+        for path in root.rglob("*.py")
+    }
+    waiting = {"sim.run", *(name for name in ours if name.startswith(SCHEMA))}
+    found: dict[str, Path] = {}
+    while waiting:
+        name = waiting.pop()
+        for whole in (name, f"{name}.__init__"):
+            if whole in ours and whole not in found:
+                found[whole] = ours[whole]
+                waiting |= _named(ours[whole])
+        waiting |= {name.rpartition(".")[0]} - {""}
+    return found
+
+
+def _named(path: Path) -> set[str]:
+    """What a file imports, wherever in it, and what of that may be modules as well."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names |= {one.name for one in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{one.name}" for one in node.names)}
+    return names
 
 
 def worlds_of(path: Path, seed: str) -> list[Outcome]:

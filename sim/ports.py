@@ -315,6 +315,15 @@ class SimJournal:
         """As `append`: no journal here comes to its bound."""
         self.append(line)
 
+    def append_adopted(self, lines: Iterable[JournalLine]) -> None:
+        """As `append_all`: no journal here comes to a bound."""
+        self.append_all(lines)
+
+    def check_room(self) -> None:
+        """Whether its disk is away."""
+        if self._ports.world.away("journal"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
     def append_all(self, lines: Iterable[JournalLine]) -> None:
         """Several lines, each struck as one is."""
         for line in lines:

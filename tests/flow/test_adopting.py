@@ -1,11 +1,13 @@
 """What other machines opened, in the journal of one that closes: it ends without the database."""
 
 import errno
+import os
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from tests.backups import backup, put_back
 from tests.flow.assigned import elsewhere, settle, without_database
 from tests.flow.test_extending import extended
 from tests.flow.test_gate import FORKED
@@ -19,11 +21,12 @@ from tidegate.evidence import journal
 from tidegate.evidence.journal import open_grants
 from tidegate.evidence.journal_line import HELD_UNTIL, JournalLine
 from tidegate.flow import adopting
-from tidegate.flow.adopting import AGAIN, adopt, adopt_open, adopt_overdue
+from tidegate.flow.adopting import AGAIN, adopt, adopt_open, adopt_overdue, reading_at
 from tidegate.flow.expiring import close_now
 from tidegate.flow.holding import hold_of
 from tidegate.flow.revoking import end_early
 from tidegate.grant import Grant, GrantState
+from tidegate.shell import worker
 
 OPENER, CLOSER = frozenset({Duty.OPEN}), frozenset({Duty.CLOSE})
 
@@ -47,6 +50,11 @@ def lost(world: World) -> Grant:
     (grant,) = world.house.store.grants(request=request.id)
     assert grant.state is GrantState.INTENDED
     return grant
+
+
+def no_room(*asked: object) -> None:
+    """Of a disk that is full."""
+    raise OSError(errno.ENOSPC, "no space")
 
 
 def named(world: World) -> list[str]:
@@ -118,7 +126,8 @@ def test_end_known_by_its_decision_alone_is_nothing_to_close(assigned: World) ->
     grant = opened_by(world, ALL)
     begun = JournalLine(kind="closing", grant=grant.id, at=world.clock(), data={"reason": "panic"})
     world.house.journal.append(begun)
-    assert adopt(world.house, grant) and not adopt(world.house, grant)
+    read_at = reading_at(world.house)
+    assert adopt(world.house, grant, read_at) and not adopt(world.house, grant, read_at)
     without_database(world, 1)
     assert not gives(world)
 
@@ -330,9 +339,6 @@ def test_journal_of_a_closer_takes_nothing_and_nobody_hears_of_it(
     world = assigned
     opened_by(world, OPENER)
 
-    def no_room(lines: object) -> None:
-        raise OSError(errno.ENOSPC, "no space")
-
     def keeps() -> bool:
         world.clock.forward(seconds=11)
         world.worker.tick()
@@ -363,3 +369,59 @@ def test_adopted_opening_is_later_than_its_own_end(
     assert adopt_open(world.house) == 1
     (opening,) = [line for line in world.house.journal.read() if line.grant == grant.id]
     assert opening.at == read_at
+
+
+def test_full_disk_is_forgotten_once_nothing_is_left_to_adopt(
+    assigned: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What opens next would be in no journal: the disk is tried though nothing is to be written."""
+    world = assigned
+
+    def keeps() -> bool:
+        for _ in range(2):  # a beat comes before the chore
+            world.clock.forward(seconds=11)
+            world.worker.tick()
+        (seen,) = [one for one in workers(world.house.store.beats()) if one.id == "worker"]
+        return seen.keeps
+
+    assert keeps()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_room)
+        assert not keeps()
+        world.restart()
+        world.worker._beat()  # its first, before any look
+        (seen,) = [one for one in workers(world.house.store.beats()) if one.id == "worker"]
+        assert not seen.keeps
+    assert keeps()
+
+
+def test_journal_that_is_too_long_to_be_read_takes_more(
+    assigned: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of what can be read is for what others open, and the rest for ends."""
+    world = assigned
+    grant = opened_by(world, OPENER)
+    world.house.journal.append(
+        JournalLine(kind="closing", grant="gr_other", at=world.clock(), data={})
+    )
+    monkeypatch.setattr(journal, "LARGEST_ADOPTED", 10)
+    with pytest.raises(OSError, match="at most 10"):
+        adopt_open(world.house)
+    with pytest.raises(OSError, match="too long"):
+        world.house.journal.check_room()
+    assert adopt(world.house, grant, reading_at(world.house))
+    assert grant.id in named(world)
+
+
+def test_full_disk_keeps_what_no_row_tells_of_open(
+    assigned: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older database is restored, and no line can be written: the look is made to its end."""
+    world = assigned
+    kept = backup(world)
+    world.granted()
+    put_back(world, kept)
+    monkeypatch.setattr(worker, "settle_journal", no_room)
+    monkeypatch.setattr(worker, "seal_journal", no_room)
+    settle(world, 31)
+    assert not gives(world)

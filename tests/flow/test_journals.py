@@ -3,9 +3,12 @@
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
+from tests.flow.test_adopting import no_room
 from tests.support import World
 from tidegate.evidence.journal import ClosingJournal, open_grants
-from tidegate.flow.recovering import find_unknown, seal_journal, settle_journal
+from tidegate.flow.recovering import close_without_store, find_unknown, seal_journal, settle_journal
 from tidegate.grant import GrantState
 
 
@@ -31,3 +34,22 @@ def test_end_by_another_machine_is_closed_again(tmp_path: Path) -> None:
         assert ours.compact(world.clock() + timedelta(0)) > 0 and ours.read() == []
     finally:
         world.down()
+
+
+def test_journal_that_cannot_be_written_is_sealed_over_and_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never says that its line is sealed: the evidence is asked, also by the next process."""
+    grant, other = world.granted(), world.granted("eve")
+    world.clock.forward(minutes=30)
+    assert len(close_without_store(world.house)) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(world.house.journal, "append", no_room)
+        assert seal_journal(world.house) == 2
+        world.house.asked.unsealed.clear()
+        assert seal_journal(world.house) == 0
+    for one in (grant, other):
+        assert world.names(one.request).count("journal.sealed") == 1
+    world.house.asked.unsealed.clear()
+    assert seal_journal(world.house) == 0
+    assert world.house.journal.book().unsealed == {}

@@ -1,6 +1,8 @@
 """A simulation of hours: what it says when it is stopped, and that it goes on where it was."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import pytest
 import sim.__main__ as command
+from sim.ledger import world_files
 from sim.oracle import Violation
 from sim.points import names
 from sim.run import Outcome
@@ -167,3 +170,17 @@ def test_broken_world_is_told_only_at_the_end(
     runner.stop_after = 2
     run(monkeypatch)
     assert "world 7/1 is broken: I2 it acts" in capsys.readouterr().err
+
+
+def test_code_of_a_run_is_less_than_what_a_world_imports() -> None:
+    """A change to it would go by unseen; one to what no world comes to voids no run."""
+    names = "[m.__file__ for n, m in sys.modules.items() if n.split('.')[0] in ('sim', 'tidegate')]"
+    told = subprocess.run(
+        [sys.executable, "-c", f"import json, sim.run, sys; print(json.dumps({names}))"],
+        check=True,
+        capture_output=True,
+    )
+    hashed = world_files()
+    assert set(json.loads(told.stdout)) <= {str(path) for path in hashed.values()}
+    assert {"tidegate.flow.expiring", "sim.oracle", "tidegate.store.migrations.env"} <= set(hashed)
+    assert not [name for name in hashed if ".cli." in name or ".api." in name or "aws" in name]

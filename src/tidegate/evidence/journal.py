@@ -42,7 +42,10 @@ LONGEST_LINE = 16_384  # bytes: an `intended` line with all native ids is about 
 LONG = 4 * 1024 * 1024  # bytes: ten thousand lines
 TAIL = 4 * LONGEST_LINE  # bytes at the end that are looked at for a torn line
 LARGEST_JOURNAL = 64 * 1024 * 1024  # bytes; beyond it nothing opens until `compact` makes room
-LARGEST_READ = 16 * LARGEST_JOURNAL  # bytes: more than closing what is open can add; not our file
+LARGEST_READ = 16 * LARGEST_JOURNAL  # bytes; a longer one is read no more: not our file
+LARGEST_ADOPTED = (
+    LARGEST_READ // 2
+)  # bytes; beyond it nothing is taken over, so that ends have room
 JOURNAL_FULL = "journal_full"  # the code of a refusal for that reason
 MODE = 0o600
 
@@ -132,6 +135,43 @@ class ClosingJournal:
             self._left = None  # until it is written, part of the line may be there
             file.write(data)
             self._left = file.state()
+
+    def append_adopted(self, lines: Iterable[JournalLine]) -> None:
+        """`append_all` what is open by other machines' doing and not over.
+
+        Raises:
+            OSError: as `append`, or the journal has LARGEST_ADOPTED bytes. One that grows for ever
+                could at last be read no more, and nothing would close from it.
+            RuntimeError: as `append`.
+        """
+        if (size := self.size()) > LARGEST_ADOPTED:
+            words = (
+                f"the closing journal has {size} bytes, at most {LARGEST_ADOPTED} may be added to"
+            )
+            raise OSError(errno.EFBIG, words)
+        self.append_all(lines)
+
+    def check_room(self) -> None:
+        """Nothing, where a line could be written now: as much is written beside it, and removed.
+
+        Raises:
+            OSError: it could not be, or the journal has LARGEST_ADOPTED bytes.
+        """
+        if self.size() > LARGEST_ADOPTED:
+            raise OSError(errno.EFBIG, "the closing journal is too long to be added to")
+        beside = self._path.with_name(f"{self._path.name}.{os.getpid()}.room")
+        try:
+            fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, MODE)
+            try:
+                file = bytes(LONGEST_LINE)
+                if os.write(fd, file) < len(file):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        finally:
+            with suppress(OSError):
+                beside.unlink()
 
     def size(self) -> int:
         """How many bytes it has; 0 when it is not there or cannot be looked at."""

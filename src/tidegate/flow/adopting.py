@@ -6,7 +6,7 @@ opened a grant may be dead. And where some process opens and does not close, no 
 need be one that a closer reads: each closer's names what is open anywhere, while the rows tell.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import islice
@@ -37,8 +37,10 @@ PAGES = 10  # questions a look
 AGAIN = timedelta(minutes=1)  # until a grant whose row did not say what to close is tried again
 
 
-def adopt(house: House, grant: Grant) -> bool:
+def adopt(house: House, grant: Grant, read_at: Instant) -> bool:
     """Have our journal know what must be known to close `grant`; whether it was new there.
+
+    `read_at`: from before its row was read, by no clock that is ahead (`reading_at`).
 
     Raises:
         OSError: the journal cannot be written.
@@ -46,11 +48,15 @@ def adopt(house: House, grant: Grant) -> bool:
     """
     if grant.ends_at is None or _has_opening(house.journal.book().lines.get(grant.id, ())):
         return False
-    read_at = _now(house)
     assignment = house.store.assignment(grant.assignment) if grant.assignment else None
     hold = closing_hold(house, grant, assignment)
     house.journal.append_all(_lines(house, grant, hold, assignment, read_at))
     return True
+
+
+def reading_at(house: House) -> Instant:
+    """Now, by no clock that is ahead: whoever ends what is read from here on does so later."""
+    return min(house.now(), house.store.now())
 
 
 def adopt_open(house: House) -> int:
@@ -69,7 +75,7 @@ def adopt_open(house: House) -> int:
     for _ in range(PAGES):
         names = house.store.unremoved_after(house.adopted_to, READ_AT_ONCE)
         while (some := _unnamed(house, names)) and new < MOST:
-            new += len(_adopt(house, some))
+            new += len(_adopt(house, some, house.journal.append_adopted))
         if some:
             log.warning("more is open than the journal took up at once: it goes on", new=new)
             break  # at the same page, the next time
@@ -86,7 +92,7 @@ def adopt_overdue(house: House) -> list[str]:
         OSError: the journal cannot be written. WorldFailed: the rows cannot be read.
     """
     overdue = house.store.overdue(house.now(), OVERDUE, READ_AT_ONCE)
-    adopted = _adopt(house, _unnamed(house, overdue))
+    adopted = _adopt(house, _unnamed(house, overdue), house.journal.append_all)
     if adopted:
         log.warning("ends that another machine left are closed from our journal", grants=adopted)
     return adopted
@@ -125,8 +131,10 @@ def _has_opening(lines: Iterable[JournalLine]) -> bool:
     return any(line.kind == "intended" for line in lines)
 
 
-def _adopt(house: House, names: list[str]) -> list[str]:
-    read_at = _now(house)
+def _adopt(
+    house: House, names: list[str], append: Callable[[Iterable[JournalLine]], None]
+) -> list[str]:
+    read_at = reading_at(house)
     found = house.store.grants_named(names)
     assignments = house.store.assignments_named(one.assignment for one in found.values())
     lines: list[JournalLine] = []
@@ -139,7 +147,7 @@ def _adopt(house: House, names: list[str]) -> list[str]:
     finally:  # the store may go in the middle, and those before are known
         had = house.journal.book().lines  # a hand may have taken one up meanwhile
         new = [line for line in lines if not _has_opening(had.get(line.grant, ()))]
-        house.journal.append_all(new)
+        append(new)
     return [line.grant for line in new if line.kind == "intended"]
 
 
@@ -179,11 +187,6 @@ def _opened_apart(house: House) -> bool:
             Duty.OPEN in one.duties and Duty.CLOSE not in one.duties for one in seen
         )
     return Duty.OPEN not in house.duties or house.opened_apart
-
-
-def _now(house: House) -> Instant:
-    """Now, by no clock that is ahead: whoever ends what is read from here on does so later."""
-    return min(house.now(), house.store.now())
 
 
 def _lines(

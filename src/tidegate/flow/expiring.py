@@ -390,6 +390,7 @@ def _judge_proof(
     denied = probed.proves_denied
     apart = connector.powers(hold.role.kind).cuts_apart
     derived = connector.residual(hold.target, hold.role, grant.cut)
+    lives_on = apart or bool(derived)  # what time ends, not the removal
     if not may_be_gone(grant, denied, derived, now):
         if not apart or grant.residual_until is None:
             allowed = probed.answer is Answer.ALLOWED
@@ -399,15 +400,16 @@ def _judge_proof(
         if not sealed_ahead(grant.removed_at or now, now):
             return _wait(house, grant, grant.residual_until - now, now)
     try:
-        if apart or not denied:  # nothing was refused to that access: look once more now
+        if lives_on or not denied:  # nothing was refused to that access: look once more now
             seen = next(iter(connector.observe(Scope(target=hold.target, hold=hold), now)))
             if _usable_again(house, grant, seen):
-                return _once_more(house, grant, "it is usable again", _as_seen(seen))
-            # Where nothing ends by itself, what is left ends by the cloud's clock: a fast one of
-            # ours proves nothing, and by a slow one nothing is gone before it was removed.
+                return _seen_again(house, grant, hold, connector, seen, now)
+            # What is left ends by the cloud's clock: a fast one of ours proves nothing, and by a
+            # slow one nothing is gone before it was removed.
             by = min(now, seen.cloud_at)
-            if apart and grant.residual_until and not may_be_gone(grant, denied, derived, by):
-                return _wait(house, grant, grant.residual_until - by, now)
+            if lives_on and grant.residual_until and not may_be_gone(grant, denied, derived, by):
+                return _wait(house, grant, grant.residual_until - by, now, apart)
+            how = _how(probed, seen.cloud_at)
         assignment = house.store.assignment(grant.assignment)
         if not (assignment and assignment.holders):  # else the deadline is another grant's by now
             connector.disarm(hold, now)
@@ -421,6 +423,19 @@ def _judge_proof(
     write_down(house, JournalLine(kind="sealed", grant=grant.id, at=now, data={}))
     house.tries.forget(grant.id)
     return house.store.grant(grant.id)
+
+
+def _seen_again(
+    house: House, grant: Grant, hold: Hold, connector: Connector, seen: Seen, now: Instant
+) -> Grant:
+    """Back to closing, but for the moments after a native end: see CLOUD_TICKS. Another of the
+    cloud's machines may be behind the one that showed it over.
+    """
+    native = connector.powers(hold.role.kind).native_deadline
+    if native and not grant.cut and hold.ends_at <= now < hold.ends_at + CLOUD_TICKS:
+        house.store.snooze(grant.id, now + SHORTEST_PAUSE, grant.version)
+        return grant
+    return _once_more(house, grant, "it is usable again", _as_seen(seen))
 
 
 def _still_acts(house: House, grant: Grant) -> Grant:
@@ -439,22 +454,24 @@ def _still_acts(house: House, grant: Grant) -> Grant:
     return grant
 
 
-def _wait(house: House, grant: Grant, left: timedelta, now: Instant) -> Grant:
-    """Nothing but time is missing; a cut that is not seen yet is tried again meanwhile."""
-    if not grant.cut:
+def _wait(house: House, grant: Grant, left: timedelta, now: Instant, apart: bool = True) -> Grant:
+    """Nothing but time is missing; where a cut is made `apart`, one not seen is tried again."""
+    if apart and not grant.cut:
         return note(house, grant, "cut", Outcome.NOT_CUT, "not_cut")
     pausing = min(max(left, SHORTEST_PAUSE), LONGEST_PAUSE)
     house.store.snooze(grant.id, now + pausing, grant.version)
     return grant
 
 
-def _how(probed: Probed) -> dict[str, str]:
+def _how(probed: Probed, read_at: Instant | None = None) -> dict[str, str]:
+    """What was asked and told. Where nothing was, the proof is the list `read_at` by the cloud."""
+    untold = probed.answer is Answer.UNTOLD
     return {
         "answer": probed.answer.value,
         "control": probed.control.value,
         "call": probed.call,
-        "cloud_at": wire(probed.cloud_at),
-        "method": (Method.LISTED if probed.answer is Answer.UNTOLD else probed.method).value,
+        "cloud_at": wire(read_at if untold and read_at else probed.cloud_at),
+        "method": (Method.LISTED if untold else probed.method).value,
         **{key: value for key, value in probed.detail.items() if key != "cloud_at"},
     }
 

@@ -32,7 +32,7 @@ from tidegate.evidence.journal import JournalLine, open_grants
 from tidegate.evidence.journal_book import is_begun, read_back
 from tidegate.evidence.seal import read_event
 from tidegate.expire import EndReason, end
-from tidegate.flow.adopting import adopt
+from tidegate.flow.adopting import adopt, reading_at
 from tidegate.flow.allowing import allow_panic, may_see_panic
 from tidegate.flow.holding import lines_by_grant
 from tidegate.flow.house import Actor, House, Wanted
@@ -261,9 +261,10 @@ def panic_unsealed(house: House, wanted: Wanted) -> tuple[str, ...]:
 def _adopt(house: House, named: Sequence[str]) -> None:
     """What other machines opened of these, as far as rows can be read: else nobody here could."""
     with suppress(WorldFailed):
+        read_at = reading_at(house)
         for grant in house.store.grants_named(named).values():
             try:
-                adopt(house, grant)
+                adopt(house, grant, read_at)
             except (TidegateError, OSError) as fault:  # the others all the same
                 log.error("nothing here says how to close it", grant=grant.id, why=str(fault))
 

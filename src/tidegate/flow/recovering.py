@@ -18,6 +18,7 @@ from tidegate.connectors.port import Connector, Hold, Seen
 from tidegate.evidence.journal import JournalLine
 from tidegate.evidence.journal_book import JournalBook, ends, read_back
 from tidegate.evidence.journal_line import CLOCK_OFF, removed_line
+from tidegate.evidence.seal import read_event
 from tidegate.expire import EndReason
 from tidegate.flow.buckets import Buckets, bucket_of
 from tidegate.flow.confirming import UNENDED, begun_since, is_unopened
@@ -385,6 +386,9 @@ def _seal(house: House, line: JournalLine) -> bool:
         return False
     if _is_sealed(grant, line):
         return False
+    if _was_sealed(house, grant, line):
+        _note(house, line)
+        return False
     fact = Fact(
         name="journal.sealed",
         subject=grant.request,
@@ -398,8 +402,26 @@ def _seal(house: House, line: JournalLine) -> bool:
         },
     )
     house.store.commit(Step((), (fact,)))
-    house.journal.append(JournalLine(kind="noted", grant=line.grant, at=now, data={}))
+    _note(house, line)
     return True
+
+
+def _note(house: House, line: JournalLine) -> None:
+    try:
+        house.journal.append(JournalLine(kind="noted", grant=line.grant, at=house.now(), data={}))
+    except OSError as fault:  # the evidence has it, which is asked the next time
+        log.error("the closing journal cannot be written", grant=line.grant, errno=fault.errno)
+
+
+def _was_sealed(house: House, grant: Grant, line: JournalLine) -> bool:
+    """Whether the evidence has it already: a journal that cannot be written never says so."""
+    events = (read_event(leaf) for _, leaf in house.store.events(grant.request))
+    told = (event.data for event in events if event.name == "journal.sealed")
+    acted_at = wire(line.at)
+    return any(
+        (data["grant"], data["step"], data["acted_at"]) == (line.grant, line.kind, acted_at)
+        for data in told
+    )
 
 
 def _is_sealed(grant: Grant, line: JournalLine) -> bool:

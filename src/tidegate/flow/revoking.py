@@ -6,7 +6,7 @@ from tidegate.base.errors import EvidenceClosed, Stale, TidegateError, WorldFail
 from tidegate.base.text import LONGEST_REASON, clean_text
 from tidegate.evidence.journal import JournalLine
 from tidegate.expire import EndReason
-from tidegate.flow.adopting import adopt
+from tidegate.flow.adopting import adopt, reading_at
 from tidegate.flow.allowing import Verb
 from tidegate.flow.asking import TRIES
 from tidegate.flow.ending import begin
@@ -64,7 +64,7 @@ def _from_journal(house: House, actor: Actor, grant: Grant, reason: EndReason) -
     line = JournalLine(kind="closing", grant=grant.id, at=house.now(), data=data)
     try:
         with suppress(TidegateError):  # another machine may have opened it: it closes it, then
-            adopt(house, grant)
+            adopt(house, grant, reading_at(house))
         house.journal.append(line)
     except OSError as fault:
         raise EvidenceClosed(

@@ -116,7 +116,7 @@ class Worker:
         self._in_hand: dict[Future[None], str] = {}  # the target of each grant handed out
         self._paced: dict[str, set[Bucket]] = {}  # by target, as met: what paces it
         self._bulk_from: Instant | None = None  # not before then: a row kept it from working
-        self._keeps = True  # our journal takes what others open
+        self._kept: bool | None = None  # whether our journal takes what others open; not asked yet
         self._unsealed = False  # the log could not be written: an end waits for more than its row
         self._looked_at: Instant | None = None  # by what clock it was last claimed; None: it failed
         self._beside: dict[str, Future[None]] = {}  # by chore: its run that may still go on
@@ -343,21 +343,38 @@ class Worker:
         """
         try:
             step(self.house)
-        except (TidegateError, OSError):
+        except TidegateError:
             raise
+        except OSError as fault:  # a full disk keeps lines from being written, not ends from coming
+            log.error("a look at the journal failed", step=step.__name__, errno=fault.errno)
+            return False
         except Exception:  # the rim: see _handle
             log.exception("a look at the journal failed", step=step.__name__)
             return False
         return True
 
     def _adopt(self) -> None:
-        """What others open, written into our journal; that it cannot be shuts the gate for them."""
+        """What others open, written into our journal; that it cannot be shuts the gate for them.
+
+        Where there is nothing to write, a full disk shows all the same: what opens next would be
+        in no journal.
+        """
         try:
             adopt_open(self.house)
-        except OSError:
-            self._keeps = False
+            self.house.journal.check_room()
+        except Exception:
+            self._kept = False
             raise
-        self._keeps = True
+        self._kept = True
+
+    def _keeps(self) -> bool:
+        """Whether our journal took what others open; before the first look, whether it could."""
+        if self._kept is None and Duty.CLOSE in self.house.duties:
+            try:
+                self.house.journal.check_room()
+            except OSError:
+                return False
+        return self._kept is not False
 
     def _opening_chores(self) -> tuple[Chore, ...]:
         """Of a process that does not close: its journal hears of the ends from the database."""
@@ -463,7 +480,7 @@ class Worker:
 
     def _beat(self) -> None:
         rules = self.house.laws.rules.digest
-        said = told(self.house.duties, __version__, rules, keeps=self._keeps)
+        said = told(self.house.duties, __version__, rules, keeps=self._keeps())
         # By the database's clock, as whoever listens: one that is ahead would seem alive when dead.
         self.house.store.beat(self.name, self.house.store.now(), said)
 
