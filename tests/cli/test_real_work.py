@@ -13,6 +13,7 @@ from tests.cli.test_real_server import ASK, Town, served
 from tests.flow.test_finding import a_sighting
 from tests.flow.test_pace_of_accounts import paced
 from tests.support import World, laws
+from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.finding import FindingKind, FindingState
 from tidegate.flow.finding import see
 from tidegate.flow.revoking import end_early
@@ -46,18 +47,48 @@ def test_queue_is_kept_from_who_waits_in_it(town: Town) -> None:
     end_early(world.house, world.who("eve"), ending.id)
     asked = town.at("ana", *ASK, "--json").json
     assert town.at("bo", "approve", asked["id"], "--yes").code == 0
-    world.clock.forward(seconds=130)
-    says = "queue 1, usable in about 4s, last end about 2m late"
-    shown = town.at("ana", "requests", asked["id"])
-    assert re.search(rf"^ +queue +{says}$", shown.out, re.M), shown.out
-    plain = town.at("ana", "requests", asked["id"], "--json").json["queue"]
-    assert plain == {"ahead": 1, "usable_in_seconds": 4, "end_late_seconds": 130, "says": says}
-    grant = town.at("ana", "grants", asked["id"])
-    assert re.search(rf"^ +queue +{says}$", grant.out, re.M), grant.out
+    world.clock.forward(seconds=20)
+    says = "queue 1, usable in about 4s, last end about 20s late"
+    plain = told_of_queue(town, asked["id"], says)
+    assert plain == {
+        "ahead": 1,
+        "at_least": False,
+        "usable_in_seconds": 4,
+        "end_late_seconds": 20,
+        "gate": [],
+        "says": says,
+    }
     for _ in range(12):
         world.clock.forward(seconds=5)
         world.work()
     assert "queue" not in town.at("ana", "requests", asked["id"]).out
+
+
+def test_stuck_end_promises_a_moment(town: Town) -> None:
+    """While a late end has openings wait, who waits reads that and no estimate."""
+    world = town.world
+    ending = world.granted("eve")
+    world.house.laws = laws(found=paced(0.5))
+    world.connector.script(Fault(kind=FaultKind.LOSE_REQUEST, verb="revoke", count=100_000))
+    end_early(world.house, world.who("eve"), ending.id)
+    asked = town.at("ana", *ASK, "--json").json
+    assert town.at("bo", "approve", asked["id"], "--yes").code == 0
+    world.clock.forward(seconds=130)
+    world.work(ticks=1)
+    says = "queue 1, last end about 2m late, openings wait until late ends are done"
+    plain = told_of_queue(town, asked["id"], says)
+    assert (plain["usable_in_seconds"], plain["end_late_seconds"]) == (None, 130)
+    assert plain["gate"] == ["closing_fails", "closing_late"]
+
+
+def told_of_queue(town: Town, request: str, says: str) -> dict[str, object]:
+    """What the API tells of it, once a request and its grant both say it in these words."""
+    for name in ("requests", "grants"):
+        shown = town.at("ana", name, request)
+        assert re.search(rf"^ +queue +{says}$", shown.out, re.M), shown.out
+    queue = town.at("ana", "requests", request, "--json").json["queue"]
+    assert isinstance(queue, dict)
+    return queue
 
 
 def found(world: World, **more: object) -> str:

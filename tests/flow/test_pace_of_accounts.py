@@ -6,15 +6,19 @@ from datetime import timedelta
 import pytest
 
 from tests.support import START, World, catalogue, laws
+from tidegate.base.duty import ALL
+from tidegate.base.duty import told as duty_told
 from tidegate.base.errors import Refused, WorldFailed
 from tidegate.catalogue import Catalogue
+from tidegate.connectors.port import Trouble
 from tidegate.connectors.simulated import Fault, FaultKind
+from tidegate.flow import queueing
 from tidegate.flow.buckets import SHARE, Bucket, Buckets, beside, bucket_of
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.queueing import Queue, about, queue_of
 from tidegate.flow.revoking import end_early
-from tidegate.grant import GrantState, Outcome
-from tidegate.store import Pace
+from tidegate.grant import Grant, GrantState, Outcome, noted
+from tidegate.store import Pace, reads
 
 SECOND = timedelta(seconds=1)
 
@@ -139,7 +143,7 @@ def test_opening_beside_a_late_end(world: World, monkeypatch: pytest.MonkeyPatch
     told = queue_of(world.house, waits, world.clock())
     assert told is not None
     assert told.late is not None
-    assert told.text == "queue 1, last end about 1m late"
+    assert told.text == ("queue 1, last end about 1m late, openings wait until late ends are done")
 
 
 @pytest.mark.parametrize("late_by", [60_000, 60_001])
@@ -176,31 +180,115 @@ def test_late_end_bears_calls_that_openings_beside_it_take(world: World, late_by
     assert world.grant(neighbour).state is GrantState.OPEN
 
 
-def test_queue_is_made_up(world: World) -> None:
-    """What waits is counted over the account, by its pace, halved where the cloud asked for it."""
-    ending = [world.granted(), world.granted("eve")]
+def heard(world: World) -> None:
+    """Its worker says that it is alive, and does nothing."""
+    world.house.store.beat("worker:w", world.clock(), duty_told(ALL, "1"))
+
+
+def an_opening_behind_ends(world: World, ends: int = 2, openings: int = 3) -> Grant:
+    """The first of so many openings that wait on an account of half a look a second."""
+    ending = [world.granted(), world.granted("eve")][:ends]
     world.house.laws = laws(found=paced(0.5))
-    store = world.house.store
     for grant in ending:
         end_early(world.house, world.who("ana" if grant is ending[0] else "eve"), grant.id)
-    waiting = [world.vote(world.ask("eve")) for _ in range(3)]
-    (mine,) = store.grants(request=waiting[0].id)
+    waiting = [world.vote(world.ask("eve")) for _ in range(openings)]
+    (mine,) = world.house.store.grants(request=waiting[0].id)
+    return mine
+
+
+def test_queue_is_made_up(world: World) -> None:
+    """What waits is counted over the account, by its pace, halved where the cloud asked for it."""
+    mine = an_opening_behind_ends(world)
+    store = world.house.store
     world.clock.forward(seconds=10)
     told = queue_of(world.house, mine, world.clock())
     assert told == Queue(ahead=4, usable_in=timedelta(seconds=10), late=None)
     world.clock.forward(milliseconds=1)  # an end is late from there on
     bucket = bucket_of(world.house.laws.catalogue, mine.role)
     assert bucket is not None
-    store.slow_pace(bucket.name, world.clock() + timedelta(minutes=1), world.clock())
+    store.slow_pace(bucket.name, world.clock() + 9 * SECOND, world.clock())
     told = queue_of(world.house, mine, world.clock())
     late = timedelta(seconds=10, milliseconds=1)
     assert told == Queue(ahead=4, usable_in=timedelta(seconds=20), late=late)
     assert told.text == "queue 4, usable in about 20s, last end about 10s late"
-    closing = queue_of(world.house, world.grant(ending[0]), world.clock())
+    (ending, _) = store.grants(states=frozenset({GrantState.CLOSING}))
+    closing = queue_of(world.house, ending, world.clock())
     assert closing == Queue(ahead=1, usable_in=None, late=late)  # openings wait behind ends
-    world.clock.forward(minutes=1)
+    world.clock.forward(seconds=9)
     told = queue_of(world.house, mine, world.clock())
     assert told is not None and told.usable_in == timedelta(seconds=10)
+
+
+def test_estimate_behind_an_end_that_is_stuck(world: World) -> None:
+    """From the moment a late end has openings wait, no pace tells for how long: it says so."""
+    mine = an_opening_behind_ends(world)
+    world.clock.forward(seconds=60)
+    heard(world)
+    told = queue_of(world.house, mine, world.clock())
+    assert told is not None and told.usable_in == timedelta(seconds=10) and not told.shut
+    world.clock.forward(milliseconds=1)
+    told = queue_of(world.house, mine, world.clock())
+    assert told is not None and told.usable_in is None
+    assert {one.code for one in told.shut} == {"closing_late"}
+    (ending, _) = world.house.store.grants(states=frozenset({GrantState.CLOSING}))
+    closing = queue_of(world.house, ending, world.clock())
+    assert closing is not None and not closing.shut  # closing asks no gate
+    assert told.text == "queue 4, last end about 1m late, openings wait until late ends are done"
+    world.clock.forward(minutes=2)
+    told = queue_of(world.house, mine, world.clock())  # the worker is silent, too
+    assert told is not None and told.text == (
+        "queue 4, last end about 3m late, openings wait until late ends are done, and because a"
+        " worker that closes was last heard 2m ago"
+    )
+
+
+def test_estimate_at_a_gate_that_another_process_saw_shut(world: World) -> None:
+    """What only an opener can see in the cloud is known by what it noted of the grant."""
+    mine = an_opening_behind_ends(world, ends=0)
+    for outcome in (Outcome.GATE_SHUT, Outcome.FROZEN, Outcome.UNREACHABLE):
+        mine = world.grant(mine)
+        world.house.store.commit(noted(mine, "gate", outcome, outcome.value, 1, world.clock()))
+        told = queue_of(world.house, world.grant(mine), world.clock())
+        assert told is not None
+        assert (told.usable_in is None) is (outcome is not Outcome.UNREACHABLE)
+        why = ", openings wait because the health gate was shut when this was last tried"
+        assert told.text.endswith(why) is (outcome is Outcome.GATE_SHUT)
+
+
+def test_emergency_is_told_to_wait_at_the_gate(world: World) -> None:
+    """It passes, so what it waits for is the pace; each target is looked at once an answer."""
+    mine = an_opening_behind_ends(world, ends=1, openings=1)
+    world.clock.forward(minutes=5)
+    heard(world)
+    gates: dict[str, tuple[Trouble, ...]] = {}
+    told = queue_of(world.house, mine, world.clock(), gates)
+    assert told is not None and told.usable_in is None and told.shut == gates["prod"]
+    known = queue_of(world.house, mine, world.clock(), {"prod": ()})
+    assert known is not None and not known.shut
+    request = world.house.store.request(mine.request)
+    alarm = replace(request, terms=replace(request.terms, emergency=True))
+    world.house.store.request = lambda _: alarm  # type: ignore[method-assign]
+    told = queue_of(world.house, mine, world.clock(), gates)
+    assert told is not None and told.usable_in == timedelta(seconds=4) and not told.shut
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4])
+def test_counted_so_far_taken_for_all(
+    world: World, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Where counting stops, number and estimate are the least it is; of each kind on its own."""
+    monkeypatch.setattr(reads, "MOST_COUNTED", most)
+    monkeypatch.setattr(queueing, "MOST_COUNTED", most)
+    mine = an_opening_behind_ends(world)
+    told = queue_of(world.house, mine, world.clock())
+    assert told is not None and told.at_least is (most < 4)
+    if most == 2:
+        assert told.text == "queue at least 3, usable in at least 8s"
+    ends = world.house.store.grants(states=frozenset({GrantState.CLOSING}))
+    told = queue_of(world.house, ends[0], world.clock())
+    assert told is not None and told.at_least is (most < 3)
+    if most == 2:
+        assert told.text == "queue at least 1"
 
 
 def test_queue_of_what_waits_for_its_own_time(world: World) -> None:
@@ -211,6 +299,7 @@ def test_queue_of_what_waits_for_its_own_time(world: World) -> None:
     assert queue_of(world.house, held, world.clock()) is None
     assert queue_of(world.house, grant, world.clock()) is None
     world.clock.forward(minutes=5)
+    heard(world)
     told = queue_of(world.house, grant, world.clock())
     assert told == Queue(ahead=0, usable_in=None, late=None) and told.text == ""
 
@@ -219,4 +308,7 @@ def test_queue_in_words() -> None:
     """Numbers as people read them."""
     queue = Queue(ahead=40, usable_in=timedelta(seconds=121), late=timedelta(seconds=118))
     assert queue.text == "queue 40, usable in about 2m, last end about 2m late"
+    one, other = (Trouble(code=c, message=f"{c} ails", help="mend it") for c in ("a", "b"))
+    queue = Queue(ahead=0, usable_in=None, late=None, shut=(one, other))
+    assert queue.text == "openings wait because a ails (1 more: see `tidegate doctor`)"
     assert [about(timedelta(seconds=s)) for s in (0, 59, 61, 7_300)] == ["1s", "59s", "1m", "2h2m"]

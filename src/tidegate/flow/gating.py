@@ -22,6 +22,7 @@ REMEMBERED = timedelta(minutes=5)  # at filing, where no cloud is asked, an olde
 CLOSING_LATE = timedelta(minutes=2)  # an end that takes longer is late, whatever came back
 OPENS_WAIT = timedelta(minutes=1)  # an end that takes longer has openings on its account wait
 MOST_LATE = 100  # looked at; the gate is as shut with one
+ENDS_FIRST = frozenset({"closing_fails", "closing_late"})  # they pass once the ends are done
 MOST_NAMED = 3  # grants named in one trouble; the rest are counted
 
 
@@ -29,6 +30,11 @@ def shut_at_filing(house: House, target: Target, now: Instant) -> tuple[Trouble,
     """Why nothing would open on `target` now, as far as is known without asking the cloud."""
     known = house.looks.last(target.id, now, REMEMBERED)
     return (*_ours(house, target, now), *_of_closers(house, now), *(_of_health(target, known)))
+
+
+def shut_as_known(house: House, target: Target, now: Instant) -> tuple[Trouble, ...]:
+    """Why what is approved waits on `target` now, as far as is known without asking the cloud."""
+    return (*shut_at_filing(house, target, now), *_of_late_ends(house, target, now))
 
 
 def shut_at_opening(house: House, target: Target, now: Instant) -> tuple[Trouble, ...]:

@@ -10,7 +10,7 @@ from tidegate.approve import still_missing
 from tidegate.base.errors import AskedWrongly, TidegateError
 from tidegate.base.when import Instant, whole_seconds, wire
 from tidegate.catalogue import Role, Target, role_of_entry
-from tidegate.connectors.port import Exposure
+from tidegate.connectors.port import Exposure, Trouble
 from tidegate.extend import warn_at
 from tidegate.flow.allowing import is_auditor, is_operator
 from tidegate.flow.asking import Weighed
@@ -61,6 +61,7 @@ class Renderer:
         self._persons: dict[str, Person] = {}
         self._exposures: dict[str, Exposure | None] = {}
         self._entries: dict[str, dict[str, Any]] = {}
+        self._gates: dict[str, tuple[Trouble, ...]] = {}
 
     def request(self, request: Request) -> RequestView:
         """A request as it is now."""
@@ -242,13 +243,15 @@ class Renderer:
         )
 
     def _queue(self, grant: Grant) -> QueueView | None:
-        found = queue_of(self._house, grant, self._now)
+        found = queue_of(self._house, grant, self._now, self._gates)
         if found is None or not found.text:
             return None
         return QueueView(
             ahead=found.ahead,
+            at_least=found.at_least,
             usable_in_seconds=_seconds(found.usable_in),
             end_late_seconds=_seconds(found.late),
+            gate=list(dict.fromkeys(trouble.code for trouble in found.shut)),
             says=found.text,
         )
 

@@ -151,13 +151,17 @@ class VoteView:
 class QueueView:
     """What waits on an account before a grant. `says` puts it in words.
 
-    `usable_in_seconds` is an estimate by the account's real pace, null when nothing paces it or
-    the grant is ending; `end_late_seconds` how late its latest end is, null when none is.
+    `usable_in_seconds` is an estimate by the account's real pace, null when nothing paces it, the
+    grant is ending, or what holds it up has no pace; `end_late_seconds` how late its latest end
+    is, null when none is. With `at_least`, `ahead` and `usable_in_seconds` are the least it is.
+    `gate` has the codes of the health gate's checks that have openings wait, empty when none does.
     """
 
     ahead: int
+    at_least: bool
     usable_in_seconds: int | None
     end_late_seconds: int | None
+    gate: list[str]
     says: str
 
 
