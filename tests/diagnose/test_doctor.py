@@ -165,6 +165,24 @@ FAULTS: dict[str, tuple[Examined, str, bool | None, str]] = {
         False,
         "silent for 31s",
     ),
+    "no closer keeps a journal": (
+        kept(beats={"worker:a": (AT, "close+unkept 1"), "worker:b": (AT, "open 1")}),
+        "worker's journal",
+        False,
+        "`a` closes, and its journal does not take what others open",
+    ),
+    "one closer keeps no journal": (
+        kept(beats={"worker:a": (AT, "close+open+unkept 1"), "worker:b": (AT, "close 1")}),
+        "worker's journal",
+        None,
+        "`a` closes, and its journal does not",
+    ),
+    "several closers keep no journal": (
+        kept(beats={"worker:b": (AT, "close+open+unkept 1"), "worker:a": (AT, "close+unkept 1")}),
+        "worker's journal",
+        False,
+        "`a`, `b` close, and their journals do not take",
+    ),
     "rules broken": (
         seen(rules=replace(SOUND.rules, fault=AskedWrongly("x", "a.cedar:3: no", "mend line 3"))),
         "rules",
@@ -293,6 +311,13 @@ def test_sound_house_called_ill() -> None:
         "target prod certificate",
         "grants",
     ]
+
+
+def test_journal_of_who_is_dead_or_closes_nothing() -> None:
+    """Only living closers are asked for what others opened."""
+    dead, opener = (AT - 31 * SECOND, "close+unkept 1"), (AT, "open+unkept 1")
+    beats = {"worker:a": dead, "worker:b": opener, "worker:c": (AT, "close 1")}
+    assert [one for one in examine(kept(beats=beats)).findings if one.ok is not True] == []
 
 
 def test_slow_answer_taken_for_skew() -> None:

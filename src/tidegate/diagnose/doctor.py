@@ -7,7 +7,7 @@ the order things depend on each other, so that the first fault is the one to men
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from tidegate.base.duty import Duty, last_heard, workers
+from tidegate.base.duty import Duty, WorkerSeen, last_heard, workers
 from tidegate.base.errors import EvidenceBroken, TidegateError
 from tidegate.base.ids import id_kind
 from tidegate.base.text import many
@@ -205,6 +205,7 @@ def _workers(now: Instant, kept: Kept) -> Iterator[Check]:
         count = sum(1 for one in alive if one.duties)
         said = f"alive {ago} ago" if count == 1 else f"{count} alive, the last heard {ago} ago"
         yield Check(name="worker", ok=True, says=said)
+    yield from _unkept(alive)
     versions = sorted({one.version for one in alive if one.version})
     if len(versions) > 1:
         said = f"processes of {len(versions)} versions run: {', '.join(versions)}"
@@ -217,6 +218,26 @@ def _workers(now: Instant, kept: Kept) -> Iterator[Check]:
             "copy the same rules to every machine; one that starts with replaced ones opens nothing"
         )
         yield Check(name="rules", ok=None, says=f"processes judge differently: {each}", fix=fix)
+
+
+def _unkept(alive: Sequence[WorkerSeen]) -> Iterator[Check]:
+    """Who closes and would not know without the database what others opened.
+
+    As long as one that closes does keep it, the gate is open; with none it is shut everywhere.
+    """
+    closers = [one for one in alive if Duty.CLOSE in one.duties]
+    names = sorted(f"`{one.id}`" for one in closers if not one.keeps)
+    if not names:
+        return
+    shut = len(names) == len(closers)
+    who = f"{names[0]} closes, and its journal does"
+    if len(names) > 1:
+        who = f"{', '.join(names[:MOST_SAID])} close, and their journals do"
+    fix = "make room on the disk there, or mend that closing journal: `tidegate doctor` there says"
+    fix += " what ails it, and it is tried again by itself; "
+    fix += "nothing opens until then" if shut else "meanwhile another that closes keeps it"
+    said = f"{who} not take what others open"
+    yield Check(name="worker's journal", ok=False if shut else None, says=said, fix=fix)
 
 
 def _rules(seen: RulesSeen, kept: Kept | None) -> Iterator[Check]:
