@@ -75,22 +75,33 @@ class Verdict:
     orphaned: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
     cut: list[str] = field(default_factory=list)
+    unreached: list[str] = field(default_factory=list)
     latest: float = 0.0  # seconds past an end at which keys still acted
     latest_up: float = 0.0  # the same, of the time in which Tidegate was up
     requests: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was lost, doubled, orphaned, late or cut."""
-        return not (self.lost or self.doubled or self.orphaned or self.late or self.cut)
+        """Whether nothing was kept, and who was to be killed was."""
+        return not (self.kept or self.unreached)
+
+    @property
+    def kept(self) -> list[str]:
+        """What was lost, doubled, orphaned, late or cut."""
+        return self.lost + self.doubled + self.orphaned + self.late + self.cut
 
 
 class Life:
     """Lives one life in a town whose server may be killed at any moment, and judges it."""
 
-    def __init__(self, town: Town, case: str, number: int, *, swapped: bool = False) -> None:
-        """`swapped`: what runs out is the role whose end the cloud does not know by itself."""
-        self.town, self.verdict = town, Verdict(case)
+    def __init__(
+        self, town: Town, case: str, number: int, *, swapped: bool = False, panics: bool = False
+    ) -> None:
+        """`swapped`: what runs out is the role whose end the cloud does not know by itself.
+
+        `panics`: what is ended early is ended by its holder's panic.
+        """
+        self.town, self.verdict, self._panics = town, Verdict(case), panics
         early, late = town.roles[::-1] if swapped else town.roles
         self.grants = [
             Held("ana", early, LONG, True, f"INC-{number}1"),
@@ -136,11 +147,15 @@ class Life:
                     self._end(one)
         except (Down, Problem) as fault:
             self.verdict.lost.append(f"refused for {PATIENCE:g} s: {fault}")
-        while time.time() < self._until and not all(self._done(one) for one in grants):
+        while not all([*(self._done(one) for one in grants), self._swept()]):
+            if time.time() > self._until:
+                break
             self.town.revive()
             for one in grants:
                 self._look(one)
             time.sleep(LOOK)
+        if not self._swept():
+            self.verdict.lost.append("a panic is still under way: nothing is granted in its scope")
         for one in grants:
             self._judge(one)
         self.verdict.seconds = time.time() - self._began
@@ -240,7 +255,11 @@ class Life:
 
     def _end(self, one: Held) -> None:
         def once() -> bool:
-            self.town.call(one.person, "POST", f"grants/{one.grant}/end")
+            if self._panics:
+                everything = {"scope": "principal", "name": one.person}
+                self.town.call(one.person, "POST", "panics", everything)
+            else:
+                self.town.call(one.person, "POST", f"grants/{one.grant}/end")
             return True
 
         if one.grant:
@@ -268,6 +287,17 @@ class Life:
 
     def _done(self, one: Held) -> bool:
         return one.over and (one.keys is None or one.denied >= 2)
+
+    def _swept(self) -> bool:
+        """Whether every panic is over, by those who called them."""
+        if not self._panics:
+            return True
+        people = {one.person for one in self.grants if one.early}
+        try:
+            found = [_listed(self.town.call(one, "GET", "panics")) for one in people]
+        except (Down, Problem):
+            return False
+        return all(one.get("swept") for some in found for one in some)
 
     def _grant(self, one: Held) -> Json:
         """The request's grant: the one there must be, and no second."""

@@ -9,7 +9,7 @@
 Each case is one life of two grants. The table counts what must be zero: lost (approved and not
 brought to its end), doubled (opened, ended or granted twice), orphaned (acts or stands with no
 grant behind it), late (acted beyond the stated bound), cut (ended long before its end). Exits with
-1 on any.
+1 on any, and when a point was never reached, so that nobody was killed at it.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from typing import Any
 from chaos.life import TAKEN, WINDOW, Life, Verdict
 from chaos.proxy import Rule
 from chaos.town import Town
+from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.seal import read_event
 from tidegate.main import local
 from tidegate.main.config import load_config
@@ -55,6 +56,15 @@ REFUSED = 8.0  # seconds within which a full disk must be felt
 AWAY = 5.0  # seconds for which the database is away
 HOLE_SECONDS = WINDOW + TAKEN + 5.0  # whatever ended within the bound was ended without it
 MOST_OF_A_POINT = 3  # kills at the first, second, third passing: later ones repeat a phase
+# Lives with points that no other has, by what the name of these begins with, and how many passings
+# of them differ: what is ended early is ended by a panic (called, named, ended, swept); the journal
+# drops what is over at once.
+PANIC, COMPACT = "store.urgent", "compact"
+LIVES = {PANIC: 4, COMPACT: 2}
+# Ends at which nobody but us takes the access away: else the cloud would hide one that was lost.
+OURS = ("db.", "disk.", "settings.", "writer.", "mass.")
+ENOUGH = 3.0  # seconds after a life in which its last point is passed
+TRIES = 2  # lives, until one passes the point: how often one is passed is the machine's mood too
 ONCE = ("grant.intended", "grant.opened", "grant.gone")
 
 Say = Callable[[str], None]
@@ -119,35 +129,50 @@ class Batch:
                     town.restart(("", 0))
                     self._live(case, lambda life, case=case: self._trouble(case.point, life))
                 else:
-                    town.restart((case.point, case.nth))
-                    self._live(case, lambda _: None)
+                    self._kill(case)
             left = town.standing()
             if left:
                 self.verdicts[-1].orphaned.append(f"still in the cloud: {', '.join(left)}")
 
+    def _kill(self, case: Case) -> None:
+        """Lives until somebody was killed at the point. One that is never reached has failed."""
+        for _ in range(TRIES):
+            self.town.restart((case.point, case.nth), compacts=case.point.startswith(COMPACT))
+            self._live(case, lambda _: None, kills=True)
+            if self.verdicts[-1].killed:
+                return
+        self.verdicts[-1].unreached.append(f"{case.point} was not passed {case.nth} times")
+        self._say(f"{case!s:48} FAILED never reached")
+
     def _found(self) -> list[Case]:
-        """A life without any kill finds the points there are and how often each is passed."""
-        self.town.restart(("", 0))
-        self._live(Case(self.kind, "none"), lambda _: None)
-        hits = Counter(self.town.stage.hits.read_text().split())
-        found = [
-            Case(self.kind, point, nth)
-            for point in sorted(hits)
-            for nth in range(1, min(hits[point], MOST_OF_A_POINT) + 1)
-        ]
+        """Lives without any kill find the points there are and how often each is passed."""
+        found = self._passed(Case(self.kind, "none"), MOST_OF_A_POINT)
+        for name, most in LIVES.items():
+            lived = self._passed(Case(self.kind, name), most)
+            found += [one for one in lived if one.point.startswith(name)]
         if len(self.town.stage.servers) > 1:
             return found  # what is about two of them; the rest is about one as well
         more = (*NETWORK, *FREEZES, SETTINGS, *DISK, *(DATABASE if self.town.postgres else ()))
         return found + [Case(self.kind, name) for name in more]
 
-    def _live(self, case: Case, trouble: Callable[[Life], None]) -> None:
+    def _passed(self, case: Case, most: int) -> list[Case]:
+        self.town.restart(("", 0), compacts=case.point == COMPACT)
+        self._live(case, lambda _: None)
+        hits = Counter(self.town.stage.hits.read_text().split())
+        return [
+            Case(self.kind, point, nth)
+            for point in sorted(hits)
+            for nth in range(1, min(hits[point], most) + 1)
+        ]
+
+    def _live(self, case: Case, trouble: Callable[[Life], None], *, kills: bool = False) -> None:
         self._number += 1
         self.town.stage.armed.touch()
-        swapped = case.point.startswith(
-            ("db.", "disk.", "settings.")
-        )  # what runs out has no end of its own there
-        life = Life(self.town, str(case), 1000 + self._number, swapped=swapped)
+        swapped, panics = case.point.startswith(OURS), case.point.startswith(PANIC)
+        life = Life(self.town, str(case), 1000 + self._number, swapped=swapped, panics=panics)
         verdict = life.live(trouble)
+        if kills and self.town.died(ENOUGH):
+            verdict.killed = self.town.kills
         self.town.stage.armed.unlink(missing_ok=True)
         self.town.heal()
         if self.town.one_lives:  # the other comes back when its grants are long gone
@@ -231,6 +256,10 @@ class Batch:
             last.lost.append(f"{len(different)} rows differ from the evidence: {different[0]}")
         if not local.verify_log(config, ()).ok:
             last.lost.append("the log does not verify")
+        for one in self.town.stage.servers:
+            journal = ClosingJournal(one.home / "closing.journal")
+            if broken := journal.inspect().broken:
+                last.lost.append(f"the journal cannot be read at line {broken[0]}")
 
 
 def _later(seconds: float, act: Callable[[], None]) -> None:
@@ -264,17 +293,23 @@ def table(verdicts: Sequence[Verdict], engine: str = "sqlite", servers: int = 1)
     for one in verdicts:
         if not one.ok:
             yield f"\n{one.case}"
-            for word in COUNTED:
+            for word in (*COUNTED, "unreached"):
                 yield from (f"  {word}: {what}" for what in getattr(one, word))
             words = f"--database {engine} --servers {servers} --case {one.case}"
             yield f"  again: python -m chaos.run {words}"
+
+
+def _in_a_word(verdicts: Sequence[Verdict]) -> str:
+    if any(one.kept for one in verdicts):
+        return "ACCESS WAS KEPT"
+    return "nothing kept" if all(one.ok for one in verdicts) else "A POINT WAS NEVER REACHED"
 
 
 COUNTED = ("lost", "doubled", "orphaned", "late", "cut")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what is asked. 0 when nothing was lost, doubled, orphaned, late or cut."""
+    """Run what is asked. 0 when nothing was lost, doubled, orphaned, late, cut or unreached."""
     parser = argparse.ArgumentParser(prog="python -m chaos.run", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--kind", choices=KINDS, action="append", help="only this role kind")
@@ -310,7 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "",
                     *table(verdicts, asked.database, asked.servers),
                     "",
-                    "nothing kept" if ok else "ACCESS WAS KEPT",
+                    _in_a_word(verdicts),
                 ]
             )
         )

@@ -71,6 +71,7 @@ class _Bombed(StageOf):
     proxy: FaultProxy
     way = ""  # to another database than the settings say, as the server reaches it
     bomb: tuple[str, int] = ("", 0)
+    compacts = False  # the journal drops what is over at once
     releases: dict[Path, Path]  # by a server's directory: where the release it runs is, if not ours
 
     def start_server(self) -> None:
@@ -103,6 +104,7 @@ class _Bombed(StageOf):
                     "TIDEGATE_CHAOS_DATABASE": self.way,
                     "TIDEGATE_CHAOS_POINT": point,
                     "TIDEGATE_CHAOS_NTH": str(nth),
+                    "TIDEGATE_CHAOS_COMPACTS": "1" if self.compacts else "",
                     "TIDEGATE_CHAOS_ARMED": str(self.armed),
                     "TIDEGATE_CHAOS_HITS": str(self.hits),
                 },
@@ -274,12 +276,20 @@ class Town:
         down = self.down()
         return next((one for one in choice if one not in down), choice[0])
 
-    def restart(self, bomb: tuple[str, int]) -> None:
+    def died(self, within: float) -> bool:
+        """Whether a server was killed since `restart`, or is within those seconds. Counts it."""
+        until = time.monotonic() + within
+        while not self.kills and not self.down() and time.monotonic() < until:
+            time.sleep(0.05)
+        self.revive()
+        return self.kills > 0
+
+    def restart(self, bomb: tuple[str, int], *, compacts: bool = False) -> None:
         """Stop the server well and start it with a bomb."""
         self.stage.armed.unlink(missing_ok=True)
         self.stage.hits.unlink(missing_ok=True)
         self.stage.stop_server(signal.SIGTERM)
-        self.stage.bomb = bomb
+        self.stage.bomb, self.stage.compacts = bomb, compacts
         self.stage.start_server()
         self.up_again = time.time()
         self._noticed.clear()
