@@ -28,6 +28,10 @@ class FakeTown:
             assert body is not None
             self.tickets[f"rq_{person}"] = body["ticket"]
             return {"id": f"rq_{person}"}
+        if path == "panics":
+            if method == "POST":
+                self.ended.add(f"rq_{person}")
+            return {"panics": [{"swept": self.wrong != "unswept"}]}
         if path.startswith("requests/"):
             return {"state": "approved", "digest": ""}
         if path.endswith("/end"):
@@ -76,6 +80,18 @@ def test_cut_of_later_access_passes(wrong: str, cut: int, monkeypatch: pytest.Mo
     town.ended.clear()
     judged.come_back()
     assert (len(judged.verdict.cut), judged.verdict.ok) == (cut, not cut)
+
+
+@pytest.mark.parametrize(("wrong", "ok"), [("", True), ("unswept", False), ("standing", False)])
+def test_panic_that_is_never_over_passes(
+    wrong: str, ok: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A life that is ended by a panic is judged as any, and its panic must come to its end."""
+    monkeypatch.setattr(life, "PATIENCE", 0.6)
+    monkeypatch.setattr(life, "LOOK", 0.01)
+    found = Life(FakeTown(wrong), wrong, 1, panics=True).live()  # type: ignore[arg-type]
+    assert found.ok == ok
+    assert bool(found.lost) == (wrong == "unswept")
 
 
 def lived(wrong: str, monkeypatch: pytest.MonkeyPatch) -> Verdict:
