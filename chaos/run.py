@@ -29,6 +29,7 @@ from typing import Any
 from chaos.life import TAKEN, WINDOW, Life, Verdict
 from chaos.proxy import Rule
 from chaos.town import Town
+from tidegate.base.errors import EvidenceBroken
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.seal import read_event
 from tidegate.main import local
@@ -252,8 +253,11 @@ class Batch:
                 if not ended:
                     verdict.lost.append(f"{request}: no end in the evidence")
         last = self.verdicts[-1]
-        if different := local.rebuild_check(config):
-            last.lost.append(f"{len(different)} rows differ from the evidence: {different[0]}")
+        try:
+            if different := local.rebuild_check(config):
+                last.lost.append(f"{len(different)} rows differ from the evidence: {different[0]}")
+        except EvidenceBroken as broken:
+            last.lost.append(f"the evidence contradicts itself: {broken.message}")
         if not local.verify_log(config, ()).ok:
             last.lost.append("the log does not verify")
         for one in self.town.stage.servers:
