@@ -64,7 +64,7 @@ PANIC, COMPACT = "store.urgent", "compact"
 LIVES = {PANIC: 4, COMPACT: 2}
 # Ends at which nobody but us takes the access away: else the cloud would hide one that was lost.
 OURS = ("db.", "disk.", "settings.", "writer.", "mass.")
-ENOUGH = 3.0  # seconds after a life in which its last point is passed
+ENOUGH = 12.0  # seconds after a life for its last points: a head is published every ten
 TRIES = 2  # lives, until one passes the point: how often one is passed is the machine's mood too
 ONCE = ("grant.intended", "grant.opened", "grant.gone")
 
