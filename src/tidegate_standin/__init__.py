@@ -37,7 +37,8 @@ identity store fails (option `delete_for_deleted_user`); the deletion of what is
 What it does not enforce: the age of a signature and the rate of calls (20 a second on AWS);
 condition keys and policy variables beyond those in `policy` (it refuses such a document);
 permissions boundaries, session policies, resource policies, permissions of IAM that Identity Center
-needs on the management account; customer managed policies and boundaries of permission sets;
+needs on the management account; customer managed policies (listed, and no more) and boundaries of
+permission sets;
 propagation delay of IAM (what is provisioned acts at once); organizational units; that
 ListAccountAssignmentsForPrincipal is documented for the management account only (option
 `for_principal_from_management_only`); retries of a schedule's invocation, flexible windows, cron();

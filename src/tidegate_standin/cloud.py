@@ -28,6 +28,8 @@ ADMINISTRATOR: Json = {
     "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}],
 }
 
+ADMINISTRATOR_ARN = "arn:aws:iam::aws:policy/AdministratorAccess"
+
 Key = tuple[str, str, str, str]
 """(permission set ARN, account, principal type, principal id): one account assignment."""
 
@@ -56,7 +58,11 @@ class Group:
 
 @dataclass(slots=True, kw_only=True)
 class PermissionSet:
-    """A permission set. `version` grows with every change of what would be provisioned."""
+    """A permission set. `version` grows with every change of what would be provisioned.
+
+    `managed` are the documents that act. `attached` and `customer` are only listed: ARNs of AWS's
+    own policies (None: as `managed` has it) and customer managed ones, each its path and name.
+    """
 
     arn: str
     name: str
@@ -65,6 +71,8 @@ class PermissionSet:
     description: str = ""
     inline: str = ""
     managed: list[Json] = field(default_factory=lambda: [ADMINISTRATOR])
+    attached: list[str] | None = None
+    customer: list[str] = field(default_factory=list)
     version: int = 1
 
 

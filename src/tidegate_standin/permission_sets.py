@@ -2,8 +2,9 @@
 
 Sources: IAM Identity Center API Reference, CreatePermissionSet, DescribePermissionSet,
 UpdatePermissionSet, PutInlinePolicyToPermissionSet, ProvisionPermissionSet,
-DescribePermissionSetProvisioningStatus, ListPermissionSetsProvisionedToAccount; User Guide, "IAM
-Identity Center quotas" (an inline policy of 10,240 characters without white space; the API
+DescribePermissionSetProvisioningStatus, ListPermissionSetsProvisionedToAccount,
+ListManagedPoliciesInPermissionSet, ListCustomerManagedPolicyReferencesInPermissionSet; User Guide,
+"IAM Identity Center quotas" (an inline policy of 10,240 characters without white space; the API
 Reference does not say which error: ServiceQuotaExceededException here). A change acts in an
 account only after it was provisioned there; provisioned is the text at the time of the call.
 """
@@ -22,6 +23,8 @@ from tidegate_standin.assignments import (
     new_job,
 )
 from tidegate_standin.cloud import (
+    ADMINISTRATOR,
+    ADMINISTRATOR_ARN,
     IDENTITY_STORE_ID,
     INSTANCE_ARN,
     Json,
@@ -167,6 +170,21 @@ def _list_sets(call: Call) -> Json:
     return page(call, "PermissionSets", sorted(call.cloud.sets))
 
 
+def _list_managed(call: Call) -> Json:
+    found = call.cloud.sets[check_set(call)]
+    arns = found.attached
+    if arns is None:
+        arns = [ADMINISTRATOR_ARN] if ADMINISTRATOR in found.managed else []
+    shown = [{"Name": arn.rpartition("/")[2], "Arn": arn} for arn in arns]
+    return page(call, "AttachedManagedPolicies", shown)
+
+
+def _list_customer(call: Call) -> Json:
+    names = [one.rpartition("/") for one in call.cloud.sets[check_set(call)].customer]
+    shown = [{"Name": name, "Path": f"{path}/"} for path, _, name in names]
+    return page(call, "CustomerManagedPolicyReferences", shown)
+
+
 def _latest(call: Call, arn: str, account: str) -> bool:
     wanted = call.params.get("ProvisioningStatus")
     latest = call.cloud.provisioned[arn, account].version == call.cloud.sets[arn].version
@@ -269,6 +287,14 @@ OPERATIONS = {
     ),
     "DeleteInlinePolicyFromPermissionSet": Operation(
         run=_delete_inline, actions=("sso:DeleteInlinePolicyFromPermissionSet",), resources=_both
+    ),
+    "ListManagedPoliciesInPermissionSet": Operation(
+        run=_list_managed, actions=("sso:ListManagedPoliciesInPermissionSet",), resources=_both
+    ),
+    "ListCustomerManagedPolicyReferencesInPermissionSet": Operation(
+        run=_list_customer,
+        actions=("sso:ListCustomerManagedPolicyReferencesInPermissionSet",),
+        resources=_both,
     ),
     "ProvisionPermissionSet": Operation(
         run=_provision, actions=("sso:ProvisionPermissionSet",), resources=_both

@@ -118,6 +118,8 @@ def _seed_sets(cloud: Cloud, asked: Json) -> None:
             description=one.get("description", ""),
             inline=text,
             managed=_documents(one["managed"]) if "managed" in one else [ADMINISTRATOR],
+            attached=one.get("attached"),
+            customer=list(one.get("customer", [])),
         )
         cloud.sets[made.arn] = made
         for account in one.get("provisioned_in", []):

@@ -40,7 +40,7 @@ ACCOUNT = tidegate_standin.ACCOUNT
 MANAGEMENT = tidegate_standin.MANAGEMENT
 OTHER = "222222222222"
 REGION = "us-east-1"
-FAST = Pace(every=timedelta(milliseconds=1), most=6)
+FAST = Pace(every=timedelta(milliseconds=1), most=6, apart=timedelta(0))
 ANYTHING = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}],

@@ -209,10 +209,12 @@ def test_identity_center_call_without_a_right_is_found() -> None:
 
 
 def test_right_listed_twice_is_found() -> None:
-    """One line for each identity, kind, action and thing; each says which verb needs it."""
-    keys = [(one.kind, one.identity, one.action, one.on) for one in RIGHTS]
+    """One line for each identity, kind, action, thing and option; each says which verb needs it."""
+    keys = [(one.kind, one.identity, one.action, one.on, one.option) for one in RIGHTS]
     assert len(keys) == len(set(keys))
-    verbs = r"(grant|issue|probe|revoke|cut|mend|observe|health|arm|disarm|side doors)(, |: )"
+    verbs = (
+        r"(grant|issue|probe|revoke|cut|mend|observe|health|arm|disarm|side doors|standing)(, |: )"
+    )
     assert all(re.match(verbs, one.why) for one in RIGHTS if one.identity is not Identity.SCHEDULE)
     assert {one.kind for one in RIGHTS} == {IAM_ROLE, PERMISSION_SET}
 
@@ -247,6 +249,7 @@ def test_wildcard_resource_is_found() -> None:
         "arn:aws:identitystore::*:identitystore/d-1234567890",
         "arn:aws:identitystore::*:identitystore/*",
         f"arn:aws:scheduler:eu-central-1:{HUB}:schedule/tidegate/tidegate-*",
+        f"{SET.rpartition('/')[0]}/*",
     }
 
 
@@ -261,7 +264,7 @@ def test_option_not_in_use_asks_for_nothing() -> None:
     """With the deny in an SCP no permission set is edited; without schedules no role is passed."""
     actions = {action for _, _, action, _, _ in of_table((scp_ground(),))}
     assert "organizations:UpdatePolicy" in actions
-    assert not {one for one in actions if "InlinePolicy" in one or one.startswith("scheduler:")}
+    assert not {one for one in actions if "PutInline" in one or one.startswith("scheduler:")}
     assert not actions & {"iam:PassRole", "sqs:SendMessage"}
     assert policy(scp_ground(), Identity.SCHEDULE) is None
     assert policy(ROLES, Identity.SCHEDULE) is None

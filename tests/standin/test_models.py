@@ -168,6 +168,8 @@ def _permission_sets(tour: Tour) -> None:
     client.update_permission_set(**both, SessionDuration="PT1H")
     client.put_inline_policy_to_permission_set(**both, InlinePolicy=json.dumps(allow("s3:*")))
     client.get_inline_policy_for_permission_set(**both)
+    client.list_managed_policies_in_permission_set(**both, MaxResults=1)
+    client.list_customer_managed_policy_references_in_permission_set(**both, MaxResults=1)
     client.delete_inline_policy_from_permission_set(**both)
     asked = client.provision_permission_set(**both, TargetType="AWS_ACCOUNT", TargetId=ACCOUNT)
     request = asked["PermissionSetProvisioningStatus"]["RequestId"]

@@ -220,6 +220,10 @@ def _arns(right: Right, ground: Ground) -> Iterable[str]:
     where = f"{ground.region}:{account}"
     instances = {instance_of(one) for one in ground.sets}
     accounts = [f"arn:{part}:sso:::account/{one}" for one in ground.assigned]
+    every = [
+        *instances,
+        *(f"{one.replace(':instance/', ':permissionSet/')}/*" for one in instances),
+    ]
     store = f"arn:{part}:identitystore::*:identitystore/{ground.store or '*'}"
     users = [store, f"arn:{part}:identitystore:::user/*"]
     named: Mapping[On, Iterable[str]] = {
@@ -228,6 +232,8 @@ def _arns(right: Right, ground: Ground) -> Iterable[str]:
         On.ASSIGNMENT: [*instances, *ground.sets, *accounts],
         On.SETS: [*instances, *ground.sets],
         On.ACCOUNTS: [*instances, *accounts],
+        On.EVERY_SET: every,
+        On.EVERY_ASSIGNMENT: [*every, *accounts],
         On.INSTANCE: instances,
         On.USERS: users,
         On.MEMBERS: [*users, f"arn:{part}:identitystore:::membership/*"],

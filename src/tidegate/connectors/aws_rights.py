@@ -53,6 +53,8 @@ class On(StrEnum):
     ASSIGNMENT = "instance, permission sets, accounts"
     SETS = "instance, permission sets"
     ACCOUNTS = "instance, accounts"
+    EVERY_SET = "instance, all its permission sets"
+    EVERY_ASSIGNMENT = "instance, all its permission sets, accounts"
     INSTANCE = "instance"
     USERS = "identity store, users"
     MEMBERS = "identity store, users, memberships"
@@ -229,6 +231,24 @@ RIGHTS: tuple[Right, ...] = (
             On.INSTANCE,
             "side doors: assignments made in a window",
         ),
+        (
+            "sso:ListPermissionSetsProvisionedToAccount",
+            On.ACCOUNTS,
+            "standing: finds permission sets that are not handed out",
+        ),
+        (
+            "sso:ListManagedPoliciesInPermissionSet",
+            On.EVERY_SET,
+            "standing: reads whether one administers the account",
+        ),
+        ("sso:GetInlinePolicyForPermissionSet", On.EVERY_SET, "standing: reads the same"),
+        (
+            "sso:ListCustomerManagedPolicyReferencesInPermissionSet",
+            On.EVERY_SET,
+            "standing: reads the same",
+        ),
+        ("sso:DescribePermissionSet", On.EVERY_SET, "standing: reads its name"),
+        ("sso:ListAccountAssignments", On.EVERY_ASSIGNMENT, "standing: sees who holds it"),
     ),
     *_rows(
         PERMISSION_SET,

@@ -7,7 +7,7 @@ round: `iam:*`, `NotAction`, rights put together from several statements.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -21,6 +21,7 @@ from tidegate.connectors.port import Administrator
 # Of users, roles, groups and policies. A page is answered well within READ_TIMEOUT with the
 # documents in it, and most accounts have one or two.
 PAGE = 300
+ALL_KINDS = ("User", "Role", "Group", "LocalManagedPolicy")
 MOST_PAGES = 200  # more than IAM's highest quotas come to, also in pages that are not full
 MOST_WAYS = 5  # commands in one finding: what is left is told by the next look
 # The one managed policy of AWS's own that allows everything; their documents are not read.
@@ -28,6 +29,7 @@ _AWS_OWN = re.compile(r"arn:[a-z-]+:iam::aws:policy/AdministratorAccess")
 # Roles that AWS makes and only AWS can change: no person gave them, and none can take them away.
 _BY_AWS = ("/aws-service-role/", "/aws-reserved/sso.amazonaws.com/")
 _EVERY_ACTION = re.compile(r"[*?:]*\*[*?:]*")
+_EVERY_IAM = re.compile(r"(?i:iam):[*?]*\*[*?]*")
 _EVERY_RESOURCE = re.compile(r"(arn:(aws[a-z-]*:)?)?[*?:]*\*[*?:]*")
 
 Detail = Mapping[str, Any]
@@ -108,11 +110,35 @@ def caller(aws: Aws, account: str) -> Iterator[Named]:
         yield ("user", rest.rpartition("/")[2])
 
 
+def policies_that_administer(aws: Aws) -> frozenset[str]:
+    """ARNs of the account's customer managed policies that `administers` is true of.
+
+    Raises:
+        WorldFailed: as `look`.
+    """
+    found = (
+        one for page in _pages(aws, ("LocalManagedPolicy",)) for one in page.get("Policies", ())
+    )
+    return frozenset(str(one["Arn"]) for one in found if _in_force(one, administers))
+
+
 def allows_everything(document: object) -> bool:
     """Whether a statement of the policy allows every action on every resource.
 
     One that cannot be read does: what is not understood is told, never passed by.
     """
+    return _allows(document, _EVERY_ACTION)
+
+
+def administers(document: object) -> bool:
+    """Whether it allows everything, or every action of IAM on every resource: that gives the rest.
+
+    One that cannot be read does.
+    """
+    return _allows(document, _EVERY_ACTION) or _allows(document, _EVERY_IAM)
+
+
+def _allows(document: object, action: re.Pattern[str]) -> bool:
     if isinstance(document, str):
         try:
             document = json.loads(unquote(document))
@@ -120,14 +146,14 @@ def allows_everything(document: object) -> bool:
             return True
     if not isinstance(document, dict):
         return True
-    return any(_is_whole(one) for one in _many(document.get("Statement")))
+    return any(_is_whole(one, action) for one in _many(document.get("Statement")))
 
 
-def _is_whole(statement: object) -> bool:
+def _is_whole(statement: object, action: re.Pattern[str]) -> bool:
     if not isinstance(statement, dict) or statement.get("Effect") != "Allow":
         return False
     actions, resources = _many(statement.get("Action")), _many(statement.get("Resource"))
-    return any(_EVERY_ACTION.fullmatch(str(one)) for one in actions) and any(
+    return any(action.fullmatch(str(one)) for one in actions) and any(
         _EVERY_RESOURCE.fullmatch(str(one)) for one in resources
     )
 
@@ -167,20 +193,23 @@ def _read(aws: Aws) -> _Account:
         account.groups += page.get("GroupDetailList", ())
         account.roles += page.get("RoleDetailList", ())
         for policy in page.get("Policies", ()):
-            versions = policy.get("PolicyVersionList", ())
-            in_force = [one for one in versions if one.get("IsDefaultVersion")]
-            if any(allows_everything(one.get("Document")) for one in in_force):
+            if _in_force(policy, allows_everything):
                 account.whole.add(str(policy["Arn"]))
     return account
 
 
-def _pages(aws: Aws) -> Iterator[Detail]:
+def _in_force(policy: Detail, is_so: Callable[[object], bool]) -> bool:
+    versions = policy.get("PolicyVersionList", ())
+    return any(is_so(one.get("Document")) for one in versions if one.get("IsDefaultVersion"))
+
+
+def _pages(aws: Aws, kinds: Sequence[str] = ALL_KINDS) -> Iterator[Detail]:
     more: dict[str, str] = {}
     for _ in range(MOST_PAGES):
         page = aws.call(
             "iam",
             lambda iam, more=more: iam.get_account_authorization_details(  # type: ignore[misc]
-                Filter=["User", "Role", "Group", "LocalManagedPolicy"], MaxItems=PAGE, **more
+                Filter=list(kinds), MaxItems=PAGE, **more
             ),
             "iam:GetAccountAuthorizationDetails",
         ).body

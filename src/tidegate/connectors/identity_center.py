@@ -8,6 +8,7 @@ The rules of the parts are in `identity_center_*.py`; this file is the port's ve
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -39,8 +40,10 @@ from tidegate.connectors.identity_center_settings import (
     lives,
     set_arn,
 )
+from tidegate.connectors.identity_center_standing import StandingSets
 from tidegate.connectors.one_writer import Between
 from tidegate.connectors.port import (
+    Administrator,
     Answer,
     Credential,
     Cut,
@@ -82,14 +85,16 @@ class IdentityCenterConnector:
         settings: how the instance is reached; None where none is set, then every verb says so.
         lock_dir: a directory shared by the processes of this machine that may close; they then
             write one at a time and know which ends the others cut.
-        monotonic: a monotonic clock in seconds, to measure the round trip of a health check.
+        monotonic: a monotonic clock in seconds, to measure the round trip of a health check and
+            how long a look takes.
         pace: how asynchronous changes are followed.
         stale: see `Powers.stale_window`.
         between: keeps the writers of one document apart between machines, and counts the changes
             under way among all processes.
         duties: what this process has identities for. One that only opens leaves `prepare` to one
             that closes, and one that only closes is not asked whether it could open.
-        accounts: by target id, how the account itself is reached: its IAM is searched at the end.
+        accounts: by target id, how the account itself is reached: its IAM is searched at the end,
+            and what customer managed policies of permission sets say is read there.
     """
 
     def __init__(
@@ -110,6 +115,9 @@ class IdentityCenterConnector:
         self._pace = pace or Pace()
         self._stale = stale
         self._assignments = Assignments(self._pace, between=between)
+        self._standing_sets = StandingSets(
+            self._assignments, self._pace, monotonic or time.monotonic
+        )
         self._ended = EndedGrants(lock_dir)
         self._denies = (
             DenyDocuments(settings, self._pace, lock_dir, between=between) if settings else None
@@ -246,6 +254,19 @@ class IdentityCenterConnector:
         span = identity_center_account.Span(since=since, until=until, now=now)
         there = identity_center_account.look(closer, self._account(hold.target), hold, span)
         return identity_center_account.both(made, there)
+
+    def paced_as(self, target: Target) -> str:
+        """`permission-set`, on every target that hands one out."""
+        settings = self._settings
+        return PERMISSION_SET if settings and settings.account(target).handed else ""
+
+    def administrators(self, target: Target, now: Instant) -> tuple[Administrator, ...]:
+        """Who holds, in its account, a permission set that administers it and is not handed out."""
+        if not self.paced_as(target):
+            return ()
+        handed = self._set_up(target).handed_in(target)
+        closer, account = self._closer(target), self._account(target)
+        return self._standing_sets.look(closer, target, handed, account)
 
     def grant(self, hold: Hold, now: Instant) -> Receipt:
         """Make the assignment.

@@ -35,11 +35,13 @@ class Pace:
     """How an asynchronous change is followed: soon, then every so often, at most so many times.
 
     `wait` takes seconds. Following is all that a verb waits for; trying again is the worker's.
+    `apart` lies between two calls of a look that makes many of them and has time.
     """
 
     first: timedelta = timedelta(milliseconds=250)
     every: timedelta = timedelta(seconds=1)
     most: int = 12
+    apart: timedelta = timedelta(milliseconds=250)
     wait: Callable[[float], None] = time.sleep
 
     @property

@@ -72,11 +72,12 @@ class AccountSettings:
     """What one account adds. `schedule`: its assignments get a deadline in the cloud.
 
     `management` says that it is the organisation's management account, where no SCP binds anybody
-    and a delegated administrator may not act.
+    and a delegated administrator may not act. `account` is its number: two targets may be of one.
     """
 
     schedule: bool = True
     management: bool = False
+    account: str = ""
     handed: tuple[Handed, ...] = ()
 
 
@@ -112,6 +113,13 @@ class CenterSettings:
     def account(self, target: Target) -> AccountSettings:
         """What is set for a target. One that left the settings closes as one without extras."""
         return self.targets.get(target.id, AccountSettings(schedule=False))
+
+    def handed_in(self, target: Target) -> frozenset[str]:
+        """The permission sets handed out in the account of `target`, by whichever target of it."""
+        there = (one for one in self.targets.values() if one.account == target.account)
+        return frozenset(
+            handed.arn for one in (self.account(target), *there) for handed in one.handed
+        )
 
     def cuts(self, target: Target) -> bool:
         """Whether a deny of ours can end live sessions there."""

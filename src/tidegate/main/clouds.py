@@ -169,6 +169,7 @@ def _center(
         here[target.id] = AccountSettings(
             schedule=part.schedule,
             management=part.management,
+            account=target.account,
             handed=tuple(
                 Handed(
                     role=f"{target.id}/{role.name}",

@@ -360,6 +360,32 @@ resource "aws_iam_role_policy" "closer_444455556666" {
       ]
     },
     {
+      "Sid": "TidegateInstanceAllItsPermissionSets",
+      "Effect": "Allow",
+      "Action": [
+        "sso:DescribePermissionSet",
+        "sso:GetInlinePolicyForPermissionSet",
+        "sso:ListCustomerManagedPolicyReferencesInPermissionSet",
+        "sso:ListManagedPoliciesInPermissionSet"
+      ],
+      "Resource": [
+        "arn:aws:sso:::instance/ssoins-1234567890abcdef",
+        "arn:aws:sso:::permissionSet/ssoins-1234567890abcdef/*"
+      ]
+    },
+    {
+      "Sid": "TidegateInstanceAllItsPermissionSetsAccounts",
+      "Effect": "Allow",
+      "Action": [
+        "sso:ListAccountAssignments"
+      ],
+      "Resource": [
+        "arn:aws:sso:::account/111122223333",
+        "arn:aws:sso:::instance/ssoins-1234567890abcdef",
+        "arn:aws:sso:::permissionSet/ssoins-1234567890abcdef/*"
+      ]
+    },
+    {
       "Sid": "TidegateSchedulesOfTidegateSGroup",
       "Effect": "Allow",
       "Action": [
