@@ -1,19 +1,20 @@
 """Who administers an account by a permission set nobody hands out, each with what takes it away."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 import tidegate_standin
 from tests.connectors.account_world import FakeAws
-from tests.connectors.conftest import START
 from tests.connectors.identity_center_world import ACCOUNT, FAST, OTHER, Center, running
+from tests.connectors.test_identity_center_health import ARN, SETTINGS, written
 from tidegate.base.errors import Refused, Unknown, WorldFailed
 from tidegate.catalogue import Target
 from tidegate.connectors.aws import AwsConnector
-from tidegate.connectors.aws_calls import Aws, Reply
+from tidegate.connectors.aws_calls import Aws
 from tidegate.connectors.aws_standing import administers
 from tidegate.connectors.by_kind import ByKind
 from tidegate.connectors.identity_center import IdentityCenterConnector
@@ -28,6 +29,8 @@ from tidegate.connectors.identity_center_standing import (
 )
 from tidegate.connectors.port import Administrator, administrators, paced_as
 from tidegate.connectors.role_kinds import IAM_ROLE, PERMISSION_SET
+from tidegate.main.clouds import Clouds
+from tidegate.main.config import load_catalogue, load_config
 
 POWER = "arn:aws:iam::aws:policy/PowerUserAccess"
 FULL = "arn:aws:iam::aws:policy/IAMFullAccess"
@@ -327,14 +330,6 @@ def test_keys_of_another_account_tell_nothing_of_this_one(center: Center) -> Non
     assert no.value.code == "access_denied"
 
 
-class Mute:
-    """An instance that must not be asked."""
-
-    def call(self, service: str, act: Callable[[Any], Any], what: str) -> Reply:
-        """Never."""
-        raise AssertionError(f"{what} at {START}")
-
-
 def test_look_is_paced_as_permission_sets_where_one_is_handed_out(center: Center) -> None:
     """An account whose catalogue has only permission sets has a look, and no other one has."""
     by_kind = ByKind(
@@ -344,7 +339,26 @@ def test_look_is_paced_as_permission_sets_where_one_is_handed_out(center: Center
     assert paced_as(by_kind, center.target) == PERMISSION_SET
     give(center, "Whole", to="eve", inline_policy=allowing("*"))
     assert len(administrators(by_kind, center.target, center.now())) == 1
+    both = ByKind({IAM_ROLE: AwsConnector({}), PERMISSION_SET: center.connector})
+    with pytest.raises(WorldFailed):  # what one kind cannot tell is not made up for by another
+        administrators(both, center.target, center.now())
     strange = Target(id="strange", connector="aws", account=ACCOUNT)
     for connector in (center.connector, IdentityCenterConnector(None)):
         assert paced_as(connector, strange) == ""
         assert administrators(connector, strange, center.now()) == ()
+
+
+def test_accounts_of_targets_come_from_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a second target of an account hands out is left out of the first one's look too."""
+    for name in ("OPENER_ID", "OPENER_SECRET", "CLOSER_ID", "CLOSER_SECRET"):
+        monkeypatch.setenv(name, name.lower())
+    second = SETTINGS[SETTINGS.index("[[target]]") :].replace("aws-prod", "aws-second")
+    arn = f"{ARN[:-1]}f"
+    config = load_config(written(tmp_path, SETTINGS + second.replace(ARN, arn)))
+    sets = cast(ByKind, Clouds().connect(config)["aws"])._kinds[PERMISSION_SET]
+    settings = cast(IdentityCenterConnector, sets)._settings
+    assert settings is not None
+    for target in load_catalogue(config).targets.values():
+        assert settings.handed_in(target) == {ARN, arn}
