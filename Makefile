@@ -33,7 +33,7 @@ RESUME ?=
 sim: $(READY)            ## every fault from one seed, every seeded bug: make sim SEED=7 LIFECYCLES=1000000
 	$(BIN)/python -m sim --seed $(SEED) --lifecycles $(LIFECYCLES) --mutants $(MUTANTS) --points --ledger sim/out/$(SEED).jsonl $(if $(RESUME),--resume)
 
-chaos: $(READY)          ## kills at every named point, on real processes: about two hours
+chaos: $(READY)          ## kills at every named point, on real processes: hours
 	$(BIN)/python -m chaos.run
 	$(BIN)/python -m chaos.run --database postgresql --sample 8
 	$(BIN)/python -m chaos.run --database postgresql --servers 2 --sample 4
