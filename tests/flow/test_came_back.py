@@ -18,9 +18,9 @@ from tidegate.diagnose.looking import _kept
 from tidegate.evidence.journal_book import read_back
 from tidegate.evidence.journal_line import JournalLine
 from tidegate.flow.expiring import close_now, close_once
+from tidegate.flow.gathering import gather
 from tidegate.flow.house import Wanted
 from tidegate.flow.panicking import call_panic, close_named, panic_unsealed, resume, sweep
-from tidegate.flow.recalling import gather
 from tidegate.flow.reconciling import reconcile_some
 from tidegate.flow.revoking import end_early
 from tidegate.flow.stopping import stopped

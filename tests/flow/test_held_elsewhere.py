@@ -20,9 +20,10 @@ from tidegate.evidence.journal_book import read_back
 from tidegate.evidence.journal_line import JournalLine
 from tidegate.flow import recovering
 from tidegate.flow.expiring import close_now
+from tidegate.flow.gathering import begin_all, gather
 from tidegate.flow.house import Wanted
 from tidegate.flow.panicking import close_named, panic_unsealed
-from tidegate.flow.recalling import Fate, begin_all, gather, recall
+from tidegate.flow.recalling import Fate, recall
 from tidegate.flow.reconciling import reconcile_some
 from tidegate.flow.recovering import seal_journal, settle_journal
 from tidegate.flow.revoking import end_early

@@ -14,7 +14,8 @@ from tidegate.connectors.port import Hold, Receipt
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence.journal_book import read_back
 from tidegate.evidence.journal_line import removed_line
-from tidegate.flow.recalling import Fate, gather, recall
+from tidegate.flow.gathering import gather
+from tidegate.flow.recalling import Fate, recall
 from tidegate.flow.recovering import close_without_store
 from tidegate.grant import Grant, GrantState
 

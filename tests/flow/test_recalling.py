@@ -14,7 +14,8 @@ from tidegate.connectors.simulated import PROPAGATION
 from tidegate.evidence import journal
 from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.flow.expiring import close_now
-from tidegate.flow.recalling import Fate, Ground, Recalled, begin_all, gather, recall
+from tidegate.flow.gathering import begin_all, gather
+from tidegate.flow.recalling import Fate, Ground, Recalled, recall
 from tidegate.flow.revoking import end_early
 from tidegate.grant import GrantState
 from tidegate.panic import Scope, ScopeKind

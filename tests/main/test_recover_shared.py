@@ -12,9 +12,10 @@ from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.journal_line import JournalLine
 from tidegate.expire import EndReason
 from tidegate.flow.ending import begin
-from tidegate.flow.recalling import Fate, Gathered, Recalled, gather, recall
+from tidegate.flow.gathering import Gathered, gather
+from tidegate.flow.recalling import Fate, Recalled, recall
 from tidegate.grant import Grant, GrantState
-from tidegate.main.emergency import _Copy, _with_copy
+from tidegate.main.copies import Copy, owed_with
 from tidegate.store.sealed import sealed_state
 
 
@@ -28,8 +29,8 @@ def by_copy(world: World) -> dict[str, Recalled]:
     """Every journal is lost: what is closed is known by the log alone."""
     world.house.journal = ClosingJournal(world.directory / "new.journal")
     nothing = gather({}, "", world.clock())
-    copy = _Copy(where="a copy", state=sealed_state(world.url))
-    gathered, lost = _with_copy(nothing, copy)
+    copy = Copy(where="a copy", state=sealed_state(world.url))
+    gathered, lost = owed_with(nothing, copy, world.clock())
     assert not lost
     back = recall(ground(world), gathered, timedelta(minutes=5))
     return {one.owed.hold.grant: one for one in back}
@@ -98,8 +99,8 @@ def test_recover_drops_an_end_whose_opening_no_journal_names(assigned: World) ->
     """It was begun here, is not done, and is not due by its end: the copy says how to go on."""
     world = assigned
     grant, gathered = begun_alone(world, "closing")
-    copy = _Copy(where="a copy", state=sealed_state(world.url))
-    both, lost = _with_copy(gathered, copy)
+    copy = Copy(where="a copy", state=sealed_state(world.url))
+    both, lost = owed_with(gathered, copy, world.clock())
     assert (gathered.unusable, both.unusable, lost) == ((grant.id,), (), [])
     (back,) = recall(ground(world), both, timedelta(minutes=5))
     assert (back.owed.hold.grant, back.fate) == (grant.id, Fate.REMOVED)
@@ -110,8 +111,8 @@ def test_recover_doubts_what_its_journal_says_is_over(assigned: World) -> None:
     """Read back as removed since, it is nobody's to close once more, whatever an old copy says."""
     world = assigned
     _, gathered = begun_alone(world, "closing", "removed")
-    copy = _Copy(where="a copy", state=sealed_state(world.url))
-    both, lost = _with_copy(gathered, copy)
+    copy = Copy(where="a copy", state=sealed_state(world.url))
+    both, lost = owed_with(gathered, copy, world.clock())
     assert (both.owed, both.unusable, lost) == ((), (), [])
 
 
@@ -125,8 +126,8 @@ def test_recover_never_comes_to_an_end_for_what_is_long_gone(assigned: World) ->
     assert world.grant(grant).state is GrantState.GONE
     line = JournalLine(kind="closing", grant=grant.id, at=world.clock(), data=begun)
     gathered = gather({"own": [line]}, "own", world.clock())
-    copy = _Copy(where="a copy", state=sealed_state(world.url))
-    both, lost = _with_copy(gathered, copy)
+    copy = Copy(where="a copy", state=sealed_state(world.url))
+    both, lost = owed_with(gathered, copy, world.clock())
     assert (gathered.unusable, both.unusable, both.owed, lost) == ((grant.id,), (), (), [])
     again = gather({"own": [line], "theirs": ours.read()[1:]}, "own", world.clock())
     assert again.unusable == ()
@@ -140,11 +141,11 @@ def test_recover_takes_what_was_opened_after_an_end_that_the_copy_saw(assigned: 
     world.connector.script(Fault(kind=FaultKind.REFUSE, verb="cut", count=1_000))
     settle(world, 31)
     assert world.grant(first).state is GrantState.REMOVED
-    copy = _Copy(where="a copy", state=sealed_state(world.url))
+    copy = Copy(where="a copy", state=sealed_state(world.url))
     world.granted()
     begun = {"reason": "expired", "row": version}
     line = JournalLine(kind="closing", grant=first.id, at=world.clock(), data=begun)
-    both, _ = _with_copy(gather({"own": [line]}, "own", world.clock()), copy)
+    both, _ = owed_with(gather({"own": [line]}, "own", world.clock()), copy, world.clock())
     recall(ground(world), both, timedelta(minutes=1))
     assert world.cloud.assigned(KEY, world.clock())
 
@@ -156,13 +157,13 @@ def test_recover_goes_by_the_journal_named_last(assigned: World) -> None:
     version = world.grant(first).version
     world.connector.script(Fault(kind=FaultKind.REFUSE, verb="cut", count=1_000))
     settle(world, 31)
-    copy = _Copy(where="a copy", state=sealed_state(world.url))
+    copy = Copy(where="a copy", state=sealed_state(world.url))
     world.cloud.place(KEY, world.clock(), by="sync")
     lines = {
         name: [JournalLine(kind="closing", grant=first.id, at=world.clock(), data={"row": row})]
         for name, row in (("own", world.grant(first).version), ("other", version))
     }
-    both, _ = _with_copy(gather(lines, "own", world.clock()), copy)
+    both, _ = owed_with(gather(lines, "own", world.clock()), copy, world.clock())
     (back,) = recall(ground(world), both, timedelta(minutes=1))
     assert back.fate is Fate.REMOVED
     assert not world.cloud.assigned(KEY, world.clock())
@@ -175,10 +176,10 @@ def test_recover_takes_what_was_opened_after_an_end_that_the_copy_proved(assigne
     lines = world.house.journal.read()
     settle(world, 40)
     assert world.grant(first).state is GrantState.GONE
-    copy = _Copy(where="a copy", state=sealed_state(world.url))
+    copy = Copy(where="a copy", state=sealed_state(world.url))
     world.granted()
     world.house.journal = ClosingJournal(world.directory / "new.journal")
-    both, _ = _with_copy(gather({"other": lines}, "own", world.clock()), copy)
+    both, _ = owed_with(gather({"other": lines}, "own", world.clock()), copy, world.clock())
     (back,) = recall(ground(world), both, timedelta(minutes=1))
     assert back.fate is Fate.BEFORE
     assert world.cloud.assigned(KEY, world.clock())
@@ -191,11 +192,11 @@ def test_recover_leaves_what_came_back_after_the_copy_proved_its_end(assigned: W
     lines = list(world.house.journal.read())
     settle(world, 40)
     gone = world.grant(first)
-    copy = _Copy(where="a copy", state=sealed_state(world.url))
+    copy = Copy(where="a copy", state=sealed_state(world.url))
     world.cloud.place(KEY, world.clock(), by="sync")
     begun = {"reason": "leftover", "row": gone.version}
     lines.append(JournalLine(kind="closing", grant=first.id, at=world.clock(), data=begun))
-    both, _ = _with_copy(gather({"own": lines}, "own", world.clock()), copy)
+    both, _ = owed_with(gather({"own": lines}, "own", world.clock()), copy, world.clock())
     (back,) = recall(ground(world), both, timedelta(minutes=1))
     assert back.fate is Fate.REMOVED
     assert not world.cloud.assigned(KEY, world.clock())

@@ -8,57 +8,29 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from tidegate.base.errors import AskedWrongly, TidegateError
 from tidegate.base.when import wire
-from tidegate.catalogue import Assignment, AssignmentKey, role_of_entry
-from tidegate.connectors.port import Connector, Hold
+from tidegate.connectors.port import Connector
 from tidegate.evidence.checkpoint import TrustedKey, open_checkpoint, parse_checkpoint
 from tidegate.evidence.journal import ClosingJournal, JournalContents, JournalLine
 from tidegate.evidence.witnesses import newest_in
-from tidegate.flow.deadlines import held_to
-from tidegate.flow.recalling import (
-    Fate,
-    Gathered,
-    Ground,
-    KnownEnd,
-    Recalled,
-    gather,
-    is_settled,
-    owed_of,
-    recall,
-    with_copy,
-)
-from tidegate.grant import LIVE, Grant, GrantState
+from tidegate.flow.gathering import Gathered, gather
+from tidegate.flow.recalling import Fate, Ground, Recalled, recall
+from tidegate.grant import Grant
 from tidegate.main.clouds import Clouds
 from tidegate.main.config import (
     Config,
-    database_password,
-    database_path,
-    database_url,
     load_config,
 )
+from tidegate.main.copies import Copy, owed_with, read_copy
 from tidegate.main.left import readable
 from tidegate.main.logs import log_quietly
 from tidegate.main.wiring import clock, read_signer
-from tidegate.store.sealed import SealedState, sealed_state, state_of_copy
-from tidegate.store.sqlite import path_of
 
 Plain = Mapping[str, Any]
 Tell = Callable[[str], None]
 
-LOOK_EVERY = 1.0  # seconds between two looks at a panic
 MOST_NAMED = 10  # ids in one sentence
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Copy:
-    """A copy of the log as found: `fault` says why there is none."""
-
-    where: str
-    state: SealedState | None = None
-    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +66,9 @@ def recover(
     _check_places(sources.get("witness", ()))
     journals = read_journals(found, sources.get("journal", ()))
     own = str(found.path(found.evidence.journal))
-    copy = _copy(found, sources.get("database", ()))
+    copy = read_copy(found, sources.get("database", ()))
     gathered = gather(journals.lines, own, clock())
-    gathered, lost = _with_copy(gathered, copy)
+    gathered, lost = owed_with(gathered, copy, clock())
     ground = ground_of(found, tell)
     done = recall(ground, gathered, patience, dry=dry)
     unknown = [
@@ -221,82 +193,7 @@ def _check_places(named: Sequence[str]) -> None:
             )
 
 
-def _copy(found: Config, named: Sequence[str]) -> _Copy:
-    """The copy of the log that was named, else the installation's own, if it can be read."""
-    if len(named) > 1:
-        raise AskedWrongly("many_databases", "expected one database, got several", "name one")
-    where, own = named[0] if named else database_url(found), database_path(found)
-    try:
-        if named and (file := _file_named(where)) is not None and file != own:
-            return _Copy(where=str(file), state=state_of_copy(file))
-        if "://" not in where:  # the installation's own file, by its path
-            where = database_url(found)
-        # The settings' password is for their own server, and for a copy of it on another.
-        password = None if where.startswith("sqlite:") else database_password(found)
-        return _Copy(where=where, state=sealed_state(where, password))
-    except TidegateError as fault:
-        if named and isinstance(fault, AskedWrongly):
-            raise
-        return _Copy(where=where, fault=fault.message)
-
-
-def _file_named(where: str) -> Path | None:
-    """The SQLite file that `--from database=` names, as a path or a URL; None: another engine."""
-    if "://" not in where:
-        return Path(where).resolve()
-    return path_of(where) if where.startswith("sqlite:") else None
-
-
-def _with_copy(gathered: Gathered, copy: _Copy) -> tuple[Gathered, list[tuple[Grant, str]]]:
-    """With the grants only the copy knows, and those of them nobody can tell how to close."""
-    if copy.state is None:
-        return gathered, []
-    state = copy.state
-    more: list[KnownEnd] = []
-    lost: list[tuple[Grant, str]] = []
-    for grant in state.state.things[Grant].values():
-        assert isinstance(grant, Grant)
-        if grant.id in gathered.known or grant.state not in LIVE or grant.ends_at is None:
-            continue
-        held = state.state.get(Assignment, grant.assignment)
-        entry = state.entries.get(grant.role_digest)
-        if held is None or entry is None:
-            where = f"{held.native_role} for {held.native_principal}" if held else grant.role
-            lost.append((grant, where))
-            continue
-        rows = {name: state.state.get(Grant, name) for name in held.holders}
-        until = held_to(held, {name: row for name, row in rows.items() if row is not None})
-        more.append(owed_of(grant, _hold(grant, held, entry), copy.where, until))
-    over = {
-        one.id: one.state for one in state.state.things[Grant].values()
-        if isinstance(one, Grant) and is_settled(one, gathered.begun.get(one.id, ()))
-    }  # fmt: skip
-    gone = {name for name, found in over.items() if found is GrantState.GONE}
-    return with_copy(gathered, more, clock(), over, gone), lost
-
-
-def _hold(grant: Grant, held: Assignment, entry: bytes) -> Hold:
-    target, role = role_of_entry(orjson.loads(entry))
-    if grant.ends_at is None:
-        raise RuntimeError(f"{grant.id} is live without an end")
-    return Hold(
-        grant=grant.id,
-        request=grant.request,
-        principal=grant.principal,
-        target=target,
-        role=role,
-        key=AssignmentKey(
-            connector=held.connector,
-            account=held.account,
-            native_role=held.native_role,
-            native_principal=held.native_principal,
-        ),
-        ends_at=grant.ends_at,
-        stood_before=held.stood_before,
-    )
-
-
-def _lost_events(found: Config, named: Sequence[str], copy: _Copy) -> list[str]:
+def _lost_events(found: Config, named: Sequence[str], copy: Copy) -> list[str]:
     """What the log held beyond the copy: by the witnesses, or that nobody says."""
     places = [Path(name) for name in named]
     if found.witness.directory:
@@ -352,7 +249,7 @@ def _witnessed(found: Config, place: Path) -> tuple[int, str]:
 
 def _lost_grants(
     gathered: Gathered,
-    copy: _Copy,
+    copy: Copy,
     journals: Mapping[str, Sequence[JournalLine]],
     lost: Sequence[tuple[Grant, str]],
 ) -> list[str]:

@@ -15,10 +15,11 @@ from tidegate.base.when import Instant, wire
 from tidegate.catalogue import Catalogue
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.flow.expiring import close_now
+from tidegate.flow.gathering import Gathered, begin_all, gather
 from tidegate.flow.house import Groups, House, Laws, Wanted
 from tidegate.flow.panicking import begin_panic, panic_unsealed, scope_meant, stand, sweep
 from tidegate.flow.panics_kept import PanicsKept
-from tidegate.flow.recalling import HANDS, Fate, Gathered, begin_all, gather, recall
+from tidegate.flow.recalling import HANDS, Fate, recall
 from tidegate.grant import Grant
 from tidegate.main.config import Config, load_catalogue, load_config
 from tidegate.main.emergency import MOST_NAMED, Plain, Tell, ground_of, read_journals, ways_of

@@ -1,0 +1,401 @@
+"""What is owed, with no store at all: journals of several machines read as one, and what a copy of
+the log says beside them.
+
+A journal says what was opened, begun and read back; a copy may be older than any of it. So a copy
+adds ends and never takes one back: what a journal calls begun is owed, until something newer says
+that it was read back as removed. `recalling.py` closes it.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from tidegate.base.errors import EvidenceBroken
+from tidegate.base.when import Instant
+from tidegate.catalogue import AssignmentKey
+from tidegate.connectors.port import Hold
+from tidegate.evidence.journal import JournalLine
+from tidegate.evidence.journal_book import ends, is_begun, read_back
+from tidegate.evidence.journal_line import CLOCK_OFF
+from tidegate.expire import EndReason
+from tidegate.flow.deadlines import holds_on
+from tidegate.flow.holding import hold_of_line, lines_by_grant
+from tidegate.grant import LIVE, Grant, GrantState
+from tidegate.panic import Scope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownEnd:
+    """One grant something is known of. `source` says where from, `begun` that its end was begun.
+
+    `ours`: this installation's own journal knows it. `reason` is the end's, as its line says.
+    `held`: read back, and something else gave the access: grants that end at `held_until`, and from
+    then on it is owed; without that, what is not ours to take. `uncut_until`: until when sessions
+    may act that were not seen cut when it was removed. `removed_at`: when, not by this run.
+    `shared_until`: until when a grant of another machine gives the same access, as last heard.
+    `shared`: some other grant gives it now, the last of those known here until `others_until`.
+    `called`: a panic or a copy says that its end was begun or is over, and no line of a journal
+    does yet. `version`: of its row, by a copy.
+    """
+
+    hold: Hold
+    source: str
+    made_at: Instant
+    lingers: timedelta = timedelta(0)
+    begun: bool = False
+    called: bool = False
+    done: bool = False
+    ours: bool = False
+    shared: bool = False
+    others_until: Instant | None = None
+    shared_until: Instant | None = None
+    uncut_until: Instant | None = None
+    removed_at: Instant | None = None
+    held: bool = False
+    held_until: Instant | None = None
+    reason: str = EndReason.EXPIRED.value
+    actor: str = "system"
+    version: int = 0
+
+    def due(self, now: Instant) -> bool:
+        """Whether its end has come: by the clock, or because it was begun before."""
+        return self.begun or now >= self.hold.ends_at
+
+    def settled(self, now: Instant) -> bool:
+        """Whether nothing is left to do now: read back as removed, cut where that is apart, and not
+        held by grants whose end has come. A clock of ours that is off leaves nothing uncut.
+        """
+        uncut = self.uncut_until is not None and now < self.uncut_until + CLOCK_OFF
+        return self.removed(now) and not uncut
+
+    def removed(self, now: Instant) -> bool:
+        """Whether it was read back as removed, and nothing that held it has come to its end."""
+        return self.done and (self.held_until is None or now < self.held_until)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """What is owed, from every journal together.
+
+    `unusable` names grants of which the journals say too little to close them: a copy of the log
+    may say more. `begun` has, of every journal, the last line that says that an end was begun and
+    was by that journal not read back since.
+    """
+
+    owed: tuple[KnownEnd, ...]
+    unusable: tuple[str, ...]
+    known: frozenset[str]  # every grant a journal says enough of
+    begun: Mapping[str, Sequence[JournalLine]] = field(default_factory=dict)
+
+
+def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant) -> Gathered:
+    """Everything the journals say was opened and is not gone; `own` names this installation's.
+
+    A line of any journal counts for the grant it names, whichever machine wrote it: what was
+    opened on one may have been ended on another.
+    """
+    where: dict[str, str] = {}
+    for source, lines in journals.items():
+        for line in lines:
+            if line.kind == "intended":
+                where.setdefault(line.grant, source)
+    begun = _begun(journals.values())
+    ours = _usable(journals.get(own, ()))
+    owed: list[KnownEnd] = []
+    unusable: list[str] = []
+    told = _in_order(journals.values())
+    for name, of_it in told.items():
+        if name not in where:
+            unusable += [] if _is_over(of_it, begun.get(name, ())) else [name]
+            continue
+        try:
+            one = _owed(of_it, begun.get(name, ()), where[name], ours=name in ours)
+        except EvidenceBroken:
+            unusable.append(name)
+            continue
+        if one is not None:
+            owed.append(one)
+    return Gathered(
+        owed=as_shared(owed, now),
+        unusable=tuple(unusable),
+        known=frozenset(told).difference(unusable),
+        begun=begun,
+    )
+
+
+def _usable(lines: Iterable[JournalLine]) -> set[str]:
+    """The grants whose last opening in this journal says what to close: a server that has no other
+    journal goes by that line alone.
+    """
+    last = {line.grant: line for line in lines if line.kind == "intended"}
+    found = set(last)
+    for name, line in last.items():
+        try:
+            hold_of_line(line)
+        except EvidenceBroken:
+            found.discard(name)
+    return found
+
+
+def _is_over(lines: Sequence[tuple[Instant, JournalLine]], begun: Sequence[JournalLine]) -> bool:
+    """Whether journals that do not name an opening say that nothing is left of it."""
+    if {"gone", "sealed"} <= {line.kind for _, line in lines}:
+        told = (line for _, line in lines if line.kind == "closing" and line not in begun)
+        newest = max((line.row for line in told if line.row is not None), default=-1)
+        if all(line.row is not None and line.row <= newest for line in begun):
+            return True
+    ended = read_back([line for _, line in lines])
+    if ended is None or _in_doubt(ended, begun):
+        return any(line.kind == "sealed" for _, line in lines) and not begun
+    return ended.kind == "gone" or not (ended.uncut or ended.held)
+
+
+def _in_order(
+    journals: Iterable[Sequence[JournalLine]],
+) -> dict[str, list[tuple[Instant, JournalLine]]]:
+    """The lines of each grant as one, oldest first, each with the instant it is placed at.
+
+    A clock that was set back turns no two lines of a journal around: the later one is placed with
+    the earlier.
+    """
+    placed: list[tuple[Instant, JournalLine]] = []
+    for lines in journals:
+        latest: dict[str, Instant] = {}
+        for line in lines:
+            latest[line.grant] = max(line.at, latest.get(line.grant, line.at))
+            placed.append((latest[line.grant], line))
+    found: dict[str, list[tuple[Instant, JournalLine]]] = {}
+    for at, line in sorted(placed, key=lambda one: one[0]):
+        found.setdefault(line.grant, []).append((at, line))
+    return found
+
+
+def _begun(journals: Iterable[Sequence[JournalLine]]) -> dict[str, list[JournalLine]]:
+    """The ends that a journal says were begun, and by its own lines were not read back since."""
+    found: dict[str, list[JournalLine]] = {}
+    for lines in journals:
+        for name, told in lines_by_grant(lines).items():
+            if is_begun(told):
+                last = [line for line in told if line.kind == "closing"][-1]
+                found.setdefault(name, []).append(last)
+    return found
+
+
+def _owed(
+    lines: Sequence[tuple[Instant, JournalLine]],
+    begun: Sequence[JournalLine],
+    source: str,
+    *,
+    ours: bool,
+) -> KnownEnd | None:
+    """What is known of one grant that was opened; None: it is gone.
+
+    Raises:
+        EvidenceBroken: its line says too little to close it.
+    """
+    opened = [(at, line) for at, line in lines if line.kind == "intended"]
+    hold, intended = _opening([line for _, line in opened])
+    since = opened[-1][0]
+    after = [line for at, line in lines if at >= since]
+    ended = read_back(after)
+    if ended is not None and _in_doubt(ended, begun):
+        ended = None
+    if ended is not None and ended.kind == "gone":
+        return None
+    told = ends(after) or begun
+    data = told[0].data if told else {}
+    seconds = intended.data.get("lingers_seconds")
+    lingers = timedelta(seconds=seconds if isinstance(seconds, int) else 0)
+    uncut = ended is not None and ended.uncut
+    panicked = any(line.data.get("reason") == EndReason.PANIC for line in told)
+    return KnownEnd(
+        hold=hold,
+        source=source,
+        made_at=max(line.at for _, line in opened),
+        lingers=lingers,
+        begun=bool(told),
+        done=ended is not None,
+        ours=ours,
+        shared_until=None if ended is not None or panicked else intended.shared_until,
+        uncut_until=ended.at + lingers if ended is not None and uncut else None,
+        removed_at=ended.at if ended is not None else None,
+        held=ended is not None and ended.held,
+        held_until=ended.held_until if ended is not None else None,
+        reason=str(data.get("reason") or EndReason.EXPIRED.value),
+        actor=str(data.get("actor") or "system"),
+    )
+
+
+def _opening(intended: Sequence[JournalLine]) -> tuple[Hold, JournalLine]:
+    """What the lines of an opening say together, and the one that says so: that of the latest end.
+
+    A journal that did not hear of a later end has the old one, perhaps by a later clock; an earlier
+    end is no such line but a `closing` one. A line that says too little hides none that says more.
+
+    Raises:
+        EvidenceBroken: none of them says enough.
+    """
+    found: list[tuple[Hold, JournalLine]] = []
+    for line in intended:
+        try:
+            found.append((hold_of_line(line), line))
+        except EvidenceBroken:
+            if line is intended[-1] and not found:
+                raise
+    latest = max(hold.ends_at for hold, _ in found)
+    return [one for one in found if one[0].ends_at == latest][-1]
+
+
+def _in_doubt(ended: JournalLine, begun: Sequence[JournalLine]) -> bool:
+    """Whether an end that one journal calls begun may have been begun after it was read back in
+    another: their clocks do not tell. Then it is closed once more. What is held is another's.
+    """
+    return not ended.held and any(ended.at - line.at <= CLOCK_OFF for line in begun)
+
+
+def as_shared(owed: Sequence[KnownEnd], now: Instant) -> tuple[KnownEnd, ...]:
+    """With those marked whose assignment another grant may still hold: they are only read (I5)."""
+    holding: dict[AssignmentKey, Instant] = {}
+    for one in owed:
+        if not one.due(now) and not one.done:
+            until = holding.get(one.hold.key, one.hold.ends_at)
+            holding[one.hold.key] = max(until, one.hold.ends_at)
+    return tuple(_marked(one, holding.get(one.hold.key), now) for one in owed)
+
+
+def _marked(one: KnownEnd, held_until: Instant | None, now: Instant) -> KnownEnd:
+    until = [at for at in (held_until, one.shared_until) if at is not None and now < at]
+    last = max(until, default=None) if one.due(now) else None
+    return replace(one, shared=last is not None, others_until=last)
+
+
+def with_copy(
+    gathered: Gathered,
+    more: Sequence[KnownEnd],
+    now: Instant,
+    over: Collection[str] = (),
+    gone: Collection[str] = (),
+    ended: Mapping[AssignmentKey, Collection[Instant]] | None = None,
+) -> Gathered:
+    """`gathered` with what a copy of the log says of grants that are not over (`more`): those it
+    alone knows, or knows how to close, and what it knows beyond the journals of the others. It
+    says of those in `over` that nothing is left of them, and of those in `gone` that this is
+    proven; `ended` has when grants were to end that hold an assignment no more.
+
+    What a journal says was begun is owed, unless the copy saw its removal after that. What it calls
+    owed and is `gone` is left alone: somebody else may have been given the same access since.
+    """
+    told = {one.hold.grant: one for one in more}
+    owed: list[KnownEnd] = []
+    for one in gathered.owed:
+        name = one.hold.grant
+        if name in told:
+            one = _both(one, told[name], gathered.begun.get(name, ()))
+        if one.shared_until is not None and one.shared_until in (ended or {}).get(one.hold.key, ()):
+            one = replace(one, shared_until=None)  # whoever that was heard of has ended
+        owed.append(_proven(one) if name in gone else one)
+    new: dict[str, KnownEnd] = {}
+    for name, one in told.items():
+        begun, back = gathered.begun.get(name, ()), one.removed_at
+        if begun and not one.held and (back is None or not _all_before(begun, one.version, back)):
+            one = replace(one, begun=True, done=False)
+        if name not in gathered.known:
+            new[name] = one
+    return replace(
+        gathered,
+        owed=as_shared((*owed, *new.values()), now),
+        unusable=tuple(name for name in gathered.unusable if name not in new and name not in over),
+    )
+
+
+def _both(one: KnownEnd, row: KnownEnd, begun: Sequence[JournalLine]) -> KnownEnd:
+    """What a journal and a copy say of one grant together, whichever is the older.
+
+    An end that was begun is never undone, and a fixed end only ever moves on: both are believed of
+    either. That it was read back is believed of a copy that is newer than what was begun.
+    """
+    if one.done:
+        return one
+    hold = replace(one.hold, ends_at=max(one.hold.ends_at, row.hold.ends_at))
+    one = replace(one, hold=hold)
+    if row.done and row.removed_at and _all_before(begun, row.version, row.removed_at):
+        return replace(
+            one,
+            begun=True,
+            called=True,
+            done=True,
+            removed_at=row.removed_at,
+            uncut_until=row.uncut_until,
+            held=row.held,
+            held_until=row.held_until,
+            shared_until=None,
+            reason=one.reason if one.begun else row.reason,
+        )
+    if row.begun and not one.begun:
+        return replace(one, begun=True, called=True, reason=row.reason, actor=row.actor)
+    return one
+
+
+def _proven(one: KnownEnd) -> KnownEnd:
+    """As it is once nothing is left of it, whoever else has the access."""
+    return replace(one, done=True, uncut_until=None, shared_until=None, held=False, held_until=None)
+
+
+def begin_all(gathered: Gathered, scope: Scope, actor: str, now: Instant) -> Gathered:
+    """As after a panic: the end of everything in `scope` has come, whatever was fixed.
+
+    So has that of the grants of other machines which hold what one in scope held: who and where are
+    theirs too. Only a role's other name may not be in scope; without the database nobody here can
+    tell, and what a panic means to take is rather taken with it than left.
+    """
+    owed: list[KnownEnd] = []
+    for one in gathered.owed:
+        if not scope.covers(one.hold.principal, one.hold.role.id):
+            owed.append(one)
+            continue
+        if not one.begun:
+            one = replace(one, begun=True, called=True, reason=EndReason.PANIC.value, actor=actor)
+        one = replace(one, shared_until=None)
+        until = one.held_until
+        owed.append(one if until is None else replace(one, held_until=min(until, now)))
+    return replace(gathered, owed=as_shared(owed, now))
+
+
+def owed_of(grant: Grant, hold: Hold, source: str, held_until: Instant | None) -> KnownEnd:
+    """What a copy of the log says of a grant that is not over.
+
+    `held_until` is until when others hold its access, as the copy has it.
+    """
+    held = holds_on(grant, held_until)
+    return KnownEnd(
+        hold=hold,
+        source=source,
+        made_at=grant.opened_at or grant.opens_at,
+        begun=grant.closing_at is not None,
+        done=grant.removed_at is not None and held is bool(grant.still_held_by),
+        uncut_until=None if grant.cut or grant.still_held_by else grant.residual_until,
+        removed_at=grant.removed_at,
+        held=held,
+        held_until=held_until if held else None,
+        reason=grant.end_reason or EndReason.EXPIRED.value,
+        version=grant.version,
+    )
+
+
+def is_settled(grant: Grant, begun: Sequence[JournalLine]) -> bool:
+    """Whether a copy of the log says that nothing is left of a grant, after every line of a journal
+    that says that its end was begun.
+    """
+    at = grant.gone_at or grant.removed_at or grant.closing_at
+    if grant.state in LIVE or grant.state is GrantState.READY or at is None:
+        return False
+    return _all_before(begun, grant.version, at)
+
+
+def _all_before(begun: Sequence[JournalLine], version: int, at: Instant) -> bool:
+    """Whether all that was begun was before the row was of this version; where a line names no
+    row, before that instant, however far apart the clocks of two machines are.
+    """
+    return all(
+        at - line.at > CLOCK_OFF if line.row is None else line.row < version for line in begun
+    )

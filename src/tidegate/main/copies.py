@@ -1,0 +1,135 @@
+"""A copy of the log as `recover` takes it: read once, and asked what is owed by it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import orjson
+
+from tidegate.base.errors import AskedWrongly, EvidenceBroken, TidegateError
+from tidegate.base.when import Instant
+from tidegate.catalogue import Assignment, AssignmentKey, role_of_entry
+from tidegate.connectors.port import Hold
+from tidegate.expire import EndReason
+from tidegate.flow.deadlines import held_to
+from tidegate.flow.gathering import Gathered, KnownEnd, is_settled, owed_of, with_copy
+from tidegate.grant import LIVE, Grant, GrantState
+from tidegate.main.config import Config, database_password, database_path, database_url
+from tidegate.panic import Panic, PanicState
+from tidegate.store.sealed import SealedState, sealed_state, state_of_copy
+from tidegate.store.sqlite import path_of
+
+HOLDING = frozenset({GrantState.INTENDED, GrantState.OPEN})  # and no others: an end lets go
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """A copy of the log as found: `fault` says why there is none."""
+
+    where: str
+    state: SealedState | None = None
+    fault: str = ""
+
+
+def read_copy(found: Config, named: Sequence[str]) -> Copy:
+    """The copy of the log that was named, else the installation's own, if it can be read."""
+    if len(named) > 1:
+        raise AskedWrongly("many_databases", "expected one database, got several", "name one")
+    where, own = named[0] if named else database_url(found), database_path(found)
+    try:
+        if named and (file := _file_named(where)) is not None and file != own:
+            return Copy(where=str(file), state=state_of_copy(file))
+        if "://" not in where:  # the installation's own file, by its path
+            where = database_url(found)
+        # The settings' password is for their own server, and for a copy of it on another.
+        password = None if where.startswith("sqlite:") else database_password(found)
+        return Copy(where=where, state=sealed_state(where, password))
+    except TidegateError as fault:
+        if named and isinstance(fault, AskedWrongly):
+            raise
+        return Copy(where=where, fault=fault.message)
+
+
+def _file_named(where: str) -> Path | None:
+    """The SQLite file that `--from database=` names, as a path or a URL; None: another engine."""
+    if "://" not in where:
+        return Path(where).resolve()
+    return path_of(where) if where.startswith("sqlite:") else None
+
+
+def owed_with(
+    gathered: Gathered, copy: Copy, now: Instant
+) -> tuple[Gathered, list[tuple[Grant, str]]]:
+    """With the grants only the copy knows, and those of them nobody can tell how to close."""
+    if copy.state is None:
+        return gathered, []
+    state = copy.state.state
+    grants = [one for one in state.things[Grant].values() if isinstance(one, Grant)]
+    panics = [
+        one
+        for one in state.things[Panic].values()
+        if isinstance(one, Panic) and one.state is PanicState.CALLED
+    ]
+    more: list[KnownEnd] = []
+    lost: list[tuple[Grant, str]] = []
+    for grant in grants:
+        if grant.state not in LIVE or grant.ends_at is None:
+            continue
+        try:
+            more.append(_begun_by(panics, _owed(copy, copy.state, grant)))
+        except (EvidenceBroken, LookupError, TypeError, ValueError):
+            if grant.id not in gathered.known:
+                held = state.get(Assignment, grant.assignment)
+                where = f"{held.native_role} for {held.native_principal}" if held else grant.role
+                lost.append((grant, where))
+    over = {one.id: one.state for one in grants if is_settled(one, gathered.begun.get(one.id, ()))}
+    gone = {name for name, found in over.items() if found is GrantState.GONE}
+    ended: dict[AssignmentKey, set[Instant]] = {}
+    for grant in grants:
+        held = state.get(Assignment, grant.assignment)
+        if grant.state not in HOLDING and grant.ends_at is not None and held is not None:
+            ended.setdefault(held.key, set()).add(grant.ends_at)
+    return with_copy(gathered, more, now, over, gone, ended), lost
+
+
+def _owed(copy: Copy, state: SealedState, grant: Grant) -> KnownEnd:
+    """What the copy says of a grant that is not over. Raises EvidenceBroken, LookupError, TypeError
+    or ValueError: it says too little of it, or oddly.
+    """
+    held = state.state.get(Assignment, grant.assignment)
+    if held is None:
+        raise LookupError(grant.assignment)
+    rows = {name: state.state.get(Grant, name) for name in held.holders}
+    until = held_to(held, {name: row for name, row in rows.items() if row is not None})
+    hold = _hold(grant, held, state.entries[grant.role_digest])
+    return owed_of(grant, hold, copy.where, until)
+
+
+def _begun_by(panics: Sequence[Panic], one: KnownEnd) -> KnownEnd:
+    """As the panics leave it that nobody has swept yet: all that is open in their scope ends."""
+    for panic in panics:
+        if not one.begun and panic.scope.covers(one.hold.principal, one.hold.role.id):
+            reason = EndReason.PANIC.value
+            one = replace(one, begun=True, called=True, reason=reason, actor=panic.actor)
+    return one
+
+
+def _hold(grant: Grant, held: Assignment, entry: bytes) -> Hold:
+    target, role = role_of_entry(orjson.loads(entry))
+    if grant.ends_at is None:
+        raise RuntimeError(f"{grant.id} is live without an end")
+    return Hold(
+        grant=grant.id,
+        request=grant.request,
+        principal=grant.principal,
+        target=target,
+        role=role,
+        key=AssignmentKey(
+            connector=held.connector,
+            account=held.account,
+            native_role=held.native_role,
+            native_principal=held.native_principal,
+        ),
+        ends_at=grant.ends_at,
+        stood_before=held.stood_before,
+    )

@@ -1,0 +1,132 @@
+"""recover typed again, or by fewer journals: what others hold stays theirs until their end."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tests.flow.assigned import KEY
+from tests.flow.test_recalling import OWN, ground, lines, told
+from tests.support import World
+from tidegate.base.errors import Unreachable
+from tidegate.connectors.port import Answer, Hold, Receipt
+from tidegate.connectors.simulated import Fault, FaultKind
+from tidegate.evidence.journal_line import JournalLine
+from tidegate.flow.gathering import gather
+from tidegate.flow.recalling import Fate, Recalled, recall
+from tidegate.flow.recovering import close_without_store
+from tidegate.grant import Grant
+
+
+def gives(world: World) -> bool:
+    """Whether the cloud has the assignment."""
+    return world.cloud.assigned(KEY, world.clock())
+
+
+def run(world: World, *others: list[JournalLine], minutes: float = 5) -> dict[str, Recalled]:
+    """Everything that our journal and these owe."""
+    journals = {OWN: lines(world)} | {f"/{number}": one for number, one in enumerate(others)}
+    found = gather(journals, OWN, world.clock())
+    back = recall(ground(world), found, timedelta(minutes=minutes))
+    return {one.owed.hold.grant: one for one in back}
+
+
+def theirs(world: World) -> tuple[Grant, Grant, list[JournalLine]]:
+    """One that is due and one that is not, of one assignment, in the journal of another machine."""
+    first = world.granted()
+    world.clock.forward(minutes=10)
+    world.work()
+    second = world.granted()
+    journal = lines(world)
+    (world.directory / "closing.journal").unlink()
+    world.clock.forward(minutes=21)
+    return first, second, journal
+
+
+def test_typed_again_without_the_other_journal_takes_what_its_grant_holds(assigned: World) -> None:
+    """The second run, or a server without its database, has our journal alone."""
+    world = assigned
+    first, second, journal = theirs(world)
+    back = run(world, journal)
+    assert (back[first.id].fate, back[second.id].fate) == (Fate.HELD, Fate.LATER)
+    back = run(world)
+    assert (back[first.id].fate, back[first.id].owed.shared) == (Fate.HELD, True)
+    close_without_store(world.house)
+    assert gives(world)
+    world.clock.forward(minutes=10)  # the forty-first: nobody here knows the second but by its end
+    world.cloud.place(KEY, world.clock(), by="sync")
+    assert run(world)[first.id].fate is Fate.REMOVED
+    assert not gives(world)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_first_run_that_reached_no_cloud_has_the_next_take_it(assigned: World, ours: bool) -> None:
+    """What our journal is told of an end says until when somebody else gives the same."""
+    world = assigned
+    first, _, journal = theirs(world)
+    if ours:
+        world.house.journal.append_all(one for one in journal if one.grant == first.id)
+    until = world.clock() + timedelta(minutes=2)
+    for verb in ("observe", "revoke"):
+        fault = Fault(kind=FaultKind.DOWN, verb=verb, count=1_000, until=until)
+        world.connector.script(fault)
+    assert run(world, journal, minutes=1)[first.id].fate is Fate.CLOSING
+    world.connector.calm()
+    world.clock.forward(minutes=1)
+    assert run(world)[first.id].fate is Fate.HELD
+    close_without_store(world.house)
+    assert gives(world)
+
+
+def test_old_end_in_a_second_journal_hides_the_later_one(world: World) -> None:
+    """A journal that never heard of the extension, its lines of a later clock: the later end is it.
+
+    So is what one journal can say when the last line of another says too little.
+    """
+    grant = world.granted()
+    keys = world.keys(grant)
+    (opened,) = lines(world)
+    later = {**opened.data, "ends_at": "2026-11-23T14:00:00.000Z"}
+    world.house.journal.append(replace(opened, data=later))
+    stale = replace(opened, at=opened.at + timedelta(seconds=2))
+    broken = replace(opened, at=opened.at + timedelta(seconds=3), data={"role": "x"})
+    world.clock.forward(minutes=40)
+    found = gather({OWN: lines(world), "other": [stale, broken]}, OWN, world.clock())
+    assert found.unusable == ()
+    assert run(world, [stale, broken])[grant.id].fate is Fate.LATER
+    assert world.use(keys) is Answer.DENIED  # bound to the end they were issued under
+    world.clock.forward(hours=5)
+    assert run(world, [stale, broken])[grant.id].fate is Fate.REMOVED
+
+
+def test_opening_that_our_journal_cannot_use_is_not_written_anew(world: World) -> None:
+    """Our own line is damaged and another's is not: a server that starts has ours alone."""
+    grant = world.granted()
+    (opened,) = lines(world)
+    world.house.journal.append(replace(opened, data={"role": "x"}))
+    world.clock.forward(minutes=31)
+    assert run(world, [opened])[grant.id].fate is Fate.REMOVED
+    assert run(world)[grant.id].fate is Fate.BEFORE
+
+
+@pytest.mark.parametrize("patience", [10, 0.9])
+def test_end_that_comes_while_others_are_tried_is_called_not_due(
+    world: World, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    """One cloud does not answer, and a grant comes to its end meanwhile: it is closed as well, and
+    where time ran out it is at least not called `not due`.
+    """
+    early, late = world.granted(), world.granted("eve")
+    world.house.journal.append(told(world, early.id, "closing", 0))
+    real = world.connector.revoke
+
+    def silent(hold: Hold, now: object) -> Receipt:
+        if hold.grant == early.id:
+            raise Unreachable("cloud_down", "the cloud was not reached", "wait")
+        return real(hold, now)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(world.connector, "revoke", silent)
+    world.clock.forward(minutes=29, seconds=30)
+    back = run(world, minutes=patience)
+    assert back[early.id].fate is Fate.CLOSING
+    assert back[late.id].fate in (Fate.REMOVED, Fate.DUE)
