@@ -138,3 +138,15 @@ def test_recover_says_nothing_to_close_where_it_can_close_nothing(
     local.recovered |= {"ok": True, "lost": 0, "unread": 0, "unknown": []}
     ran = tidegate("recover", "--config", str(config))
     assert ran.code == 0 and "no grant is known to be open\n\nnothing to close" in ran.out
+
+
+def test_recover_with_nothing_to_go_by_says_that_nothing_is_open(
+    tidegate: Shell, local: FakeLocal, tmp_path: Path
+) -> None:
+    """No journal and no copy: it says just that, and exits 4."""
+    config = tmp_path / "tidegate.toml"
+    config.write_text("")
+    local.recovered |= {"ok": False, "unread": 1, "blind": True, "unknown": ["what is open"]}
+    ran = tidegate("recover", "--config", str(config))
+    assert ran.code == 4 and "there is no journal and no copy" in ran.out
+    assert "nothing to close" not in ran.out and "not read whole" not in ran.out

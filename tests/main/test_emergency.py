@@ -1,7 +1,11 @@
 """recover and a panic on the machine: what they say when the database is gone or an older one."""
 
+import errno
+import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,6 +33,7 @@ from tidegate.main.panicking import panic_here
 from tidegate.main.wiring import open_house, open_store
 from tidegate.panic import PanicState
 from tidegate.shell.cli.local import Account
+from tidegate.store import sealed
 
 QUICK = timedelta(seconds=5)
 
@@ -92,6 +97,63 @@ def test_recover_needs_a_database(config: Path, tmp_path: Path) -> None:
     said = " ".join(told["unknown"])  # type: ignore[arg-type]
     assert "no copy of the log" in said and "cannot be known" in said
     assert [one["fate"] for one in told["grants"]] == ["removed"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("beside", ["", "empty"])
+def test_nothing_to_go_by_passes_for_nothing_open(config: Path, beside: str) -> None:
+    """The database and the journal are both lost, or the journal is a new one: no success."""
+    for file in (*config.parent.glob("*.db*"), *config.parent.glob("closing.journal*")):
+        file.unlink()
+    if beside:
+        (config.parent / "closing.journal").touch(0o600)
+    told = run(config)
+    assert (told["ok"], told["unread"], told["blind"]) == (False, 1, True)
+    assert "no journal here has a line" in told["unknown"][0]  # type: ignore[index]
+    assert "--from journal=FILE" in told["next"][0]  # type: ignore[index]
+
+
+def test_own_journal_that_nobody_may_look_for_keeps_the_rest_open(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its directory cannot be searched: what another journal names is closed all the same."""
+    other = tmp_path / "other.journal"
+    owed(other)
+    own, real = config.parent / "closing.journal", Path.stat
+
+    def searched(path: Path, **more: bool) -> os.stat_result:
+        if path == own:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, **more)
+
+    monkeypatch.setattr(Path, "stat", searched)
+    told = run(config, journal=[str(other)])
+    assert [one["fate"] for one in told["grants"]] == ["removed"]  # type: ignore[attr-defined]
+    assert (told["ok"], told["unread"]) == (False, 1)
+
+
+@pytest.mark.parametrize("damage", ["DELETE FROM log_head", "UPDATE event_bytes SET bytes = 7"])
+def test_damaged_database_keeps_everything_open(config: Path, damage: str) -> None:
+    """Its head is lost, or an event is no event: told, and what the journal names is closed."""
+    owed(config.parent / "closing.journal")
+    with closing(sqlite3.connect(database(config))) as db:
+        triggers = db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for (name,) in triggers:
+            db.execute(f"DROP TRIGGER {name}")
+        db.execute(damage)
+        db.commit()
+    told = run(config)
+    assert [one["fate"] for one in told["grants"]] == ["removed"]  # type: ignore[attr-defined]
+    assert any("there is no copy of the log to read" in one for one in told["unknown"])  # type: ignore[attr-defined]
+    with pytest.raises(AskedWrongly):
+        run(config, database=[str(database(config))])
+
+
+def test_long_log_is_read_without_a_word(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Minutes of silence look like a fault: how far it came is told."""
+    monkeypatch.setattr(sealed, "TOLD_EVERY", 1)
+    said: list[str] = []
+    recover(config, {}, dry=True, patience=QUICK, tell=said.append)
+    assert said[0].startswith("reading the log: 0 of ") and len(said) > 1
 
 
 def test_missing_events_are_not_counted(config: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A copy of the log as `recover` takes it: read once, and asked what is owed by it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,23 +31,41 @@ class Copy:
     fault: str = ""
 
 
-def read_copy(found: Config, named: Sequence[str]) -> Copy:
-    """The copy of the log that was named, else the installation's own, if it can be read."""
+def read_copy(found: Config, named: Sequence[str], tell: Callable[[str], None]) -> Copy:
+    """The copy of the log that was named, else the installation's own, if it can be read.
+
+    Whatever is wrong with its own is no more than a fault: the journals are gone by all the same.
+
+    Raises:
+        AskedWrongly: the one that was named is none, or cannot be read as one.
+    """
+
+    def progress(read: int, size: int) -> None:
+        tell(f"reading the log: {read} of {size} events")
+
     if len(named) > 1:
         raise AskedWrongly("many_databases", "expected one database, got several", "name one")
-    where, own = named[0] if named else database_url(found), database_path(found)
+    where = named[0] if named else "the installation's own database"
     try:
+        own = database_path(found)
         if named and (file := _file_named(where)) is not None and file != own:
-            return Copy(where=str(file), state=state_of_copy(file))
+            return Copy(where=str(file), state=state_of_copy(file, progress))
         if "://" not in where:  # the installation's own file, by its path
             where = database_url(found)
         # The settings' password is for their own server, and for a copy of it on another.
         password = None if where.startswith("sqlite:") else database_password(found)
-        return Copy(where=where, state=sealed_state(where, password))
+        return Copy(where=where, state=sealed_state(where, password, progress))
     except TidegateError as fault:
         if named and isinstance(fault, AskedWrongly):
             raise
         return Copy(where=where, fault=fault.message)
+    except Exception as fault:  # noqa: BLE001 - a rim: damage of any shape, and closing goes on
+        why = f"it cannot be read as a log: {type(fault).__name__}"
+        if named:
+            raise AskedWrongly(
+                "no_database", f"expected a database at `{where}`, {why}", "name another copy"
+            ) from fault
+        return Copy(where=where, fault=why)
 
 
 def _file_named(where: str) -> Path | None:

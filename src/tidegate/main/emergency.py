@@ -66,7 +66,7 @@ def recover(
     _check_places(sources.get("witness", ()))
     journals = read_journals(found, sources.get("journal", ()))
     own = str(found.path(found.evidence.journal))
-    copy = read_copy(found, sources.get("database", ()))
+    copy = read_copy(found, sources.get("database", ()), tell)
     gathered = gather(journals.lines, own, clock())
     gathered, lost = owed_with(gathered, copy, clock())
     ground = ground_of(found, tell)
@@ -86,7 +86,10 @@ def recover(
         ),
     ]
     left = len(lost) + len(gathered.unusable)
-    return _told(done, unknown, left, journals.unread, dry)
+    blind = copy.state is None and not any(journals.lines.values())
+    if blind:
+        unknown.insert(0, "what is open: no journal here has a line, and there is no copy")
+    return _told(done, unknown, left, journals.unread, dry=dry, blind=blind)
 
 
 def ways_of(found: Config) -> tuple[Mapping[str, Connector], Mapping[str, str]]:
@@ -121,17 +124,20 @@ def read_journals(found: Config, named: Sequence[str]) -> Journals:
     lines: dict[str, list[JournalLine]] = {}
     broken: list[str] = []
     unread = 0
-    if own.exists():
-        try:
+    try:
+        if own.exists():
             contents = ClosingJournal(own).inspect()
             lines[str(own)] = list(contents.lines)
             damage = _damage(own, contents)
-        except OSError as fault:
-            damage = f"journal `{own}` cannot be read: {fault.strerror}"
-        broken += [damage] if damage else []
-        unread += bool(damage)
-    else:
-        broken.append(f"this installation has no journal of its own at `{own}`")
+            if not damage and not contents.lines:
+                broken.append(f"this installation's own journal at `{own}` has no line")
+        else:
+            damage = ""
+            broken.append(f"this installation has no journal of its own at `{own}`")
+    except OSError as fault:
+        damage = f"journal `{own}` cannot be read: {fault.strerror}"
+    broken += [damage] if damage else []
+    unread += bool(damage)
     for path in dict.fromkeys(Path(name) for name in named):
         if str(path) in lines:
             continue
@@ -238,8 +244,9 @@ def _witnessed(found: Config, place: Path) -> tuple[int, str]:
         if note is None:
             return 0, f"`{place}` holds no checkpoint"
         size = parse_checkpoint(note).size
-    except TidegateError as fault:
-        return 0, f"witness `{place}`: {fault.message}"
+    except (OSError, TidegateError) as fault:
+        why = fault.message if isinstance(fault, TidegateError) else fault.strerror
+        return 0, f"witness `{place}`: {why}"
     try:
         open_checkpoint(note, (TrustedKey(key=read_signer(found).verifier()),))
     except TidegateError as fault:
@@ -288,11 +295,15 @@ def _told(
     unknown: Sequence[str],
     lost: int,
     unread: int,
+    *,
     dry: bool,
+    blind: bool,
 ) -> Plain:
     """The answer; `lost` ends are owed, and nothing here says how to bring them about; of `unread`
-    journals nobody knows all that they name.
+    journals nobody knows all that they name. `blind`: there was nothing at all to go by, which is
+    one journal unread at the least.
     """
+    unread = max(unread, int(blind))
     counts = {fate.value: sum(one.fate is fate for one in done) for fate in Fate}
     standing = [one for one in done if one.fate is Fate.HELD and not one.owed.shared]
     uncut = sum(one.uncut for one in done)
@@ -300,7 +311,13 @@ def _told(
     steps = ["start the server: it seals what was done, and closes what is due from now on"]
     if counts[Fate.CLOSING] or uncut:
         steps.insert(0, "mend what keeps the rest open, and type the same again: it is safe")
-    if unread:
+    if blind:
+        steps.insert(
+            0,
+            "name a journal of a machine that opened something (`--from journal=FILE`), or a copy "
+            "of the log (`--from database=FILE`)",
+        )
+    elif unread:
         steps.insert(
             0, "mend or find the journals that are not read whole, and type the same again"
         )
@@ -313,6 +330,7 @@ def _told(
         "counts": counts,
         "lost": lost,
         "unread": unread,
+        "blind": blind,
         "grants": [_grant_told(one) for one in done],
         "unknown": list(unknown),
         "next": steps,

@@ -2,7 +2,7 @@
 public key that came another way. Nothing is written, migrated, or gone on with.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,10 @@ from tidegate.store.engines import open_database
 from tidegate.store.head import Head
 from tidegate.store.rebuild import Rebuilt, rebuild
 from tidegate.store.sqlite import is_there
+
+TOLD_EVERY = 100_000  # events between two words of how far reading came: some seconds of it
+
+Progress = Callable[[int, int], None]  # so many events read, of so many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,18 +48,22 @@ def sealed_log(
         yield log.head(db), (leaf for _, leaf in log.pages(db)), log.hashes(db)
 
 
-def sealed_state(url: str, password: str | None = None) -> SealedState:
+def sealed_state(
+    url: str, password: str | None = None, progress: Progress | None = None
+) -> SealedState:
     """The state of the database at `url` by its events alone, whatever version wrote its rows.
+
+    A long log takes minutes: `progress` hears of that.
 
     Raises:
         AskedWrongly: no database there. WorldFailed: it cannot be read.
         EvidenceBroken: an event cannot be read, or cannot follow those before it.
     """
     with closing(open_database(url, password=password)) as database, database.reading() as db:
-        return _state(db)
+        return _state(db, progress)
 
 
-def state_of_copy(path: Path) -> SealedState:
+def state_of_copy(path: Path, progress: Progress | None = None) -> SealedState:
     """`sealed_state` of a SQLite file that is a copy: it and what lies beside it stay as they are.
 
     Raises as `sealed_state`.
@@ -65,12 +73,20 @@ def state_of_copy(path: Path) -> SealedState:
             "no_database", f"expected a database at `{path}`, got no such file", "check its path"
         )
     with reading_copy(path) as db:
-        return _state(db)
+        return _state(db, progress)
 
 
-def _state(db: Connection) -> SealedState:
+def _state(db: Connection, progress: Progress | None) -> SealedState:
     table = schema.documents
     rows = db.execute(select(table.c.digest, table.c.bytes).where(table.c.kind == "entry"))
     entries = {digest: bytes(data) for digest, data in rows}
-    state = rebuild(read_event(leaf) for _, leaf in log.pages(db))
-    return SealedState(head=log.head(db), entries=entries, state=state)
+    head = log.head(db)
+    state = rebuild(read_event(leaf) for leaf in _told(db, head.size, progress))
+    return SealedState(head=head, entries=entries, state=state)
+
+
+def _told(db: Connection, size: int, progress: Progress | None) -> Iterator[bytes]:
+    for index, leaf in log.pages(db):
+        if progress is not None and size > TOLD_EVERY and index % TOLD_EVERY == 0:
+            progress(index, size)
+        yield leaf

@@ -138,12 +138,16 @@ def recover(desk: Desk, config: str, sources: Sequence[str], dry_run: bool, time
     none = "nothing that can be closed from here" if lost else "no grant is known to be open"
     if unread:
         none = "what is open is not known: a journal cannot be read whole"
+    if told.flag("blind"):
+        none = "what is open is not known: there is no journal and no copy"
+        unread = 0
     lines = [_recalled(one) for one in told.some("grants")] or [none]
     counts = told.part("counts")
     parts = [f"{counts.number(name)} {name}" for name in counts.plain if counts.number(name)]
     parts += [f"{lost} may be open, and cannot be closed from here"] if lost else []
     parts += [f"journals not read whole: {unread}"] if unread else []
-    lines += ["", ", ".join(parts) or "nothing to close"]
+    nothing = "nothing was closed" if told.flag("blind") else "nothing to close"
+    lines += ["", ", ".join(parts) or nothing]
     if unknown := told.texts("unknown"):
         lines += ["", "what cannot be known from here:", *(f"  - {one}" for one in unknown)]
     lines += ["", *(f"next: {step}" for step in told.texts("next"))]
