@@ -84,8 +84,11 @@ def test_local_panic_needs_a_server(tidegate: Shell, local: FakeLocal, tmp_path:
     config.write_text("")
     ran = tidegate("revoke", "--all", "--yes", "--local", "--config", str(config))
     assert ran.code == 0 and local.asked[0][:3] == ("panic", config, "all")
-    local.panicked = a_panic()
-    assert tidegate("revoke", "--all", "--yes", "--local", "--config", str(config)).code == 4
+    for told in (a_panic(), a_panic(id="", sealed=False)):  # and where no server is, none is named
+        local.panicked = told
+        ran = tidegate("revoke", "--all", "--yes", "--local", "--config", str(config))
+        assert ran.code == 4 and "next: type the same again, or `tidegate recover`" in ran.out
+        assert "--status" not in ran.out and "doctor" not in ran.out
 
 
 def test_local_panic_asks_for_a_yes_before_it_names_its_settings(

@@ -76,7 +76,8 @@ class Unsealed:
     @property
     def closing(self) -> tuple[str, ...]:
         """Those not read back as removed yet."""
-        return tuple(name for name in self.named if name not in set(self.removed))
+        done = set(self.removed)
+        return tuple(name for name in self.named if name not in done)
 
 
 def scope_meant(house: House, actor: Actor | None, kind: ScopeKind, name: str) -> Scope:
@@ -227,13 +228,16 @@ def panic_unsealed(house: House, wanted: Wanted) -> tuple[str, ...]:
     by one that starts later. Until then nothing opens in its scope.
 
     Raises:
-        EvidenceClosed: the journal cannot be written either.
+        EvidenceClosed: the journal cannot be read or written either.
         AskedWrongly: an odd freeze.
     """
     check_freeze(wanted.freeze)
     called_at = house.closing_now()
-    house.wanted.keep(wanted, house.new_id(PANIC, called_at), called_at)
-    lines = house.journal.read()
+    house.wanted.keep(wanted, wanted.id or house.new_id(PANIC, called_at), called_at)
+    try:
+        lines = house.journal.read()
+    except OSError as fault:
+        raise _nothing_writable("read", fault) from None
     told = lines_by_grant(lines)
     back = {line.grant for line in open_grants(lines)}  # gone once, and being closed again
     gone = {line.grant for line in lines if line.kind == "gone"} - back
@@ -250,12 +254,17 @@ def panic_unsealed(house: House, wanted: Wanted) -> tuple[str, ...]:
             if not is_begun(told.get(name, ()))
         )
     except OSError as fault:
-        raise EvidenceClosed(
-            "nothing_writable",
-            f"neither the evidence nor the closing journal can be written: {fault.strerror}",
-            "end this access in the cloud by hand, and make room or mend the disk",
-        ) from None
+        raise _nothing_writable("written", fault) from None
     return tuple(named)
+
+
+def _nothing_writable(what: str, fault: OSError) -> EvidenceClosed:
+    return EvidenceClosed(
+        "nothing_writable",
+        "the evidence cannot be written, and the closing journal cannot be "
+        f"{what}: {fault.strerror}",
+        "end this access in the cloud by hand, and make room or mend the disk",
+    )
 
 
 def _adopt(house: House, named: Sequence[str]) -> None:

@@ -98,9 +98,14 @@ class PanicsKept:
     def keep(self, wanted: Wanted, id: str, now: Instant) -> bool:
         """Keep it, once however often it is called; False when it would not outlive this process.
 
-        It is then kept in memory all the same, and that is logged.
+        It is then kept in memory all the same, and that is logged. One that has an `id` is sealed
+        under that already, and the same only as one of that id.
         """
-        known = [one for one in self.all() if replace(one, id="", at=wanted.at) == wanted]
+        known = [
+            one
+            for one in self.all()
+            if replace(one, id=one.id if wanted.id else "", at=wanted.at) == wanted
+        ]
         if known:
             return known[0].id not in self._kept
         kept = replace(wanted, id=id, at=now, reason=wanted.reason[:LONGEST_REASON])

@@ -59,7 +59,7 @@ def read_copy(found: Config, named: Sequence[str], tell: Callable[[str], None]) 
         if named and isinstance(fault, AskedWrongly):
             raise
         return Copy(where=where, fault=fault.message)
-    except Exception as fault:  # noqa: BLE001 - a rim: damage of any shape, and closing goes on
+    except Exception as fault:
         why = f"it cannot be read as a log: {type(fault).__name__}"
         if named:
             raise AskedWrongly(

@@ -4,11 +4,14 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import structlog
+
 from tidegate.base.duty import SILENT, Duty, last_heard
-from tidegate.base.errors import EvidenceClosed, TidegateError
+from tidegate.base.errors import AskedWrongly, EvidenceBroken, TidegateError
 from tidegate.base.fact import SYSTEM
 from tidegate.base.ids import PANIC, RANDOM_BYTES, make_id
 from tidegate.base.when import Instant, wire
@@ -28,6 +31,8 @@ from tidegate.main.wiring import clock, open_store, panic_file, read_laws
 from tidegate.panic import Panic, PanicState, Scope, ScopeKind, Standing, check_freeze
 from tidegate.policy.rules import load_rules
 
+log = structlog.get_logger("tidegate.panicking")
+
 LOOK_EVERY = 1.0  # seconds between two looks at a panic
 
 
@@ -44,39 +49,70 @@ def panic_here(
     """End everything in a scope from this machine, whether or not a server runs or answers.
 
     With the database: sealed like any panic, by `system`; a worker that is alive closes, else this
-    process does. Without it: from the closing journal, and a later server seals it.
+    process does. Without it, or as soon as it cannot be read or written: from the closing journal,
+    and a later server seals what is not sealed.
 
     Raises:
-        AskedWrongly: no such scope, or the settings are broken.
+        AskedWrongly: no such scope, an odd freeze or reason, or the settings are broken.
     """
     log_quietly()
     found = load_config(config)
+    scope = Scope(ScopeKind(kind), name.strip())
+    wanted = Wanted(scope=scope, by=SYSTEM, via="machine", reason=reason, freeze=freeze)
+    check_freeze(freeze)
     try:
         house = _house(found)
     except TidegateError as fault:
         tell(f"the database cannot be used ({fault.message}); going by the closing journal")
-        scope = Scope(ScopeKind(kind), name.strip())
-        wanted = Wanted(scope=scope, by=SYSTEM, via="machine", reason=reason, freeze=freeze)
         _keep(found, wanted, tell)
         return _panic_by_journal(found, scope, patience, tell)
     try:
-        scope = scope_meant(house, None, ScopeKind(kind), name)
-        wanted = Wanted(scope=scope, by=SYSTEM, via="machine", reason=reason, freeze=freeze)
-        try:
-            panic = sweep(house, begin_panic(house, wanted))
-        except EvidenceClosed as fault:
-            tell(f"{fault.message}; going by the closing journal")
-            panic_unsealed(house, wanted)
-            return _panic_by_journal(found, scope, patience, tell)
-        tell(f"{panic.id}: the end of {panic.grants} grants is sealed")
-        return _watched(house, panic, patience, tell)
+        return _panic_with(found, house, wanted, patience, tell)
     finally:
         house.store.close()
 
 
+def _panic_with(
+    found: Config, house: House, wanted: Wanted, patience: timedelta, tell: Tell
+) -> Plain:
+    """With a database that is open, and may be anything but sound: whatever it does not bear of
+    looking up, sealing, sweeping and watching goes by the journal.
+    """
+    panic: Panic | None = None
+    try:
+        scope = scope_meant(house, None, wanted.scope.kind, wanted.scope.name)
+        wanted = replace(wanted, scope=scope)
+        panic = begin_panic(house, wanted)
+    except Exception as fault:
+        if isinstance(fault, AskedWrongly) and not isinstance(fault, EvidenceBroken):
+            raise  # nobody of that name, no such role: theirs to mend
+        tell(f"{_why(fault)}; going by the closing journal")
+    if panic is not None:
+        wanted = replace(wanted, id=panic.id)  # sealed once: it is kept under no other id
+        try:
+            panic = sweep(house, panic)
+            tell(f"{panic.id}: the end of {panic.grants} grants is sealed")
+            return _watched(house, panic, patience, tell)
+        except Exception as fault:  # noqa: BLE001 - a rim: whatever it is, the ends go on
+            tell(f"{_why(fault)}; going on by the closing journal")
+    try:
+        panic_unsealed(house, wanted)
+    except Exception as fault:  # noqa: BLE001 - a rim: closing never waits for what is kept of it
+        tell(_why(fault))
+    told = _panic_by_journal(found, wanted.scope, patience, tell)
+    return told if panic is None else {**told, "id": panic.id, "sealed": True}
+
+
+def _why(fault: Exception) -> str:
+    return (
+        fault.message
+        if isinstance(fault, TidegateError)
+        else f"a mistake of ours: {type(fault).__name__}"
+    )
+
+
 def _keep(found: Config, wanted: Wanted, tell: Tell) -> None:
-    """The panic waits in a file until a server that starts here seals it. Raises AskedWrongly."""
-    check_freeze(wanted.freeze)
+    """The panic waits in a file until a server that starts here seals it."""
     file, now = panic_file(found), clock()
     id = make_id(PANIC, now, os.urandom(RANDOM_BYTES))
     if PanicsKept(file).keep(wanted, id, now):
@@ -126,8 +162,11 @@ def _watched(house: House, panic: Panic, patience: timedelta, tell: Tell) -> Pla
 
 
 def _closed(house: House, grant: Grant) -> None:
-    with suppress(TidegateError):  # told by the counts; the next look tries again
+    """One try. Told by the counts; the next look tries again, and no grant keeps others open."""
+    try:
         close_now(house, grant)
+    except Exception as fault:  # noqa: BLE001 - a rim: a connector's bug with one grant too
+        log.warning("an end of a panic failed", grant=grant.id, why=_why(fault))
 
 
 def _panic_told(panic: Panic, standing: Standing, now: Instant) -> Plain:
@@ -177,10 +216,11 @@ def _panic_by_journal(found: Config, scope: Scope, patience: timedelta, tell: Te
     for name in at_first.unusable:
         tell(f"the journal says too little of `{name}` to close it: look in its cloud")
     gathered = begin_all(at_first, scope, SYSTEM, clock())
-    due = tuple(one for one in gathered.owed if one.begun)
-    done = recall(
-        ground_of(found, tell), Gathered(owed=due, unusable=(), known=gathered.known), patience
-    )
+    # What is due anyway is closed along with it, and says who holds what; it is not counted.
+    covered = [scope.covers(one.hold.principal, one.hold.role.id) for one in gathered.owed]
+    first = sorted(zip(covered, gathered.owed, strict=True), key=lambda one: not one[0])
+    gathered = replace(gathered, owed=tuple(one for _, one in first))
+    done = recall(ground_of(found, tell), gathered, patience)[: sum(covered)]
     fates = [one.fate for one in done]
     residual = max((one.residual_until for one in done if one.residual_until), default=None)
     return {
@@ -213,7 +253,7 @@ def _says(scope: Scope, gathered: Gathered) -> str:
     left = [one for one in gathered.owed if not one.settled(clock())]
     holds = [one.hold for one in left]
     if not holds or any(scope.covers(hold.principal, hold.role.id) for hold in holds):
-        return "closed from this machine's journal alone; what it does not hold is not known"
+        return "went by this machine's journal alone; what it does not hold is not known"
     match scope.kind:
         case ScopeKind.PRINCIPAL:
             names = {hold.principal for hold in holds}

@@ -114,6 +114,7 @@ def _unsealed(house: House, lane: Lane, actor: Actor, scope: Scope, data: CallPa
     named = panic_unsealed(house, wanted)
     lane.later(close_named, house, named).join(PATIENCE.total_seconds())
     told = seen_removed(house, named)
+    closing = told.closing
     now = house.now()
     return PanicView(
         id="",
@@ -135,11 +136,11 @@ def _unsealed(house: House, lane: Lane, actor: Actor, scope: Scope, data: CallPa
         gone=0,
         removed=len(told.removed),
         residual_until=None,
-        closing=len(told.closing),
+        closing=len(closing),
         unverified=0,
         still=[
             StillView(id=name, role="", says="not read back as removed yet")
-            for name in told.closing[:MOST_STILL]
+            for name in closing[:MOST_STILL]
         ],
     )
 

@@ -79,7 +79,7 @@ def revoke(desk: Desk, **given: Any) -> Exit:
         told = Answer(
             desk.local.panic(at, kind, name, given["reason"], freeze, patience, desk.tell)
         )
-        return _end(desk, told)
+        return _end(desk, told, "type the same again, or `tidegate recover` without the database")
     body: dict[str, Any] = {"scope": kind, "name": name, "reason": given["reason"]}
     if freeze is not None:
         body["freeze_seconds"] = int(freeze.total_seconds())
@@ -229,8 +229,12 @@ def _watch(desk: Desk, server: Server, panic: Answer, patience: timedelta) -> Ex
         return Exit.INTERRUPTED
 
 
-def _end(desk: Desk, panic: Answer) -> Exit:
-    """The counts, and nothing that could be taken for more. Raises WorldFailed without them."""
+def _end(desk: Desk, panic: Answer, next: str = "") -> Exit:
+    """The counts, and nothing that could be taken for more; `next` where no server answers.
+
+    Raises:
+        WorldFailed: without the counts.
+    """
     for count in COUNTS:
         if panic.number(count) is None:
             raise strange(f"a number `{count}`", panic.plain.get(count))
@@ -260,7 +264,8 @@ def _end(desk: Desk, panic: Answer) -> Exit:
     ]
     if not panic.flag("safe"):
         id = panic.text("id")
-        lines.append(f"next: `tidegate revoke --status {id}`" if id else "next: `tidegate doctor`")
+        ask = f"`tidegate revoke --status {id}`" if id else "`tidegate doctor`"
+        lines.append(f"next: {next or ask}")
     desk.answer(panic.plain, lines)
     return Exit.OK if panic.flag("safe") else Exit.NOT_YET
 

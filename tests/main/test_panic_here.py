@@ -1,0 +1,148 @@
+"""A panic on the machine whose database opens and then bears nothing, and what it counts."""
+
+import errno
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.main.test_emergency import QUICK, config, owed, tell
+from tests.support import START, World
+from tidegate.base.errors import AskedWrongly, EvidenceBroken, EvidenceClosed, WorldFailed
+from tidegate.evidence.journal import ClosingJournal, JournalLine
+from tidegate.flow.house import Wanted
+from tidegate.flow.panicking import Unsealed, panic_unsealed, resume
+from tidegate.main import panicking
+from tidegate.main.config import load_config
+from tidegate.main.panicking import panic_here
+from tidegate.main.wiring import open_house
+from tidegate.panic import Scope, ScopeKind
+from tidegate.store import Store
+
+__all__ = ["config"]
+PR = "pr_01m83t4cm0msnh3qjhbzn6j079"
+LATER = "2099-01-01T00:00:00.000Z"
+
+
+def unreadable(*_: object, **__: object) -> None:
+    """As a database that opens, and whose pages cannot be read."""
+    raise WorldFailed("database_unreadable", "the database cannot be read", "restore it")
+
+
+def odd(*_: object, **__: object) -> None:
+    """As an event nobody can read."""
+    raise EvidenceBroken("event", "an event", "canonical JSON", "something else")
+
+
+def buggy(*_: object, **__: object) -> None:
+    """As damage that nobody foresaw."""
+    raise ValueError("not a number")
+
+
+@pytest.mark.parametrize("fail", [unreadable, odd, buggy])
+@pytest.mark.parametrize(
+    ("kind", "name", "method", "is_sealed"),
+    [
+        ("principal", PR, "principal", False),
+        ("all", "", "grants", True),
+        ("all", "", "grants_named", True),
+    ],
+)
+def test_database_that_opens_and_cannot_be_read_ends_nothing(
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    name: str,
+    method: str,
+    is_sealed: bool,
+    fail: object,
+) -> None:
+    """Whom it means, what is open, how it stands: whichever cannot be read, the journal's grants
+    end, and the panic is sealed once, at once or later.
+    """
+    owed(config.parent / "closing.journal", ends_at=LATER, principal=PR)
+    said: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, method, fail)
+        told = panic_here(config, kind, name, "night", None, patience=QUICK, tell=said.append)
+    assert (told["removed"], told["safe"], told["sealed"]) == (1, False, is_sealed)
+    assert any("by the closing journal" in line for line in said)
+    house = open_house(load_config(config))
+    ids = [one.id for one in house.wanted.all()]
+    assert len(ids) == 1 and (not is_sealed or ids == [told["id"]])
+    if not is_sealed:
+        house.wanted.drop(ids[0])  # nobody of that id is in this database
+    resume(house)
+    assert [one.id for one in house.store.panics()] == ([told["id"]] if is_sealed else [])
+    house.store.close()
+
+
+def test_mistake_in_watching_ends_the_panic(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sealed, and then something nobody foresaw: the journal is gone by all the same."""
+    owed(config.parent / "closing.journal", ends_at=LATER)
+    monkeypatch.setattr(panicking, "stand", buggy)
+    told = panic_here(config, "all", "", "", None, patience=QUICK, tell=tell)
+    assert (told["removed"], told["sealed"], told["safe"]) == (1, True, False)
+
+
+def test_connector_bug_with_one_grant_ends_the_watch(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next look tries it again, and the others are closed."""
+    monkeypatch.setattr(panicking, "close_now", buggy)
+    panicking._closed(world.house, world.granted())
+
+
+def test_panic_counts_what_is_not_in_its_scope(config: Path) -> None:
+    """Somebody else's end was begun before: it is closed along with it, and counted nowhere."""
+    for file in config.parent.glob("*.db*"):
+        file.unlink()
+    journal = config.parent / "closing.journal"
+    owed(journal, "gr_1", ends_at=LATER)
+    owed(journal, "gr_2", ends_at=LATER, principal="pr_2")
+    owed(journal, "gr_3", ends_at=LATER, principal="pr_2")
+    begun = JournalLine(kind="closing", grant="gr_2", at=START, data={"reason": "done"})
+    ClosingJournal(journal).append(begun)
+    told = panic_here(config, "principal", "pr_1", "", None, patience=QUICK, tell=tell)
+    assert (told["grants"], told["removed"], told["safe"]) == (1, 1, False)
+    assert str(told["says"]).startswith("went by this machine's journal alone")
+    removed = [line.grant for line in ClosingJournal(journal).read() if line.kind == "removed"]
+    assert sorted(removed) == ["gr_1", "gr_2"]
+
+
+def test_journal_that_cannot_be_read_is_an_error_of_another_kind(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever calls is promised EvidenceClosed, and the panic is kept."""
+
+    def unread(self: ClosingJournal) -> list[JournalLine]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(ClosingJournal, "read", unread)
+    wanted = Wanted(scope=Scope(ScopeKind.ALL), by="system", via="machine")
+    with pytest.raises(EvidenceClosed, match="cannot be read"):
+        panic_unsealed(world.house, wanted)
+    assert len(world.house.wanted.all()) == 1
+
+
+def test_counting_what_is_closing_takes_minutes() -> None:
+    """A hundred thousand names are gone through once, not once for each."""
+
+    class Counted(tuple[str, ...]):
+        times = 0
+
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            Counted.times += 1
+            return super().__iter__()
+
+    told = Unsealed(named=("a", "b", "c"), removed=Counted(("b",)))
+    assert told.closing == ("a", "c")
+    assert Counted.times == 1
+
+
+def test_freeze_that_is_too_long_is_kept(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused before anything ends, also where the database cannot be read."""
+    monkeypatch.setattr(Store, "principal", unreadable)
+    freeze = timedelta(days=30)
+    with pytest.raises(AskedWrongly, match="freeze"):
+        panic_here(config, "principal", PR, "", freeze, patience=QUICK, tell=tell)
