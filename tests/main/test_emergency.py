@@ -20,15 +20,17 @@ from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.expire import EndReason
 from tidegate.flow.asking import Asked, ask
 from tidegate.flow.ending import begin
+from tidegate.flow.gathering import gather
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.granting import open_once
 from tidegate.flow.panicking import resume
 from tidegate.flow.people import LOCAL, actor, record
+from tidegate.flow.recalling import Fate, Recalled
 from tidegate.flow.stopping import stop_says, stopped
 from tidegate.grant import GrantState
 from tidegate.main import local
 from tidegate.main.config import load_config
-from tidegate.main.emergency import recover
+from tidegate.main.emergency import _told, read_journals, recover
 from tidegate.main.panicking import panic_here
 from tidegate.main.wiring import open_house, open_store
 from tidegate.panic import PanicState
@@ -146,6 +148,17 @@ def test_damaged_database_keeps_everything_open(config: Path, damage: str) -> No
     assert any("there is no copy of the log to read" in one for one in told["unknown"])  # type: ignore[attr-defined]
     with pytest.raises(AskedWrongly):
         run(config, database=[str(database(config))])
+
+
+def test_end_that_came_as_time_ran_out_is_no_work_left(config: Path) -> None:
+    """It came due and nobody tried it: no success, and it is to be typed again."""
+    owed(config.parent / "closing.journal")
+    (due,) = gather(read_journals(load_config(config), ()).lines, "", START).owed
+    back = [Recalled(owed=due, fate=Fate.DUE)]
+    for dry in (False, True):
+        told = _told(back, (), 0, 0, dry=dry, blind=False)
+        assert told["ok"] is False
+        assert any("type the same again" in one for one in told["next"]) is not dry
 
 
 def test_long_log_is_read_without_a_word(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

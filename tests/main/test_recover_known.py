@@ -197,3 +197,15 @@ def test_what_the_copy_says_oddly_keeps_the_rest_open(assigned: World) -> None:
     copy = Copy(where="a copy", state=replace(state, entries=odd))
     gathered, lost = owed_with(gather({}, OWN, world.clock()), copy, world.clock())
     assert (gathered.owed, {one.id for one, _ in lost}) == ((), {first.id, second.id})
+
+
+def test_sealed_end_without_its_entry_is_called_not_due(assigned: World) -> None:
+    """What the copy lacks to close it by, the journal has: that it was ended counts."""
+    world = assigned
+    grant = world.granted()
+    settle(world, 1)
+    revoke(world, grant)
+    state = sealed_state(world.url)
+    copy = Copy(where="a copy", state=replace(state, entries={}))
+    assert fates(by_both(world, copy)) == {grant.id: Fate.REMOVED}
+    assert not gives(world)

@@ -172,7 +172,7 @@ def _write_begun(ground: Ground, owed: Sequence[KnownEnd]) -> None:
             lines.append(JournalLine(kind="closing", grant=one.hold.grant, at=now, data=data))
     try:
         ground.journal.append_all(lines)
-    except OSError as fault:  # closing never waits for what is written about it
+    except (OSError, RuntimeError) as fault:  # closing never waits for what is written about it
         ground.tell(f"the journal cannot be written, closing goes on without it: {fault}")
 
 

@@ -88,13 +88,16 @@ def owed_with(
         for one in state.things[Panic].values()
         if isinstance(one, Panic) and one.state is PanicState.CALLED
     ]
+    holds = {one.hold.grant: one.hold for one in gathered.owed}
     more: list[KnownEnd] = []
     lost: list[tuple[Grant, str]] = []
     for grant in grants:
         if grant.state not in LIVE or grant.ends_at is None:
             continue
         try:
-            more.append(_begun_by(panics, _owed(copy, copy.state, grant)))
+            more.append(
+                _begun_by(panics, _owed(copy.where, copy.state, grant, holds.get(grant.id)))
+            )
         except (EvidenceBroken, LookupError, TypeError, ValueError):
             if grant.id not in gathered.known:
                 held = state.get(Assignment, grant.assignment)
@@ -110,17 +113,25 @@ def owed_with(
     return with_copy(gathered, more, now, over, gone, ended), lost
 
 
-def _owed(copy: Copy, state: SealedState, grant: Grant) -> KnownEnd:
-    """What the copy says of a grant that is not over. Raises EvidenceBroken, LookupError, TypeError
-    or ValueError: it says too little of it, or oddly.
+def _owed(where: str, copy: SealedState, grant: Grant, known: Hold | None) -> KnownEnd:
+    """What the copy says of a grant that is not over. What it lacks to close it by is taken from
+    what a journal says, if one does (`known`): that its end was begun counts all the same.
+
+    Raises:
+        EvidenceBroken, LookupError, TypeError, ValueError: it says too little of it, or oddly.
     """
-    held = state.state.get(Assignment, grant.assignment)
-    if held is None:
+    held = copy.state.get(Assignment, grant.assignment)
+    until = None
+    if held is not None:
+        rows = {name: copy.state.get(Grant, name) for name in held.holders}
+        until = held_to(held, {name: row for name, row in rows.items() if row is not None})
+    if known is not None and grant.ends_at is not None:
+        hold = replace(known, ends_at=grant.ends_at)
+    elif held is not None:
+        hold = _hold(grant, held, copy.entries[grant.role_digest])
+    else:
         raise LookupError(grant.assignment)
-    rows = {name: state.state.get(Grant, name) for name in held.holders}
-    until = held_to(held, {name: row for name, row in rows.items() if row is not None})
-    hold = _hold(grant, held, state.entries[grant.role_digest])
-    return owed_of(grant, hold, copy.where, until)
+    return owed_of(grant, hold, where, until)
 
 
 def _begun_by(panics: Sequence[Panic], one: KnownEnd) -> KnownEnd:

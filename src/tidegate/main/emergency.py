@@ -309,7 +309,7 @@ def _told(
     uncut = sum(one.uncut for one in done)
     open_still = counts[Fate.CLOSING] + counts[Fate.DUE] + len(standing) + uncut + lost + unread
     steps = ["start the server: it seals what was done, and closes what is due from now on"]
-    if counts[Fate.CLOSING] or uncut:
+    if counts[Fate.CLOSING] or uncut or (counts[Fate.DUE] and not dry):
         steps.insert(0, "mend what keeps the rest open, and type the same again: it is safe")
     if blind:
         steps.insert(

@@ -238,7 +238,7 @@ def _panic_by_journal(found: Config, scope: Scope, patience: timedelta, tell: Te
         "gone": 0,
         "removed": sum(one.closed for one in done),
         "residual_until": wire(residual) if residual else None,
-        "closing": fates.count(Fate.CLOSING),
+        "closing": fates.count(Fate.CLOSING) + fates.count(Fate.DUE),
         "unverified": fates.count(Fate.HELD) + len(at_first.unusable),
         "still": [
             {"id": one.owed.hold.grant, "role": one.owed.hold.role.id, "says": one.why}
