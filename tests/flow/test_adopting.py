@@ -384,7 +384,14 @@ def test_full_disk_is_forgotten_once_nothing_is_left_to_adopt(
         (seen,) = [one for one in workers(world.house.store.beats()) if one.id == "worker"]
         return seen.keeps
 
+    def silent(*asked: object) -> None:
+        raise WorldFailed("store_down", "the database does not answer", "wait")
+
     assert keeps()
+    with monkeypatch.context() as patch:
+        patch.setattr(world.house.store, "unremoved_after", silent)
+        world.house.opened_apart = True
+        assert keeps()  # that is no fault of the disk's
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", no_room)
         assert not keeps()

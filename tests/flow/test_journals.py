@@ -7,9 +7,10 @@ import pytest
 
 from tests.flow.test_adopting import no_room
 from tests.support import World
+from tidegate.base.errors import EvidenceBroken
 from tidegate.evidence.journal import ClosingJournal, open_grants
 from tidegate.flow.recovering import close_without_store, find_unknown, seal_journal, settle_journal
-from tidegate.grant import GrantState
+from tidegate.grant import Grant, GrantState
 
 
 def test_end_by_another_machine_is_closed_again(tmp_path: Path) -> None:
@@ -53,3 +54,30 @@ def test_journal_that_cannot_be_written_is_sealed_over_and_over(
     world.house.asked.unsealed.clear()
     assert seal_journal(world.house) == 0
     assert world.house.journal.book().unsealed == {}
+
+
+def test_event_nobody_can_read_keeps_what_the_journal_owes_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its grant's line is sealed all the same, and one that cannot be sealed stops no other."""
+    grant, late = world.granted(), world.granted("eve", duration=timedelta(minutes=50))
+    world.clock.forward(minutes=30)
+    assert close_without_store(world.house) == [grant.id]
+    real = world.house.store.events
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            world.house.store, "events", lambda name: [*real(name), (10**6, b"no event at all")]
+        )
+        assert seal_journal(world.house) == 1
+    world.house.asked.unsealed.clear()
+    world.clock.forward(minutes=30)
+    assert close_without_store(world.house) == [late.id]
+
+    def odd(name: str) -> Grant:
+        raise EvidenceBroken("odd_row", name, "a grant", "another shape")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.house.store, "grant", odd)
+        assert seal_journal(world.house) == 0
+    assert "journal.sealed" in world.names(grant.request)
+    assert "journal.sealed" not in world.names(late.request)

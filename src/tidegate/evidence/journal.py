@@ -58,6 +58,8 @@ HOLD_TRIES = 3  # a server that runs does not let go; one that starts is writing
 # A cut is looked after for fifteen minutes beyond its end, for clocks that differ; four times that.
 KEPT_BEYOND = timedelta(hours=1)
 
+# What is written to see whether a line could be: a disk that packs things makes room for zeros.
+_ROOM = hashlib.shake_256(b"room").digest(LONGEST_LINE)
 _SUM = 16  # hex digits: 64 bits tell a torn line, and nobody is defended against here
 
 
@@ -159,17 +161,15 @@ class ClosingJournal:
         """
         if self.size() > LARGEST_ADOPTED:
             raise OSError(errno.EFBIG, "the closing journal is too long to be added to")
-        beside = self._path.with_name(f"{self._path.name}.{os.getpid()}.room")
+        beside = self._path.with_name(f"{self._path.name}.room")
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, MODE)
         try:
-            fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, MODE)
-            try:
-                file = bytes(LONGEST_LINE)
-                if os.write(fd, file) < len(file):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            data = _ROOM
+            if os.write(fd, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(fd)
         finally:
+            os.close(fd)
             with suppress(OSError):
                 beside.unlink()
 

@@ -1,6 +1,7 @@
 """Closing without the database, from the journal alone; sealing afterwards what was done (I6)."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -11,6 +12,7 @@ from tidegate.base.errors import (
     EvidenceClosed,
     NotFound,
     TidegateError,
+    WorldFailed,
 )
 from tidegate.base.fact import SYSTEM, Fact, Step
 from tidegate.base.when import Instant, wire
@@ -365,8 +367,13 @@ def seal_journal(house: House) -> int:
     done = 0
     for name in asked:
         grant = found.get(name)
-        if grant is None or not all(_is_sealed(grant, line) for line in unsealed[name]):
-            done += sum([_seal(house, line) for line in unsealed[name]])
+        try:
+            if grant is None or not all(_is_sealed(grant, line) for line in unsealed[name]):
+                done += sum([_seal(house, line) for line in unsealed[name]])
+        except WorldFailed:
+            raise
+        except TidegateError as fault:  # one grant's trouble must not keep the others open
+            log.error("a line of the journal is not sealed", grant=name, code=fault.code)
         house.asked.unsealed[name] = unsealed[name][-1]
     return done
 
@@ -414,14 +421,19 @@ def _note(house: House, line: JournalLine) -> None:
 
 
 def _was_sealed(house: House, grant: Grant, line: JournalLine) -> bool:
-    """Whether the evidence has it already: a journal that cannot be written never says so."""
-    events = (read_event(leaf) for _, leaf in house.store.events(grant.request))
-    told = (event.data for event in events if event.name == "journal.sealed")
-    acted_at = wire(line.at)
-    return any(
-        (data["grant"], data["step"], data["acted_at"]) == (line.grant, line.kind, acted_at)
-        for data in told
-    )
+    """Whether the evidence has it already: a journal that cannot be written never says so.
+
+    An event that cannot be read says nothing: sealed twice is better than never.
+    """
+    ours = (line.grant, line.kind, wire(line.at))
+    for _, leaf in house.store.events(grant.request):
+        with suppress(EvidenceBroken, KeyError):
+            event = read_event(leaf)
+            if event.name == "journal.sealed":
+                data = event.data
+                if (data["grant"], data["step"], data["acted_at"]) == ours:
+                    return True
+    return False
 
 
 def _is_sealed(grant: Grant, line: JournalLine) -> bool:

@@ -18,7 +18,7 @@ import structlog
 
 from tidegate import __version__
 from tidegate.base.duty import FORGOTTEN, WORKER, Duty, told
-from tidegate.base.errors import EvidenceClosed, Stale, TidegateError
+from tidegate.base.errors import EvidenceClosed, Stale, TidegateError, WorldFailed
 from tidegate.base.when import Instant
 from tidegate.flow.adopting import adopt_open, adopt_overdue
 from tidegate.flow.asking import lapse_due
@@ -362,6 +362,8 @@ class Worker:
         try:
             adopt_open(self.house)
             self.house.journal.check_room()
+        except WorldFailed:  # the store does not answer: that is told elsewhere, and not of a disk
+            raise
         except Exception:
             self._kept = False
             raise
@@ -373,7 +375,8 @@ class Worker:
             try:
                 self.house.journal.check_room()
             except OSError:
-                return False
+                return False  # asked again at the next beat
+            self._kept = True
         return self._kept is not False
 
     def _opening_chores(self) -> tuple[Chore, ...]:
