@@ -9,11 +9,8 @@ CASES = {
     "iam-role": [
         Case("iam-role", "sql.store.after", 3),
         Case("iam-role", "cloud.revoke.after", 1),
-        Case("iam-role", "writer.end.before", 1),
-        Case("iam-role", "journal.closing.before", 1),
         Case("iam-role", "mass.write_log.before", 1),
         Case("iam-role", "journal.closing.torn", 1),
-        Case("iam-role", "journal.closing.after", 1),
         Case("iam-role", "store.urgent.after", 3),
         Case("iam-role", "net.lose_reply"),
     ],
