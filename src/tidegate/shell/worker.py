@@ -364,6 +364,10 @@ class Worker:
             self.house.journal.check_room()
         except WorldFailed:  # the store does not answer: that is told elsewhere, and not of a disk
             raise
+        except OSError as fault:
+            self._kept = False
+            log.error("the closing journal takes nothing, so nothing opens", errno=fault.errno)
+            return
         except Exception:
             self._kept = False
             raise
