@@ -9,13 +9,15 @@ from tests.flow.assigned import KEY
 from tests.flow.test_recalling import OWN, ground, lines, told
 from tests.support import World
 from tidegate.base.errors import Unreachable
+from tidegate.base.when import Instant
 from tidegate.connectors.port import Answer, Hold, Receipt
 from tidegate.connectors.simulated import Fault, FaultKind
-from tidegate.evidence.journal_line import JournalLine
-from tidegate.flow.gathering import gather
+from tidegate.evidence.journal_line import JournalLine, removed_line
+from tidegate.flow.gathering import begin_all, gather
 from tidegate.flow.recalling import Fate, Recalled, recall
 from tidegate.flow.recovering import close_without_store
 from tidegate.grant import Grant
+from tidegate.panic import Scope, ScopeKind
 
 
 def gives(world: World) -> bool:
@@ -130,3 +132,34 @@ def test_end_that_comes_while_others_are_tried_is_called_not_due(
     back = run(world, minutes=patience)
     assert back[early.id].fate is Fate.CLOSING
     assert back[late.id].fate in (Fate.REMOVED, Fate.DUE)
+
+
+@pytest.mark.parametrize("panic", [False, True])
+def test_group_that_gives_what_others_held_has_it_tried_without_end(
+    assigned: World, panic: bool
+) -> None:
+    """Whoever held it has ended, or a panic ends it, and a group gives it all the same: it is
+    looked at once, and called what it is.
+    """
+    world = assigned
+    grant = world.granted()
+    world.clock.forward(minutes=31)
+    until = world.clock() + timedelta(minutes=10)
+    line = removed_line(grant.id, world.clock(), held=True, held_until=until, alone=True)
+    world.house.journal.append(line)
+    world.cloud.give_by_group(KEY, "admins")
+    world.clock.forward(minutes=1 if panic else 11)
+    found = gather({OWN: lines(world)}, OWN, world.clock())
+    if panic:
+        found = begin_all(found, Scope(ScopeKind.ALL), "system", world.clock())
+
+    def passing() -> Instant:
+        world.clock.forward(seconds=1)
+        return world.clock()
+
+    (back,) = recall(replace(ground(world), clock=passing), found, timedelta(minutes=2))
+    assert (back.fate, back.why) == (
+        Fate.HELD,
+        "standing access by group admins, which is not ours to take",
+    )
+    assert [line.kind for line in lines(world)].count("closing") == 1

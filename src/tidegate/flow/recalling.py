@@ -89,9 +89,11 @@ def recall(
             _write_begun(ground, [found[name].owed for name in new])
         tries += 1
         waiting = _try_all(ground, found, [*waiting, *new], told)
-        if ground.clock() < until and waiting:
-            ground.rest(pause(tries, ground.randomness(2)).total_seconds())
         new = _come_due(found, ground.clock())
+        if (waiting or new) and ground.clock() < until:  # no round without a rest: none may spin
+            noise = ground.randomness(2)
+            ground.rest(pause(tries if waiting else 1, noise).total_seconds())
+            new += _come_due(found, ground.clock())
         if ground.clock() >= until:
             break
     return list(found.values())
@@ -260,7 +262,9 @@ def _still_usable(owed: KnownEnd, seen: Seen, now: Instant) -> Recalled:
     if owed.hold.stood_before or seen.inherited:
         by = f" by {seen.inherited}" if seen.inherited else ""
         why = f"standing access{by}, which is not ours to take"
-        return Recalled(owed=owed, fate=Fate.HELD, why=why)
+        # Whoever held it may have ended since; what gives it now has no end that is waited for.
+        stands = replace(owed, done=True, held=True, held_until=None)
+        return Recalled(owed=stands, fate=Fate.HELD, why=why)
     if owed.removed(now):
         why = "removed before, and given again since, by whom is not known here"
         return Recalled(owed=owed, fate=Fate.HELD, why=why, uncut=not seen.cut)
