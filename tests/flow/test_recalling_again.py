@@ -163,3 +163,26 @@ def test_group_that_gives_what_others_held_has_it_tried_without_end(
         "standing access by group admins, which is not ours to take",
     )
     assert [line.kind for line in lines(world)].count("closing") == 1
+
+
+def test_end_of_other_grants_is_brought_about_by_a_panic(assigned: World) -> None:
+    """What a panic does not cover is due by an old journal: it is not touched, and what it holds
+    is held also against the panic. Once it ends it holds nothing.
+    """
+    world = assigned
+    first, second, journal = theirs(world)
+    world.house.journal.append_all(journal)
+    patience = timedelta(minutes=1)
+
+    def only(grant: Grant) -> dict[str, Fate]:
+        found = gather({OWN: lines(world)}, OWN, world.clock())
+        back = recall(ground(world), found, patience, only={grant.id})
+        return {one.owed.hold.grant: one.fate for one in back}
+
+    assert only(second) == {first.id: Fate.DUE, second.id: Fate.LATER}
+    assert lines(world) == journal and gives(world)
+    assert only(first) == {first.id: Fate.HELD, second.id: Fate.LATER}
+    assert gives(world)
+    world.clock.forward(minutes=10)
+    assert only(first) == {first.id: Fate.REMOVED, second.id: Fate.DUE}
+    assert not gives(world)

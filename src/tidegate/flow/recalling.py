@@ -5,7 +5,7 @@ owed is closed and read back, and what was done is written to this installation'
 that a later server seals it. Nothing is opened or crossed out: doing it twice is as once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -70,30 +70,37 @@ class Ground:
 
 
 def recall(
-    ground: Ground, gathered: Gathered, patience: timedelta, *, dry: bool = False
+    ground: Ground,
+    gathered: Gathered,
+    patience: timedelta,
+    *,
+    dry: bool = False,
+    only: Collection[str] | None = None,
 ) -> list[Recalled]:
     """Close everything that is due, again and again until it is removed or `patience` is over.
 
     Returns how each grant stands, in the order given. With `dry` nothing is called or written.
+    With `only`, no other grant than these is closed or waited for: the rest says who holds what.
     """
     now = ground.clock()
     found = {one.hold.grant: _as_it_is(one, now) for one in gathered.owed}
     if dry:
         return list(found.values())
+    acting = found.keys() if only is None else found.keys() & only
     until, tries, told = now + patience, 0, dict[str, str]()
     waiting: list[str] = []
-    new = [name for name, back in found.items() if back.fate is Fate.DUE]
+    new = [name for name, back in found.items() if back.fate is Fate.DUE and name in acting]
     while waiting or new:
         if new:
             ground.tell(f"{len(new)} ends are owed (the access, or sessions of it); closing them")
             _write_begun(ground, [found[name].owed for name in new])
         tries += 1
         waiting = _try_all(ground, found, [*waiting, *new], told)
-        new = _come_due(found, ground.clock())
+        new = _come_due(found, acting, ground.clock())
         if (waiting or new) and ground.clock() < until:  # no round without a rest: none may spin
             noise = ground.randomness(2)
             ground.rest(pause(tries if waiting else 1, noise).total_seconds())
-            new += _come_due(found, ground.clock())
+            new += _come_due(found, acting, ground.clock())
         if ground.clock() >= until:
             break
     return list(found.values())
@@ -118,12 +125,14 @@ def _try_all(
     ]
 
 
-def _come_due(found: dict[str, Recalled], now: Instant) -> list[str]:
-    """What has come to its end since it was looked at, marked as due. It holds nothing for others
-    from now on, and neither does what was removed.
+def _come_due(found: dict[str, Recalled], acting: Collection[str], now: Instant) -> list[str]:
+    """What of `acting` has come to its end since it was looked at, marked as due. What has come to
+    its end holds nothing for others from now on, and neither does what was removed.
     """
     new: list[str] = []
     for owed in as_shared([back.owed for back in found.values()], now):
+        if owed.hold.grant not in acting:
+            continue
         back = found[owed.hold.grant]
         ahead = back.fate is Fate.LATER
         if back.fate is Fate.HELD and owed.held_until is not None:

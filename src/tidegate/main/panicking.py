@@ -216,11 +216,17 @@ def _panic_by_journal(found: Config, scope: Scope, patience: timedelta, tell: Te
     for name in at_first.unusable:
         tell(f"the journal says too little of `{name}` to close it: look in its cloud")
     gathered = begin_all(at_first, scope, SYSTEM, clock())
-    # What is due anyway is closed along with it, and says who holds what; it is not counted.
-    covered = [scope.covers(one.hold.principal, one.hold.role.id) for one in gathered.owed]
-    first = sorted(zip(covered, gathered.owed, strict=True), key=lambda one: not one[0])
-    gathered = replace(gathered, owed=tuple(one for _, one in first))
-    done = recall(ground_of(found, tell), gathered, patience)[: sum(covered)]
+    holds = (one.hold for one in gathered.owed)
+    covered = {one.grant for one in holds if scope.covers(one.principal, one.role.id)}
+    # The rest only says who holds what: no copy is read that could tell whether its end moved on.
+    every = recall(ground_of(found, tell), gathered, patience, only=covered)
+    done = [one for one in every if one.owed.hold.grant in covered]
+    rest = [one.fate for one in every if one.owed.hold.grant not in covered]
+    if more := rest.count(Fate.DUE):
+        tell(
+            f"{more} ends outside the scope are due by this journal, and left alone: `tidegate "
+            "recover` closes them"
+        )
     fates = [one.fate for one in done]
     residual = max((one.residual_until for one in done if one.residual_until), default=None)
     return {
