@@ -89,6 +89,7 @@ def test_local_panic_needs_a_server(tidegate: Shell, local: FakeLocal, tmp_path:
         ran = tidegate("revoke", "--all", "--yes", "--local", "--config", str(config))
         assert ran.code == 4 and "next: type the same again, or `tidegate recover`" in ran.out
         assert "--status" not in ran.out and "doctor" not in ran.out
+        assert str(told["says"]) in ran.out  # by what it went, whether or not it is sealed
 
 
 def test_local_panic_asks_for_a_yes_before_it_names_its_settings(

@@ -11,6 +11,7 @@ from tests.main.test_emergency import QUICK, config, owed, tell
 from tests.support import START, World
 from tidegate.base.errors import AskedWrongly, EvidenceBroken, EvidenceClosed, WorldFailed
 from tidegate.evidence.journal import ClosingJournal, JournalLine
+from tidegate.evidence.panic_file import PanicFile
 from tidegate.flow.house import Wanted
 from tidegate.flow.panicking import Unsealed, panic_unsealed, resume
 from tidegate.main import panicking
@@ -150,9 +151,83 @@ def test_counting_what_is_closing_takes_minutes() -> None:
     assert Counted.times == 1
 
 
-def test_freeze_that_is_too_long_is_kept(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused before anything ends, also where the database cannot be read."""
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize(
+    ("reason", "freeze", "why"),
+    [
+        ("", timedelta(days=30), "freeze"),
+        ("\x1b[31m", None, "reason"),
+        ("x" * 2_001, None, "reason"),
+    ],
+)
+def test_panic_is_kept_that_nobody_can_seal(
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    there: bool,
+    reason: str,
+    freeze: timedelta | None,
+    why: str,
+) -> None:
+    """Refused before anything ends, also where the database cannot be read or is gone: a server
+    would refuse it each time, and all that waits behind it.
+    """
     monkeypatch.setattr(Store, "principal", unreadable)
-    freeze = timedelta(days=30)
-    with pytest.raises(AskedWrongly, match="freeze"):
-        panic_here(config, "principal", PR, "", freeze, patience=QUICK, tell=tell)
+    if not there:
+        for file in config.parent.glob("*.db*"):
+            file.unlink()
+    with pytest.raises(AskedWrongly, match=why):
+        panic_here(config, "principal", PR, reason, freeze, patience=QUICK, tell=tell)
+    assert not list(config.parent.glob("*.panics"))
+
+
+@pytest.mark.parametrize("swept", [True, False])
+def test_sealed_panic_is_called_not_frozen(
+    config: Path, monkeypatch: pytest.MonkeyPatch, swept: bool
+) -> None:
+    """Sealed with its freeze, and then the database fails: what was sealed is told as it is."""
+    owed(config.parent / "closing.journal", ends_at=LATER)
+    if swept:
+        monkeypatch.setattr(panicking, "stand", buggy)
+    else:
+        monkeypatch.setattr(Store, "grants", unreadable)
+    freeze = timedelta(hours=1)
+    told = panic_here(config, "all", "", "", freeze, patience=QUICK, tell=tell)
+    assert (told["sealed"], told["frozen"], told["swept"]) == (True, True, swept)
+    assert told["frozen_until"] and not told["safe"]
+    assert str(told["says"]).startswith("went by this machine's journal alone")
+
+
+@pytest.mark.parametrize("case", ["gone", "unread", "sealed"])
+def test_panic_that_cannot_be_kept_is_told_nowhere(
+    config: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """Its file cannot be written: whoever called it hears that it is to be called again."""
+
+    def full(self: PanicFile, work: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    owed(config.parent / "closing.journal", ends_at=LATER, principal=PR)
+    if case == "gone":
+        for file in config.parent.glob("*.db*"):
+            file.unlink()
+    elif case == "sealed":
+        monkeypatch.setattr(Store, "grants", unreadable)
+    else:
+        monkeypatch.setattr(panicking, "begin_panic", unreadable)
+
+    def panic() -> list[str]:
+        said: list[str] = []
+        told = panic_here(config, "all", "", "night", None, patience=QUICK, tell=said.append)
+        assert told["sealed"] is (case == "sealed")
+        return [line for line in said if "kept in" in line]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PanicFile, "change", full)
+        (line,) = panic()
+        assert "cannot be kept" in line and "call it again" in line
+    if case == "sealed":
+        assert panic() == []  # the log has it
+        return
+    (line,) = panic()
+    assert "a server that starts here seals it" in line
+    assert panic() == [line]  # once, under one id

@@ -14,6 +14,7 @@ from tidegate.base.duty import SILENT, Duty, last_heard
 from tidegate.base.errors import AskedWrongly, EvidenceBroken, TidegateError
 from tidegate.base.fact import SYSTEM
 from tidegate.base.ids import PANIC, RANDOM_BYTES, make_id
+from tidegate.base.text import LONGEST_REASON, clean_text
 from tidegate.base.when import Instant, wire
 from tidegate.catalogue import Catalogue
 from tidegate.evidence.journal import ClosingJournal
@@ -58,13 +59,14 @@ def panic_here(
     log_quietly()
     found = load_config(config)
     scope = Scope(ScopeKind(kind), name.strip())
-    wanted = Wanted(scope=scope, by=SYSTEM, via="machine", reason=reason, freeze=freeze)
+    words = clean_text("reason", reason, LONGEST_REASON) if reason.strip() else ""
+    wanted = Wanted(scope=scope, by=SYSTEM, via="machine", reason=words, freeze=freeze)
     check_freeze(freeze)
     try:
         house = _house(found)
     except TidegateError as fault:
         tell(f"the database cannot be used ({fault.message}); going by the closing journal")
-        _keep(found, wanted, tell)
+        _keep(PanicsKept(panic_file(found)), panic_file(found).path, wanted, tell)
         return _panic_by_journal(found, scope, patience, tell)
     try:
         return _panic_with(found, house, wanted, patience, tell)
@@ -96,11 +98,14 @@ def _panic_with(
         except Exception as fault:  # noqa: BLE001 - a rim: whatever it is, the ends go on
             tell(f"{_why(fault)}; going on by the closing journal")
     try:
+        _keep(house.wanted, panic_file(found).path, wanted, tell)
         panic_unsealed(house, wanted)
     except Exception as fault:  # noqa: BLE001 - a rim: closing never waits for what is kept of it
         tell(_why(fault))
     told = _panic_by_journal(found, wanted.scope, patience, tell)
-    return told if panic is None else {**told, "id": panic.id, "sealed": True}
+    if panic is None:
+        return told
+    return {**told, **_sealed_told(panic, clock())}
 
 
 def _why(fault: Exception) -> str:
@@ -111,14 +116,19 @@ def _why(fault: Exception) -> str:
     )
 
 
-def _keep(found: Config, wanted: Wanted, tell: Tell) -> None:
-    """The panic waits in a file until a server that starts here seals it."""
-    file, now = panic_file(found), clock()
-    id = make_id(PANIC, now, os.urandom(RANDOM_BYTES))
-    if PanicsKept(file).keep(wanted, id, now):
-        tell(f"{id}: kept in `{file.path}`; a server that starts here seals it, with its freeze")
-    else:
-        tell(f"the panic cannot be kept in `{file.path}`: call it again once the database is back")
+def _keep(kept: PanicsKept, path: Path, wanted: Wanted, tell: Tell) -> None:
+    """The panic waits in the file `path` until a server that starts here seals it. One that is
+    sealed waits there too, for as long as its sweep does, and has its id.
+    """
+    now = clock()
+    id = wanted.id or make_id(PANIC, now, os.urandom(RANDOM_BYTES))
+    if not kept.keep(wanted, id, now):
+        again = "if the database loses it" if wanted.id else "once the database is back"
+        tell(f"the panic cannot be kept in `{path}`: call it again {again}")
+    elif not wanted.id:
+        same = (one.id for one in kept.all() if replace(one, id="", at=wanted.at) == wanted)
+        id = next(same, id)  # typed twice, it is kept under the first
+        tell(f"{id}: kept in `{path}`; a server that starts here seals it, with its freeze")
 
 
 def _house(found: Config) -> House:
@@ -173,17 +183,12 @@ def _panic_told(panic: Panic, standing: Standing, now: Instant) -> Plain:
     until = standing.residual_until
     unverified = (*standing.unverified,)
     return {
-        "id": panic.id,
+        **_sealed_told(panic, now),
         "scope": panic.kind.value,
         "name": panic.name,
-        "sealed": True,
-        "swept": panic.state is PanicState.SWEPT,
         "safe": panic.state is PanicState.SWEPT and standing.safe,
         "says": f"everything in {panic.scope.text}: {_counts(standing)}",
-        "frozen_until": wire(panic.frozen_until) if panic.frozen_until else None,
-        "frozen": panic.frozen(now),
         "grants": panic.grants,
-        "requests": panic.requests,
         "gone": standing.gone,
         "removed": standing.removed,
         "residual_until": wire(until) if until else None,
@@ -193,6 +198,18 @@ def _panic_told(panic: Panic, standing: Standing, now: Instant) -> Plain:
             {"id": one.id, "role": one.role, "says": one.outcome or one.still_held_by or one.state}
             for one in (*standing.closing, *unverified)[:MOST_NAMED]
         ],
+    }
+
+
+def _sealed_told(panic: Panic, now: Instant) -> Plain:
+    """What is told of a panic because it is sealed, whatever its ends went by."""
+    return {
+        "id": panic.id,
+        "sealed": True,
+        "swept": panic.state is PanicState.SWEPT,
+        "frozen_until": wire(panic.frozen_until) if panic.frozen_until else None,
+        "frozen": panic.frozen(now),
+        "requests": panic.requests,
     }
 
 

@@ -243,7 +243,7 @@ def _end(desk: Desk, panic: Answer, next: str = "") -> Exit:
     if until:
         removed += f"; a session taken before may act until {moment(until)}"
     lines = [
-        *([panic.text("id")] if panic.text("id") else [panic.text("says")]),
+        *(text for text in (panic.text("id"), panic.text("says")) if text),
         *fields(
             [
                 ("gone", str(panic.number("gone") or 0)),
