@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import cycle
 
 import pytest
 
@@ -13,8 +14,9 @@ from tidegate.base.when import Instant
 from tidegate.connectors.port import Answer, Hold, Receipt
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence.journal_line import JournalLine, removed_line
+from tidegate.flow import recalling
 from tidegate.flow.gathering import begin_all, gather
-from tidegate.flow.recalling import Fate, Recalled, recall
+from tidegate.flow.recalling import Fate, Ground, Recalled, recall
 from tidegate.flow.recovering import close_without_store
 from tidegate.grant import Grant
 from tidegate.panic import Scope, ScopeKind
@@ -31,6 +33,16 @@ def run(world: World, *others: list[JournalLine], minutes: float = 5) -> dict[st
     found = gather(journals, OWN, world.clock())
     back = recall(ground(world), found, timedelta(minutes=minutes))
     return {one.owed.hold.grant: one for one in back}
+
+
+def passing(world: World) -> Ground:
+    """Time passes also while nothing rests: what goes round without end comes to one."""
+
+    def later() -> Instant:
+        world.clock.forward(seconds=1)
+        return world.clock()
+
+    return replace(ground(world), clock=later)
 
 
 def theirs(world: World) -> tuple[Grant, Grant, list[JournalLine]]:
@@ -153,11 +165,7 @@ def test_group_that_gives_what_others_held_has_it_tried_without_end(
     if panic:
         found = begin_all(found, Scope(ScopeKind.ALL), "system", world.clock())
 
-    def passing() -> Instant:
-        world.clock.forward(seconds=1)
-        return world.clock()
-
-    (back,) = recall(replace(ground(world), clock=passing), found, timedelta(minutes=2))
+    (back,) = recall(passing(world), found, timedelta(minutes=2))
     assert (back.fate, back.why) == (
         Fate.HELD,
         "standing access by group admins, which is not ours to take",
@@ -186,3 +194,18 @@ def test_end_of_other_grants_is_brought_about_by_a_panic(assigned: World) -> Non
     world.clock.forward(minutes=10)
     assert only(first) == {first.id: Fate.REMOVED, second.id: Fate.DUE}
     assert not gives(world)
+
+
+def test_end_that_is_called_due_again_has_no_rest_between(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever mistake calls it so: no cloud is asked in a loop."""
+    grant = world.granted()
+    world.clock.forward(minutes=31)
+    called = cycle(([grant.id], []))  # after each round, and again after its rest
+    monkeypatch.setattr(recalling, "_come_due", lambda *_: next(called))
+    on, rests = passing(world), list[float]()
+    found = gather({OWN: lines(world)}, OWN, world.clock())
+    recall(replace(on, rest=rests.append), found, timedelta(minutes=1))
+    rounds = [line.kind for line in lines(world)].count("removed")
+    assert len(rests) >= rounds - 1 > 0 and min(rests) > 0
