@@ -4,13 +4,16 @@ Decides nothing. What is asked of a whole target goes to every kind its roles ha
 are put together.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 
-from tidegate.base.errors import AskedWrongly, Refused
+from tidegate.base.errors import AskedWrongly, Refused, WorldFailed
 from tidegate.base.when import Instant
 from tidegate.catalogue import AssignmentKey, Role, Target
 from tidegate.connectors.divided import Prepares
+from tidegate.connectors.partly_told import Certain, PartlyTold, Told, certain_of
 from tidegate.connectors.patience import one_verb
 from tidegate.connectors.port import (
     Administrator,
@@ -33,6 +36,14 @@ from tidegate.connectors.port import (
     nothing_more,
     paced_as,
 )
+from tidegate.connectors.role_kinds import IAM_ROLE, PERMISSION_SET
+
+# How each kind names administrators: users, roles and groups of IAM by their ARNs (IAM User Guide,
+# IAM identifiers), holders of permission sets as `identity_center_standing.py` has it.
+_NAMES = {
+    IAM_ROLE: re.compile(r"arn:[a-z-]+:iam::[0-9]*:(?:user|role|group)/.+"),
+    PERMISSION_SET: re.compile(r"[^|]*\|[^|]*\|arn:[a-z-]+:sso:[^|]*\|[^|]*\|(?:user|group)"),
+}
 
 
 class ByKind:
@@ -128,9 +139,41 @@ class ByKind:
         return next((kind for one in self._on(target) if (kind := paced_as(one, target))), "")
 
     def administrators(self, target: Target, now: Instant) -> tuple[Administrator, ...]:
-        """Whom every kind tells."""
-        found = [one for kind in self._on(target) for one in administrators(kind, target, now)]
-        return tuple(dict.fromkeys(found))
+        """Whom every kind tells; each is asked, whatever became of another.
+
+        Raises:
+            PartlyTold: one kind could not tell (the first of them says why), others could.
+            WorldFailed: the only kind there is could not, or none could.
+        """
+        found: dict[Administrator, None] = {}
+        certain: list[Certain] = []
+        faults: list[tuple[str, WorldFailed]] = []
+        for name, kind in self._named_on(target):
+            try:
+                told = administrators(kind, target, now)
+            except PartlyTold as fault:
+                found |= dict.fromkeys(fault.told)
+                certain.append(fault.certain)
+                faults.append((name, fault))
+            except WorldFailed as fault:
+                certain.append(partial(_is_not_of, name))
+                faults.append((name, fault))
+            else:
+                found |= dict.fromkeys(told)
+                certain.append(certain_of(told))
+
+        def of_each(what: str) -> bool:
+            return all(one(what) for one in certain)
+
+        if not faults:
+            return Told.of(found, of_each)
+        name, first = faults[0]
+        if len(faults) == len(certain) and not any(
+            isinstance(one, PartlyTold) for _, one in faults
+        ):
+            raise first
+        message = f"of kind `{name}`: {first.message}"
+        raise PartlyTold((first.code, message, first.help), found, of_each) from first
 
     def grant(self, hold: Hold, now: Instant) -> Receipt:
         """By the role's kind."""
@@ -185,8 +228,11 @@ class ByKind:
         return self._verb(role.kind).mend(target, role, cuts, now, must_stay)
 
     def _on(self, target: Target) -> list[Connector]:
+        return [connector for _, connector in self._named_on(target)]
+
+    def _named_on(self, target: Target) -> list[tuple[str, Connector]]:
         kinds = self._used.get(target.id) or frozenset(self._kinds)
-        return [self._kinds[kind] for kind in sorted(kinds) if kind in self._kinds]
+        return [(kind, self._kinds[kind]) for kind in sorted(kinds) if kind in self._kinds]
 
     def _of(self, kind: str) -> Connector:
         if kind in self._kinds:
@@ -204,3 +250,9 @@ class ByKind:
             return self._of(kind)
         except AskedWrongly as error:
             raise Refused(error.code, error.message, error.help) from error
+
+
+def _is_not_of(kind: str, what: str) -> bool:
+    """Whether an administrator of this name is certainly told by another kind than this one."""
+    others = (name for other, name in _NAMES.items() if other != kind)
+    return kind in _NAMES and any(name.fullmatch(what) for name in others)

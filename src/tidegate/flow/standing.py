@@ -6,16 +6,19 @@ end and no look at a role waits for it. Nothing is removed.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
 
+import orjson
 import structlog
 
 from tidegate.base.errors import TidegateError, WorldFailed
-from tidegate.catalogue import Target
+from tidegate.catalogue import Baseline, Target
+from tidegate.connectors.partly_told import Certain, PartlyTold, certain_of
 from tidegate.connectors.port import Administrator, Connector, administrators
 from tidegate.finding import ClosedHow, Finding, FindingKind, Sighting
-from tidegate.flow.baseline import account_of, known_at, pace_of_account
+from tidegate.flow.baseline import Place, account_of, known_at, pace_of_account
 from tidegate.flow.buckets import Bucket, bucket_of
 from tidegate.flow.finding import end, see
 from tidegate.flow.house import House
@@ -78,8 +81,9 @@ def _look(house: House, target: Target) -> bool:
     except TidegateError as fault:
         if house.unlooked.get(target.id) != fault.code:
             house.unlooked[target.id] = fault.code
+            how = "told in part" if isinstance(fault, PartlyTold) else "not told"
             log.warning(
-                "who administers the account is not told",
+                f"who administers the account is {how}",
                 target=target.id,
                 code=fault.code,
                 why=fault.message,
@@ -93,21 +97,43 @@ def _look(house: House, target: Target) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """What one look showed, by name: also where a part of it failed, and then why."""
+
+    told: Mapping[str, Administrator]
+    certain: Certain
+    fault: WorldFailed | None = None
+
+    def stays(self, name: str) -> bool:
+        """Whether it shows this name, or cannot say that it is gone."""
+        return name in self.told or not self.certain(name)
+
+
 def _hold_against(house: House, connector: Connector, target: Target) -> None:
     """Hold whom the account shows against whom we know: new ones are found, lost ones closed.
+
+    Of a part that could not be looked at nobody is lost, and no first baseline is taken.
 
     Raises:
         WorldFailed: the cloud or the store did not answer; what was found before stays found.
     """
     place, now = account_of(target), house.now()
-    read = partial(_read, connector, target, house)
-    shown = read()
+    shown = _read(connector, target, house)
+    if shown.fault is not None and _baseline_of(house, place) is None:
+        raise shown.fault
     # What a list lacks is asked for once more: it may be an old one.
-    again = cache(read)
-    known = known_at(house, place, shown.keys(), lambda: again().keys(), now)
+    again = cache(partial(_read_again, connector, target, house))
+    known = known_at(
+        house,
+        place,
+        _names_of(house, place, shown),
+        lambda: _names_of(house, place, again()),
+        now,
+    )
     live = house.store.live_of_role(target.id, place.name)
     fault: WorldFailed | None = None
-    for name, one in sorted(shown.items()):
+    for name, one in sorted(shown.told.items()):
         if name in known:
             continue
         try:
@@ -117,16 +143,47 @@ def _hold_against(house: House, connector: Connector, target: Target) -> None:
     for finding in live:
         if _is_gone(finding, shown) and _is_gone(finding, again()):
             end(house, finding, ClosedHow.FIXED, house.now())
-    if fault is not None:
-        raise fault
+    # Asked for again only where something is missing: whatever failed there is told, too.
+    second = again().fault if again.cache_info().currsize else None
+    if told := fault or shown.fault or second:
+        raise told
 
 
-def _read(connector: Connector, target: Target, house: House) -> Mapping[str, Administrator]:
-    return {one.what: one for one in administrators(connector, target, house.now())}
+def _read(connector: Connector, target: Target, house: House) -> _Shown:
+    try:
+        told, fault = administrators(connector, target, house.now()), None
+        certain = certain_of(told)
+    except PartlyTold as partly:
+        told, certain, fault = partly.told, partly.certain, partly
+    return _Shown(told={one.what: one for one in told}, certain=certain, fault=fault)
 
 
-def _is_gone(finding: Finding, shown: Mapping[str, Administrator]) -> bool:
-    return finding.kind is FindingKind.STANDING and finding.what not in shown
+def _read_again(connector: Connector, target: Target, house: House) -> _Shown:
+    """The second list; where there is none, nobody is gone, and who is new is told all the same."""
+    try:
+        return _read(connector, target, house)
+    except WorldFailed as fault:
+        return _Shown(told={}, certain=lambda name: False, fault=fault)
+
+
+def _baseline_of(house: House, place: Place) -> Baseline | None:
+    """Its baseline; None where none was taken of this very account, so that one is taken now."""
+    for one in house.store.baselines(place.target):
+        if one.role == place.name and one.native_role == place.native:
+            return one
+    return None
+
+
+def _names_of(house: House, place: Place, shown: _Shown) -> frozenset[str]:
+    """The names it shows, with those of the baseline that it cannot say are gone."""
+    before = _baseline_of(house, place)
+    data = house.store.document(before.document) if before else None
+    names = orjson.loads(data)["principals"] if data else ()
+    return frozenset(shown.told) | {name for name in names if shown.stays(name)}
+
+
+def _is_gone(finding: Finding, shown: _Shown) -> bool:
+    return finding.kind is FindingKind.STANDING and not shown.stays(finding.what)
 
 
 def _sighting(target: Target, place: str, one: Administrator) -> Sighting:
