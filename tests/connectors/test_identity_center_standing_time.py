@@ -1,0 +1,254 @@
+"""The look at permission sets that administer has its time: what is read by then, and what after.
+
+On the stand-in over HTTP, with the clock and the pauses of the test.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+import tidegate_standin
+from tests.connectors.identity_center_world import ACCOUNT, FAST, Center, running
+from tests.connectors.permission_sets_clocked import Clocked, allowing, give
+from tidegate.base.errors import Refused
+from tidegate.connectors.identity_center_assignments import Assignments, Holders
+from tidegate.connectors.identity_center_calls import Center as CenterCalls
+from tidegate.connectors.identity_center_standing import (
+    KNOWN_FOR,
+    LISTED_FOR,
+    LONGEST_LOOK,
+    LONGEST_SECOND,
+    MOST_HELD,
+)
+from tidegate.connectors.partly_told import PartlyTold, Told, certain_of
+from tidegate.connectors.port import Administrator
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[tidegate_standin.Running]:
+    """One process for this module."""
+    with running() as started:
+        yield started
+
+
+@pytest.fixture
+def center(cloud: tidegate_standin.Running) -> Center:
+    """A fresh organisation, where the closer has exactly its rights."""
+    return Center(cloud).narrow()
+
+
+def test_calls_have_a_pause_before_each_and_policies_are_read_once_for_all_accounts(
+    center: Center,
+) -> None:
+    """Ends have the instance's calls first; what a set may is the same wherever it is assigned."""
+    give(center, "Plain", to="bo", inline_policy=allowing("s3:*"))
+    give(center, "Whole", to="eve", inline_policy=allowing("*"))
+    clocked = Clocked(center)
+    center.admin.clear_calls()
+    assert len(clocked.look()) == 1
+    assert clocked.pauses == [0.25] * sum(center.admin.calls().values())
+    assert center.admin.calls()["sso-admin:ListAccountAssignments"] == 2  # as there is none before
+    center.admin.clear_calls()
+    assert len(clocked.look()) == 1
+    assert center.admin.calls() == {
+        "sso-admin:ListPermissionSetsProvisionedToAccount": 1,
+        "sso-admin:ListAccountAssignments": 1,
+    }
+
+
+def test_set_that_is_changed_is_seen_by_the_next_look_but_an_old_list_closes_nothing(
+    center: Center,
+) -> None:
+    """What administers no longer is read again at once, by whoever asks for a second list."""
+    give(center, "Changed", to="eve", inline_policy=allowing("s3:*"))
+    clocked = Clocked(center)
+    assert clocked.look() == ()
+    give(center, "Changed", to="eve", inline_policy=allowing("*"))
+    clocked.at += KNOWN_FOR.total_seconds()
+    assert len(clocked.look()) == 1
+    give(center, "Changed", to="eve", inline_policy=allowing("s3:*"))
+    clocked.at += KNOWN_FOR.total_seconds()
+    assert clocked.look() == ()
+    give(center, "Changed", to="eve", inline_policy=allowing("*"))
+    assert len(clocked.look()) == 1
+
+
+FIRST = (LONGEST_LOOK - LONGEST_SECOND).total_seconds()
+EACH = 0.1  # what a call takes in these tests
+MOST_LOOKS = 20  # by then all of it is read
+
+
+def timed(clocked: Clocked, most: float) -> tuple[tuple[Administrator, ...], Refused | None]:
+    """Whom a list tells, in part or in full, and why not in full; it lasts so long at most."""
+    began, why = clocked.at, None
+    try:
+        found = clocked.look()
+    except PartlyTold as part:
+        found, why = part.told, part
+    except Refused as no:
+        found, why = (), no
+    assert clocked.at - began <= most + clocked.each  # one call is waited for
+    assert why is None or why.code == "not_yet"
+    return found, why
+
+
+def until_whole(clocked: Clocked) -> tuple[Administrator, ...]:
+    """Looks, until one tells all."""
+    for _ in range(MOST_LOOKS):
+        found, why = timed(clocked, FIRST)
+        if why is None:
+            return found
+        clocked.later()
+    raise AssertionError("never told in full")
+
+
+def test_instance_too_large_for_one_look_is_not_looked_at_until_all_is_read(
+    center: Center,
+) -> None:
+    """A look has its time, since a stop waits for it; the next one goes on, and says so until."""
+    for at in range(6):
+        give(center, f"S{at}", to="eve", inline_policy=allowing("*"))
+    clocked = Clocked(center, each=1.0)
+    with pytest.raises(Refused) as no:
+        clocked.look()
+    assert no.value.code == "not_yet"
+    assert "of 6 permission sets to be read their policies, got that of 4 " in no.value.message
+    for _ in range(MOST_LOOKS):
+        clocked.later()
+        found, why = timed(clocked, FIRST)
+        if why is None:
+            break
+    assert len(found) == 6 and why is None
+
+
+def fill(center: Center, count: int, user: str = "eve") -> list[str]:
+    """So many permission sets that administer the account, all held by one; their ARNs, sorted."""
+    names = [f"S{at:02}" for at in range(count)]
+    made = [{"name": one, "managed": [allowing("*")]} for one in names]
+    rows = [{"permission_set": one, "account": ACCOUNT, "user": user} for one in names]
+    ids = center.admin.seed(permission_sets=made, assignments=rows)
+    return sorted(str(ids["permission_sets"][one]) for one in names)
+
+
+def name_of(center: Center, arn: str) -> str:
+    """The name of a set."""
+    sets = center.admin.ids()["permission_sets"]
+    return next(name for name, one in sets.items() if one == arn)
+
+
+def test_one_deadline_for_the_whole_look_and_the_next_one_goes_on(center: Center) -> None:
+    """Policies, names and lists, and the second list: what was not read by then is `not_yet`."""
+    arns = fill(center, MOST_HELD)
+    clocked, known = Clocked(center, each=EACH), [0]
+    for _ in range(MOST_LOOKS):
+        found, why = timed(clocked, FIRST)
+        known.append(len(found))
+        if why is None:
+            break
+        timed(clocked, LONGEST_SECOND.total_seconds())
+        clocked.later()
+    assert why is None and known == sorted(known)
+    assert len(set(known)) > 3 and known[-1] == MOST_HELD
+    assert {arn for arn in arns if any(arn in one.what for one in found)} == set(arns)
+
+
+def test_what_was_not_listed_in_time_is_never_nobody(center: Center) -> None:
+    """Of a set that was never listed the look is not certain, nor of one not listed by this one."""
+    arns = fill(center, MOST_HELD)
+    clocked = Clocked(center, each=EACH)
+    for _ in range(MOST_LOOKS):
+        why = timed(clocked, FIRST)[1]
+        if isinstance(why, PartlyTold) and why.told:
+            break
+        clocked.later()
+    assert isinstance(why, PartlyTold)
+    listed = {arn for arn in arns if any(arn in one.what for one in why.told)}
+    assert listed < set(arns)
+    assert {arn for arn in arns if why.certain(f"aws|{ACCOUNT}|{arn}|x|user")} <= listed
+    until_whole(clocked)
+    clocked.later()
+    found = until_whole(clocked)
+    assert isinstance(found, Told) and len(found) == MOST_HELD
+    sure = {arn for arn in arns if found.certain(f"aws|{ACCOUNT}|{arn}|x|user")}
+    assert set() < sure < set(arns)
+    assert found.certain(f"arn:aws:iam::{ACCOUNT}:user/x")
+
+
+def test_every_set_of_a_large_account_is_certain_in_its_turn(center: Center) -> None:
+    """So a finding of each can close: lists go round, those read longest ago first."""
+    arns = fill(center, MOST_HELD)
+    clocked, sure = Clocked(center, each=EACH), set[str]()
+    for _ in range(MOST_LOOKS):
+        found, why = timed(clocked, FIRST)
+        if why is None:
+            certain = certain_of(found)
+            sure |= {arn for arn in arns if certain(f"aws|{ACCOUNT}|{arn}|x|user")}
+        clocked.later()
+    assert sure == set(arns)
+
+
+def test_one_old_list_of_holders_misses_nobody(center: Center) -> None:
+    """Whom a list lacks, a second one is asked about at once; and who is gone is gone by two."""
+    give(center, "Whole", to="eve", inline_policy=allowing("*"))
+    clocked, real = Clocked(center), Assignments.holders
+    assert len(clocked.look()) == 1
+    old = iter([Holders(users=frozenset(), groups=frozenset(), cloud_at=center.now())])
+
+    class Lagging(Assignments):
+        def holders(self, center: CenterCalls, account: str, permission_set: str) -> Holders:
+            return next(old, None) or real(self, center, account, permission_set)
+
+    clocked.sets._assignments = Lagging(FAST)
+    clocked.later()
+    assert len(clocked.look()) == 1
+    center.admin.remove_assignment("Whole", ACCOUNT, user="eve")
+    found = clocked.look()
+    assert found == () and certain_of(found)("eve")
+
+
+def test_list_of_long_ago_is_none(center: Center) -> None:
+    """Another process had the looks meanwhile: what this one knew of holders is not told."""
+    arns = fill(center, 30)
+    clocked = Clocked(center, each=EACH)
+    until_whole(clocked)
+    for arn in arns:
+        center.admin.remove_assignment(name_of(center, arn), ACCOUNT, user="eve")
+    clocked.later(seconds=LISTED_FOR.total_seconds())
+    found, why = timed(clocked, FIRST)
+    assert found == () and isinstance(why, PartlyTold)
+
+
+def test_set_that_administers_no_longer_by_one_reading_is_not_certain_later(
+    center: Center,
+) -> None:
+    """The list that read it is certain; one that had no time to read it again is not."""
+    arn = give(center, "Changed", to="eve", inline_policy=allowing("*"))
+    clocked = Clocked(center)
+    assert len(clocked.look()) == 1
+    give(center, "Changed", to="eve", inline_policy=allowing("s3:*"))
+    clocked.later()
+    what = f"aws|{ACCOUNT}|{arn}|x|user"
+    assert certain_of(clocked.look())(what)
+    clocked.each = 1.0
+    found, why = timed(clocked, LONGEST_SECOND.total_seconds() + 1)
+    assert (found, why) == ((), None) and not certain_of(found)(what)
+    clocked.each = 0.0
+    clocked.later()
+    assert certain_of(clocked.look())(what)
+
+
+def test_more_sets_than_are_looked_at_are_said_to_be(center: Center) -> None:
+    """A bound is told as one, and never as nobody."""
+    names = [f"S{at:02}" for at in range(MOST_HELD + 1)]
+    center.admin.seed(
+        permission_sets=[{"name": one, "managed": [allowing("*")]} for one in names],
+        assignments=[{"permission_set": one, "account": ACCOUNT, "user": "eve"} for one in names],
+    )
+    clocked = Clocked(center)
+    for _ in range(MOST_LOOKS):
+        with pytest.raises(Refused) as no:
+            clocked.look()
+        if no.value.code != "not_yet":
+            break
+        clocked.later()
+    assert (no.value.code, str(MOST_HELD + 1) in no.value.message) == ("too_many", True)
