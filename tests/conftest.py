@@ -4,11 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests import postgres
 from tests.support import World
 
 LONG = ("story", "chaos", "kept_access")  # rooms of real processes: minutes, most of them waiting
+
+
+def pytest_configure() -> None:
+    """A traceback in the log is plain: one drawn with every local value takes half a second."""
+    plain = structlog.dev.ConsoleRenderer(
+        colors=False, exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
