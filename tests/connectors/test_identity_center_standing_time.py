@@ -4,6 +4,7 @@ On the stand-in over HTTP, with the clock and the pauses of the test.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -56,20 +57,22 @@ def test_calls_have_a_pause_before_each_and_policies_are_read_once_for_all_accou
     }
 
 
+@pytest.mark.parametrize("whole", [{"inline_policy": allowing("*")}, {"customer": ["/whole"]}])
 def test_set_that_is_changed_is_seen_by_the_next_look_but_an_old_list_closes_nothing(
-    center: Center,
+    whole: dict[str, Any], center: Center
 ) -> None:
     """What administers no longer is read again at once, by whoever asks for a second list."""
-    give(center, "Changed", to="eve", inline_policy=allowing("s3:*"))
+    plain = {"inline_policy": allowing("s3:*")}
+    give(center, "Changed", to="eve", **plain)
     clocked = Clocked(center)
     assert clocked.look() == ()
-    give(center, "Changed", to="eve", inline_policy=allowing("*"))
+    give(center, "Changed", to="eve", **whole)
     clocked.at += KNOWN_FOR.total_seconds()
     assert len(clocked.look()) == 1
-    give(center, "Changed", to="eve", inline_policy=allowing("s3:*"))
+    give(center, "Changed", to="eve", **plain)
     clocked.at += KNOWN_FOR.total_seconds()
     assert clocked.look() == ()
-    give(center, "Changed", to="eve", inline_policy=allowing("*"))
+    give(center, "Changed", to="eve", **whole)
     assert len(clocked.look()) == 1
 
 

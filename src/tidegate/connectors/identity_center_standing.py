@@ -271,7 +271,10 @@ class StandingSets:
         AWS may have told an old list. Whoever closes a finding asks for a second one.
         """
         before = self._known.get(arn)
-        return replace(judged, doubted=bool(before and before.by and not judged.by))
+        if before is None or judged.by:
+            return judged
+        lost = before.by or set(before.customer) - set(judged.customer)
+        return replace(judged, doubted=bool(lost))
 
     def _list(self, reading: _Reading, account: str, arns: list[str]) -> None:
         """List anew who holds these, those first that were never listed, or longest ago."""
