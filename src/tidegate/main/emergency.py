@@ -266,9 +266,11 @@ def _lost_grants(
         for grant, where in lost
     ]
     if copy.state is None:
-        names = ", ".join(f"`{name}`" for name in journals) or "none"
+        names = ", ".join(f"`{name}`" for name in journals)
         told.append(
             f"grants opened by a process whose journal is not among these cannot be known: {names}"
+            if names
+            else "no journal was read, so no process's grants can be known"
         )
         return told
     things = copy.state.state.things[Grant]
