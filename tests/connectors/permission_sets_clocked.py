@@ -31,6 +31,22 @@ def give(center: Center, name: str, account: str = ACCOUNT, *, to: str, **polici
     return str(ids["permission_sets"][name])
 
 
+def account(*policies: tuple[str, object]) -> FakeAws:
+    """The account's own IAM, with these customer managed policies in force."""
+    aws = FakeAws()
+    aws.account = ACCOUNT
+    aws.details = {
+        "Policies": [
+            {
+                "Arn": f"arn:aws:iam::{ACCOUNT}:policy{name}",
+                "PolicyVersionList": [{"IsDefaultVersion": True, "Document": document}],
+            }
+            for name, document in policies
+        ]
+    }
+    return aws
+
+
 class Clocked:
     """The look by itself, with a clock and pauses of the test."""
 

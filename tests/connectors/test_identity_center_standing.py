@@ -8,9 +8,8 @@ from typing import cast
 import pytest
 
 import tidegate_standin
-from tests.connectors.account_world import FakeAws
 from tests.connectors.identity_center_world import ACCOUNT, FAST, OTHER, Center, running
-from tests.connectors.permission_sets_clocked import Clocked, allowing, give
+from tests.connectors.permission_sets_clocked import Clocked, account, allowing, give
 from tests.connectors.test_identity_center_health import ARN, SETTINGS, written
 from tidegate.base.errors import Refused, Unknown, WorldFailed
 from tidegate.catalogue import Target
@@ -176,22 +175,6 @@ def test_second_page_that_cannot_be_read_is_never_a_shorter_list(center: Center)
     center.admin.fault("ListAccountAssignments", "error", count=1, containing="NextToken")
     with pytest.raises(Unknown):
         center.connector.administrators(center.target, center.now())
-
-
-def account(*policies: tuple[str, object]) -> FakeAws:
-    """The account's own IAM, with these customer managed policies in force."""
-    aws = FakeAws()
-    aws.account = ACCOUNT
-    aws.details = {
-        "Policies": [
-            {
-                "Arn": f"arn:aws:iam::{ACCOUNT}:policy{name}",
-                "PolicyVersionList": [{"IsDefaultVersion": True, "Document": document}],
-            }
-            for name, document in policies
-        ]
-    }
-    return aws
 
 
 def test_customer_managed_policy_is_read_in_the_account(center: Center) -> None:

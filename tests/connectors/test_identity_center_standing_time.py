@@ -10,7 +10,7 @@ import pytest
 
 import tidegate_standin
 from tests.connectors.identity_center_world import ACCOUNT, FAST, Center, running
-from tests.connectors.permission_sets_clocked import Clocked, allowing, give
+from tests.connectors.permission_sets_clocked import Clocked, account, allowing, give
 from tidegate.base.errors import Refused
 from tidegate.connectors.identity_center_assignments import Assignments, Holders
 from tidegate.connectors.identity_center_calls import Center as CenterCalls
@@ -57,23 +57,30 @@ def test_calls_have_a_pause_before_each_and_policies_are_read_once_for_all_accou
     }
 
 
-@pytest.mark.parametrize("whole", [{"inline_policy": allowing("*")}, {"customer": ["/whole"]}])
+@pytest.mark.parametrize(
+    ("plain", "whole"),
+    [
+        ({"inline_policy": allowing("s3:*")}, {"inline_policy": allowing("*")}),
+        ({"inline_policy": allowing("s3:*")}, {"customer": ["/whole"]}),
+        ({"customer": ["/other"]}, {"customer": ["/other", "/whole"]}),
+    ],
+)
 def test_set_that_is_changed_is_seen_by_the_next_look_but_an_old_list_closes_nothing(
-    whole: dict[str, Any], center: Center
+    plain: dict[str, Any], whole: dict[str, Any], center: Center
 ) -> None:
     """What administers no longer is read again at once, by whoever asks for a second list."""
-    plain = {"inline_policy": allowing("s3:*")}
+    aws = account(("/whole", allowing("*")), ("/other", allowing("s3:*")))
     give(center, "Changed", to="eve", **plain)
     clocked = Clocked(center)
-    assert clocked.look() == ()
+    assert clocked.look(aws) == ()
     give(center, "Changed", to="eve", **whole)
     clocked.at += KNOWN_FOR.total_seconds()
-    assert len(clocked.look()) == 1
+    assert len(clocked.look(aws)) == 1
     give(center, "Changed", to="eve", **plain)
     clocked.at += KNOWN_FOR.total_seconds()
-    assert clocked.look() == ()
+    assert clocked.look(aws) == ()
     give(center, "Changed", to="eve", **whole)
-    assert len(clocked.look()) == 1
+    assert len(clocked.look(aws)) == 1
 
 
 FIRST = (LONGEST_LOOK - LONGEST_SECOND).total_seconds()
