@@ -247,6 +247,25 @@ def test_set_that_administers_no_longer_by_one_reading_is_not_certain_later(
     assert certain_of(clocked.look())(what)
 
 
+@pytest.mark.parametrize("restarted", [True, False])
+def test_one_old_reading_of_a_set_this_process_does_not_know_closes_its_findings(
+    restarted: bool, center: Center
+) -> None:
+    """Nobody who holds it is gone until it is read twice: one new here, or read here long ago."""
+    arn = give(center, "Changed", to="eve", inline_policy=allowing("s3:*"))
+    what = f"aws|{ACCOUNT}|{arn}|x|user"
+    clocked = Clocked(center)
+    if not restarted:
+        clocked.look()
+        clocked.later()
+        assert certain_of(clocked.look())(what)
+        clocked.later(seconds=LISTED_FOR.total_seconds())  # the looks are another process's
+    assert not certain_of(clocked.look())(what)
+    assert not certain_of(clocked.look())(what)  # the second list reads nothing anew
+    clocked.later()
+    assert certain_of(clocked.look())(what)
+
+
 def test_more_sets_than_are_looked_at_are_said_to_be(center: Center) -> None:
     """A bound is told as one, and never as nobody."""
     names = [f"S{at:02}" for at in range(MOST_HELD + 1)]

@@ -11,6 +11,7 @@ import pytest
 
 import tidegate_standin
 from tests.connectors.identity_center_world import ACCOUNT, Center, running
+from tests.connectors.permission_sets_clocked import allowing
 from tests.kept_access.permission_set import CenterWorld, CloudClock, laws_of
 from tidegate.finding import Finding, FindingKind
 from tidegate.flow.baseline import take_baseline
@@ -102,6 +103,22 @@ def test_look_that_fails_is_not_looked_at_and_changes_nothing(
     (found,) = look(world)
     center.admin.fault("ListPermissionSetsProvisionedToAccount", "error", count=1)
     assert [one.id for one in look(world, looked=0)] == [found.id]
+
+
+def test_one_old_reading_after_a_restart_ends_a_finding_as_fixed(
+    world: CenterWorld, center: Center
+) -> None:
+    """AWS tells the set's policy of before its change once: whoever holds it is not gone."""
+    plain = {"managed": [], "attached": [], "inline_policy": allowing("s3:*")}
+    whole = {**plain, "inline_policy": allowing("*")}
+    center.admin.seed(permission_sets=[{"name": "Legacy", **plain}])
+    assert look(world) == []
+    world.restart()
+    center.admin.seed(permission_sets=[{"name": "Legacy", **whole}])
+    (found,) = look(world)
+    world.restart()
+    center.admin.seed(permission_sets=[{"name": "Legacy", **plain}])
+    assert [one.id for one in look(world)] == [found.id]
 
 
 def test_new_baseline_calls_its_holders_known(world: CenterWorld, center: Center) -> None:

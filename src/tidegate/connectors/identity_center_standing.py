@@ -39,7 +39,8 @@ LEAST_AGAIN = 0.5  # the share it has at least; half of that while there are set
 # long enough for other accounts of the instance, and for the second list of one look.
 KNOWN_FOR = timedelta(minutes=9)
 LISTED_NOW = timedelta(minutes=1)  # longer than a look and its second list: both are one
-# As old a list of holders may be that completes the picture where there was no time for a new one.
+# As old a list of holders may be that completes the picture where there was no time for a new one,
+# and the first of two readings: another process may have had the looks since an older one.
 LISTED_FOR = timedelta(hours=2)  # more than listing MOST_HELD the first time takes
 MOST_HELD = 50  # permission sets that administer one account; each is a list of its own
 _AWS_OWN = re.compile(r"arn:[a-z-]+:iam::aws:policy/(?:AdministratorAccess|IAMFullAccess)")
@@ -57,12 +58,14 @@ class Judged:
         customer: its customer managed policies, each its path and name: what they say is read in
             the account.
         doubted: it administers no longer by one reading; AWS may have told an old one.
+        once: it does not by the only reading there is, which may be an old one, too.
     """
 
     by: str
     customer: tuple[str, ...]
     at: float
     doubted: bool = False
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +193,7 @@ class StandingSets:
         ]
         fresh, now = reading.before(KNOWN_FOR), reading.before(LISTED_NOW)
         less = {arn: one for arn, one in judged.items() if arn not in held}
-        old = {arn for arn, one in less.items() if _is_old(one, fresh, reading.began)}
+        old = {arn for arn, one in less.items() if one.once or _is_old(one, fresh, reading.began)}
         old |= {arn for arn in held if arn not in lists or lists[arn].once or lists[arn].at <= now}
 
         def certain(what: str) -> bool:
@@ -219,7 +222,7 @@ class StandingSets:
         with suppress(_OutOfTime):
             for arn in due:
                 this = again if arn in self._known else reading
-                self._known[arn] = self._doubted(arn, self._read(this, arn))
+                self._known[arn] = self._doubted(reading, arn, self._read(this, arn))
         unread = [arn for arn in arns if arn not in self._known]
         if unread:
             raise Refused(*_not_yet("their policies", len(arns) - len(unread), len(arns)))
@@ -265,16 +268,19 @@ class StandingSets:
         names = sorted(f"{one.get('Path') or '/'}{text_of(one, 'Name')}" for one in named)
         return Judged(by="", customer=tuple(names), at=at)
 
-    def _doubted(self, arn: str, judged: Judged) -> Judged:
-        """What was read, to be read anew at once where it administers no longer.
+    def _doubted(self, reading: _Reading, arn: str, judged: Judged) -> Judged:
+        """What was read, with what one reading alone says: AWS may have told an old one.
 
-        AWS may have told an old list. Whoever closes a finding asks for a second one.
+        A set that administered is `doubted`: read anew at once, by the second list that whoever
+        closes a finding asks for. Of one that is not known it may be a finding too, of an earlier
+        process or of another: `once`, until it is read again in its turn. That costs no call.
         """
         before = self._known.get(arn)
-        if before is None or judged.by:
+        if judged.by:
             return judged
-        lost = before.by or set(before.customer) - set(judged.customer)
-        return replace(judged, doubted=bool(lost))
+        if before and (before.by or set(before.customer) - set(judged.customer)):
+            return replace(judged, doubted=True)
+        return replace(judged, once=not before or before.at <= reading.before(LISTED_FOR))
 
     def _list(self, reading: _Reading, account: str, arns: list[str]) -> None:
         """List anew who holds these, those first that were never listed, or longest ago."""
