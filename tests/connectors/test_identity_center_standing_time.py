@@ -15,6 +15,7 @@ from tidegate.base.errors import Refused
 from tidegate.connectors.identity_center_assignments import Assignments, Holders
 from tidegate.connectors.identity_center_calls import Center as CenterCalls
 from tidegate.connectors.identity_center_standing import (
+    ALONE_FOR,
     KNOWN_FOR,
     LISTED_FOR,
     LONGEST_LOOK,
@@ -200,20 +201,97 @@ def test_every_set_of_a_large_account_is_certain_in_its_turn(center: Center) -> 
 def test_one_old_list_of_holders_misses_nobody(center: Center) -> None:
     """Whom a list lacks, a second one is asked about at once; and who is gone is gone by two."""
     give(center, "Whole", to="eve", inline_policy=allowing("*"))
-    clocked, real = Clocked(center), Assignments.holders
+    clocked = Clocked(center)
     assert len(clocked.look()) == 1
-    old = iter([Holders(users=frozenset(), groups=frozenset(), cloud_at=center.now())])
-
-    class Lagging(Assignments):
-        def holders(self, center: CenterCalls, account: str, permission_set: str) -> Holders:
-            return next(old, None) or real(self, center, account, permission_set)
-
-    clocked.sets._assignments = Lagging(FAST)
+    clocked.sets._assignments = Lagging(nobody(center))
     clocked.later()
     assert len(clocked.look()) == 1
     center.admin.remove_assignment("Whole", ACCOUNT, user="eve")
     found = clocked.look()
     assert found == () and certain_of(found)("eve")
+
+
+class Lagging(Assignments):
+    """AWS tells this old list once, and then what is so."""
+
+    def __init__(self, *old: Holders) -> None:
+        super().__init__(FAST)
+        self._old = list(old)
+
+    def holders(self, center: CenterCalls, account: str, permission_set: str) -> Holders:
+        """The next old list, while there is one."""
+        if self._old:
+            return self._old.pop(0)
+        return super().holders(center, account, permission_set)
+
+
+def nobody(center: Center) -> Holders:
+    """A list of nobody."""
+    return Holders(users=frozenset(), groups=frozenset(), cloud_at=center.now())
+
+
+def seen_by_another_since(center: Center) -> Clocked:
+    """A process that looked before `eve` came; since then another one did, and found her."""
+    give(center, "Whole", to="bo", inline_policy=allowing("*"))
+    clocked, other = Clocked(center), Clocked(center)
+    assert len(clocked.look()) == 1
+    center.admin.add_assignment("Whole", ACCOUNT, user="eve")
+    clocked.later()
+    assert len(other.look()) == 2
+    clocked.later()
+    return clocked
+
+
+def test_old_list_counts_for_two_where_another_process_looked_since(center: Center) -> None:
+    """What it lacks was not yet there at this process's list before: no second one lacks it."""
+    clocked, eve = seen_by_another_since(center), center.ids["users"]["eve"]
+    what = next(one.what for one in Clocked(center).look() if eve in one.what)
+    bo = Holders(
+        users=frozenset({center.ids["users"]["bo"]}), groups=frozenset(), cloud_at=center.now()
+    )
+    clocked.sets._assignments = Lagging(bo)
+    first = clocked.look()
+    assert len(first) == 1 and certain_of(first)(what)  # so a second list is asked for
+    clocked.each = 2.6  # and has no time for the holders
+    second, why = timed(clocked, LONGEST_SECOND.total_seconds())
+    assert why is None and not certain_of(second)(what)
+    clocked.each = 0.0
+    clocked.later()
+    assert len(clocked.look()) == 2
+
+
+def test_holder_who_is_gone_by_two_lists_of_one_look_is_never_called_gone(center: Center) -> None:
+    """Where two processes take turns, each look has both lists, and they are enough."""
+    clocked, eve = seen_by_another_since(center), center.ids["users"]["eve"]
+    what = next(one.what for one in Clocked(center).look() if eve in one.what)
+    center.admin.remove_assignment("Whole", ACCOUNT, user="eve")
+    for _ in range(2):
+        told = clocked.look()
+        assert len(told) == 1 and certain_of(told)(what)
+
+
+def test_holder_is_never_gone_where_the_second_list_has_no_time(center: Center) -> None:
+    """A process that alone has the looks has two lists by its last one and this one."""
+    arn = give(center, "Whole", to="bo", inline_policy=allowing("*"))
+    clocked, what = Clocked(center), f"aws|{ACCOUNT}|{arn}|x|user"
+    for _ in range(2):
+        clocked.later()
+        assert certain_of(clocked.look())(what)
+    clocked.each = 2.6
+    assert certain_of(timed(clocked, LONGEST_SECOND.total_seconds())[0])(what)
+
+
+def test_some_sets_are_never_listed_twice_where_two_processes_take_turns(center: Center) -> None:
+    """So no finding of theirs would close: what a look listed, its second list has first."""
+    arns = fill(center, MOST_HELD)
+    clocked, sure = Clocked(center, each=EACH), set[str]()
+    until_whole(clocked)
+    for _ in range(MOST_LOOKS):
+        clocked.later(seconds=ALONE_FOR.total_seconds())
+        first = certain_of(timed(clocked, FIRST)[0])
+        second = certain_of(timed(clocked, LONGEST_SECOND.total_seconds())[0])
+        sure |= {arn for arn in arns if all(one(f"aws|1|{arn}|x|user") for one in (first, second))}
+    assert sure == set(arns)
 
 
 def test_list_of_long_ago_is_none(center: Center) -> None:

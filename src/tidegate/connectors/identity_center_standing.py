@@ -39,6 +39,9 @@ LEAST_AGAIN = 0.5  # the share it has at least; half of that while there are set
 # long enough for other accounts of the instance, and for the second list of one look.
 KNOWN_FOR = timedelta(minutes=9)
 LISTED_NOW = timedelta(minutes=1)  # longer than a look and its second list: both are one
+# Between two looks of this process that lie no further apart no other process had one: that would
+# begin ten minutes after the first, and be followed ten later, or five where it died looking.
+ALONE_FOR = timedelta(minutes=14)
 # As old a list of holders may be that completes the picture where there was no time for a new one,
 # and the first of two readings: another process may have had the looks since an older one.
 LISTED_FOR = timedelta(hours=2)  # more than listing MOST_HELD the first time takes
@@ -73,11 +76,13 @@ class Listed:
     """Who holds a set in an account, each as `user` or `group` and an id.
 
     Whom it lacks, two lists lacked, unless it is of one list alone: `once`. `at` is by our
-    monotonic clock.
+    monotonic clock; so is `sure`, when a list was the second one last, with no other process's
+    look between the two.
     """
 
     holders: frozenset[tuple[str, str]]
     at: float
+    sure: float
     once: bool = False
 
 
@@ -87,13 +92,18 @@ class _OutOfTime(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Reading:
-    """One list: who is asked, from when and until when."""
+    """One list: who is asked, from when and until when.
+
+    Since `since` no other process looked at the account: whom two lists of ours lack that were made
+    since then, none found after the first of them.
+    """
 
     center: Center
     pace: Pace
     monotonic: Callable[[], float]
     began: float
     until: float
+    since: float
 
     def ask(self, ask: Callable[[], Made]) -> Made:
         """One call, or one list with all its pages, after a pause. Raises _OutOfTime."""
@@ -128,6 +138,8 @@ class StandingSets:
         self._names: dict[str, str] = {}  # AWS never changes one (API, UpdatePermissionSet)
         self._lists: dict[tuple[str, str], Listed] = {}  # by account and set
         self._ended: dict[str, float] = {}  # by account, when it was listed last
+        self._looked: dict[str, float] = {}  # by target, when its last look ended
+        self._since: dict[str, float] = {}  # by account: `_Reading.since`
 
     def look(
         self, center: Center, target: Target, handed: frozenset[str], aws: Aws | None
@@ -149,7 +161,7 @@ class StandingSets:
         except _OutOfTime:
             raise Refused(*_not_yet("who administers the account", 0, 1)) from None
         finally:
-            self._ended[target.account] = self._monotonic()
+            self._ended[target.account] = self._looked[target.id] = self._monotonic()
 
     def _reading(self, center: Center, target: Target) -> _Reading:
         """As much time as there is: little, where this is the second list of one look."""
@@ -157,12 +169,15 @@ class StandingSets:
         last = self._ended.get(target.account, _NEVER)
         second = began - last < SECOND_WITHIN.total_seconds()
         longest = LONGEST_SECOND if second else LONGEST_LOOK - LONGEST_SECOND
+        if began - self._looked.get(target.id, _NEVER) >= ALONE_FOR.total_seconds():
+            self._since[target.account] = began
         return _Reading(
             center=center,
             pace=self._pace,
             monotonic=self._monotonic,
             began=began,
             until=began + longest.total_seconds(),
+            since=self._since[target.account],
         )
 
     def _look(
@@ -191,10 +206,10 @@ class StandingSets:
             for arn, one in lists.items()
             for administrator in self._told(reading, target, (arn, held[arn]), one)
         ]
-        fresh, now = reading.before(KNOWN_FOR), reading.before(LISTED_NOW)
+        fresh = reading.before(KNOWN_FOR)
         less = {arn: one for arn, one in judged.items() if arn not in held}
         old = {arn for arn, one in less.items() if one.once or _is_old(one, fresh, reading.began)}
-        old |= {arn for arn in held if arn not in lists or lists[arn].once or lists[arn].at <= now}
+        old |= {arn for arn in held if arn not in lists or _is_unsure(lists[arn], reading)}
 
         def certain(what: str) -> bool:
             return old.isdisjoint(what.split("|"))
@@ -283,18 +298,25 @@ class StandingSets:
         return replace(judged, once=not before or before.at <= reading.before(LISTED_FOR))
 
     def _list(self, reading: _Reading, account: str, arns: list[str]) -> None:
-        """List anew who holds these, those first that were never listed, or longest ago."""
+        """List anew who holds these, those first that were never listed, or longest ago.
+
+        Before those of long ago come those that this look listed once, and is to list twice; of
+        these, too, those that had a second list longest ago.
+        """
         for key in tuple(self._lists):
             if key[0] == account and key[1] not in arns:
                 self._lists.pop(key, None)
         before = {arn: self._lists.get((account, arn)) for arn in arns}
 
-        def read_at(arn: str) -> float:
+        def turn(arn: str) -> tuple[bool, float]:
             last = before[arn]
-            return last.at if last else _NEVER
+            if last is None:
+                return False, _NEVER
+            again = last.at > reading.before(LISTED_NOW) and _is_unsure(last, reading)
+            return (False, last.sure) if again else (True, last.at)
 
         with suppress(_OutOfTime):
-            for arn in sorted(arns, key=read_at):
+            for arn in sorted(arns, key=turn):
                 self._lists[account, arn] = self._listed(reading, account, arn, before[arn])
 
     def _listed(self, reading: _Reading, account: str, arn: str, before: Listed | None) -> Listed:
@@ -306,13 +328,15 @@ class StandingSets:
             self._names[arn] = text_of(reply.part("PermissionSet"), "Name")
         at, holders = self._monotonic(), self._holders(reading, account, arn)
         if before is not None and not before.holders - holders:
-            return Listed(holders=holders, at=at)
+            sure = at if before.at >= reading.since else before.sure
+            return Listed(holders=holders, at=at, sure=sure)
         try:
             holders |= self._holders(reading, account, arn)
         except _OutOfTime:
             known = before.holders if before else frozenset()
-            return Listed(holders=holders | known, at=at, once=True)
-        return Listed(holders=holders, at=at)
+            sure = before.sure if before else _NEVER
+            return Listed(holders=holders | known, at=at, sure=sure, once=True)
+        return Listed(holders=holders, at=at, sure=at)
 
     def _holders(self, reading: _Reading, account: str, arn: str) -> frozenset[tuple[str, str]]:
         found = reading.ask(lambda: self._assignments.holders(reading.center, account, arn))
@@ -346,6 +370,17 @@ class StandingSets:
 def _is_old(judged: Judged, stale: float, began: float = float("inf")) -> bool:
     """Whether it is to be read anew, unless it was read since `began`."""
     return judged.at < began and (judged.doubted or judged.at <= stale)
+
+
+def _is_unsure(listed: Listed, reading: _Reading) -> bool:
+    """Whether someone it lacks may be there, for all that this list of ours can say.
+
+    What was listed since it began is sure: whoever closes a finding asks for a second list, and
+    that one is unsure of what it did not list itself, unless two lists of ours lacked it.
+    """
+    if listed.once or listed.at <= reading.before(LISTED_NOW):
+        return True
+    return listed.at < reading.began and listed.sure < reading.since
 
 
 def _not_yet(what: str, got: int, of: int) -> tuple[str, str, str]:
