@@ -217,6 +217,12 @@ FAULTS: dict[str, tuple[Examined, str, bool | None, str]] = {
         False,
         "iam:PutRolePolicy",
     ),
+    "administrators not told": (
+        seen(targets=(replace(health(), administrators=trouble("no baseline of them")),)),
+        "target prod administrators",
+        None,
+        "no baseline of them",
+    ),
     "cloud clock ahead": (
         seen(targets=(health(cloud_at=AT + timedelta(minutes=10)),)),
         "target prod clock",

@@ -20,7 +20,7 @@ from tidegate.connectors.role_kinds import IAM_ROLE, PERMISSION_SET
 from tidegate.finding import Finding
 from tidegate.flow.baseline import take_baseline
 from tidegate.flow.governing import put_in_force
-from tidegate.flow.standing import ACCOUNT_EVERY, look_at_standing
+from tidegate.flow.standing import ACCOUNT_EVERY, look_at_standing, untold
 
 ANA, EVE = (f"arn:aws:iam::123456789012:user/team|/{name}" for name in ("ana", "eve"))
 SET = "arn:aws:sso:::permissionSet/ssoins-1234567890abcdef/ps-1234567890abcde"
@@ -112,7 +112,7 @@ def test_trouble_of_one_kind_hides_no_administrator_of_the_other(
     world.sets.faults = [fault] * 9
     world.iam.names.add(EVE)
     assert world.look(looked=0) == {CY, EVE}
-    assert world.house.unlooked == {"prod": fault.code} and world.count() == 2
+    assert fault.code in world.house.unlooked["prod"] and world.count() == 2
     world.iam.names.remove(EVE)
     assert world.look(looked=0) == {CY}  # the kind that answered twice says that one is gone
     world.iam.names.remove(ANA)
@@ -157,6 +157,35 @@ def test_part_is_never_taken_for_a_baseline(world: Joined) -> None:
     with pytest.raises(Refused):
         take_baseline(world.house, world.who("op"), "prod", "CHG-2")
     assert {one.what for one in world.live()} == {EVE} and world.count() == 2
+
+
+@pytest.mark.parametrize("fault", [no(), no("too_many"), Unreachable("down", "expected an answer")])
+def test_kind_that_never_answers_keeps_nobody_told_and_nothing_says_why(
+    world: Joined, fault: WorldFailed
+) -> None:
+    """Without a baseline there is no finding of either kind: which kind it waits for is told."""
+    (before,) = untold(world.house).values()
+    assert before.code == "no_baseline" and "no look of this process took it yet" in before.message
+    world.sets.faults = [fault] * 9
+    assert world.look(looked=0) == set() and world.count() is None
+    told = untold(world.house)
+    assert told["prod"].code == "no_baseline" and not told["prod"].shuts
+    assert f"({fault.code}) of kind `permission-set`: {fault.message}" in told["prod"].message
+    assert told["prod"].help.startswith(fault.help)
+    world.sets.faults.clear()
+    assert world.look() == set() and untold(world.house) == {}
+
+
+def test_look_that_fails_after_the_baseline_is_told_in_the_log_alone(world: Joined) -> None:
+    """What it could not read is unseen until it is mended: an operator hears what that is."""
+    assert world.look() == set()
+    world.sets.faults = [no("too_many")] * 9
+    assert world.look(looked=0) == set()
+    told = untold(world.house)["prod"]
+    assert (told.code, told.help, told.shuts) == ("too_many", "allow it", False)
+    assert "of kind `permission-set`" in told.message
+    world.sets.faults.clear()
+    assert world.look() == set() and untold(world.house) == {}
 
 
 def test_all_kinds_in_trouble_is_the_trouble_of_the_first(world: Joined) -> None:

@@ -63,6 +63,10 @@ def test_server_without_cloud_keys_is_down_or_silent(server: TestClient[Any]) ->
     assert told.status_code == 201, told.text
     signed = {"Authorization": f"Bearer {told.json()['token']}"}
     findings = server.get("/api/doctor", headers=signed).json()["findings"]
+    for target in ("roles", "sets"):
+        told_of = [one for one in findings if one["name"] == f"target {target} administrators"]
+        assert [one["ok"] for one in told_of] == [None]
+        assert "no baseline of who administers account `123456789012`" in told_of[0]["says"]
     for target, part in (("roles", "`[target.aws]`"), ("sets", "`[identity_center]`")):
         ill = [one for one in findings if one["name"] == f"target {target}"]
         assert [one["ok"] for one in ill] == [False]

@@ -68,7 +68,7 @@ def examine(seen: Examined) -> Diagnosis:
         checks += _workers(seen.now, seen.kept)
     checks += _rules(seen.rules, seen.kept)
     for target in seen.targets:
-        checks += _target(target, seen.now)
+        checks += [*_target(target, seen.now), *_administrators(target)]
     if seen.kept is not None:
         checks += _grants(seen.now, seen.kept)
         checks += _findings(seen.kept.findings)
@@ -297,6 +297,13 @@ def _target(seen: TargetSeen, now: Instant) -> Iterator[Check]:
         yield _cloud_clock(f"{name} clock", seen.asked_at, health)
     if until is not None:
         yield _certificate(f"{name} certificate", until, now)
+
+
+def _administrators(seen: TargetSeen) -> Iterator[Check]:
+    """A warning: who comes to administer the account goes unseen, and every end comes."""
+    if untold := seen.administrators:
+        name = f"target {seen.target} administrators"
+        yield Check(name=name, ok=None, says=untold.message, fix=untold.help)
 
 
 def _gate(name: str, shut: tuple[Trouble, ...] | None) -> Iterator[Check]:

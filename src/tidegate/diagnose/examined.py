@@ -112,6 +112,7 @@ class TargetSeen:
     """One look at a target, begun at `asked_at`. `health` is None when none came: `fault` why.
 
     `gate` is why nothing opens there (empty: it is open), None when that was not asked.
+    `administrators` is what keeps whoever comes to administer its account from being told.
     """
 
     target: str
@@ -119,6 +120,7 @@ class TargetSeen:
     health: Health | None
     fault: str = ""
     gate: tuple[Trouble, ...] | None = None
+    administrators: Trouble | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

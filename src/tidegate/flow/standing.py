@@ -13,10 +13,10 @@ from functools import cache, partial
 import orjson
 import structlog
 
-from tidegate.base.errors import TidegateError, WorldFailed
+from tidegate.base.errors import TidegateError, WorldFailed, one_line
 from tidegate.catalogue import Baseline, Target
 from tidegate.connectors.partly_told import Certain, PartlyTold, certain_of
-from tidegate.connectors.port import Administrator, Connector, administrators
+from tidegate.connectors.port import Administrator, Connector, Trouble, administrators
 from tidegate.finding import ClosedHow, Finding, FindingKind, Sighting
 from tidegate.flow.baseline import Place, account_of, known_at, pace_of_account
 from tidegate.flow.buckets import Bucket, bucket_of
@@ -79,8 +79,11 @@ def _look(house: House, target: Target) -> bool:
     try:
         _hold_against(house, house.connector(target.connector), target)
     except TidegateError as fault:
-        if house.unlooked.get(target.id) != fault.code:
-            house.unlooked[target.id] = fault.code
+        before = house.unlooked.get(target.id, "").partition("\n")[0]
+        house.unlooked[target.id] = "\n".join(
+            (fault.code, one_line(fault.message), one_line(fault.help))
+        )
+        if before != fault.code:
             how = "told in part" if isinstance(fault, PartlyTold) else "not told"
             log.warning(
                 f"who administers the account is {how}",
@@ -95,6 +98,34 @@ def _look(house: House, target: Target) -> bool:
     if house.unlooked.pop(target.id, None):
         log.info("who administers the account is told again", target=target.id)
     return True
+
+
+def untold(house: House) -> dict[str, Trouble]:
+    """By target, what keeps whoever comes to administer its account from being a finding.
+
+    `no_baseline` until one was taken of this very account; else what the last look could not tell.
+    Of looks it knows this process's own alone. Asks no cloud. Nothing of it shuts.
+
+    Raises:
+        WorldFailed: the store did not answer.
+    """
+    found: dict[str, Trouble] = {}
+    for target, _ in _told(house):
+        code, _, rest = house.unlooked.get(target.id, "").partition("\n")
+        why, _, fix = rest.partition("\n")
+        why = f"({code}) {why}" if code else "no look of this process took it yet"
+        if _baseline_of(house, account_of(target)) is None:
+            fix = fix or "if it stays, the log of the process that closes says why"
+            fix += "; a look that reads every role kind of the account takes it by itself, ten "
+            fix += "minutes after the last one"
+            said = f"no baseline of who administers account `{target.account}`, so whoever comes "
+            said += f"to is no finding: {why}"
+            found[target.id] = Trouble(code="no_baseline", message=said, help=fix, shuts=False)
+        elif code:
+            said = "the last look of this process could not tell all who administer account "
+            said += f"`{target.account}`: {why}"
+            found[target.id] = Trouble(code=code, message=said, help=fix, shuts=False)
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from tidegate.base.canonical import Json
-from tidegate.base.errors import AskedWrongly, TidegateError
+from tidegate.base.errors import AskedWrongly, TidegateError, WorldFailed
 from tidegate.base.when import Instant, show_duration
+from tidegate.connectors.port import Trouble
 from tidegate.diagnose.check import Diagnosis
 from tidegate.diagnose.doctor import examine
 from tidegate.diagnose.examined import TargetSeen, published
@@ -27,6 +28,7 @@ from tidegate.flow.meaning import person_meant
 from tidegate.flow.people import shown_name
 from tidegate.flow.proving import pack
 from tidegate.flow.reading import find_grant, find_request
+from tidegate.flow.standing import untold
 from tidegate.main.config import database_path
 from tidegate.main.groups import empty_groups
 from tidegate.main.keys import log_keys
@@ -198,9 +200,20 @@ def diagnosis(running: Running) -> Diagnosis:
     )
     if seen.kept and (waiting := tuple(one.as_panic() for one in house.wanted.all())):
         seen = replace(seen, kept=replace(seen.kept, panics=(*waiting, *seen.kept.panics)))
-    return examine(
-        replace(seen, targets=tuple(_gated(house, one, seen.now) for one in seen.targets))
+    unseen = _untold(house)
+    targets = (
+        replace(_gated(house, one, seen.now), administrators=unseen.get(one.target))
+        for one in seen.targets
     )
+    return examine(replace(seen, targets=tuple(targets)))
+
+
+def _untold(house: House) -> dict[str, Trouble]:
+    """By target, why who administers its account is not told; where the database is there."""
+    try:
+        return untold(house)
+    except WorldFailed:  # said elsewhere
+        return {}
 
 
 def _gated(house: House, seen: TargetSeen, now: Instant) -> TargetSeen:
