@@ -1,23 +1,30 @@
 """Fixtures every room's tests may use."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 
-from tests import postgres
+from tests import postgres, sqlite
 from tests.support import World
 
 LONG = ("story", "chaos", "kept_access")  # rooms of real processes: minutes, most of them waiting
 
 
 def pytest_configure() -> None:
-    """A traceback in the log is plain: one drawn with every local value takes half a second."""
+    """Nothing is waited for that no test looks at.
+
+    A traceback in the log is plain: one drawn with every local value takes half a second. No file
+    of this process is synced: that is for when the power is cut, which no test can do.
+    """
     plain = structlog.dev.ConsoleRenderer(
         colors=False, exception_formatter=structlog.dev.plain_traceback
     )
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
+    os.fsync = lambda fd: None
+    sqlite.make_at_once()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

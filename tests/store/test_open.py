@@ -8,14 +8,34 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from tests import sqlite
 from tidegate.base.errors import AskedWrongly, EvidenceClosed
 from tidegate.evidence.note import FileSigner
-from tidegate.store import Store
+from tidegate.store import Store, migrate
 from tidegate.store.migrate import REVISIONS, SCRIPTS
 from tidegate.store.schema import metadata
 from tidegate.store.sqlite import SqliteFile
 
 from .making import ORIGIN, SIGNER, Clock, filed, open_store, said
+
+
+@pytest.fixture(autouse=True)
+def revisions(monkeypatch):
+    """Here a new file is migrated as it is for users."""
+    monkeypatch.setattr(migrate, "_upgrade", sqlite.by_revisions)
+
+
+def test_file_made_at_once_differs_from_a_migrated_one(path, monkeypatch):
+    """What nearly every test runs on is what the migrations make, row for row."""
+    made = []
+    for name, how in (("revisions", sqlite.by_revisions), ("once", sqlite.at_once)):
+        monkeypatch.setattr(migrate, "_upgrade", how)
+        file = path.with_name(name)
+        open_store(file).close()
+        with sqlite3.connect(file) as db:
+            made.append(list(db.iterdump()))
+        db.close()
+    assert made[0] == made[1]
 
 
 def test_migrations_from_nothing_are_the_schema(path):
