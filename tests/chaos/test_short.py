@@ -10,9 +10,7 @@ CASES = {
         Case("iam-role", "sql.store.after", 3),
         Case("iam-role", "cloud.revoke.after", 1),
         Case("iam-role", "mass.write_log.before", 1),
-        Case("iam-role", "journal.closing.torn", 1),
         Case("iam-role", "store.urgent.after", 3),
-        Case("iam-role", "net.lose_reply"),
     ],
     "permission-set": [
         Case("permission-set", "cloud.grant.after", 1),
