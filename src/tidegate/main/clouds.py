@@ -22,6 +22,7 @@ from tidegate.connectors.role_kinds import IAM_ROLE, PERMISSION_SET
 from tidegate.main.center import settings_of
 from tidegate.main.config import AwsPart, Config, TargetPart, secret
 from tidegate.main.left import remember, with_left
+from tidegate.main.pairs import read_for
 from tidegate.main.values import check_connector
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Clouds:
         made = dict(self._made)
         for target in config.target:
             check_connector(target.connector)
-        named, config = config, with_left(config)
+        named, config = config, with_left(config, self.duties)
         aws = [target for target in config.target if target.connector == "aws"]
         reached = {**self._reached, **(_settings(config, aws, self.duties) if aws else {})}
         center = _center(config, aws, self.duties, before=self._center)
@@ -100,16 +101,6 @@ def offline_connectors(config: Config) -> dict[str, Connector]:
 
 def _divided(connector: Connector, duties: frozenset[Duty], ask: Ask | None) -> Connector:
     return connector if duties == ALL else Divided(connector, duties, ask)
-
-
-def read_for(duties: frozenset[Duty], keys: Mapping[str, tuple[str, str]]) -> frozenset[str]:
-    """Which pairs of keys a process with `duties` reads, by their prefix.
-
-    A duty without keys of its own is done with the plain ones, read only then. A process with one
-    duty signs everything with the one pair it has.
-    """
-    own = {Duty.OPEN: "opener_", Duty.CLOSE: "closer_"}
-    return frozenset(own[duty] if all(keys[own[duty]]) else "" for duty in duties)
 
 
 def _settings(

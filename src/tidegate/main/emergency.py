@@ -10,21 +10,19 @@ from typing import Any
 
 from tidegate.base.errors import AskedWrongly, TidegateError
 from tidegate.base.when import wire
-from tidegate.connectors.port import Connector
 from tidegate.evidence.checkpoint import TrustedKey, open_checkpoint, parse_checkpoint
 from tidegate.evidence.journal import ClosingJournal, JournalContents, JournalLine
 from tidegate.evidence.witnesses import newest_in
 from tidegate.flow.gathering import Gathered, gather
 from tidegate.flow.recalling import Fate, Ground, Recalled, recall
 from tidegate.grant import Grant
-from tidegate.main.clouds import Clouds
 from tidegate.main.config import (
     Config,
     load_config,
 )
 from tidegate.main.copies import Copy, owed_with, read_copy
-from tidegate.main.left import readable
 from tidegate.main.logs import log_quietly
+from tidegate.main.ways import ways_of
 from tidegate.main.wiring import clock, read_signer
 
 Plain = Mapping[str, Any]
@@ -92,21 +90,15 @@ def recover(
     return _told(done, unknown, left, journals.unread, dry=dry, blind=blind)
 
 
-def ways_of(found: Config) -> tuple[Mapping[str, Connector], Mapping[str, str]]:
-    """A way to every target whose keys can be read; the others, each with why it cannot be."""
-    found, shut = readable(found)
-    return Clouds().connect(found), shut
-
-
 def ground_of(found: Config, tell: Tell) -> Ground:
     """What `recall` stands on. Tells which targets are left out."""
-    connectors, shut = ways_of(found)
-    for target, why in shut.items():
+    ways = ways_of(found)
+    for target, why in ways.shut.items():
         tell(f"`{target}` is left out, the others go on: {why}")
     return Ground(
         journal=ClosingJournal(found.path(found.evidence.journal)),
-        connectors=connectors,
-        shut=shut,
+        connectors=ways.connectors,
+        shut=ways.shut,
         clock=clock,
         randomness=os.urandom,
         rest=time.sleep,

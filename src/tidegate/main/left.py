@@ -7,7 +7,7 @@ secrets. A process that starts afterwards closes by it; where a reference leads 
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,13 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from tidegate.base.duty import ALL, Duty
 from tidegate.base.errors import AskedWrongly
 from tidegate.connectors.role_kinds import PERMISSION_SET
 from tidegate.evidence.journal import ClosingJournal, open_grants
 from tidegate.main.center import IdentityCenterPart
 from tidegate.main.config import AwsPart, Config, TargetPart, secret
+from tidegate.main.pairs import references
 
 log = structlog.get_logger("tidegate.left")
 
@@ -47,14 +49,17 @@ class Left:
     why: str
 
 
-def with_left(config: Config) -> Config:
-    """The settings together with the targets that left them and can still be reached."""
+def with_left(config: Config, duties: frozenset[Duty] = ALL) -> Config:
+    """The settings together with the targets that left them and can still be reached, with the keys
+    of `duties`.
+    """
     before = _read(config)
     here = {part.id for part in config.target}
-    left = [one for one in before.target if one.id not in here and not _unreadable(config, one)]
-    center = config.identity_center
-    if center is None and before.identity_center is not None and not _center_unreadable(config):
-        center = before.identity_center
+    gone = [one for one in before.target if one.id not in here]
+    left = [one for one in gone if not _unreadable(config, one, duties)]
+    center = config.identity_center or before.identity_center
+    if config.identity_center is None and _center_unreadable(config, center, duties):
+        center = None
     return msgspec.structs.replace(config, target=[*config.target, *left], identity_center=center)
 
 
@@ -81,16 +86,15 @@ def remember(config: Config) -> None:
         log.warning("how targets are reached cannot be kept", errno=fault.errno)
 
 
-def readable(config: Config) -> tuple[Config, dict[str, str]]:
-    """The settings without the targets whose keys cannot be read, and why each cannot be.
+def readable(config: Config, duties: frozenset[Duty] = ALL) -> tuple[Config, dict[str, str]]:
+    """The settings without the targets whose keys for `duties` cannot be read, and why each cannot
+    be.
 
     For ending without a server, where one missing secret must not keep the others open. Identity
     Center without its keys shuts every permission set: those targets are told too.
     """
-    shut = {part.id: why for part in config.target if (why := _unreadable(config, part))}
-    center = config.identity_center
-    pairs = list(center.keys().values()) if center else []
-    if center and (why := _first_unreadable(config, [one for pair in pairs for one in pair])):
+    shut = {part.id: why for part in config.target if (why := _unreadable(config, part, duties))}
+    if why := _center_unreadable(config, config.identity_center, duties):
         config = msgspec.structs.replace(config, identity_center=None)
         for part in config.target:
             if any(role.kind == PERMISSION_SET for role in part.role):
@@ -99,11 +103,11 @@ def readable(config: Config) -> tuple[Config, dict[str, str]]:
     return msgspec.structs.replace(config, target=kept), shut
 
 
-def left_open(config: Config) -> list[Left]:
+def left_open(config: Config, duties: frozenset[Duty] = ALL) -> list[Left]:
     """Every target with open grants that is not in the settings as it was when they opened.
 
     By the closing journal of this machine, so that no database is needed. Empty when it cannot be
-    read: that is told elsewhere.
+    read: that is told elsewhere. `duties`: of the process that is to close them.
     """
     accounts = {part.id: part.account for part in config.target}
     found: dict[tuple[str, str], list[str]] = {}
@@ -115,14 +119,19 @@ def left_open(config: Config) -> list[Left]:
         if accounts.get(target) != account:
             found.setdefault((target, account), []).append(line.grant)
     return [
-        Left(target=name, account=account, grants=tuple(grants), why=_why(config, name, account))
+        Left(
+            target=name,
+            account=account,
+            grants=tuple(grants),
+            why=_why(config, name, account, duties),
+        )
         for (name, account), grants in sorted(found.items())
     ]
 
 
-def tell_left(config: Config) -> None:
+def tell_left(config: Config, duties: frozenset[Duty] = ALL) -> None:
     """Name in the server's log what is open where the settings no longer lead."""
-    for one in left_open(config):
+    for one in left_open(config, duties):
         tell = log.error if one.why else log.warning
         tell(
             "grants are open on a target that left the settings",
@@ -133,35 +142,33 @@ def tell_left(config: Config) -> None:
         )
 
 
-def _why(config: Config, target: str, account: str) -> str:
+def _why(config: Config, target: str, account: str, duties: frozenset[Duty]) -> str:
     here = {part.id: part for part in config.target}
     if target in here:
         return f"the settings name it with account `{here[target].account}`"
     for one in _read(config).target:
         if one.id == target and one.account == account:
-            return _unreadable(config, one)
+            return _unreadable(config, one, duties)
     return "nothing here knows how it was reached"
 
 
-def _unreadable(config: Config, part: TargetPart) -> str:
+def _unreadable(config: Config, part: TargetPart, duties: frozenset[Duty]) -> str:
     """Why its keys cannot be read; empty when they can, or it has none of its own."""
-    pairs = (part.aws or AwsPart()).keys().values()
-    return _first_unreadable(config, [one for pair in pairs for one in pair])
+    return _first_unreadable(config, references(duties, (part.aws or AwsPart()).keys()))
 
 
-def _center_unreadable(config: Config) -> str:
-    center = _read(config).identity_center
-    pairs: Sequence[tuple[str, str]] = list(center.keys().values()) if center else []
-    return _first_unreadable(config, [one for pair in pairs for one in pair])
+def _center_unreadable(
+    config: Config, center: IdentityCenterPart | None, duties: frozenset[Duty]
+) -> str:
+    return _first_unreadable(config, references(duties, center.keys()) if center else ())
 
 
-def _first_unreadable(config: Config, references: Iterable[str]) -> str:
-    for one in references:
-        if one:
-            try:
-                secret(config, one)
-            except AskedWrongly as fault:
-                return fault.message
+def _first_unreadable(config: Config, named: Iterable[str]) -> str:
+    for one in named:
+        try:
+            secret(config, one)
+        except AskedWrongly as fault:
+            return fault.message
     return ""
 
 

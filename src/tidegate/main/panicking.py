@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from tidegate.base.duty import SILENT, Duty, last_heard
+from tidegate.base.duty import SILENT, Duty, Process, last_heard
 from tidegate.base.errors import AskedWrongly, EvidenceBroken, TidegateError
 from tidegate.base.fact import SYSTEM
 from tidegate.base.ids import PANIC, RANDOM_BYTES, make_id
@@ -26,8 +26,9 @@ from tidegate.flow.panics_kept import PanicsKept
 from tidegate.flow.recalling import HANDS, Fate, recall
 from tidegate.grant import Grant
 from tidegate.main.config import Config, load_catalogue, load_config
-from tidegate.main.emergency import MOST_NAMED, Plain, Tell, ground_of, read_journals, ways_of
+from tidegate.main.emergency import MOST_NAMED, Plain, Tell, ground_of, read_journals
 from tidegate.main.logs import log_quietly
+from tidegate.main.ways import ways_of
 from tidegate.main.wiring import clock, open_store, panic_file, read_laws
 from tidegate.panic import Panic, PanicState, Scope, ScopeKind, Standing, check_freeze
 from tidegate.policy.rules import load_rules
@@ -133,7 +134,7 @@ def _keep(kept: PanicsKept, path: Path, wanted: Wanted, tell: Tell) -> None:
 
 def _house(found: Config) -> House:
     """A house for ending only: rules that are broken must not stand in its way."""
-    connectors, _ = ways_of(found)
+    ways = ways_of(found)
     try:
         laws = read_laws(found)
     except TidegateError:
@@ -143,10 +144,11 @@ def _house(found: Config) -> House:
     house = House(
         store=open_store(found),
         journal=ClosingJournal(found.path(found.evidence.journal)),
-        connectors=connectors,
+        connectors=ways.connectors,
         laws=laws,
         clock=clock,
         randomness=os.urandom,
+        process=Process(duties=ways.duties),
     )
     house.wanted = PanicsKept(panic_file(found))
     return house

@@ -31,7 +31,7 @@ from tidegate.flow.recovering import look_back
 from tidegate.flow.refusing import Refusals
 from tidegate.flow.searching import search_some
 from tidegate.flow.standing import STANDING_EVERY, look_at_standing
-from tidegate.main.clouds import Clouds, read_for
+from tidegate.main.clouds import Clouds
 from tidegate.main.config import (
     NOT_THERE,
     AwsPart,
@@ -47,6 +47,7 @@ from tidegate.main.config import (
 from tidegate.main.groups import load_groups
 from tidegate.main.keys import coming_signer, finish, log_keys
 from tidegate.main.left import tell_left
+from tidegate.main.pairs import read_for
 from tidegate.main.places import Place
 from tidegate.main.values import warn_before
 from tidegate.main.waiting import DAMAGED, Opened, once_there
@@ -327,7 +328,7 @@ def _reach(
         if alone:
             house.store.free_leases()  # of a process that is no more
         put_in_force(house, house.laws, starting=not alone)
-        tell_left(config)
+        tell_left(config, clouds.duties)
         if Duty.CLOSE in house.duties:
             look_back(house)  # before anybody can use what the journal says has ended
     except BaseException as fault:
