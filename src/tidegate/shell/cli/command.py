@@ -72,11 +72,14 @@ class Desk:
             for line in lines:
                 click.echo(line)
 
-    def tell(self, *lines: str) -> None:
-        """Progress and warnings for a person, on stderr; silent with `--json`."""
+    def tell(self, *lines: str, painted: bool = False) -> None:
+        """Progress and warnings for a person, on stderr; silent with `--json`.
+
+        Made safe to print here, but for lines that are `painted`: those the caller made safe.
+        """
         if not self.as_json:
             for line in lines:
-                click.echo(line, err=True)
+                click.echo(line if painted else clean(line), err=True)
 
     def complain(self, fault: TidegateError) -> None:
         """An error on stderr: two lines, or the problem as JSON with `--json`."""

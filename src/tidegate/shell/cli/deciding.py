@@ -65,7 +65,8 @@ def _vote(desk: Desk, id: str, choice: str, *, yes: bool, digest: str, comment: 
             f"expected digest `{digest[:80]}`, the request now has `{seen[:80]}`",
             f"it was edited; look again: `tidegate requests {id}`",
         )
-    desk.tell(*request_lines(shown, lambda text: desk.paint(text, err=True)))
+    lines = request_lines(shown, lambda text: desk.paint(text, err=True))
+    desk.tell(*lines, painted=True)
     if not yes and not click.confirm(f"{choice} exactly this?", default=False, err=True):
         desk.answer({"voted": False, "request": shown.plain}, ["nothing was decided"])
         return Exit.NOT_YET
