@@ -6,6 +6,7 @@ import pytest
 
 from tests.cli.conftest import Shell
 from tests.cli.fake import GR, PN, FakeLocal, FakeServer, a_panic
+from tidegate.shell.cli.command import Desk
 
 GONE = a_panic(safe=True, closing=0, gone=2, still=[], says="everything in all: 2 gone")
 
@@ -147,10 +148,51 @@ def test_recover_says_nothing_to_close_where_it_can_close_nothing(
 def test_recover_with_nothing_to_go_by_says_that_nothing_is_open(
     tidegate: Shell, local: FakeLocal, tmp_path: Path
 ) -> None:
-    """No journal and no copy: it says just that, and exits 4."""
+    """No journal with a line, and no copy or an old one: it says just that, and exits 4."""
     config = tmp_path / "tidegate.toml"
     config.write_text("")
     local.recovered |= {"ok": False, "unread": 1, "blind": True, "unknown": ["what is open"]}
     ran = tidegate("recover", "--config", str(config))
-    assert ran.code == 4 and "there is no journal and no copy" in ran.out
+    assert ran.code == 4 and "no journal here has a line" in ran.out
     assert "nothing to close" not in ran.out and "not read whole" not in ran.out
+
+
+def test_recover_with_a_copy_it_could_not_read_says_that_nothing_is_open(
+    tidegate: Shell, local: FakeLocal, tmp_path: Path
+) -> None:
+    """The journals have nothing, and the copy that was named was not read."""
+    config = tmp_path / "tidegate.toml"
+    config.write_text("")
+    local.recovered |= {"ok": False, "copy_unread": True, "unknown": ["what the copy says"]}
+    ran = tidegate("recover", "--config", str(config))
+    assert ran.code == 4 and "the copy that was named cannot be read" in ran.out
+    assert "nothing to close" not in ran.out and "no grant is known" not in ran.out
+
+
+def test_dry_run_looks_like_a_run(tidegate: Shell, local: FakeLocal, tmp_path: Path) -> None:
+    """It says first that it did nothing."""
+    config = tmp_path / "tidegate.toml"
+    config.write_text("")
+    local.recovered |= {"dry_run": True}
+    ran = tidegate("recover", "--config", str(config), "--dry-run")
+    assert ran.out.startswith("dry run: no cloud was called and nothing was written\n")
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_session_that_ended_long_ago_is_told_as_one_that_may_act(
+    tidegate: Shell, local: FakeLocal, tmp_path: Path, later: bool
+) -> None:
+    """Only an instant after the removal is one until which somebody may act."""
+    config = tmp_path / "tidegate.toml"
+    config.write_text("")
+    until = "2026-11-23T10:00:00.000Z" if later else "2026-08-25T09:00:00.000Z"
+    grant = {"grant": GR, "role": "aws-prod/admin", "fate": "removed", "residual_until": until}
+    local.recovered |= {"grants": [grant | {"at": "2026-11-23T09:00:00.000Z"}]}
+    ran = tidegate("recover", "--config", str(config))
+    assert ("may act until" in ran.out) is later
+
+
+def test_journal_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is told on the way comes from journals too: control characters are written out."""
+    Desk(FakeLocal(), {}).tell("gr_1\x1b[2J\x1b[1A prod/admin: removed", "and\nmore")
+    assert capsys.readouterr().err == "gr_1\\x1b[2J\\x1b[1A prod/admin: removed\nand\\nmore\n"

@@ -10,7 +10,7 @@ from tests.main.conftest import TARGET, Home
 from tests.main.test_running import aws, knows
 from tidegate.base.when import wire
 from tidegate.evidence.journal import ClosingJournal, JournalLine
-from tidegate.main.clouds import Clouds
+from tidegate.main.clouds import LOCKS, Clouds
 from tidegate.main.config import load_config
 from tidegate.main.left import FILE, left_open
 
@@ -119,4 +119,10 @@ def test_directory_that_cannot_be_written_stops_the_server(home: Home) -> None:
     """Without a place for the memory everything else works."""
     (home.directory / FILE).unlink(missing_ok=True)
     (home.directory / FILE).mkdir()
+    assert knows(Clouds().connect(load_config(home.settings(aws("new"))))["aws"], "new")
+
+
+def test_no_place_for_locks_stops_the_ends(home: Home) -> None:
+    """It is a file, or its directory cannot be written: what closes does without, and is made."""
+    (home.directory / LOCKS).write_text("")
     assert knows(Clouds().connect(load_config(home.settings(aws("new"))))["aws"], "new")

@@ -159,9 +159,17 @@ def last_kept(directory: Path) -> str | None:
     try:
         return _read(directory / LATEST)
     except FileNotFoundError:
-        names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
-        newest = max((name for name in names if _NAME.fullmatch(name)), default=None)
-        return _read(directory / newest) if newest else None
+        return largest_kept(directory)
+
+
+def largest_kept(directory: Path) -> str | None:
+    """The checkpoint of the largest size by its name, whatever `latest` says; None: there is none.
+
+    Raises as `last_kept`.
+    """
+    names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+    newest = max((name for name in names if _NAME.fullmatch(name)), default=None)
+    return _read(directory / newest) if newest else None
 
 
 def read_directory(directory: Path) -> list[str]:

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 from tidegate.base.duty import ALL, NONE, Duty
 from tidegate.base.errors import WorldFailed
 from tidegate.connectors.by_kind import ByKind
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from tidegate.connectors.aws import AwsSettings
     from tidegate.connectors.identity_center import CenterSettings
 
+log = structlog.get_logger("tidegate.clouds")
+
 LOCKS = "locks"  # a directory beside the settings: one writer of a role's cuts at a time
 
 
@@ -36,6 +40,7 @@ class Clouds:
     """Makes connectors from settings, and keeps those that are as they were.
 
     Only the secrets of `duties` are read; `ask` is how the others' looks are had (`Divided`).
+    One that does not keep (`keeps`) writes nothing: neither how targets are reached, nor locks.
     """
 
     def __init__(
@@ -43,8 +48,11 @@ class Clouds:
         duties: frozenset[Duty] = ALL,
         ask: Ask | None = None,
         between: Between | None = None,
+        *,
+        keeps: bool = True,
     ) -> None:
         self.duties = duties
+        self._keeps = keeps
         self._ask = ask
         self._between = between
         self._made: dict[str, Connector] = {}
@@ -72,8 +80,7 @@ class Clouds:
         kinds = {**self._kinds, **_kinds(aws)}
         as_before = (reached, center, kinds) == (self._reached, self._center, self._kinds)
         if reached and (not as_before or "aws" not in made):
-            locks = config.path(LOCKS)
-            locks.mkdir(mode=0o700, exist_ok=True)
+            locks = _locks(config) if self._keeps else None
             made["aws"] = _divided(
                 _aws(reached, center, kinds, locks, self.duties, self._between),
                 self.duties,
@@ -83,7 +90,8 @@ class Clouds:
             made["simulated"] = _divided(_simulated(), self.duties, self._ask)
         self._made, self._reached = made, reached
         self._center, self._kinds = center, kinds
-        remember(named)
+        if self._keeps:
+            remember(named)
         return dict(made)
 
 
@@ -97,6 +105,16 @@ def offline_connectors(config: Config) -> dict[str, Connector]:
     if any(target.connector == "simulated" for target in config.target):
         made["simulated"] = _simulated()
     return made
+
+
+def _locks(config: Config) -> Path:
+    """Where locks are. One that cannot be made there keeps openings back, and no end."""
+    locks = config.path(LOCKS)
+    try:
+        locks.mkdir(mode=0o700, exist_ok=True)
+    except OSError as fault:
+        log.warning("there is no place for locks", path=str(locks), errno=fault.errno)
+    return locks
 
 
 def _divided(connector: Connector, duties: frozenset[Duty], ask: Ask | None) -> Connector:

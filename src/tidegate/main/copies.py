@@ -22,22 +22,38 @@ from tidegate.store.sqlite import path_of
 HOLDING = frozenset({GrantState.INTENDED, GrantState.OPEN})  # and no others: an end lets go
 
 
+# How what `pg_dump` makes begins: plain, custom, and as a tar.
+DUMPS = (b"--\n-- PostgreSQL database dump", b"PGDMP", b"toc.dat\0")
+SQLITE = b"SQLite format 3\0"  # the first 16 bytes of every database of its
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """A copy of the log as found: `fault` says why there is none."""
+    """A copy of the log as found: `fault` says why there is none.
+
+    `named`: somebody named it. `elsewhere`: it is not the installation's own, so it may be older.
+    """
 
     where: str
     state: SealedState | None = None
     fault: str = ""
+    named: bool = False
+    elsewhere: bool = False
+
+    @property
+    def unread(self) -> bool:
+        """Whether it was named and cannot be read: what it would have said is not known."""
+        return self.named and self.state is None
 
 
 def read_copy(found: Config, named: Sequence[str], tell: Callable[[str], None]) -> Copy:
     """The copy of the log that was named, else the installation's own, if it can be read.
 
-    Whatever is wrong with its own is no more than a fault: the journals are gone by all the same.
+    Whatever keeps it from being read is no more than a fault, also of one that was named: the
+    journals are gone by all the same.
 
     Raises:
-        AskedWrongly: the one that was named is none, or cannot be read as one.
+        AskedWrongly: the one that was named is not there, or is plainly no database.
     """
 
     def progress(read: int, size: int) -> None:
@@ -45,27 +61,26 @@ def read_copy(found: Config, named: Sequence[str], tell: Callable[[str], None]) 
 
     if len(named) > 1:
         raise AskedWrongly("many_databases", "expected one database, got several", "name one")
-    where = named[0] if named else "the installation's own database"
+    copy = Copy(where=named[0] if named else "the installation's own database", named=bool(named))
     try:
         own = database_path(found)
-        if named and (file := _file_named(where)) is not None and file != own:
-            return Copy(where=str(file), state=state_of_copy(file, progress))
-        if "://" not in where:  # the installation's own file, by its path
-            where = database_url(found)
+        if named and (file := _file_named(copy.where)) is not None:
+            check_database(file)
+            copy = replace(copy, where=str(file), elsewhere=file != own)
+            if copy.elsewhere:
+                return replace(copy, state=state_of_copy(file, progress))
+        if "://" not in copy.where:  # the installation's own file, by its path
+            copy = replace(copy, where=database_url(found))
+        copy = replace(copy, elsewhere=copy.elsewhere or copy.where != database_url(found))
         # The settings' password is for their own server, and for a copy of it on another.
-        password = None if where.startswith("sqlite:") else database_password(found)
-        return Copy(where=where, state=sealed_state(where, password, progress))
+        password = None if copy.where.startswith("sqlite:") else database_password(found)
+        return replace(copy, state=sealed_state(copy.where, password, progress))
     except TidegateError as fault:
-        if named and isinstance(fault, AskedWrongly):
+        if named and isinstance(fault, AskedWrongly) and not isinstance(fault, EvidenceBroken):
             raise
-        return Copy(where=where, fault=fault.message)
-    except Exception as fault:
-        why = f"it cannot be read as a log: {type(fault).__name__}"
-        if named:
-            raise AskedWrongly(
-                "no_database", f"expected a database at `{where}`, {why}", "name another copy"
-            ) from fault
-        return Copy(where=where, fault=why)
+        return replace(copy, fault=fault.message)
+    except Exception as fault:  # noqa: BLE001 - a rim: damage that nobody foresaw keeps nothing open
+        return replace(copy, fault=f"it cannot be read as a log: {type(fault).__name__}")
 
 
 def _file_named(where: str) -> Path | None:
@@ -73,6 +88,29 @@ def _file_named(where: str) -> Path | None:
     if "://" not in where:
         return Path(where).resolve()
     return path_of(where) if where.startswith("sqlite:") else None
+
+
+def check_database(path: Path) -> None:
+    """Nothing, where `path` is a SQLite database by its first bytes.
+
+    Raises:
+        AskedWrongly: it is not there, or plainly is none.
+        OSError: it cannot be looked at.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            head = file.read(max(map(len, DUMPS)))
+        if head.startswith(SQLITE):
+            return
+        got = "a dump of one" if head.startswith(DUMPS) else "no database"
+    else:
+        got = "no file"
+    raise AskedWrongly(
+        "no_database",
+        f"expected a SQLite database at `{path}`, got {got}",
+        "name a copy of the database file, or a PostgreSQL database by its URL; a dump is restored "
+        "into a database of its own first, and the URL of that one is named",
+    )
 
 
 def owed_with(

@@ -8,27 +8,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tidegate.base.errors import AskedWrongly, TidegateError
+from tidegate.base.errors import AskedWrongly
 from tidegate.base.when import wire
-from tidegate.evidence.checkpoint import TrustedKey, open_checkpoint, parse_checkpoint
 from tidegate.evidence.journal import ClosingJournal, JournalContents, JournalLine
-from tidegate.evidence.witnesses import newest_in
-from tidegate.flow.gathering import Gathered, gather
+from tidegate.flow.gathering import gather
 from tidegate.flow.recalling import Fate, Ground, Recalled, recall
-from tidegate.grant import Grant
-from tidegate.main.config import (
-    Config,
-    load_config,
-)
-from tidegate.main.copies import Copy, owed_with, read_copy
+from tidegate.main.config import Config, load_config
+from tidegate.main.copies import owed_with, read_copy
 from tidegate.main.logs import log_quietly
+from tidegate.main.unknown import came_back, lost_events, lost_grants, nothing_newer, witnessed
 from tidegate.main.ways import ways_of
-from tidegate.main.wiring import clock, read_signer
+from tidegate.main.wiring import clock
 
 Plain = Mapping[str, Any]
 Tell = Callable[[str], None]
-
-MOST_NAMED = 10  # ids in one sentence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +33,22 @@ class Journals:
     lines: Mapping[str, Sequence[JournalLine]]
     broken: tuple[str, ...]
     unread: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gaps:
+    """What keeps `recover` from being a success, beside the ends that it knows.
+
+    `lost` ends are owed, or their access is back, and nothing here says how to bring them about; of
+    `unread` journals nobody knows all that they name. `blind`: no journal has a line, and no copy
+    is certain to hold what was opened, which is one journal unread at the least. `copy`: one that
+    was named was not read.
+    """
+
+    lost: int = 0
+    unread: int = 0
+    blind: bool = False
+    copy: bool = False
 
 
 def recover(
@@ -65,13 +74,20 @@ def recover(
     journals = read_journals(found, sources.get("journal", ()))
     own = str(found.path(found.evidence.journal))
     copy = read_copy(found, sources.get("database", ()), tell)
+    seen = witnessed(found, sources.get("witness", ()))
     gathered = gather(journals.lines, own, clock())
     gathered, lost = owed_with(gathered, copy, clock())
-    ground = ground_of(found, tell)
+    ground = ground_of(found, tell, dry=dry)
     done = recall(ground, gathered, patience, dry=dry)
+    back = came_back(copy, done)
+    blind = nothing_newer(copy, seen, journals.lines)
+    not_read = f"what the copy that was named says, `{copy.where}`: {copy.fault}"
     unknown = [
-        *_lost_events(found, sources.get("witness", ()), copy),
-        *_lost_grants(gathered, copy, journals.lines, lost),
+        *([not_read] if copy.unread else []),
+        *([blind] if blind else []),
+        *lost_events(copy, seen),
+        *lost_grants(gathered, copy, journals.lines, lost),
+        *back,
         *journals.broken,
         *(
             f"the journals say too little of `{name}` to close it, and nothing else knows it: "
@@ -83,16 +99,20 @@ def recover(
             for name, why in ground.shut.items()
         ),
     ]
-    left = len(lost) + len(gathered.unusable)
-    blind = copy.state is None and not any(journals.lines.values())
-    if blind:
-        unknown.insert(0, "what is open: no journal here has a line, and there is no copy")
-    return _told(done, unknown, left, journals.unread, dry=dry, blind=blind)
+    gaps = Gaps(
+        lost=len(lost) + len(gathered.unusable) + len(back),
+        unread=journals.unread,
+        blind=bool(blind),
+        copy=copy.unread,
+    )
+    return _told(done, unknown, gaps, dry=dry)
 
 
-def ground_of(found: Config, tell: Tell) -> Ground:
-    """What `recall` stands on. Tells which targets are left out."""
-    ways = ways_of(found)
+def ground_of(found: Config, tell: Tell, *, dry: bool = False) -> Ground:
+    """What `recall` stands on; made for a `dry` run, nothing is written. Tells which targets are
+    left out.
+    """
+    ways = ways_of(found, keeps=not dry)
     for target, why in ways.shut.items():
         tell(f"`{target}` is left out, the others go on: {why}")
     return Ground(
@@ -191,121 +211,22 @@ def _check_places(named: Sequence[str]) -> None:
             )
 
 
-def _lost_events(found: Config, named: Sequence[str], copy: Copy) -> list[str]:
-    """What the log held beyond the copy: by the witnesses, or that nobody says."""
-    places = [Path(name) for name in named]
-    if found.witness.directory:
-        places.append(found.path(found.witness.directory))
-    told: list[str] = []
-    witnessed = 0
-    for place in dict.fromkeys(places):
-        size, doubt = _witnessed(found, place)
-        witnessed = max(witnessed, size)
-        told += [doubt] if doubt else []
-    rest = "requests, votes, tokens ended and accounts disabled"
-    if copy.state is None:
-        told.append(
-            f"there is no copy of the log to read ({copy.fault}), so nothing is known of its {rest}"
-        )
-        if witnessed:
-            told.append(f"the log had {witnessed} events when it was last witnessed")
-        return told
-    size, at = copy.state.head.size, wire(copy.state.head.at)
-    if witnessed > size:
-        told.append(
-            f"{witnessed - size} events are missing: the copy has {size}, the last at {at}, and "
-            f"{witnessed} were witnessed; {rest} since then cannot be known"
-        )
-    elif not witnessed:
-        told.append(
-            f"no witness was read, so nobody says whether the log went on after {at} "
-            f"({size} events); {rest} since then cannot be known"
-        )
-    else:
-        told.append(
-            f"the copy holds all {witnessed} events that were witnessed; what came after {at} "
-            "and was not witnessed cannot be known"
-        )
-    return told
-
-
-def _witnessed(found: Config, place: Path) -> tuple[int, str]:
-    """The size of the newest checkpoint kept at `place`, and what is doubtful about it."""
-    try:
-        note = newest_in(place)
-        if note is None:
-            return 0, f"`{place}` holds no checkpoint"
-        size = parse_checkpoint(note).size
-    except (OSError, TidegateError) as fault:
-        why = fault.message if isinstance(fault, TidegateError) else fault.strerror
-        return 0, f"witness `{place}`: {why}"
-    try:
-        open_checkpoint(note, (TrustedKey(key=read_signer(found).verifier()),))
-    except TidegateError as fault:
-        return size, f"the checkpoint at `{place}` is not certain: {fault.message}"
-    return size, ""
-
-
-def _lost_grants(
-    gathered: Gathered,
-    copy: Copy,
-    journals: Mapping[str, Sequence[JournalLine]],
-    lost: Sequence[tuple[Grant, str]],
-) -> list[str]:
-    """Which grants one side knows and the other does not, and which nobody can close from here."""
-    told = [
-        f"`{grant.id}` ({grant.role}) is in the copy without its entry: end {where} by hand"
-        for grant, where in lost
-    ]
-    if copy.state is None:
-        names = ", ".join(f"`{name}`" for name in journals)
-        told.append(
-            f"grants opened by a process whose journal is not among these cannot be known: {names}"
-            if names
-            else "no journal was read, so no process's grants can be known"
-        )
-        return told
-    things = copy.state.state.things[Grant]
-    elsewhere = [one.hold.grant for one in gathered.owed if one.source == copy.where]
-    after = [one.hold.grant for one in gathered.owed if one.hold.grant not in things]
-    if elsewhere:
-        told.append(
-            f"{_named(elsewhere)} in the copy and in no journal here: opened on a machine whose "
-            "journal is missing; what else that machine opened since cannot be known"
-        )
-    if after:
-        told.append(f"{_named(after)} in a journal and not in the copy: opened after it")
-    return told
-
-
-def _named(names: Sequence[str]) -> str:
-    shown = ", ".join(f"`{name}`" for name in names[:MOST_NAMED])
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return f"{shown}{more} {'is' if len(names) == 1 else 'are'}"
-
-
-def _told(
-    done: Sequence[Recalled],
-    unknown: Sequence[str],
-    lost: int,
-    unread: int,
-    *,
-    dry: bool,
-    blind: bool,
-) -> Plain:
-    """The answer; `lost` ends are owed, and nothing here says how to bring them about; of `unread`
-    journals nobody knows all that they name. `blind`: there was nothing at all to go by, which is
-    one journal unread at the least.
-    """
-    unread = max(unread, int(blind))
+def _told(done: Sequence[Recalled], unknown: Sequence[str], gaps: Gaps, *, dry: bool) -> Plain:
+    """The answer; what is in `gaps` keeps it from being a success."""
     counts = {fate.value: sum(one.fate is fate for one in done) for fate in Fate}
-    standing = [one for one in done if one.fate is Fate.HELD and not one.owed.shared]
+    standing = sum(one.fate is Fate.HELD and not one.owed.shared for one in done)
     uncut = sum(one.uncut for one in done)
-    open_still = counts[Fate.CLOSING] + counts[Fate.DUE] + len(standing) + uncut + lost + unread
+    lost, unread = gaps.lost, max(gaps.unread, int(gaps.blind))
+    open_still = counts[Fate.CLOSING] + counts[Fate.DUE] + standing + uncut + lost + unread
+    open_still += gaps.copy
     steps = ["start the server: it seals what was done, and closes what is due from now on"]
+    if dry:
+        steps = ["start the server: it closes what is due from now on"]
+    if standing:
+        steps.insert(0, "look whether what is still held is wanted: it is not ours to take")
     if counts[Fate.CLOSING] or uncut or (counts[Fate.DUE] and not dry):
         steps.insert(0, "mend what keeps the rest open, and type the same again: it is safe")
-    if blind:
+    if gaps.blind:
         steps.insert(
             0,
             "name a journal of a machine that opened something (`--from journal=FILE`), or a copy "
@@ -315,8 +236,14 @@ def _told(
         steps.insert(
             0, "mend or find the journals that are not read whole, and type the same again"
         )
+    if gaps.copy:
+        steps.insert(
+            0, "mend the way to the copy that was named, or name another, and type the same again"
+        )
     if lost:
         steps.insert(0, "look in the clouds for what cannot be closed from here: it is named above")
+    if dry and counts[Fate.DUE]:
+        steps.insert(0, "type the same without `--dry-run`")
     steps.append("compare the log with its witness: `tidegate evidence verify --config FILE`")
     return {
         "ok": not open_still,
@@ -324,7 +251,8 @@ def _told(
         "counts": counts,
         "lost": lost,
         "unread": unread,
-        "blind": blind,
+        "blind": gaps.blind,
+        "copy_unread": gaps.copy,
         "grants": [_grant_told(one) for one in done],
         "unknown": list(unknown),
         "next": steps,

@@ -26,8 +26,9 @@ from tidegate.flow.panics_kept import PanicsKept
 from tidegate.flow.recalling import HANDS, Fate, recall
 from tidegate.grant import Grant
 from tidegate.main.config import Config, load_catalogue, load_config
-from tidegate.main.emergency import MOST_NAMED, Plain, Tell, ground_of, read_journals
+from tidegate.main.emergency import Plain, Tell, ground_of, read_journals
 from tidegate.main.logs import log_quietly
+from tidegate.main.unknown import MOST_NAMED
 from tidegate.main.ways import ways_of
 from tidegate.main.wiring import clock, open_store, panic_file, read_laws
 from tidegate.panic import Panic, PanicState, Scope, ScopeKind, Standing, check_freeze

@@ -26,11 +26,11 @@ class Ways:
     duties: frozenset[Duty]
 
 
-def ways_of(found: Config) -> Ways:
+def ways_of(found: Config, *, keeps: bool = True) -> Ways:
     """With the keys of both duties, as a server has them; where an opener's are missing, with a
-    closer's alone, which is all that ending takes.
+    closer's alone, which is all that ending takes. Without `keeps` nothing is written.
     """
     whole, closing = (readable(with_left(found, some), some) for some in (ALL, CLOSES))
     duties = ALL if whole == closing else CLOSES
     kept, shut = readable(found, duties)
-    return Ways(connectors=Clouds(duties).connect(kept), shut=shut, duties=duties)
+    return Ways(connectors=Clouds(duties, keeps=keeps).connect(kept), shut=shut, duties=duties)

@@ -138,14 +138,19 @@ def recover(desk: Desk, config: str, sources: Sequence[str], dry_run: bool, time
     none = "nothing that can be closed from here" if lost else "no grant is known to be open"
     if unread:
         none = "what is open is not known: a journal cannot be read whole"
+    if told.flag("copy_unread"):
+        none = "what is open is not known: the copy that was named cannot be read"
     if told.flag("blind"):
-        none = "what is open is not known: there is no journal and no copy"
+        none = "what is open is not known: no journal here has a line"
         unread = 0
-    lines = [_recalled(one) for one in told.some("grants")] or [none]
+    dry = ["dry run: no cloud was called and nothing was written", ""]
+    lines = dry if told.flag("dry_run") else []
+    lines += [_recalled(one) for one in told.some("grants")] or [none]
     counts = told.part("counts")
     parts = [f"{counts.number(name)} {name}" for name in counts.plain if counts.number(name)]
     parts += [f"{lost} may be open, and cannot be closed from here"] if lost else []
     parts += [f"journals not read whole: {unread}"] if unread else []
+    parts += ["the copy that was named was not read"] if told.flag("copy_unread") else []
     nothing = "nothing was closed" if told.flag("blind") else "nothing to close"
     lines += ["", ", ".join(parts) or nothing]
     if unknown := told.texts("unknown"):
@@ -292,7 +297,7 @@ def _sources(given: Sequence[str]) -> dict[str, list[str]]:
 
 def _recalled(one: Answer) -> str:
     why = f": {one.text('why')}" if one.text("why") else ""
-    until = one.text("residual_until")
-    more = f"; a session taken before may act until {moment(until)}" if until else ""
+    until, at = one.text("residual_until"), one.text("at")
+    more = f"; a session taken before may act until {moment(until)}" if until > at else ""
     due = f"ends {moment(one.text('ends_at'))}"
     return f"{one.text('grant')}  {one.text('role')}  {due}  {one.text('fate')}{why}{more}"

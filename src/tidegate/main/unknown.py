@@ -1,0 +1,178 @@
+"""What `recover` cannot know where it is typed, in sentences for whoever has to look elsewhere."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidegate.base.errors import TidegateError
+from tidegate.base.when import Instant, wire
+from tidegate.evidence.checkpoint import TrustedKey, open_checkpoint, parse_checkpoint
+from tidegate.evidence.journal import JournalLine
+from tidegate.evidence.witness import largest_kept
+from tidegate.evidence.witnesses import newest_in
+from tidegate.finding import Finding, FindingKind
+from tidegate.flow.gathering import Gathered
+from tidegate.flow.recalling import Recalled
+from tidegate.grant import Grant
+from tidegate.main.config import Config
+from tidegate.main.copies import Copy
+from tidegate.main.wiring import read_signer
+
+MOST_NAMED = 10  # ids in one sentence
+REST = "requests, votes, tokens ended and accounts disabled"
+THERE_AGAIN = frozenset({FindingKind.READDED, FindingKind.LEFTOVER})
+
+Lines = Mapping[str, Sequence[JournalLine]]  # of journals, by their paths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witnessed:
+    """How many events the log had by the witnesses (0: none says), and what is doubtful of them."""
+
+    size: int
+    doubts: tuple[str, ...]
+
+
+def witnessed(found: Config, named: Sequence[str]) -> Witnessed:
+    """By every directory that was named, and the installation's own."""
+    places = [Path(name) for name in named]
+    if found.witness.directory:
+        places.append(found.path(found.witness.directory))
+    sizes, doubts = [0], list[str]()
+    for place in dict.fromkeys(places):
+        size, doubt = _witnessed(found, place)
+        sizes.append(size)
+        doubts += [doubt] if doubt else []
+    return Witnessed(size=max(sizes), doubts=tuple(doubts))
+
+
+def nothing_newer(copy: Copy, seen: Witnessed, journals: Lines) -> str:
+    """Why nobody knows what is open: no journal has a line, and there is no copy but one that may
+    be older than what was opened. Empty: something is known.
+    """
+    if any(journals.values()):
+        return ""
+    if copy.state is None:
+        return "what is open: no journal here has a line, and there is no copy"
+    head = copy.state.head
+    if not copy.elsewhere and seen.size <= head.size:
+        return ""
+    return (
+        f"what is open: no journal here has a line, and the copy `{copy.where}` lacks what was "
+        f"opened after {wire(head.at)}"
+    )
+
+
+def lost_events(copy: Copy, seen: Witnessed) -> list[str]:
+    """What the log held beyond the copy: by the witnesses, or that nobody says."""
+    told = list(seen.doubts)
+    if copy.state is None:
+        told.append(
+            f"there is no copy of the log to read ({copy.fault}), so nothing is known of its {REST}"
+        )
+        if seen.size:
+            told.append(f"the log had {seen.size} events when it was last witnessed")
+        return told
+    size, at = copy.state.head.size, wire(copy.state.head.at)
+    rest = f"grants that no journal here names, {REST}"
+    if seen.size > size:
+        told.append(
+            f"{seen.size - size} events are missing: the copy has {size}, the last at {at}, and "
+            f"{seen.size} were witnessed; {rest} since then cannot be known"
+        )
+    elif not seen.size:
+        told.append(
+            f"no witness was read, so nobody says whether the log went on after {at} "
+            f"({size} events); {rest} since then cannot be known"
+        )
+    else:
+        told.append(
+            f"the copy holds all {seen.size} events that were witnessed; what came after {at} "
+            "and was not witnessed cannot be known"
+        )
+    return told
+
+
+def _witnessed(found: Config, place: Path) -> tuple[int, str]:
+    """The size of the largest checkpoint kept at `place`, and what is doubtful about it.
+
+    `latest` is the smaller of the two where it was put back with a backup.
+    """
+    readers: tuple[Callable[[Path], str | None], ...] = (largest_kept, newest_in)
+    size, note, doubt = 0, None, ""
+    for read in readers:
+        try:
+            kept = read(place)
+            if kept is not None and (parse_checkpoint(kept).size > size or note is None):
+                size, note = parse_checkpoint(kept).size, kept
+        except (OSError, TidegateError) as fault:
+            why = fault.message if isinstance(fault, TidegateError) else fault.strerror
+            doubt = f"witness `{place}`: {why}"
+    if note is None:
+        return 0, doubt or f"`{place}` holds no checkpoint"
+    try:
+        open_checkpoint(note, (TrustedKey(key=read_signer(found).verifier()),))
+    except TidegateError as fault:
+        return size, f"the checkpoint at `{place}` is not certain: {fault.message}"
+    return size, doubt
+
+
+def lost_grants(
+    gathered: Gathered, copy: Copy, journals: Lines, lost: Sequence[tuple[Grant, str]]
+) -> list[str]:
+    """Which grants one side knows and the other does not, and which nobody can close from here."""
+    told = [
+        f"`{grant.id}` ({grant.role}) is in the copy without its entry: end {where} by hand"
+        for grant, where in lost
+    ]
+    names = ", ".join(f"`{name}`" for name, lines in journals.items() if lines)
+    since = f" after {wire(copy.state.head.at)}" if copy.state is not None else ""
+    told.append(
+        f"grants opened{since} by a process whose journal is not among these cannot be known: "
+        f"{names}"
+        if names
+        else "no journal was read that has a line, so no "
+        + (f"grant opened{since} can be known" if since else "process's grants can be known")
+    )
+    if copy.state is None:
+        return told
+    things = copy.state.state.things[Grant]
+    elsewhere = [one.hold.grant for one in gathered.owed if one.source == copy.where]
+    after = [one.hold.grant for one in gathered.owed if one.hold.grant not in things]
+    if elsewhere:
+        told.append(
+            f"{_named(elsewhere)} in the copy and in no journal here: opened on a machine whose "
+            "journal is missing; what else that machine opened since cannot be known"
+        )
+    if after:
+        told.append(f"{_named(after)} in a journal and not in the copy: opened after it")
+    return told
+
+
+def came_back(copy: Copy, done: Sequence[Recalled]) -> list[str]:
+    """What was there after its end, or was left, when an open finding of the copy was last seen,
+    and of which nothing here says that it was removed since.
+    """
+    if copy.state is None:
+        return []
+    ended: dict[str, Instant] = {}
+    for one in done:
+        at = one.at or one.owed.removed_at
+        if one.closed and at is not None:
+            ended[one.owed.hold.grant] = at
+    return [
+        f"whether the access of `{found.grant or found.what}` on `{found.target}` is there again: "
+        f"finding `{found.id}` said so at {wire(found.last_seen_at)}; look in its cloud, and once "
+        f"a server is up: `tidegate findings show {found.id}`"
+        for found in copy.state.state.things.get(Finding, {}).values()
+        if isinstance(found, Finding)
+        and found.live
+        and found.kind in THERE_AGAIN
+        and not (found.grant in ended and found.last_seen_at < ended[found.grant])
+    ]
+
+
+def _named(names: Sequence[str]) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:MOST_NAMED])
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{shown}{more} {'is' if len(names) == 1 else 'are'}"
