@@ -196,3 +196,22 @@ def test_journal_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
     """What is told on the way comes from journals too: control characters are written out."""
     Desk(FakeLocal(), {}).tell("gr_1\x1b[2J\x1b[1A prod/admin: removed", "and\nmore")
     assert capsys.readouterr().err == "gr_1\\x1b[2J\\x1b[1A prod/admin: removed\nand\\nmore\n"
+
+
+@pytest.mark.parametrize(
+    ("scope", "name", "of"), [("all", "", ""), ("target", "aws-prod", " of `target aws-prod`")]
+)
+def test_local_panic_that_left_nothing_is_to_be_typed_again(
+    tidegate: Shell, local: FakeLocal, tmp_path: Path, scope: str, name: str, of: str
+) -> None:
+    """Exit 4 stays, for others may have opened more; what is next is another machine."""
+    config = tmp_path / "tidegate.toml"
+    config.write_text("")
+    local.panicked = a_panic(
+        id="", sealed=False, closing=0, removed=2, still=[], done=True, scope=scope, name=name
+    )
+    which = [f"--{scope}", *([name] if name else [])]
+    ran = tidegate("revoke", *which, "--yes", "--local", "--config", str(config))
+    assert ran.code == 4 and "type the same again" not in ran.out
+    done = f"done on this machine: it has ended all{of} that its journal names; do the same on"
+    assert f"{done} every other machine that closes" in ran.out

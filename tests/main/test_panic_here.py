@@ -231,3 +231,37 @@ def test_panic_that_cannot_be_kept_is_told_nowhere(
     (line,) = panic()
     assert "a server that starts here seals it" in line
     assert panic() == [line]  # once, under one id
+
+
+@pytest.mark.parametrize(
+    ("case", "is_done"),
+    [
+        ("ended", True),
+        ("not its scope", False),
+        ("held still", False),
+        ("no journal", False),
+        ("damaged journal", False),
+        ("with its database", False),
+    ],
+)
+def test_what_a_machine_has_ended_is_typed_for_ever(
+    config: Path, monkeypatch: pytest.MonkeyPatch, case: str, is_done: bool
+) -> None:
+    """Without the database it is never safe, since others may have opened more; whether anything is
+    left for this machine is another question, and only its whole journal answers that.
+    """
+    journal = config.parent / "closing.journal"
+    if case == "with its database":
+        monkeypatch.setattr(panicking, "stand", buggy)
+    else:
+        for file in config.parent.glob("*.db*"):
+            file.unlink()
+    if case != "no journal":
+        target = "gone" if case == "held still" else "prod"
+        connector = "none" if case == "held still" else "simulated"
+        owed(journal, ends_at=LATER, target=target, connector=connector)
+    if case == "damaged journal":
+        journal.write_bytes(b"no line of it\n" + journal.read_bytes())
+    scope = ("target", "elsewhere") if case == "not its scope" else ("all", "")
+    told = panic_here(config, *scope, "", None, patience=timedelta(seconds=1), tell=tell)
+    assert (told["done"], told["safe"]) == (is_done, False)

@@ -107,7 +107,8 @@ def _panic_with(
     told = _panic_by_journal(found, wanted.scope, patience, tell)
     if panic is None:
         return told
-    return {**told, **_sealed_told(panic, clock())}
+    # Sealed, it is for every machine; what of it is not done here, typing it again may.
+    return {**told, **_sealed_told(panic, clock()), "done": False}
 
 
 def _why(fault: Exception) -> str:
@@ -227,7 +228,10 @@ def _counts(standing: Standing) -> str:
 
 
 def _panic_by_journal(found: Config, scope: Scope, patience: timedelta, tell: Tell) -> Plain:
-    """What this machine's journal knows of the scope is closed; what else is open, nobody knows."""
+    """What this machine's journal knows of the scope is closed; what else is open, nobody knows.
+
+    `done`: all that it names there has ended, and the whole of it was read.
+    """
     own = str(found.path(found.evidence.journal))
     journals = read_journals(found, ())
     for broken in journals.broken:
@@ -248,7 +252,10 @@ def _panic_by_journal(found: Config, scope: Scope, patience: timedelta, tell: Te
             "recover` closes them"
         )
     fates = [one.fate for one in done]
-    residual = max((one.residual_until for one in done if one.residual_until), default=None)
+    untils = (one.residual_until for one in done if one.at is not None)
+    residual = max((one for one in untils if one is not None and one > clock()), default=None)
+    missed = _missed(scope, at_first)
+    whole = bool(journals.lines.get(own)) and not (journals.unread or at_first.unusable)
     return {
         "id": "",
         "scope": scope.kind.value,
@@ -256,7 +263,9 @@ def _panic_by_journal(found: Config, scope: Scope, patience: timedelta, tell: Te
         "sealed": False,
         "swept": False,
         "safe": False,  # what another machine opened, or waits for an opening, is not known here
-        "says": _says(scope, at_first),
+        "done": whole and not missed and all(one.closed and not one.uncut for one in done),
+        "says": missed
+        or "went by this machine's journal alone; what it does not hold is not known",
         "frozen_until": None,
         "frozen": False,
         "grants": len(done),
@@ -274,12 +283,12 @@ def _panic_by_journal(found: Config, scope: Scope, patience: timedelta, tell: Te
     }
 
 
-def _says(scope: Scope, gathered: Gathered) -> str:
-    """What a panic by the journal alone comes to; of a scope that covers nothing of it, why."""
+def _missed(scope: Scope, gathered: Gathered) -> str:
+    """Why a panic ended nothing, where the journal has something open and none of it in `scope`."""
     left = [one for one in gathered.owed if not one.settled(clock())]
     holds = [one.hold for one in left]
     if not holds or any(scope.covers(hold.principal, hold.role.id) for hold in holds):
-        return "went by this machine's journal alone; what it does not hold is not known"
+        return ""
     match scope.kind:
         case ScopeKind.PRINCIPAL:
             names = {hold.principal for hold in holds}

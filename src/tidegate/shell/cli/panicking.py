@@ -268,11 +268,23 @@ def _end(desk: Desk, panic: Answer, next: str = "") -> Exit:
         *_still(panic),
     ]
     if not panic.flag("safe"):
-        id = panic.text("id")
-        ask = f"`tidegate revoke --status {id}`" if id else "`tidegate doctor`"
-        lines.append(f"next: {next or ask}")
+        lines.append(_next(panic, next))
     desk.answer(panic.plain, lines)
     return Exit.OK if panic.flag("safe") else Exit.NOT_YET
+
+
+def _next(panic: Answer, otherwise: str) -> str:
+    """What to do about a panic that is not safe; `otherwise` where no server answers."""
+    if panic.flag("done"):
+        scope = f"{panic.text('scope')} {panic.text('name')}".strip()
+        of = "" if scope == "all" else f" of `{scope}`"
+        return (
+            f"done on this machine: it has ended all{of} that its journal names; do the same on "
+            "every other machine that closes"
+        )
+    id = panic.text("id")
+    ask = f"`tidegate revoke --status {id}`" if id else "`tidegate doctor`"
+    return f"next: {otherwise or ask}"
 
 
 def _still(panic: Answer) -> list[str]:
