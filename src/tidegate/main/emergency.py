@@ -16,6 +16,7 @@ from tidegate.flow.recalling import Fate, Ground, Recalled, recall
 from tidegate.main.config import Config, load_config
 from tidegate.main.copies import owed_with, read_copy
 from tidegate.main.logs import log_quietly
+from tidegate.main.owner import given_to_owner
 from tidegate.main.unknown import came_back, lost_events, lost_grants, nothing_newer, witnessed
 from tidegate.main.ways import ways_of
 from tidegate.main.wiring import clock
@@ -77,8 +78,9 @@ def recover(
     seen = witnessed(found, sources.get("witness", ()))
     gathered = gather(journals.lines, own, clock())
     gathered, lost = owed_with(gathered, copy, clock())
-    ground = ground_of(found, tell, dry=dry)
-    done = recall(ground, gathered, patience, dry=dry)
+    with given_to_owner(found, tell):
+        ground = ground_of(found, tell, dry=dry)
+        done = recall(ground, gathered, patience, dry=dry)
     back = came_back(copy, done)
     blind = nothing_newer(copy, seen, journals.lines)
     not_read = f"what the copy that was named says, `{copy.where}`: {copy.fault}"

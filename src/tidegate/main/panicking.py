@@ -28,6 +28,7 @@ from tidegate.grant import Grant
 from tidegate.main.config import Config, load_catalogue, load_config
 from tidegate.main.emergency import Plain, Tell, ground_of, read_journals
 from tidegate.main.logs import log_quietly
+from tidegate.main.owner import given_to_owner
 from tidegate.main.unknown import MOST_NAMED
 from tidegate.main.ways import ways_of
 from tidegate.main.wiring import clock, open_store, panic_file, read_laws
@@ -64,16 +65,17 @@ def panic_here(
     words = clean_text("reason", reason, LONGEST_REASON) if reason.strip() else ""
     wanted = Wanted(scope=scope, by=SYSTEM, via="machine", reason=words, freeze=freeze)
     check_freeze(freeze)
-    try:
-        house = _house(found)
-    except TidegateError as fault:
-        tell(f"the database cannot be used ({fault.message}); going by the closing journal")
-        _keep(PanicsKept(panic_file(found)), panic_file(found).path, wanted, tell)
-        return _panic_by_journal(found, scope, patience, tell)
-    try:
-        return _panic_with(found, house, wanted, patience, tell)
-    finally:
-        house.store.close()
+    with given_to_owner(found, tell):
+        try:
+            house = _house(found)
+        except TidegateError as fault:
+            tell(f"the database cannot be used ({fault.message}); going by the closing journal")
+            _keep(found, PanicsKept(panic_file(found)), wanted, tell)
+            return _panic_by_journal(found, scope, patience, tell)
+        try:
+            return _panic_with(found, house, wanted, patience, tell)
+        finally:
+            house.store.close()
 
 
 def _panic_with(
@@ -100,7 +102,7 @@ def _panic_with(
         except Exception as fault:  # noqa: BLE001 - a rim: whatever it is, the ends go on
             tell(f"{_why(fault)}; going on by the closing journal")
     try:
-        _keep(house.wanted, panic_file(found).path, wanted, tell)
+        _keep(found, house.wanted, wanted, tell)
         panic_unsealed(house, wanted)
     except Exception as fault:  # noqa: BLE001 - a rim: closing never waits for what is kept of it
         tell(_why(fault))
@@ -119,13 +121,15 @@ def _why(fault: Exception) -> str:
     )
 
 
-def _keep(kept: PanicsKept, path: Path, wanted: Wanted, tell: Tell) -> None:
-    """The panic waits in the file `path` until a server that starts here seals it. One that is
-    sealed waits there too, for as long as its sweep does, and has its id.
+def _keep(found: Config, kept: PanicsKept, wanted: Wanted, tell: Tell) -> None:
+    """The panic waits in its file until a server that starts here seals it. One that is sealed
+    waits there too, for as long as its sweep does, and has its id.
     """
-    now = clock()
+    now, path = clock(), panic_file(found).path
     id = wanted.id or make_id(PANIC, now, os.urandom(RANDOM_BYTES))
-    if not kept.keep(wanted, id, now):
+    with given_to_owner(found, tell):  # at once: ends take minutes, and the service has to read it
+        is_kept = kept.keep(wanted, id, now)
+    if not is_kept:
         again = "if the database loses it" if wanted.id else "once the database is back"
         tell(f"the panic cannot be kept in `{path}`: call it again {again}")
     elif not wanted.id:

@@ -1,0 +1,135 @@
+"""Commands of that night, typed by another user than the one the server runs as."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.main.test_emergency import QUICK, config, owed
+from tests.main.test_running import aws
+from tidegate.main import owner
+from tidegate.main.clouds import Clouds
+from tidegate.main.config import load_config
+from tidegate.main.emergency import recover
+from tidegate.main.owner import given_to_owner
+from tidegate.main.panicking import panic_here
+
+__all__ = ["config"]
+THEIRS = (4242, 4243)
+PANICS = ("closing.journal.panics", "closing.journal.panics.lock")
+Given = dict[str, tuple[int, int]]
+
+
+@pytest.fixture
+def given(config: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
+    """The installation is somebody else's, and we are root: what was given to whom, by its name."""
+    monkeypatch.setattr(owner, "_owner", lambda _: THEIRS)
+    found: Given = {}
+
+    def chown(fd: int, uid: int, gid: int) -> None:
+        found[Path(os.readlink(f"/proc/self/fd/{fd}")).name] = (uid, gid)
+
+    monkeypatch.setattr(os, "fchown", chown)
+    for file in (*config.parent.glob("*.db*"), *config.parent.glob("closing.journal*")):
+        file.unlink()
+    Clouds().connect(load_config(config))  # a server ran here
+    return found
+
+
+def panic(config: Path) -> list[str]:
+    """Everything, with no database; what was said of owners."""
+    said: list[str] = []
+    panic_here(config, "all", "", "night", None, patience=QUICK, tell=said.append)
+    return [line for line in said if "whose the installation is" in line]
+
+
+def test_panic_of_root_shuts_everything(config: Path, given: Given) -> None:
+    """The panic it leaves is the service's to read, and that is said in a line."""
+    line = panic(config)[0]
+    assert given == dict.fromkeys(PANICS, THEIRS)
+    assert line.startswith("given to `#4242`") and "closing.journal.panics`" in line
+
+
+def test_panic_is_the_services_only_after_everything_ended(
+    config: Path, given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ends may take ten minutes, and nothing opens anywhere while it cannot be read."""
+    seen: list[Given] = []
+    monkeypatch.setattr(
+        "tidegate.main.panicking.recall", lambda *_, **__: seen.append(dict(given)) or []
+    )
+    panic(config)
+    assert seen == [dict.fromkeys(PANICS, THEIRS)]
+
+
+def test_recover_of_root_leaves_what_the_service_cannot_use(
+    config: Path, given: Given, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A first journal with its lock, how targets are reached, and the place for locks."""
+    monkeypatch.setenv("TIDEGATE_TEST_ID", "x")
+    monkeypatch.setenv("TIDEGATE_TEST_KEY", "y")
+    config.write_text(config.read_text() + aws("far"))
+    other = tmp_path / "other.journal"
+    owed(other)
+    said: list[str] = []
+    recover(config, {"journal": [str(other)]}, dry=False, patience=QUICK, tell=said.append)
+    made = ("closing.journal", "closing.journal.lock", "reached.json", "locks")
+    assert given == dict.fromkeys(made, THEIRS)
+    assert len([line for line in said if "given to" in line]) == 1
+
+
+def test_what_was_there_before_changes_hands(config: Path, given: Given) -> None:
+    """A file that this command did not make stays whose it is, and nothing is said."""
+    journal = config.parent / "closing.journal"
+    owed(journal)
+    said: list[str] = []
+    recover(config, {}, dry=False, patience=QUICK, tell=said.append)
+    assert given == {}
+    assert not any("given to" in line for line in said)
+
+
+def test_link_in_the_owners_directory_gives_away_another_file(
+    config: Path, given: Given, tmp_path: Path
+) -> None:
+    """Whose directory it is may put links there: no file is given away under another name."""
+    other, name = tmp_path / "shadow", config.parent / "closing.journal.panics"
+    other.touch()
+    with given_to_owner(load_config(config), lambda _: None):
+        name.symlink_to(other)
+    name.unlink()
+    with given_to_owner(load_config(config), lambda _: None):
+        os.link(other, name)
+    assert given == {}
+
+
+def test_file_that_cannot_be_given_is_told_nowhere(
+    config: Path, given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """We are not root, or the disk has it otherwise: closing goes on, and what to type is said."""
+
+    def refused(fd: int, uid: int, gid: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refused)
+    line = panic(config)[-1]
+    assert "cannot be given to `#4242`" in line
+    assert "sudo chown #4242" in line and "sudo -u #4242" in line
+
+
+def test_owner_of_the_journal_is_taken_for_root(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where root made the directory, whoever writes the journal is who serves."""
+    owed(config.parent / "closing.journal")
+    real, theirs = Path.stat, {config.parent / "closing.journal": THEIRS}
+
+    def seen(path: Path, **more: bool) -> os.stat_result:
+        told = list(real(path, **more))
+        told[4:6] = theirs.get(path, (0, 0))
+        return os.stat_result(told)
+
+    monkeypatch.setattr(Path, "stat", seen)
+    assert owner._owner(load_config(config)) == THEIRS
+    theirs.clear()
+    assert owner._owner(load_config(config)) == (os.geteuid(), os.getegid())
