@@ -1,6 +1,7 @@
 """A panic on the machine whose database opens and then bears nothing, and what it counts."""
 
 import errno
+import re
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -16,10 +17,12 @@ from tidegate.flow.house import Wanted
 from tidegate.flow.panicking import Unsealed, panic_unsealed, resume
 from tidegate.main import panicking
 from tidegate.main.config import load_config
+from tidegate.main.emergency import recover
 from tidegate.main.panicking import panic_here
 from tidegate.main.wiring import open_house
 from tidegate.panic import Scope, ScopeKind
 from tidegate.store import Store
+from tidegate.store.database import closed_because
 
 __all__ = ["config"]
 PR = "pr_01m83t4cm0msnh3qjhbzn6j079"
@@ -265,3 +268,42 @@ def test_what_a_machine_has_ended_is_typed_for_ever(
     scope = ("target", "elsewhere") if case == "not its scope" else ("all", "")
     told = panic_here(config, *scope, "", None, patience=timedelta(seconds=1), tell=tell)
     assert (told["done"], told["safe"]) == (is_done, False)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "names"),
+    [
+        ("the log's key", "keys/away.key"),
+        ("its password", "TIDEGATE_TEST_PASSWORD"),
+        ("a password of the shell", "PGPASSWORD"),
+    ],
+)
+def test_sound_database_is_called_lost_where_a_secret_is_not_here(
+    config: Path, monkeypatch: pytest.MonkeyPatch, lacks: str, names: str
+) -> None:
+    """This shell lacks what the server has: what that is, and that with it the database is used;
+    of a password `recover` says the same.
+    """
+    text = config.read_text()
+    if lacks == "its password":
+        monkeypatch.delenv(names, raising=False)
+        made = 'url = "postgresql://tidegate@127.0.0.1:1/x"\npassword = "env:{names}"'
+        text = re.sub("^url = .*$", made.format(names=names), text, flags=re.MULTILINE)
+    elif lacks == "the log's key":
+        text = text.replace("file:keys/log.key", f"file:{names}")
+    else:
+
+        def asked(*_: object) -> None:
+            raise closed_because("the database asks for a password")
+
+        monkeypatch.setattr(panicking, "open_store", asked)
+    config.write_text(text)
+    owed(config.parent / "closing.journal", ends_at=LATER)
+    said: list[str] = []
+    told = panic_here(config, "all", "", "", None, patience=QUICK, tell=said.append)
+    assert told["removed"] == 1
+    (line,) = [one for one in said if one.startswith("the database cannot be used")]
+    assert names in line and "may be sound, and with that it is used" in line
+    if lacks == "its password":
+        unknown = recover(config, {}, dry=True, patience=QUICK, tell=tell)["unknown"]
+        assert any(names in one and "may be sound, and with that" in one for one in unknown)

@@ -15,6 +15,7 @@ from tidegate.flow.deadlines import held_to
 from tidegate.flow.gathering import Gathered, KnownEnd, is_settled, owed_of, with_copy
 from tidegate.grant import LIVE, Grant, GrantState
 from tidegate.main.config import Config, database_password, database_path, database_url
+from tidegate.main.lacking import lacking
 from tidegate.panic import Panic, PanicState
 from tidegate.store.sealed import SealedState, sealed_state, state_of_copy
 from tidegate.store.sqlite import path_of
@@ -78,7 +79,7 @@ def read_copy(found: Config, named: Sequence[str], tell: Callable[[str], None]) 
     except TidegateError as fault:
         if named and isinstance(fault, AskedWrongly) and not isinstance(fault, EvidenceBroken):
             raise
-        return replace(copy, fault=fault.message)
+        return replace(copy, fault=lacking(fault))
     except Exception as fault:  # noqa: BLE001 - a rim: damage that nobody foresaw keeps nothing open
         return replace(copy, fault=f"it cannot be read as a log: {type(fault).__name__}")
 

@@ -27,6 +27,7 @@ from tidegate.flow.recalling import HANDS, Fate, recall
 from tidegate.grant import Grant
 from tidegate.main.config import Config, load_catalogue, load_config
 from tidegate.main.emergency import Plain, Tell, ground_of, read_journals
+from tidegate.main.lacking import lacking
 from tidegate.main.logs import log_quietly
 from tidegate.main.owner import given_to_owner
 from tidegate.main.unknown import MOST_NAMED
@@ -69,7 +70,7 @@ def panic_here(
         try:
             house = _house(found)
         except TidegateError as fault:
-            tell(f"the database cannot be used ({fault.message}); going by the closing journal")
+            tell(f"the database cannot be used ({lacking(fault)}); going by the closing journal")
             _keep(found, PanicsKept(panic_file(found)), wanted, tell)
             return _panic_by_journal(found, scope, patience, tell)
         try:
