@@ -198,6 +198,12 @@ def test_journal_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "gr_1\\x1b[2J\\x1b[1A prod/admin: removed\nand\\nmore\n"
 
 
+def test_colours_of_a_request_are_written_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever paints a line has made it safe before."""
+    Desk(FakeLocal(), {}).tell("rq_1  \x1b[32mapproved\x1b[0m", painted=True)
+    assert "\\x1b" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("scope", "name", "of"), [("all", "", ""), ("target", "aws-prod", " of `target aws-prod`")]
 )

@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.main.closing_machine import APART
 from tests.main.conftest import TARGET, Home
 from tests.main.test_running import aws, knows
+from tidegate.base.duty import Duty
 from tidegate.base.when import wire
 from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.main.clouds import LOCKS, Clouds
@@ -89,6 +91,20 @@ def test_target_that_can_be_closed_is_an_error(home: Home) -> None:
     home.settings(TARGET)
     (told,) = [one for one in home.told() if one["code"] == "left_open"]
     assert (told["level"], "last reached" in told["help"]) == ("warning", True)
+
+
+def test_target_only_its_opener_is_missing_for_is_an_error(
+    home: Home, keys: pytest.MonkeyPatch
+) -> None:
+    """A machine that only closes never had the opener's keys: its own end what is open there."""
+    apart = APART.format(id="old")
+    keys.setenv("TIDEGATE_TEST_CLOSER", "x")
+    Clouds(frozenset({Duty.CLOSE})).connect(load_config(home.settings(apart)))
+    opened(home, "old")
+    for worker, level in (("close", "warning"), ("all", "error")):
+        home.settings(f'{TARGET}\n[server]\nworker = "{worker}"\n')
+        (told,) = [one for one in home.told() if one["code"] == "left_open"]
+        assert told["level"] == level
 
 
 def test_target_that_means_another_account_is_believed(home: Home) -> None:
