@@ -7,6 +7,7 @@ that a later server seals it. Nothing is opened or crossed out: doing it twice i
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -92,7 +93,7 @@ def recall(
     new = [name for name, back in found.items() if back.fate is Fate.DUE and name in acting]
     while waiting or new:
         if new:
-            ground.tell(f"{len(new)} ends are owed (the access, or sessions of it); closing them")
+            _tell(ground, f"{len(new)} ends are owed (the access, or sessions of it); closing them")
             _write_begun(ground, [found[name].owed for name in new])
         tries += 1
         waiting = _try_all(ground, found, [*waiting, *new], told)
@@ -117,12 +118,8 @@ def _try_all(
             said = f"{name} {back.owed.hold.role.id}: {_say(back)}"
             if told.get(name) != said:
                 told[name] = said
-                ground.tell(said)
-    return [
-        name
-        for name in names
-        if _goes_on(found[name]) and found[name].owed.hold.target.id not in ground.shut
-    ]
+                _tell(ground, said)
+    return [name for name in names if _goes_on(ground, found[name])]
 
 
 def _come_due(found: dict[str, Recalled], acting: Collection[str], now: Instant) -> list[str]:
@@ -145,8 +142,13 @@ def _come_due(found: dict[str, Recalled], acting: Collection[str], now: Instant)
     return new
 
 
-def _goes_on(back: Recalled) -> bool:
-    """Whether another try may do more: it is there, or its sessions are not cut."""
+def _goes_on(ground: Ground, back: Recalled) -> bool:
+    """Whether another try may do more: it is there, or its sessions are not cut, and there is a way
+    to its cloud. The settings are read once, so where there is none no later try has one.
+    """
+    target = back.owed.hold.target
+    if target.id in ground.shut or target.connector not in ground.connectors:
+        return False
     return back.fate is Fate.CLOSING or back.uncut
 
 
@@ -163,28 +165,51 @@ def _as_it_is(owed: KnownEnd, now: Instant) -> Recalled:
 
 
 def _write_begun(ground: Ground, owed: Sequence[KnownEnd]) -> None:
-    """Lines of what is about to be closed, in our own journal, with the intent it may lack.
+    """Lines of what is about to be closed, in our own journal.
+
+    Closing never waits for what is written about it. Lines that cannot be written, as those of
+    another version may be, keep no other grant's out.
+    """
+    now = ground.clock()
+    told = [(one.hold.grant, _begun_lines(one, now)) for one in owed]
+    try:
+        try:
+            ground.journal.append_all(line for _, lines in told for line in lines)
+        except RuntimeError:  # one of them is none, and nothing was written of any
+            _write_apart(ground, told)
+    except OSError as fault:
+        _tell(ground, f"the journal cannot be written, closing goes on without it: {fault}")
+
+
+def _write_apart(ground: Ground, told: Sequence[tuple[str, Sequence[JournalLine]]]) -> None:
+    """The lines of each grant by themselves. Raises OSError."""
+    for name, lines in told:
+        try:
+            ground.journal.append_all(lines)
+        except RuntimeError as fault:
+            _tell(
+                ground,
+                f"the lines of `{name}` cannot be written, its closing goes on without: {fault}",
+            )
+
+
+def _begun_lines(one: KnownEnd, now: Instant) -> list[JournalLine]:
+    """That its end is begun, with the intent our journal may lack.
 
     That says until when others give the access, as far as is known here: whoever goes on by our
     journal alone must not take it from them.
     """
-    now = ground.clock()
-    lines: list[JournalLine] = []
-    for one in owed:
-        only_cut = one.removed_at is not None and one.removed(now)
-        heard = one.others_until is None or one.others_until == one.shared_until
-        opens = not one.ours or not (heard or only_cut)
-        lines += [_opening(one)] if opens else []
-        if one.removed_at is not None and only_cut:
-            copied = removed_line(one.hold.grant, one.removed_at, uncut=True, held=one.held)
-            lines += [copied] if opens or one.called else []
-        elif opens or not one.begun or one.called or one.held:  # else it says so, or `held`
-            data = {"reason": one.reason, "actor": one.actor}
-            lines.append(JournalLine(kind="closing", grant=one.hold.grant, at=now, data=data))
-    try:
-        ground.journal.append_all(lines)
-    except (OSError, RuntimeError) as fault:  # closing never waits for what is written about it
-        ground.tell(f"the journal cannot be written, closing goes on without it: {fault}")
+    only_cut = one.removed_at is not None and one.removed(now)
+    heard = one.others_until is None or one.others_until == one.shared_until
+    opens = not one.ours or not (heard or only_cut)
+    lines = [_opening(one)] if opens else []
+    if one.removed_at is not None and only_cut:
+        copied = removed_line(one.hold.grant, one.removed_at, uncut=True, held=one.held)
+        lines += [copied] if opens or one.called else []
+    elif opens or not one.begun or one.called or one.held:  # else it says so, or `held`
+        data = {"reason": one.reason, "actor": one.actor}
+        lines.append(JournalLine(kind="closing", grant=one.hold.grant, at=now, data=data))
+    return lines
 
 
 def _opening(one: KnownEnd) -> JournalLine:
@@ -223,7 +248,7 @@ def _close(ground: Ground, owed: KnownEnd) -> Recalled:
         )
     why = "its live sessions are not cut" if uncut else ""
     if not uncut or owed.uncut_until is None or not owed.ours:  # else a line says just that
-        why = _write_removed(ground, owed, seen, now, uncut) or why
+        why = _write_removed(ground, owed, seen, now, uncut=uncut) or why
     if uncut:
         if not owed.removed(now):
             owed = replace(owed, removed_at=None, held=False, held_until=None)
@@ -247,16 +272,7 @@ def _held(ground: Ground, owed: KnownEnd, seen: Seen, now: Instant) -> Recalled:
     """It has ended, and another grant holds the access on: until then nothing is left to do."""
     back = _still_usable(owed, seen, now)
     until = owed.others_until
-    line = removed_line(
-        owed.hold.grant,
-        now,
-        cloud_at=seen.cloud_at,
-        cut_before=seen.cut_before,
-        held=True,
-        held_until=until,
-        alone=True,
-    )
-    why = _write(ground, line)
+    why = _write_removed(ground, owed, seen, now, held=True, held_until=until)
     held = replace(
         owed, begun=True, called=False, done=True, ours=True, held=True, held_until=until,
         uncut_until=None,
@@ -300,25 +316,40 @@ def _residual(
     return residual_until(hold.ends_at, back)
 
 
-def _write_removed(ground: Ground, owed: KnownEnd, seen: Seen, now: Instant, uncut: bool) -> str:
+def _write_removed(
+    ground: Ground,
+    owed: KnownEnd,
+    seen: Seen,
+    now: Instant,
+    *,
+    uncut: bool = False,
+    held: bool = False,
+    held_until: Instant | None = None,
+) -> str:
+    """Write down that its end was read back; why not, if it could not be."""
     line = removed_line(
         owed.hold.grant,
         now,
         cloud_at=seen.cloud_at,
         cut_before=seen.cut_before,
         uncut=uncut,
+        held=held,
+        held_until=held_until,
         alone=True,
     )
-    return _write(ground, line)
-
-
-def _write(ground: Ground, line: JournalLine) -> str:
-    """Write it down; why not, if it could not be."""
     try:
         ground.journal.append(line)
-    except (OSError, TidegateError):
+    except (OSError, RuntimeError, TidegateError):
         return "the journal could not be written: a later server will look at it again"
     return ""
+
+
+def _tell(ground: Ground, line: str) -> None:
+    """Say it to whoever listens. That nobody does any more (a pipe that was closed, a terminal that
+    is gone) keeps nothing open.
+    """
+    with suppress(OSError, ValueError):
+        ground.tell(line)
 
 
 def _say(back: Recalled) -> str:
