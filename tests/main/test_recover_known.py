@@ -11,6 +11,7 @@ from tests.flow.assigned import KEY, assign, elsewhere, settle
 from tests.flow.test_extending import extended
 from tests.flow.test_recalling import OWN, ground, lines
 from tests.support import World
+from tidegate.base.when import wire
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.journal_line import JournalLine
@@ -25,6 +26,8 @@ from tidegate.grant import Grant, GrantState
 from tidegate.main.copies import Copy, owed_with
 from tidegate.panic import Scope, ScopeKind
 from tidegate.store.sealed import sealed_state
+
+SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -208,4 +211,48 @@ def test_sealed_end_without_its_entry_is_called_not_due(assigned: World) -> None
     state = sealed_state(world.url)
     copy = Copy(where="a copy", state=replace(state, entries={}))
     assert fates(by_both(world, copy)) == {grant.id: Fate.REMOVED}
+    assert not gives(world)
+
+
+@pytest.mark.parametrize("wrong", [{"native_principal": "nobody"}, {"stood_before": True}])
+@pytest.mark.parametrize("entry", [True, False])
+def test_line_of_a_journal_hides_the_access_that_is_sealed(
+    assigned: World, wrong: dict[str, object], entry: bool
+) -> None:
+    """The only journal that names the grant points at another access, or at none of ours: what is
+    closed is what was sealed.
+    """
+    world = assigned
+    grant = world.granted()
+    (opened,) = lines(world)
+    world.house.journal = ClosingJournal(world.directory / "new.journal")
+    world.house.journal.append(replace(opened, data={**opened.data, **wrong}))
+    world.clock.forward(minutes=31)
+    world.cloud.place(KEY, world.clock(), by="sync")
+    state = sealed_state(world.url)
+    copy = Copy(where="a copy", state=state if entry else replace(state, entries={}))
+    assert fates(by_both(world, copy)) == {grant.id: Fate.REMOVED}
+    assert not gives(world)
+
+
+def test_two_accesses_in_other_journals_hide_the_one_that_is_sealed(assigned: World) -> None:
+    """Ours does not know it: the copy says which of them is to be closed."""
+    world = assigned
+    grant = world.granted()
+    assert grant.ends_at is not None
+    (opened,) = lines(world)
+    world.house.journal = ClosingJournal(world.directory / "new.journal")
+    world.clock.forward(minutes=31)
+    world.cloud.place(KEY, world.clock(), by="sync")
+    wrong = replace(opened, data={**opened.data, "native_principal": "nobody"})
+    wrong = replace(wrong, data={**wrong.data, "ends_at": wire(grant.ends_at + SECOND)})
+    found = gather({"a": [wrong], "b": [opened]}, OWN, world.clock())
+    found, lost = owed_with(found, copy_of(world), world.clock())
+    (back,) = recall(ground(world), found, timedelta(minutes=5))
+    assert (back.owed.hold.grant, back.fate, found.unusable, lost) == (
+        grant.id,
+        Fate.REMOVED,
+        (),
+        [],
+    )
     assert not gives(world)

@@ -6,7 +6,7 @@ adds ends and never takes one back: what a journal calls begun is owed, until so
 that it was read back as removed. `recalling.py` closes it.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -15,11 +15,19 @@ from tidegate.base.when import Instant
 from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine
-from tidegate.evidence.journal_book import ends, is_begun, read_back
+from tidegate.evidence.journal_book import ends, read_back
 from tidegate.evidence.journal_line import CLOCK_OFF
 from tidegate.expire import EndReason
+from tidegate.flow.believing import (
+    begun_by,
+    in_doubt,
+    in_order,
+    is_over,
+    opening_of,
+    says_what_to_close,
+)
 from tidegate.flow.deadlines import holds_on
-from tidegate.flow.holding import hold_of_line, lines_by_grant
+from tidegate.flow.holding import lines_by_grant
 from tidegate.grant import LIVE, Grant, GrantState
 from tidegate.panic import Scope
 
@@ -92,24 +100,24 @@ def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant
     """Everything the journals say was opened and is not gone; `own` names this installation's.
 
     A line of any journal counts for the grant it names, whichever machine wrote it: what was
-    opened on one may have been ended on another.
+    opened on one may have been ended on another. What to close is our own journal's word.
     """
     where: dict[str, str] = {}
     for source, lines in journals.items():
         for line in lines:
             if line.kind == "intended":
                 where.setdefault(line.grant, source)
-    begun = _begun(journals.values())
-    ours = _usable(journals.get(own, ()))
+    begun = begun_by(journals.values())
+    ours = lines_by_grant(journals.get(own, ()))
     owed: list[KnownEnd] = []
     unusable: list[str] = []
-    told = _in_order(journals.values())
+    told = in_order(journals.values())
     for name, of_it in told.items():
         if name not in where:
-            unusable += [] if _is_over(of_it, begun.get(name, ())) else [name]
+            unusable += [] if is_over(of_it, begun.get(name, ())) else [name]
             continue
         try:
-            one = _owed(of_it, begun.get(name, ()), where[name], ours=name in ours)
+            one = _owed(of_it, begun.get(name, ()), where[name], ours.get(name, ()))
         except EvidenceBroken:
             unusable.append(name)
             continue
@@ -123,134 +131,48 @@ def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant
     )
 
 
-def _usable(lines: Iterable[JournalLine]) -> set[str]:
-    """The grants whose last opening in this journal says what to close: a server that has no other
-    journal goes by that line alone.
-    """
-    last = {line.grant: line for line in lines if line.kind == "intended"}
-    found = set(last)
-    for name, line in last.items():
-        try:
-            hold_of_line(line)
-        except EvidenceBroken:
-            found.discard(name)
-    return found
-
-
-def _is_over(lines: Sequence[tuple[Instant, JournalLine]], begun: Sequence[JournalLine]) -> bool:
-    """Whether journals that do not name an opening say that nothing is left of it."""
-    if {"gone", "sealed"} <= {line.kind for _, line in lines}:
-        told = (line for _, line in lines if line.kind == "closing" and line not in begun)
-        newest = max((line.row for line in told if line.row is not None), default=-1)
-        if all(line.row is not None and line.row <= newest for line in begun):
-            return True
-    ended = read_back([line for _, line in lines])
-    if ended is None or _in_doubt(ended, begun):
-        return any(line.kind == "sealed" for _, line in lines) and not begun
-    return ended.kind == "gone" or not (ended.uncut or ended.held)
-
-
-def _in_order(
-    journals: Iterable[Sequence[JournalLine]],
-) -> dict[str, list[tuple[Instant, JournalLine]]]:
-    """The lines of each grant as one, oldest first, each with the instant it is placed at.
-
-    A clock that was set back turns no two lines of a journal around: the later one is placed with
-    the earlier.
-    """
-    placed: list[tuple[Instant, JournalLine]] = []
-    for lines in journals:
-        latest: dict[str, Instant] = {}
-        for line in lines:
-            latest[line.grant] = max(line.at, latest.get(line.grant, line.at))
-            placed.append((latest[line.grant], line))
-    found: dict[str, list[tuple[Instant, JournalLine]]] = {}
-    for at, line in sorted(placed, key=lambda one: one[0]):
-        found.setdefault(line.grant, []).append((at, line))
-    return found
-
-
-def _begun(journals: Iterable[Sequence[JournalLine]]) -> dict[str, list[JournalLine]]:
-    """The ends that a journal says were begun, and by its own lines were not read back since."""
-    found: dict[str, list[JournalLine]] = {}
-    for lines in journals:
-        for name, told in lines_by_grant(lines).items():
-            if is_begun(told):
-                last = [line for line in told if line.kind == "closing"][-1]
-                found.setdefault(name, []).append(last)
-    return found
-
-
 def _owed(
     lines: Sequence[tuple[Instant, JournalLine]],
     begun: Sequence[JournalLine],
     source: str,
-    *,
-    ours: bool,
+    ours: Sequence[JournalLine],
 ) -> KnownEnd | None:
-    """What is known of one grant that was opened; None: it is gone.
+    """What is known of one grant that was opened; None: it is gone. `ours`: its lines in our own
+    journal.
 
     Raises:
-        EvidenceBroken: its line says too little to close it.
+        EvidenceBroken: its lines say too little to close it, or nobody can tell which access.
     """
     opened = [(at, line) for at, line in lines if line.kind == "intended"]
-    hold, intended = _opening([line for _, line in opened])
+    own = [line for line in ours if line.kind == "intended"]
+    opening = opening_of([line for _, line in opened], own)
     since = opened[-1][0]
     after = [line for at, line in lines if at >= since]
     ended = read_back(after)
-    if ended is not None and _in_doubt(ended, begun):
+    if ended is not None and in_doubt(ended, begun):
         ended = None
     if ended is not None and ended.kind == "gone":
         return None
     told = ends(after) or begun
     data = told[0].data if told else {}
-    seconds = intended.data.get("lingers_seconds")
-    lingers = timedelta(seconds=seconds if isinstance(seconds, int) else 0)
     uncut = ended is not None and ended.uncut
     panicked = any(line.data.get("reason") == EndReason.PANIC for line in told)
     return KnownEnd(
-        hold=hold,
+        hold=opening.hold,
         source=source,
-        made_at=max(line.at for _, line in opened),
-        lingers=lingers,
+        made_at=opening.made_at,
+        lingers=opening.lingers,
         begun=bool(told),
         done=ended is not None,
-        ours=ours,
-        shared_until=None if ended is not None or panicked else intended.shared_until,
-        uncut_until=ended.at + lingers if ended is not None and uncut else None,
+        ours=says_what_to_close(own),
+        shared_until=None if ended is not None or panicked else opening.shared_until,
+        uncut_until=ended.at + opening.lingers if ended is not None and uncut else None,
         removed_at=ended.at if ended is not None else None,
         held=ended is not None and ended.held,
         held_until=ended.held_until if ended is not None else None,
         reason=str(data.get("reason") or EndReason.EXPIRED.value),
         actor=str(data.get("actor") or "system"),
     )
-
-
-def _opening(intended: Sequence[JournalLine]) -> tuple[Hold, JournalLine]:
-    """What the lines of an opening say together, and the one that says so: that of the latest end.
-
-    A journal that did not hear of a later end has the old one, perhaps by a later clock; an earlier
-    end is no such line but a `closing` one. A line that says too little hides none that says more.
-
-    Raises:
-        EvidenceBroken: none of them says enough.
-    """
-    found: list[tuple[Hold, JournalLine]] = []
-    for line in intended:
-        try:
-            found.append((hold_of_line(line), line))
-        except EvidenceBroken:
-            if line is intended[-1] and not found:
-                raise
-    latest = max(hold.ends_at for hold, _ in found)
-    return [one for one in found if one[0].ends_at == latest][-1]
-
-
-def _in_doubt(ended: JournalLine, begun: Sequence[JournalLine]) -> bool:
-    """Whether an end that one journal calls begun may have been begun after it was read back in
-    another: their clocks do not tell. Then it is closed once more. What is held is another's.
-    """
-    return not ended.held and any(ended.at - line.at <= CLOCK_OFF for line in begun)
 
 
 def as_shared(owed: Sequence[KnownEnd], now: Instant) -> tuple[KnownEnd, ...]:
@@ -312,11 +234,12 @@ def _both(one: KnownEnd, row: KnownEnd, begun: Sequence[JournalLine]) -> KnownEn
     """What a journal and a copy say of one grant together, whichever is the older.
 
     An end that was begun is never undone, and a fixed end only ever moves on: both are believed of
-    either. That it was read back is believed of a copy that is newer than what was begun.
+    either. That it was read back is believed of a copy that is newer than what was begun, and what
+    is to be closed of a copy however old.
     """
     if one.done:
         return one
-    hold = replace(one.hold, ends_at=max(one.hold.ends_at, row.hold.ends_at))
+    hold = replace(row.hold, ends_at=max(one.hold.ends_at, row.hold.ends_at))
     one = replace(one, hold=hold)
     if row.done and row.removed_at and _all_before(begun, row.version, row.removed_at):
         return replace(

@@ -154,7 +154,8 @@ def owed_with(
 
 def _owed(where: str, copy: SealedState, grant: Grant, known: Hold | None) -> KnownEnd:
     """What the copy says of a grant that is not over. What it lacks to close it by is taken from
-    what a journal says, if one does (`known`): that its end was begun counts all the same.
+    what a journal says, if one does (`known`): that its end was begun counts all the same. What it
+    has of that is sealed, and no line of a journal points the end at another access.
 
     Raises:
         EvidenceBroken, LookupError, TypeError, ValueError: it says too little of it, or oddly.
@@ -164,13 +165,23 @@ def _owed(where: str, copy: SealedState, grant: Grant, known: Hold | None) -> Kn
     if held is not None:
         rows = {name: copy.state.get(Grant, name) for name in held.holders}
         until = held_to(held, {name: row for name, row in rows.items() if row is not None})
-    if known is not None and grant.ends_at is not None:
-        hold = replace(known, ends_at=grant.ends_at)
+    entry = copy.entries.get(grant.role_digest)
+    pointed = known is not None and held is not None and known.key != held.key
+    if known is not None and grant.ends_at is not None and not (pointed and entry):
+        hold = _as_sealed(replace(known, ends_at=grant.ends_at), held)
     elif held is not None:
         hold = _hold(grant, held, copy.entries[grant.role_digest])
     else:
         raise LookupError(grant.assignment)
     return owed_of(grant, hold, where, until)
+
+
+def _as_sealed(known: Hold, held: Assignment | None) -> Hold:
+    """What a journal says to close, at the access that is sealed, where that can be told."""
+    if held is None:
+        return known
+    target = replace(known.target, connector=held.connector, account=held.account)
+    return replace(known, target=target, key=held.key, stood_before=held.stood_before)
 
 
 def _begun_by(panics: Sequence[Panic], one: KnownEnd) -> KnownEnd:

@@ -1,0 +1,150 @@
+"""What is believed of the lines of several machines' journals, of each and of all together.
+
+A line with a right sum may still be another version's, of a clock that was wrong, or made by hand:
+where lines contradict each other about what to close, this installation's own word counts.
+`gathering.py` makes of it what is owed.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from tidegate.base.errors import EvidenceBroken
+from tidegate.base.when import Instant
+from tidegate.connectors.port import Hold
+from tidegate.evidence.journal import JournalLine
+from tidegate.evidence.journal_book import is_begun, read_back
+from tidegate.evidence.journal_line import CLOCK_OFF
+from tidegate.flow.holding import hold_of_line, lines_by_grant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What the lines of one opening say together.
+
+    `lingers` is how long its sessions may outlive its removal, `made_at` when it was opened, and
+    `shared_until` until when a grant of another machine gives the same access, as last heard.
+    """
+
+    hold: Hold
+    lingers: timedelta
+    made_at: Instant
+    shared_until: Instant | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """One `intended` line that can be used."""
+
+    line: JournalLine
+    hold: Hold
+    lingers: timedelta
+
+
+def opening_of(intended: Sequence[JournalLine], own: Sequence[JournalLine]) -> Opening:
+    """What the `intended` lines of one grant say together, oldest first; `own` are those of this
+    installation's journal.
+
+    What to close never changes, so it is our own journal's word where that has one: a line of
+    another journal that names another access is not of this grant. Of the end the latest is taken:
+    a journal that did not hear of a later one has the old one, perhaps by a later clock; an earlier
+    end is no such line but a `closing` one. A line that says too little hides none that says more.
+
+    Raises:
+        EvidenceBroken: none of them says enough, or others' name several accesses.
+    """
+    said, ours = _usable(intended), _usable(own)
+    keys = {one.hold.key for one in ours[-1:] or said}
+    if len(keys) != 1:
+        raise EvidenceBroken(
+            "journal_line",
+            f"the journals' lines of `{intended[-1].grant}`",
+            "one access to close",
+            f"{len(keys)}" if keys else "none that can be used",
+        )
+    same = [one for one in said if one.hold.key in keys]
+    ends_at = max(one.hold.ends_at for one in same)
+    last = [one for one in same if one.hold.ends_at == ends_at][-1]
+    base = ours[-1] if ours else last
+    return Opening(
+        hold=replace(base.hold, ends_at=ends_at),
+        lingers=base.lingers,
+        made_at=max(one.line.at for one in same),
+        shared_until=last.line.shared_until,
+    )
+
+
+def _usable(intended: Iterable[JournalLine]) -> list[_Said]:
+    found: list[_Said] = []
+    for line in intended:
+        try:
+            found.append(_said(line))
+        except EvidenceBroken:
+            continue
+    return found
+
+
+def _said(line: JournalLine) -> _Said:
+    """What a line says. Raises EvidenceBroken: too little."""
+    seconds = line.data.get("lingers_seconds")
+    lingers = timedelta(seconds=seconds if isinstance(seconds, int) else 0)
+    return _Said(line, hold_of_line(line), lingers)
+
+
+def says_what_to_close(own: Iterable[JournalLine]) -> bool:
+    """Whether the last opening there says it: a server that has no other journal goes by that line
+    alone.
+    """
+    last = [line for line in own if line.kind == "intended"][-1:]
+    return bool(_usable(last))
+
+
+def in_doubt(ended: JournalLine, begun: Sequence[JournalLine]) -> bool:
+    """Whether an end that one journal calls begun may have been begun after it was read back in
+    another: their clocks do not tell. Then it is closed once more. What is held is another's.
+    """
+    return not ended.held and any(ended.at - line.at <= CLOCK_OFF for line in begun)
+
+
+def is_over(lines: Sequence[tuple[Instant, JournalLine]], begun: Sequence[JournalLine]) -> bool:
+    """Whether journals that do not name an opening say that nothing is left of it."""
+    if {"gone", "sealed"} <= {line.kind for _, line in lines}:
+        told = (line for _, line in lines if line.kind == "closing" and line not in begun)
+        newest = max((line.row for line in told if line.row is not None), default=-1)
+        if all(line.row is not None and line.row <= newest for line in begun):
+            return True
+    ended = read_back([line for _, line in lines])
+    if ended is None or in_doubt(ended, begun):
+        return any(line.kind == "sealed" for _, line in lines) and not begun
+    return ended.kind == "gone" or not (ended.uncut or ended.held)
+
+
+def in_order(
+    journals: Iterable[Sequence[JournalLine]],
+) -> dict[str, list[tuple[Instant, JournalLine]]]:
+    """The lines of each grant as one, oldest first, each with the instant it is placed at.
+
+    A clock that was set back turns no two lines of a journal around: the later one is placed with
+    the earlier.
+    """
+    placed: list[tuple[Instant, JournalLine]] = []
+    for lines in journals:
+        latest: dict[str, Instant] = {}
+        for line in lines:
+            latest[line.grant] = max(line.at, latest.get(line.grant, line.at))
+            placed.append((latest[line.grant], line))
+    found: dict[str, list[tuple[Instant, JournalLine]]] = {}
+    for at, line in sorted(placed, key=lambda one: one[0]):
+        found.setdefault(line.grant, []).append((at, line))
+    return found
+
+
+def begun_by(journals: Iterable[Sequence[JournalLine]]) -> dict[str, list[JournalLine]]:
+    """The ends that a journal says were begun, and by its own lines were not read back since."""
+    found: dict[str, list[JournalLine]] = {}
+    for lines in journals:
+        for name, told in lines_by_grant(lines).items():
+            if is_begun(told):
+                last = [line for line in told if line.kind == "closing"][-1]
+                found.setdefault(name, []).append(last)
+    return found
