@@ -15,7 +15,7 @@ from tests import postgres
 from tests.main.conftest import TARGET
 from tests.support import START
 from tidegate.base.errors import AskedWrongly
-from tidegate.base.when import wire
+from tidegate.base.when import parse_instant, wire
 from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.expire import EndReason
 from tidegate.flow.asking import Asked, ask
@@ -32,12 +32,13 @@ from tidegate.main import local
 from tidegate.main.config import load_config
 from tidegate.main.emergency import Gaps, _told, read_journals, recover
 from tidegate.main.panicking import panic_here
-from tidegate.main.wiring import open_house, open_store
+from tidegate.main.wiring import clock, open_house, open_store
 from tidegate.panic import PanicState
 from tidegate.shell.cli.local import Account
 from tidegate.store import sealed
 
 QUICK = timedelta(seconds=5)
+LATER = wire(clock() + timedelta(days=30))
 
 
 def tell(line: str) -> None:
@@ -55,7 +56,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def owed(path: Path, grant: str = "gr_1", **more: str) -> None:
-    """A journal in which a grant is long overdue."""
+    """A journal in which a grant is long overdue, or has the end given."""
     data = {
         "request": "rq_1",
         "principal": "pr_1",
@@ -73,7 +74,8 @@ def owed(path: Path, grant: str = "gr_1", **more: str) -> None:
         "stood_before": False,
         "lingers_seconds": 0,
     } | more
-    line = JournalLine(kind="intended", grant=grant, at=START - timedelta(days=90), data=data)
+    at = parse_instant(data["ends_at"]) - timedelta(days=40)
+    line = JournalLine(kind="intended", grant=grant, at=at, data=data)
     ClosingJournal(path).append(line)
 
 
@@ -273,7 +275,7 @@ def test_panic_that_ends_nothing_passes_for_one_that_did(
     """A scope in which the journal has no grant: it says so, and what there is."""
     for file in config.parent.glob("*.db*"):
         file.unlink()
-    owed(config.parent / "closing.journal", ends_at="2099-01-01T00:00:00.000Z")
+    owed(config.parent / "closing.journal", ends_at=LATER)
     told = panic_here(config, kind, name, "", None, patience=QUICK, tell=tell)
     assert (told["removed"], told["safe"]) == (0, False)
     says = str(told["says"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.main.test_emergency import QUICK, config, owed, tell
+from tests.main.test_emergency import LATER, QUICK, config, owed, tell
 from tests.support import START, World
 from tidegate.base.errors import AskedWrongly, EvidenceBroken, EvidenceClosed, WorldFailed
 from tidegate.evidence.journal import ClosingJournal, JournalLine
@@ -26,7 +26,6 @@ from tidegate.store.database import closed_because
 
 __all__ = ["config"]
 PR = "pr_01m83t4cm0msnh3qjhbzn6j079"
-LATER = "2099-01-01T00:00:00.000Z"
 
 
 def unreadable(*_: object, **__: object) -> None:

@@ -1,21 +1,26 @@
 """What is believed of the lines of several machines' journals, of each and of all together.
 
-A line with a right sum may still be another version's, of a clock that was wrong, or made by hand:
-where lines contradict each other about what to close, this installation's own word counts.
-`gathering.py` makes of it what is owed.
+A line with a right sum may still be another version's, of a clock that was wrong, or made by hand.
+None of them may stop an end: what cannot be so is left out, and where lines contradict each other
+about what to close, this installation's own word counts. `gathering.py` makes of it what is owed.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from tidegate.base.errors import EvidenceBroken
-from tidegate.base.when import Instant
+from tidegate.base.when import LONGEST_DURATION, Instant
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine
-from tidegate.evidence.journal_book import is_begun, read_back
+from tidegate.evidence.journal_book import ACTED, is_begun, read_back
 from tidegate.evidence.journal_line import CLOCK_OFF
 from tidegate.flow.holding import hold_of_line, lines_by_grant
+from tidegate.policy.rules import LONGEST_GRACE
+
+# From its opening no grant ends later, its extensions and its grace in it.
+LONGEST = LONGEST_DURATION + LONGEST_GRACE + CLOCK_OFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,24 +29,32 @@ class Opening:
 
     `lingers` is how long its sessions may outlive its removal, `made_at` when it was opened, and
     `shared_until` until when a grant of another machine gives the same access, as last heard.
+    Unless it is `sound` it says what to close and not when: no line has what can be of that.
+    `ours`: the last opening in our own journal is, and a server that has no other journal goes by
+    that line alone.
     """
 
     hold: Hold
     lingers: timedelta
     made_at: Instant
     shared_until: Instant | None
+    sound: bool
+    ours: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """One `intended` line that can be used."""
+    """One `intended` line that says what to close. `sound`: all that it says can be."""
 
     line: JournalLine
     hold: Hold
     lingers: timedelta
+    sound: bool
 
 
-def opening_of(intended: Sequence[JournalLine], own: Sequence[JournalLine]) -> Opening:
+def opening_of(
+    intended: Sequence[JournalLine], own: Sequence[JournalLine], now: Instant
+) -> Opening:
     """What the `intended` lines of one grant say together, oldest first; `own` are those of this
     installation's journal.
 
@@ -53,8 +66,8 @@ def opening_of(intended: Sequence[JournalLine], own: Sequence[JournalLine]) -> O
     Raises:
         EvidenceBroken: none of them says enough, or others' name several accesses.
     """
-    said, ours = _usable(intended), _usable(own)
-    keys = {one.hold.key for one in ours[-1:] or said}
+    said, ours = _usable(intended, now), _sound(_usable(own, now))
+    keys = {one.hold.key for one in ours[-1:] or _sound(said)}
     if len(keys) != 1:
         raise EvidenceBroken(
             "journal_line",
@@ -62,51 +75,67 @@ def opening_of(intended: Sequence[JournalLine], own: Sequence[JournalLine]) -> O
             "one access to close",
             f"{len(keys)}" if keys else "none that can be used",
         )
-    same = [one for one in said if one.hold.key in keys]
+    same = _sound([one for one in said if one.hold.key in keys])
     ends_at = max(one.hold.ends_at for one in same)
     last = [one for one in same if one.hold.ends_at == ends_at][-1]
-    base = ours[-1] if ours else last
+    base = ours[-1] if ours and ours[-1].sound else last
     return Opening(
         hold=replace(base.hold, ends_at=ends_at),
         lingers=base.lingers,
-        made_at=max(one.line.at for one in same),
-        shared_until=last.line.shared_until,
+        made_at=min(now, max(one.line.at for one in same)),
+        shared_until=last.line.shared_until if last.sound else None,
+        sound=last.sound,
+        ours=any(one.sound for one in _usable(own[-1:], now)),
     )
 
 
-def _usable(intended: Iterable[JournalLine]) -> list[_Said]:
+def _usable(intended: Iterable[JournalLine], now: Instant) -> list[_Said]:
     found: list[_Said] = []
     for line in intended:
-        try:
-            found.append(_said(line))
-        except EvidenceBroken:
-            continue
+        with suppress(EvidenceBroken):
+            found.append(_said(line, now))
     return found
 
 
-def _said(line: JournalLine) -> _Said:
-    """What a line says. Raises EvidenceBroken: too little."""
-    seconds = line.data.get("lingers_seconds")
-    lingers = timedelta(seconds=seconds if isinstance(seconds, int) else 0)
-    return _Said(line, hold_of_line(line), lingers)
+def _sound(said: list[_Said]) -> list[_Said]:
+    """Those that are sound; all of them where none is."""
+    return [one for one in said if one.sound] or said
 
 
-def says_what_to_close(own: Iterable[JournalLine]) -> bool:
-    """Whether the last opening there says it: a server that has no other journal goes by that line
-    alone.
+def _said(line: JournalLine, now: Instant) -> _Said:
+    """What a line says. Raises EvidenceBroken: too little to close anything by."""
+    hold, seconds = hold_of_line(line), line.data.get("lingers_seconds", 0)
+    until = line.shared_until
+    lives = type(seconds) is int and 0 <= seconds <= LONGEST_DURATION.total_seconds()
+    ends = hold.ends_at - min(line.at, now) <= LONGEST
+    # What others hold was heard of before now, however long after the opening.
+    held = until is None or until - now <= LONGEST
+    lingers = timedelta(seconds=seconds) if lives else LONGEST_DURATION
+    return _Said(line, hold, lingers, sound=lives and ends and held)
+
+
+def can_be(line: JournalLine, now: Instant) -> bool:
+    """Whether a line may be so. One of a read-back that is dated after now, further than a clock
+    may be off, is none; nor is one that is held until when no grant can last.
     """
-    last = [line for line in own if line.kind == "intended"][-1:]
-    return bool(_usable(last))
+    if line.kind not in ACTED:
+        return True
+    until = line.held_until
+    return line.at - now <= CLOCK_OFF and (until is None or until - now <= LONGEST)
 
 
-def in_doubt(ended: JournalLine, begun: Sequence[JournalLine]) -> bool:
+def in_doubt(ended: JournalLine, begun: Sequence[JournalLine], now: Instant) -> bool:
     """Whether an end that one journal calls begun may have been begun after it was read back in
     another: their clocks do not tell. Then it is closed once more. What is held is another's.
     """
-    return not ended.held and any(ended.at - line.at <= CLOCK_OFF for line in begun)
+    if ended.held or not begun:
+        return False
+    return ended.at > now or any(ended.at - line.at <= CLOCK_OFF for line in begun)
 
 
-def is_over(lines: Sequence[tuple[Instant, JournalLine]], begun: Sequence[JournalLine]) -> bool:
+def is_over(
+    lines: Sequence[tuple[Instant, JournalLine]], begun: Sequence[JournalLine], now: Instant
+) -> bool:
     """Whether journals that do not name an opening say that nothing is left of it."""
     if {"gone", "sealed"} <= {line.kind for _, line in lines}:
         told = (line for _, line in lines if line.kind == "closing" and line not in begun)
@@ -114,7 +143,7 @@ def is_over(lines: Sequence[tuple[Instant, JournalLine]], begun: Sequence[Journa
         if all(line.row is not None and line.row <= newest for line in begun):
             return True
     ended = read_back([line for _, line in lines])
-    if ended is None or in_doubt(ended, begun):
+    if ended is None or in_doubt(ended, begun, now):
         return any(line.kind == "sealed" for _, line in lines) and not begun
     return ended.kind == "gone" or not (ended.uncut or ended.held)
 

@@ -19,12 +19,13 @@ from tidegate.evidence.journal_book import ends, read_back
 from tidegate.evidence.journal_line import CLOCK_OFF
 from tidegate.expire import EndReason
 from tidegate.flow.believing import (
+    Opening,
     begun_by,
+    can_be,
     in_doubt,
     in_order,
     is_over,
     opening_of,
-    says_what_to_close,
 )
 from tidegate.flow.deadlines import holds_on
 from tidegate.flow.holding import lines_by_grant
@@ -42,6 +43,7 @@ class KnownEnd:
     may act that were not seen cut when it was removed. `removed_at`: when, not by this run.
     `shared_until`: until when a grant of another machine gives the same access, as last heard.
     `shared`: some other grant gives it now, the last of those known here until `others_until`.
+    `unnamed`: of whatever gives it until last no more is known than that it does.
     `called`: a panic or a copy says that its end was begun or is over, and no line of a journal
     does yet. `version`: of its row, by a copy.
     """
@@ -56,6 +58,7 @@ class KnownEnd:
     ours: bool = False
     shared: bool = False
     others_until: Instant | None = None
+    unnamed: bool = False
     shared_until: Instant | None = None
     uncut_until: Instant | None = None
     removed_at: Instant | None = None
@@ -73,7 +76,7 @@ class KnownEnd:
         """Whether nothing is left to do now: read back as removed, cut where that is apart, and not
         held by grants whose end has come. A clock of ours that is off leaves nothing uncut.
         """
-        uncut = self.uncut_until is not None and now < self.uncut_until + CLOCK_OFF
+        uncut = self.uncut_until is not None and now - self.uncut_until < CLOCK_OFF
         return self.removed(now) and not uncut
 
     def removed(self, now: Instant) -> bool:
@@ -86,23 +89,30 @@ class Gathered:
     """What is owed, from every journal together.
 
     `unusable` names grants of which the journals say too little to close them: a copy of the log
-    may say more. `begun` has, of every journal, the last line that says that an end was begun and
-    was by that journal not read back since.
+    may say more. Of those in `undated` they say what to close, and of when nothing that can be: a
+    panic needs no more. `begun` has, of every journal, the last line that says that an end was
+    begun and was by that journal not read back since.
     """
 
     owed: tuple[KnownEnd, ...]
     unusable: tuple[str, ...]
     known: frozenset[str]  # every grant a journal says enough of
     begun: Mapping[str, Sequence[JournalLine]] = field(default_factory=dict)
+    undated: tuple[KnownEnd, ...] = ()
 
 
 def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant) -> Gathered:
     """Everything the journals say was opened and is not gone; `own` names this installation's.
 
     A line of any journal counts for the grant it names, whichever machine wrote it: what was
-    opened on one may have been ended on another. What to close is our own journal's word.
+    opened on one may have been ended on another. What to close is our own journal's word, and what
+    cannot be so is left out, whoever says it.
     """
     where: dict[str, str] = {}
+    named = [line.grant for lines in journals.values() for line in lines]
+    journals = {
+        source: [line for line in lines if can_be(line, now)] for source, lines in journals.items()
+    }
     for source, lines in journals.items():
         for line in lines:
             if line.kind == "intended":
@@ -110,46 +120,54 @@ def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant
     begun = begun_by(journals.values())
     ours = lines_by_grant(journals.get(own, ()))
     owed: list[KnownEnd] = []
+    undated: list[KnownEnd] = []
     unusable: list[str] = []
     told = in_order(journals.values())
-    for name, of_it in told.items():
+    for name in dict.fromkeys((*told, *named)):
+        of_it, begun_of_it = told.get(name, []), begun.get(name, ())
         if name not in where:
-            unusable += [] if is_over(of_it, begun.get(name, ())) else [name]
+            unusable += [] if is_over(of_it, begun_of_it, now) else [name]
             continue
         try:
-            one = _owed(of_it, begun.get(name, ()), where[name], ours.get(name, ()))
-        except EvidenceBroken:
+            opening = _opening(of_it, ours.get(name, ()), now)
+            one = _owed(opening, of_it, begun_of_it, where[name], now)
+        except (EvidenceBroken, OverflowError, ValueError):  # no line may keep the others open
             unusable.append(name)
             continue
-        if one is not None:
+        if one is not None and not (opening.sound or one.begun or one.done):
+            undated.append(one)
+            unusable.append(name)
+        elif one is not None:
             owed.append(one)
     return Gathered(
         owed=as_shared(owed, now),
         unusable=tuple(unusable),
-        known=frozenset(told).difference(unusable),
+        known=frozenset(named).difference(unusable),
         begun=begun,
+        undated=tuple(undated),
     )
 
 
+def _opening(
+    lines: Sequence[tuple[Instant, JournalLine]], ours: Sequence[JournalLine], now: Instant
+) -> Opening:
+    """`opening_of` what journals say of one grant; `ours` says it in our own."""
+    own = [line for line in ours if line.kind == "intended"]
+    return opening_of([line for _, line in lines if line.kind == "intended"], own, now)
+
+
 def _owed(
+    opening: Opening,
     lines: Sequence[tuple[Instant, JournalLine]],
     begun: Sequence[JournalLine],
     source: str,
-    ours: Sequence[JournalLine],
+    now: Instant,
 ) -> KnownEnd | None:
-    """What is known of one grant that was opened; None: it is gone. `ours`: its lines in our own
-    journal.
-
-    Raises:
-        EvidenceBroken: its lines say too little to close it, or nobody can tell which access.
-    """
-    opened = [(at, line) for at, line in lines if line.kind == "intended"]
-    own = [line for line in ours if line.kind == "intended"]
-    opening = opening_of([line for _, line in opened], own)
-    since = opened[-1][0]
+    """What is known of one grant that was opened; None: it is gone."""
+    since = [at for at, line in lines if line.kind == "intended"][-1]
     after = [line for at, line in lines if at >= since]
     ended = read_back(after)
-    if ended is not None and in_doubt(ended, begun):
+    if ended is not None and in_doubt(ended, begun, now):
         ended = None
     if ended is not None and ended.kind == "gone":
         return None
@@ -164,7 +182,7 @@ def _owed(
         lingers=opening.lingers,
         begun=bool(told),
         done=ended is not None,
-        ours=says_what_to_close(own),
+        ours=opening.ours,
         shared_until=None if ended is not None or panicked else opening.shared_until,
         uncut_until=ended.at + opening.lingers if ended is not None and uncut else None,
         removed_at=ended.at if ended is not None else None,
@@ -188,7 +206,9 @@ def as_shared(owed: Sequence[KnownEnd], now: Instant) -> tuple[KnownEnd, ...]:
 def _marked(one: KnownEnd, held_until: Instant | None, now: Instant) -> KnownEnd:
     until = [at for at in (held_until, one.shared_until) if at is not None and now < at]
     last = max(until, default=None) if one.due(now) else None
-    return replace(one, shared=last is not None, others_until=last)
+    heard = one.held_until if one.done else one.shared_until
+    unnamed = heard is not None and (held_until is None or held_until < heard)
+    return replace(one, shared=last is not None, others_until=last, unnamed=unnamed)
 
 
 def with_copy(
@@ -227,6 +247,7 @@ def with_copy(
         gathered,
         owed=as_shared((*owed, *new.values()), now),
         unusable=tuple(name for name in gathered.unusable if name not in new and name not in over),
+        undated=tuple(one for one in gathered.undated if one.hold.grant not in {*new, *over}),
     )
 
 
@@ -269,10 +290,16 @@ def begin_all(gathered: Gathered, scope: Scope, actor: str, now: Instant) -> Gat
 
     So has that of the grants of other machines which hold what one in scope held: who and where are
     theirs too. Only a role's other name may not be in scope; without the database nobody here can
-    tell, and what a panic means to take is rather taken with it than left.
+    tell, and what a panic means to take is rather taken with it than left. So is what nobody can
+    tell the fixed end of.
     """
     owed: list[KnownEnd] = []
-    for one in gathered.owed:
+    undated = {
+        one.hold.grant: one
+        for one in gathered.undated
+        if scope.covers(one.hold.principal, one.hold.role.id)
+    }
+    for one in (*gathered.owed, *undated.values()):
         if not scope.covers(one.hold.principal, one.hold.role.id):
             owed.append(one)
             continue
@@ -281,7 +308,12 @@ def begin_all(gathered: Gathered, scope: Scope, actor: str, now: Instant) -> Gat
         one = replace(one, shared_until=None)
         until = one.held_until
         owed.append(one if until is None else replace(one, held_until=min(until, now)))
-    return replace(gathered, owed=as_shared(owed, now))
+    return replace(
+        gathered,
+        owed=as_shared(owed, now),
+        unusable=tuple(name for name in gathered.unusable if name not in undated),
+        undated=tuple(one for one in gathered.undated if one.hold.grant not in undated),
+    )
 
 
 def owed_of(grant: Grant, hold: Hold, source: str, held_until: Instant | None) -> KnownEnd:

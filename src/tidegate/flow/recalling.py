@@ -155,6 +155,7 @@ def _goes_on(ground: Ground, back: Recalled) -> bool:
 def _as_it_is(owed: KnownEnd, now: Instant) -> Recalled:
     if owed.settled(now) and owed.held_until is not None:
         why = f"other grants hold the same access until {wire(owed.held_until)}"
+        why = _unnamed(owed.held_until) if owed.unnamed else why
         return Recalled(owed=replace(owed, shared=True), fate=Fate.HELD, why=why)
     if owed.settled(now) and owed.held:
         why = "something else gave the same access when it ended, which is not ours to take"
@@ -283,6 +284,8 @@ def _held(ground: Ground, owed: KnownEnd, seen: Seen, now: Instant) -> Recalled:
 def _still_usable(owed: KnownEnd, seen: Seen, now: Instant) -> Recalled:
     if owed.shared:
         why = "another grant holds the same access until its own end"
+        if owed.unnamed and owed.others_until is not None:
+            why = _unnamed(owed.others_until)
         return Recalled(owed=owed, fate=Fate.HELD, why=why)
     if owed.hold.stood_before or seen.inherited:
         by = f" by {seen.inherited}" if seen.inherited else ""
@@ -294,6 +297,14 @@ def _still_usable(owed: KnownEnd, seen: Seen, now: Instant) -> Recalled:
         why = "removed before, and given again since, by whom is not known here"
         return Recalled(owed=owed, fate=Fate.HELD, why=why, uncut=not seen.cut)
     return Recalled(owed=owed, fate=Fate.CLOSING, why="read back, it is still usable")
+
+
+def _unnamed(until: Instant) -> str:
+    """One line told of it, and nothing here says whose it is: a person may know better."""
+    return (
+        "another grant, which no journal or copy here names, holds the same access until "
+        f"{wire(until)}"
+    )
 
 
 def _residual(
