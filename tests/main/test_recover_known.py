@@ -21,7 +21,9 @@ from tidegate.flow.gathering import gather
 from tidegate.flow.house import Wanted
 from tidegate.flow.panicking import begin_panic, sweep
 from tidegate.flow.recalling import Fate, Recalled, recall
+from tidegate.flow.recovering import settle_journal
 from tidegate.flow.revoking import end_early
+from tidegate.flow.signing_off import sign_off, take_up_again
 from tidegate.grant import Grant, GrantState
 from tidegate.main.copies import Copy, owed_with
 from tidegate.panic import Scope, ScopeKind
@@ -256,3 +258,62 @@ def test_two_accesses_in_other_journals_hide_the_one_that_is_sealed(assigned: Wo
         [],
     )
     assert not gives(world)
+
+
+@pytest.mark.parametrize("signed_off", [True, False])
+def test_removal_in_the_journal_hides_what_the_log_took_up_again(
+    assigned: World, signed_off: bool
+) -> None:
+    """Removed and read back here; it came back, or a sign-off was taken back, and another machine
+    that has lost its journal began to close it once more.
+    """
+    world = assigned
+    grant = world.granted()
+    if signed_off:
+        world.connector.script(Fault(kind=FaultKind.REFUSE, verb="cut", count=1_000))
+    settle(world, 30)
+    while world.grant(grant).state is not GrantState.REMOVED:
+        settle(world, 1 / 12)
+    world.cloud.place(KEY, world.clock(), by="sync")
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="revoke", count=1_000))
+    with elsewhere(world):
+        if signed_off:
+            settle(world, 1 / 12)
+            sign_off(world.house, world.who("op"), grant.id, "seen by hand")
+            take_up_again(world.house, world.who("op"), grant.id, "it is there")
+        else:
+            settle(world, 1)
+    assert world.grant(grant).state is GrantState.CLOSING
+    world.connector.calm()
+    assert fates(by_both(world)) == {grant.id: Fate.REMOVED}
+    assert not gives(world)
+    assert fates(by_both(world)) == {grant.id: Fate.BEFORE}
+
+
+def test_copy_from_before_a_removal_has_it_closed_once_more(assigned: World) -> None:
+    """Another machine tried it for hours, and removed it after the copy was made: its row was
+    already far beyond the last try of ours then, and whoever has the access now was given it.
+    """
+    world = assigned
+    grant = world.granted()
+    world.connector.script(Fault(kind=FaultKind.REFUSE, verb="revoke", count=10_000))
+    settle(world, 31)
+    begun = [line.row for line in lines(world) if line.row is not None][-1]
+    with elsewhere(world):
+        for kind in (FaultKind.DOWN, FaultKind.REFUSE):
+            world.connector.calm()
+            world.connector.script(Fault(kind=kind, verb="revoke", count=10_000))
+            settle(world, 5)
+        copy = copy_of(world)
+        assert world.grant(grant).version > begun + 1
+        world.connector.calm()
+        world.connector.script(Fault(kind=FaultKind.REFUSE, verb="cut", count=10_000))
+        world.clock.forward(hours=2)
+        world.work()
+    assert world.grant(grant).state is GrantState.REMOVED
+    settle_journal(world.house)
+    world.cloud.place(KEY, world.clock(), by="sync")
+    back = by_both(world, copy)[grant.id]
+    assert back.fate is Fate.HELD and "removed before" in back.why
+    assert gives(world)
+    assert gives(world)

@@ -45,7 +45,9 @@ class KnownEnd:
     `shared`: some other grant gives it now, the last of those known here until `others_until`.
     `unnamed`: of whatever gives it until last no more is known than that it does.
     `called`: a panic or a copy says that its end was begun or is over, and no line of a journal
-    does yet. `version`: of its row, by a copy.
+    does yet. `version`: of its row, by a copy, whose last event was sealed at `told_at`; by a
+    journal, the newest of those at which it says that its end was begun, 0 where it says of none.
+    `again`: the version at which a copy has it begun once more, after a journal has it read back.
     """
 
     hold: Hold
@@ -67,6 +69,8 @@ class KnownEnd:
     reason: str = EndReason.EXPIRED.value
     actor: str = "system"
     version: int = 0
+    told_at: Instant | None = None
+    again: int | None = None
 
     def due(self, now: Instant) -> bool:
         """Whether its end has come: by the clock, or because it was begun before."""
@@ -190,6 +194,7 @@ def _owed(
         held_until=ended.held_until if ended is not None else None,
         reason=str(data.get("reason") or EndReason.EXPIRED.value),
         actor=str(data.get("actor") or "system"),
+        version=max((line.row or 0 for _, line in lines if line.kind == "closing"), default=0),
     )
 
 
@@ -258,8 +263,13 @@ def _both(one: KnownEnd, row: KnownEnd, begun: Sequence[JournalLine]) -> KnownEn
     either. That it was read back is believed of a copy that is newer than what was begun, and what
     is to be closed of a copy however old.
     """
-    if one.done:
+    if one.done and not _taken_up(one, row):
         return one
+    if one.done:
+        one = replace(
+            one, begun=True, called=True, done=False, removed_at=None, uncut_until=None,
+            held=False, held_until=None, again=row.version,
+        )  # fmt: skip
     hold = replace(row.hold, ends_at=max(one.hold.ends_at, row.hold.ends_at))
     one = replace(one, hold=hold)
     if row.done and row.removed_at and _all_before(begun, row.version, row.removed_at):
@@ -278,6 +288,19 @@ def _both(one: KnownEnd, row: KnownEnd, begun: Sequence[JournalLine]) -> KnownEn
     if row.begun and not one.begun:
         return replace(one, begun=True, called=True, reason=row.reason, actor=row.actor)
     return one
+
+
+def _taken_up(one: KnownEnd, row: KnownEnd) -> bool:
+    """Whether a copy says that the end was begun once more after a journal has it read back.
+
+    A removal is the version next to that of its last `closing` line, so one beyond is of later; but
+    others may have tried it since that line, whose journals are not here. So the copy must not be
+    older than the read-back besides, as far as clocks can tell.
+    """
+    at = one.removed_at
+    if not row.begun or row.done or at is None or row.told_at is None:
+        return False
+    return 0 < one.version < row.version - 1 and at - row.told_at <= CLOCK_OFF
 
 
 def _proven(one: KnownEnd) -> KnownEnd:
@@ -316,10 +339,13 @@ def begin_all(gathered: Gathered, scope: Scope, actor: str, now: Instant) -> Gat
     )
 
 
-def owed_of(grant: Grant, hold: Hold, source: str, held_until: Instant | None) -> KnownEnd:
+def owed_of(
+    grant: Grant, hold: Hold, source: str, held_until: Instant | None, told_at: Instant
+) -> KnownEnd:
     """What a copy of the log says of a grant that is not over.
 
-    `held_until` is until when others hold its access, as the copy has it.
+    `held_until` is until when others hold its access, as the copy has it; `told_at` when its last
+    event was sealed.
     """
     held = holds_on(grant, held_until)
     return KnownEnd(
@@ -334,6 +360,7 @@ def owed_of(grant: Grant, hold: Hold, source: str, held_until: Instant | None) -
         held_until=held_until if held else None,
         reason=grant.end_reason or EndReason.EXPIRED.value,
         version=grant.version,
+        told_at=told_at,
     )
 
 

@@ -16,7 +16,7 @@ from tidegate.base.errors import TidegateError
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Connector, Seen
 from tidegate.evidence.journal import ClosingJournal, JournalLine
-from tidegate.evidence.journal_line import HELD_UNTIL, removed_line
+from tidegate.evidence.journal_line import HELD_UNTIL, ROW, removed_line
 from tidegate.expire import ReadBack, residual_until
 from tidegate.flow.expiring import only_cut, take_away
 from tidegate.flow.gathering import Gathered, KnownEnd, as_shared
@@ -208,7 +208,8 @@ def _begun_lines(one: KnownEnd, now: Instant) -> list[JournalLine]:
         copied = removed_line(one.hold.grant, one.removed_at, uncut=True, held=one.held)
         lines += [copied] if opens or one.called else []
     elif opens or not one.begun or one.called or one.held:  # else it says so, or `held`
-        data = {"reason": one.reason, "actor": one.actor}
+        data: dict[str, str | int] = {"reason": one.reason, "actor": one.actor}
+        data |= {ROW: one.again} if one.again is not None else {}  # the next run knows of it then
         lines.append(JournalLine(kind="closing", grant=one.hold.grant, at=now, data=data))
     return lines
 

@@ -173,7 +173,7 @@ def _owed(where: str, copy: SealedState, grant: Grant, known: Hold | None) -> Kn
         hold = _hold(grant, held, copy.entries[grant.role_digest])
     else:
         raise LookupError(grant.assignment)
-    return owed_of(grant, hold, where, until)
+    return owed_of(grant, hold, where, until, copy.head.at)
 
 
 def _as_sealed(known: Hold, held: Assignment | None) -> Hold:
