@@ -1,5 +1,7 @@
 """revoke of a scope, unfreeze, recover: what is said, and which code a script sees."""
 
+import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -196,6 +198,20 @@ def test_journal_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
     """What is told on the way comes from journals too: control characters are written out."""
     Desk(FakeLocal(), {}).tell("gr_1\x1b[2J\x1b[1A prod/admin: removed", "and\nmore")
     assert capsys.readouterr().err == "gr_1\\x1b[2J\\x1b[1A prod/admin: removed\nand\\nmore\n"
+
+
+class Gone(io.StringIO):
+    """A pipe whose reader is gone."""
+
+    def write(self, text: str) -> int:
+        """As the system says it."""
+        raise BrokenPipeError
+
+
+def test_reader_that_went_away_stops_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`recover 2>&1 | less`, and `q`: the ends go on, and so does what tells of them."""
+    monkeypatch.setattr(sys, "stderr", Gone())
+    Desk(FakeLocal(), {}).tell("gr_1 prod/admin: removed")
 
 
 def test_colours_of_a_request_are_written_out(capsys: pytest.CaptureFixture[str]) -> None:

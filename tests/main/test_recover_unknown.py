@@ -17,7 +17,7 @@ from tests.main.conftest import PASSWORD
 from tests.main.test_emergency import QUICK, config, database, owed, run, tell
 from tests.main.test_recover_known import copy_of
 from tests.main.test_running import aws
-from tests.support import World
+from tests.support import START, World
 from tidegate.base.errors import AskedWrongly
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence.journal import ClosingJournal
@@ -28,7 +28,7 @@ from tidegate.flow.reconciling import reconcile_some
 from tidegate.grant import GrantState
 from tidegate.main import local
 from tidegate.main.config import load_config
-from tidegate.main.emergency import recover
+from tidegate.main.emergency import read_journals, recover
 from tidegate.main.unknown import came_back
 from tidegate.main.wiring import open_store
 from tidegate.shell.cli.local import Account
@@ -237,6 +237,21 @@ def test_access_that_was_removed_since_is_told_as_come_back(
     at = finding.last_seen_at + timedelta(seconds=later)
     removed = replace(owed, hold=replace(owed.hold, grant=finding.grant), done=True, removed_at=at)
     assert len(came_back(copy_of(world), [Recalled(owed=removed, fate=Fate.BEFORE)])) == told
+
+
+@pytest.mark.parametrize("unnamed", [True, False])
+def test_access_is_left_to_a_grant_that_nobody_knows_without_a_word(
+    config: Path, monkeypatch: pytest.MonkeyPatch, unnamed: bool
+) -> None:
+    """One line alone says that another grant holds it: told where people look, and no fault."""
+    owed(config.parent / "closing.journal")
+    (due,) = gather(read_journals(load_config(config), ()).lines, "", START).owed
+    held = replace(due, shared=True, unnamed=unnamed)
+    back = [Recalled(owed=held, fate=Fate.HELD, why="another grant holds it")]
+    monkeypatch.setattr("tidegate.main.emergency.recall", lambda *_, **__: back)
+    told = run(config)
+    said = [one for one in told["unknown"] if "is anybody's" in one]  # type: ignore[attr-defined]
+    assert (told["ok"], len(said)) == (True, int(unnamed))
 
 
 def test_mended_access_is_told_as_come_back(returned: World) -> None:

@@ -17,7 +17,14 @@ from tidegate.main.config import Config, load_config
 from tidegate.main.copies import owed_with, read_copy
 from tidegate.main.logs import log_quietly
 from tidegate.main.owner import given_to_owner
-from tidegate.main.unknown import came_back, lost_events, lost_grants, nothing_newer, witnessed
+from tidegate.main.unknown import (
+    came_back,
+    held_by_nobody_named,
+    lost_events,
+    lost_grants,
+    nothing_newer,
+    witnessed,
+)
 from tidegate.main.ways import ways_of
 from tidegate.main.wiring import clock
 
@@ -100,6 +107,7 @@ def recover(
             f"nothing of `{name}` was asked of its cloud: {why}"
             for name, why in ground.shut.items()
         ),
+        *held_by_nobody_named(done),
     ]
     gaps = Gaps(
         lost=len(lost) + len(gathered.unusable) + len(back),

@@ -12,7 +12,7 @@ from tidegate.evidence.witness import largest_kept
 from tidegate.evidence.witnesses import newest_in
 from tidegate.finding import Finding, FindingKind
 from tidegate.flow.gathering import Gathered
-from tidegate.flow.recalling import Recalled
+from tidegate.flow.recalling import Fate, Recalled
 from tidegate.grant import Grant
 from tidegate.main.config import Config
 from tidegate.main.copies import Copy
@@ -169,6 +169,16 @@ def came_back(copy: Copy, done: Sequence[Recalled]) -> list[str]:
         and found.live
         and found.kind in THERE_AGAIN
         and not (found.grant in ended and found.last_seen_at < ended[found.grant])
+    ]
+
+
+def held_by_nobody_named(done: Sequence[Recalled]) -> list[str]:
+    """Which ended access is left to another grant on the word of one line alone."""
+    return [
+        f"whether the access of `{one.owed.hold.grant}` ({one.owed.hold.role.id}) is anybody's: "
+        f"{one.why}; look in its cloud if you know of none"
+        for one in done
+        if one.fate is Fate.HELD and one.owed.unnamed
     ]
 
 

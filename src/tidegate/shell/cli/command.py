@@ -75,11 +75,13 @@ class Desk:
     def tell(self, *lines: str, painted: bool = False) -> None:
         """Progress and warnings for a person, on stderr; silent with `--json`.
 
-        Made safe to print here, but for lines that are `painted`: those the caller made safe.
+        Made safe to print here, but for lines that are `painted`: those the caller made safe. That
+        nobody reads them any more (a pipe that was closed) stops nothing that is under way.
         """
         if not self.as_json:
-            for line in lines:
-                click.echo(line if painted else clean(line), err=True)
+            with suppress(OSError):
+                for line in lines:
+                    click.echo(line if painted else clean(line), err=True)
 
     def complain(self, fault: TidegateError) -> None:
         """An error on stderr: two lines, or the problem as JSON with `--json`."""
