@@ -278,12 +278,17 @@ def test_signal_reaches_the_child(
             time.sleep(0.01)
         os.kill(os.getpid(), number)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "stdin", None)
-        sender = threading.Thread(target=send)
-        sender.start()
-        assert run_with(endpoint, [sys.executable, "-c", script], machine) == 9
-        sender.join()
+    # What runs in the background of a script ignores some, and so would the child.
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdin", None)
+            sender = threading.Thread(target=send)
+            sender.start()
+            assert run_with(endpoint, [sys.executable, "-c", script], machine) == 9
+            sender.join()
+    finally:
+        signal.signal(number, before)
 
 
 def test_real_child_gets_keys_from_the_endpoint(
