@@ -34,8 +34,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def engine(request: pytest.FixtureRequest) -> str:
-    """What the database of a test is on: SQLite, unless the room asks for more (`on_both`)."""
-    return str(getattr(request, "param", "sqlite"))
+    """What the database of a test is on: SQLite, unless the room asks for more (`on_both`), or
+    TEST_DATABASE says `postgresql`: then every world has one of those.
+    """
+    marked = request.node.get_closest_marker("only")
+    usual = marked.args[0] if marked else os.environ.get("TEST_DATABASE", "sqlite")
+    return str(getattr(request, "param", usual))
 
 
 @pytest.fixture

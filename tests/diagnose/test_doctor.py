@@ -434,6 +434,7 @@ def grant_arn(world: World) -> str:
     return world.laws.catalogue.role("prod/admin").native["arn"]
 
 
+@pytest.mark.only("sqlite")  # what its file may be
 def test_database_that_vanished(world: World) -> None:
     """A database that is not the file that was opened is a fault, told without raising."""
     (world.directory / "tidegate.db").rename(world.directory / "away")

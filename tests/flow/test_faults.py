@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from tests.backups import backup, lose, put_back
 from tests.support import ARN, World, catalogue, laws
 from tidegate.base.errors import EvidenceClosed, NotAllowed, TidegateError, Unreachable, WorldFailed
 from tidegate.connectors.port import Answer
@@ -283,8 +284,7 @@ def test_database_deleted_mid_window(world: World) -> None:
     """Without the database the worker closes from the journal, and nothing new opens."""
     grant = world.granted()
     keys = world.keys(grant)
-    for name in ("tidegate.db", "tidegate.db-wal", "tidegate.db-shm"):
-        (world.directory / name).unlink(missing_ok=True)
+    lose(world)
     with pytest.raises(TidegateError):
         world.ask("eve")
     world.clock.forward(minutes=31)
@@ -376,6 +376,7 @@ def test_late_end_is_excused_by_the_journal(world: World) -> None:
     assert note_late(world.house, closing, world.clock())
 
 
+@pytest.mark.only("sqlite")  # what its file may be
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes read-only files")
 def test_read_only_database_opens_something(world: World) -> None:
     """A database that became read-only opens nothing."""
@@ -512,8 +513,7 @@ def test_early_end_forgotten_when_the_database_goes(world: World) -> None:
     world.connector.script(Fault(kind=FaultKind.DOWN, verb="revoke", count=1))
     close_now(world.house, end_early(world.house, world.who("bo"), grant.id))
     assert world.use(keys) is Answer.ALLOWED
-    for name in ("tidegate.db", "tidegate.db-wal", "tidegate.db-shm"):
-        (world.directory / name).unlink(missing_ok=True)
+    lose(world)
     world.clock.forward(seconds=10)
     world.worker.tick()
     assert world.use(keys) is Answer.DENIED
@@ -589,19 +589,10 @@ def test_silent_cloud_keeps_everybody_waiting(world: World) -> None:
 
 def test_restored_database_forgets_an_open_grant(world: World) -> None:
     """A grant the restored database never heard of is closed from the journal when it is due."""
-    import shutil
-
-    backup = world.directory / "backup.db"
-    world.down()
-    shutil.copy(world.directory / "tidegate.db", backup)
-    world.up()
+    kept = backup(world)
     grant = world.granted()
     keys = world.keys(grant)
-    world.down()
-    for name in ("tidegate.db-wal", "tidegate.db-shm"):
-        (world.directory / name).unlink(missing_ok=True)
-    shutil.copy(backup, world.directory / "tidegate.db")
-    world.up()
+    put_back(world, kept)
     world.clock.forward(minutes=31)
     world.work()
     assert world.use(keys) is Answer.DENIED

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from tests.backups import locked
 from tests.shell_api.conftest import Api, an_ask, serving
 from tests.support import World
 from tidegate.base.fact import SYSTEM
@@ -203,13 +204,13 @@ def test_refusal_that_becomes_an_error_when_evidence_is_closed(api: Api) -> None
     """A refusal that cannot be sealed is still the refusal; what would open is 503."""
     token = api.token("eve"), api.token("ana")
     assert all(token)
-    (api.world.directory / "tidegate.db").unlink()
-    refused = api.get("eve", "/api/doctor")
-    assert (refused.status_code, refused.json()["code"]) == (403, "not_for_audit")
-    closed = api.post("ana", "/api/requests", an_ask())
-    assert closed.status_code == 503
-    assert closed.json()["family"] == "world_failed"
-    assert closed.headers["retry-after"] == "5"
+    with locked(api.world):
+        refused = api.get("eve", "/api/doctor")
+        assert (refused.status_code, refused.json()["code"]) == (403, "not_for_audit")
+        closed = api.post("ana", "/api/requests", an_ask())
+        assert closed.status_code == 503
+        assert closed.json()["family"] == "world_failed"
+        assert closed.headers["retry-after"] == "5"
 
 
 @pytest.mark.parametrize(

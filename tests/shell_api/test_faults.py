@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from tests.backups import lose
 from tests.shell_api.conftest import Api, an_ask
 from tidegate.base import errors
 from tidegate.base.errors import (
@@ -125,7 +126,7 @@ def test_credential_that_leaves_with_the_evidence_closed(api: Api) -> None:
     """No credential is answered when its session cannot be sealed."""
     grant = api.world.granted()
     token = api.token("ana")
-    (api.world.directory / "tidegate.db").unlink()
+    lose(api.world)
     answer = api.post("ana", f"/api/grants/{grant.id}/credentials")
     assert (answer.status_code, answer.json()["family"]) == (503, "world_failed")
     assert "secret" not in answer.text

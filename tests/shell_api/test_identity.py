@@ -174,6 +174,7 @@ def test_text_that_is_no_token(text: str) -> None:
     assert not text or text not in refused.value.message or len(text) < 20
 
 
+@pytest.mark.only("sqlite")  # all of it is in one file
 def test_token_text_kept_in_the_database(world: World) -> None:
     """Only the hash of a token is on disk, not even a part of its text, nor in the evidence."""
     text, _ = token(world)

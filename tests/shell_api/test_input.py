@@ -104,9 +104,29 @@ def test_format_string_in_a_reason(api: Api) -> None:
 
 def test_login_with_sql_in_it(api: Api) -> None:
     """A login is only ever compared."""
-    body = {"login": "ana' OR '1'='1\x00", "password": "x"}
+    body = {"login": "ana' OR '1'='1", "password": "x"}
     assert api.post(None, "/api/signin", body).json()["code"] == "bad_credentials"
     assert api.get("ana", "/api/grants?role=' OR 1=1 --").json()["grants"] == []
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/api/signin", {"login": "ana\0", "password": "x"}),
+        ("POST", "/api/panics", {"scope": "principal", "name": "ana\0", "reason": "r"}),
+        ("POST", "/api/requests", {**an_ask(), "roles": ["prod/admin\0"]}),
+        ("GET", "/api/panics/pn%00", None),
+        ("GET", "/api/grants?role=%00", None),
+    ],
+)
+def test_nul_character_is_called_a_fault_of_the_database(
+    api: Api, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    """PostgreSQL takes none in a text: it is asked wrongly, on either engine, and seen at once."""
+    answer = api.call("op", method, path, body)
+    assert (answer.status_code, answer.json()["family"]) == (400, "asked_wrongly")
+    assert "NUL" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("size", [LARGEST_BODY + 1, 1_000_000])

@@ -22,6 +22,7 @@ LONGEST_ID = 200
 MOST_ROLES = 100
 HIGHEST_EXIT = 2**32 - 1  # Windows has exit codes of 32 bits
 LONGEST_WHY = 400  # characters: the words may repeat a name that was sent
+NUL = "\0"  # in no text of PostgreSQL; asked for one, it would call the database unreadable
 
 Text = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 Id = Annotated[str, Meta(max_length=LONGEST_ID)]
@@ -152,11 +153,12 @@ def parse_json(body: bytes, kind: Any = Any) -> Any:
 
     Raises:
         AskedWrongly: not JSON in UTF-8, not a `kind`, a name twice in one object (RFC 8259,
-            section 4, leaves its meaning open), a lone surrogate, or nested too deep.
+            section 4, leaves its meaning open), a lone surrogate, U+0000 in a text (PostgreSQL
+            keeps none), or nested too deep.
     """
     try:
         value = msgspec.json.decode(body, type=kind)
-        json.loads(body, object_pairs_hook=_each_once)  # msgspec keeps the last of two
+        json.loads(body, object_pairs_hook=_check_object)  # msgspec keeps the last of two
     except RecursionError:
         raise _unreadable("expected a body of few levels, got one nested too deep") from None
     except msgspec.ValidationError as fault:
@@ -173,9 +175,14 @@ def _misfit(fault: str) -> str:
     return f"{name}: {what[:1].lower()}{what[1:]}"
 
 
-def _each_once(pairs: list[tuple[str, Any]]) -> None:
+def _check_object(pairs: list[tuple[str, Any]]) -> None:
     if len({name for name, _ in pairs}) < len(pairs):
         raise _unreadable("expected each name once in an object, got one twice")
+    for name, value in pairs:
+        texts = value if isinstance(value, list) else [name, value]
+        if any(isinstance(one, str) and NUL in one for one in texts):
+            shown = name.replace(NUL, "")
+            raise _unreadable(f"{shown}: expected text, got a NUL character (U+0000) in it")
 
 
 def _unreadable(why: str) -> AskedWrongly:

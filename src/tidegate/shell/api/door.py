@@ -27,6 +27,7 @@ from tidegate.base.errors import (
 from tidegate.base.ids import id_kind
 from tidegate.flow.house import Actor, House
 from tidegate.flow.refusing import Refusals
+from tidegate.shell.api.bodies import NUL
 from tidegate.shell.api.lane import Lane, in_lane
 from tidegate.shell.identity import who
 
@@ -70,7 +71,7 @@ class Door(ASGIMiddleware):
             text = bearer_of(scope)
             actor = await in_thread(self._enter, text, state["source"])
             scope["user"], scope["auth"] = actor, text
-        wrong = _wrong_media_type(scope)
+        wrong = _wrong_media_type(scope) or _wrong_address(scope)
         if wrong is not None:
             if actor is not None:
                 await in_thread(self._seal, actor, scope, wrong)
@@ -176,4 +177,15 @@ def _wrong_media_type(scope: Scope) -> AskedWrongly | None:
         "not_json",
         f"expected a body of type `application/json`, got `{given[:60]}`",
         "send JSON and say so",
+    )
+
+
+def _wrong_address(scope: Scope) -> AskedWrongly | None:
+    """The same in a path, a filter or an id as in a body: no database is asked for it."""
+    if NUL not in scope["path"] and b"%00" not in scope["query_string"]:
+        return None
+    return AskedWrongly(
+        "bad_address",
+        "expected an address of text, got a NUL character (%00) in it",
+        "take it out",
     )
