@@ -11,7 +11,9 @@ import pytest
 from tests.main.test_emergency import LATER, QUICK, config, owed, tell
 from tests.support import START, World
 from tidegate.base.errors import AskedWrongly, EvidenceBroken, EvidenceClosed, WorldFailed
+from tidegate.base.when import parse_instant
 from tidegate.evidence.journal import ClosingJournal, JournalLine
+from tidegate.evidence.journal_line import removed_line
 from tidegate.evidence.panic_file import PanicFile
 from tidegate.flow.house import Wanted
 from tidegate.flow.panicking import Unsealed, panic_unsealed, resume
@@ -19,7 +21,7 @@ from tidegate.main import panicking
 from tidegate.main.config import load_config
 from tidegate.main.emergency import recover
 from tidegate.main.panicking import panic_here
-from tidegate.main.wiring import open_house
+from tidegate.main.wiring import clock, open_house
 from tidegate.panic import Scope, ScopeKind
 from tidegate.store import Store
 from tidegate.store.database import closed_because
@@ -203,7 +205,9 @@ def test_sealed_panic_is_called_not_frozen(
 def test_panic_that_cannot_be_kept_is_told_nowhere(
     config: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    """Its file cannot be written: whoever called it hears that it is to be called again."""
+    """Its file cannot be written: whoever called it hears that it is to be called again, in the
+    answer too, which is all a script reads; and this machine is not done.
+    """
 
     def full(self: PanicFile, work: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -217,22 +221,24 @@ def test_panic_that_cannot_be_kept_is_told_nowhere(
     else:
         monkeypatch.setattr(panicking, "begin_panic", unreadable)
 
-    def panic() -> list[str]:
+    def panic(kept: bool) -> list[str]:
         said: list[str] = []
         told = panic_here(config, "all", "", "night", None, patience=QUICK, tell=said.append)
         assert told["sealed"] is (case == "sealed")
+        assert told["done"] is (kept and case != "sealed")
+        assert ("call it again" in told["says"]) is not kept
         return [line for line in said if "kept in" in line]
 
     with monkeypatch.context() as patched:
         patched.setattr(PanicFile, "change", full)
-        (line,) = panic()
+        (line,) = panic(kept=False)
         assert "cannot be kept" in line and "call it again" in line
     if case == "sealed":
-        assert panic() == []  # the log has it
+        assert panic(kept=True) == []  # the log has it
         return
-    (line,) = panic()
+    (line,) = panic(kept=True)
     assert "a server that starts here seals it" in line
-    assert panic() == [line]  # once, under one id
+    assert panic(kept=True) == [line]  # once, under one id
 
 
 @pytest.mark.parametrize(
@@ -241,6 +247,7 @@ def test_panic_that_cannot_be_kept_is_told_nowhere(
         ("ended", True),
         ("not its scope", False),
         ("held still", False),
+        ("held until later, out of its scope", False),
         ("no journal", False),
         ("damaged journal", False),
         ("with its database", False),
@@ -264,7 +271,11 @@ def test_what_a_machine_has_ended_is_typed_for_ever(
         owed(journal, ends_at=LATER, target=target, connector=connector)
     if case == "damaged journal":
         journal.write_bytes(b"no line of it\n" + journal.read_bytes())
-    scope = ("target", "elsewhere") if case == "not its scope" else ("all", "")
+    if case == "held until later, out of its scope":
+        later = parse_instant(LATER)
+        held = removed_line("gr_1", clock(), held=True, held_until=later, alone=True)
+        ClosingJournal(journal).append(held)
+    scope = ("target", "elsewhere") if case.endswith("its scope") else ("all", "")
     told = panic_here(config, *scope, "", None, patience=timedelta(seconds=1), tell=tell)
     assert (told["done"], told["safe"]) == (is_done, False)
 

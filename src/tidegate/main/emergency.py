@@ -85,7 +85,13 @@ def recover(
     seen = witnessed(found, sources.get("witness", ()))
     gathered = gather(journals.lines, own, clock())
     gathered, lost = owed_with(gathered, copy, clock())
-    with given_to_owner(found, tell):
+    owners: list[str] = []
+
+    def tell_owner(line: str) -> None:
+        owners.append(line)
+        tell(line)
+
+    with given_to_owner(found, tell_owner):
         ground = ground_of(found, tell, dry=dry)
         done = recall(ground, gathered, patience, dry=dry)
     back = came_back(copy, done)
@@ -115,7 +121,7 @@ def recover(
         blind=bool(blind),
         copy=copy.unread,
     )
-    return _told(done, unknown, gaps, dry=dry)
+    return {**_told(done, unknown, gaps, dry=dry), "owner": owners}
 
 
 def ground_of(found: Config, tell: Tell, *, dry: bool = False) -> Ground:

@@ -66,21 +66,39 @@ def panic_here(
     words = clean_text("reason", reason, LONGEST_REASON) if reason.strip() else ""
     wanted = Wanted(scope=scope, by=SYSTEM, via="machine", reason=words, freeze=freeze)
     check_freeze(freeze)
-    with given_to_owner(found, tell):
-        try:
-            house = _house(found)
-        except TidegateError as fault:
-            tell(f"the database cannot be used ({lacking(fault)}); going by the closing journal")
-            _keep(found, PanicsKept(panic_file(found)), wanted, tell)
-            return _panic_by_journal(found, scope, patience, tell)
-        try:
-            return _panic_with(found, house, wanted, patience, tell)
-        finally:
-            house.store.close()
+    owners: list[str] = []
+
+    def tell_owner(line: str) -> None:
+        owners.append(line)
+        tell(line)
+
+    with given_to_owner(found, tell_owner):
+        told = _panic_of(found, wanted, patience, tell, tell_owner)
+    return {**told, "owner": owners}  # a script reads the answer alone
+
+
+def _panic_of(
+    found: Config, wanted: Wanted, patience: timedelta, tell: Tell, tell_owner: Tell
+) -> Plain:
+    try:
+        house = _house(found)
+    except TidegateError as fault:
+        tell(f"the database cannot be used ({lacking(fault)}); going by the closing journal")
+        lost = _keep(found, PanicsKept(panic_file(found)), wanted, tell, tell_owner)
+        return _panic_by_journal(found, wanted.scope, patience, tell, lost)
+    try:
+        return _panic_with(found, house, wanted, patience, tell, tell_owner)
+    finally:
+        house.store.close()
 
 
 def _panic_with(
-    found: Config, house: House, wanted: Wanted, patience: timedelta, tell: Tell
+    found: Config,
+    house: House,
+    wanted: Wanted,
+    patience: timedelta,
+    tell: Tell,
+    tell_owner: Tell,
 ) -> Plain:
     """With a database that is open, and may be anything but sound: whatever it does not bear of
     looking up, sealing, sweeping and watching goes by the journal.
@@ -102,12 +120,13 @@ def _panic_with(
             return _watched(house, panic, patience, tell)
         except Exception as fault:  # noqa: BLE001 - a rim: whatever it is, the ends go on
             tell(f"{_why(fault)}; going on by the closing journal")
+    lost = "whether the panic is kept is not known: call it again"
     try:
-        _keep(found, house.wanted, wanted, tell)
+        lost = _keep(found, house.wanted, wanted, tell, tell_owner)
         panic_unsealed(house, wanted)
     except Exception as fault:  # noqa: BLE001 - a rim: closing never waits for what is kept of it
         tell(_why(fault))
-    told = _panic_by_journal(found, wanted.scope, patience, tell)
+    told = _panic_by_journal(found, wanted.scope, patience, tell, lost)
     if panic is None:
         return told
     # Sealed, it is for every machine; what of it is not done here, typing it again may.
@@ -122,21 +141,26 @@ def _why(fault: Exception) -> str:
     )
 
 
-def _keep(found: Config, kept: PanicsKept, wanted: Wanted, tell: Tell) -> None:
+def _keep(found: Config, kept: PanicsKept, wanted: Wanted, tell: Tell, tell_owner: Tell) -> str:
     """The panic waits in its file until a server that starts here seals it. One that is sealed
-    waits there too, for as long as its sweep does, and has its id.
+    waits there too, for as long as its sweep does, and has its id. Why it is not kept, else empty.
     """
     now, path = clock(), panic_file(found).path
     id = wanted.id or make_id(PANIC, now, os.urandom(RANDOM_BYTES))
-    with given_to_owner(found, tell):  # at once: ends take minutes, and the service has to read it
+    with given_to_owner(
+        found, tell_owner
+    ):  # at once: ends take minutes, and the service has to read it
         is_kept = kept.keep(wanted, id, now)
     if not is_kept:
         again = "if the database loses it" if wanted.id else "once the database is back"
-        tell(f"the panic cannot be kept in `{path}`: call it again {again}")
-    elif not wanted.id:
+        lost = f"the panic cannot be kept in `{path}`: call it again {again}"
+        tell(lost)
+        return lost
+    if not wanted.id:
         same = (one.id for one in kept.all() if replace(one, id="", at=wanted.at) == wanted)
         id = next(same, id)  # typed twice, it is kept under the first
         tell(f"{id}: kept in `{path}`; a server that starts here seals it, with its freeze")
+    return ""
 
 
 def _house(found: Config) -> House:
@@ -232,10 +256,13 @@ def _counts(standing: Standing) -> str:
     )
 
 
-def _panic_by_journal(found: Config, scope: Scope, patience: timedelta, tell: Tell) -> Plain:
+def _panic_by_journal(
+    found: Config, scope: Scope, patience: timedelta, tell: Tell, lost: str
+) -> Plain:
     """What this machine's journal knows of the scope is closed; what else is open, nobody knows.
 
-    `done`: all that it names there has ended, and the whole of it was read.
+    `done`: all that it names there has ended, the whole of it was read, and the panic waits to be
+    sealed. `lost` says why it does not: nothing of it, its freeze least of all, is there later.
     """
     own = str(found.path(found.evidence.journal))
     journals = read_journals(found, ())
@@ -260,6 +287,7 @@ def _panic_by_journal(found: Config, scope: Scope, patience: timedelta, tell: Te
     untils = (one.residual_until for one in done if one.at is not None)
     residual = max((one for one in untils if one is not None and one > clock()), default=None)
     missed = _missed(scope, at_first)
+    says = missed or "went by this machine's journal alone; what it does not hold is not known"
     whole = bool(journals.lines.get(own)) and not (journals.unread or at_first.unusable)
     return {
         "id": "",
@@ -268,9 +296,10 @@ def _panic_by_journal(found: Config, scope: Scope, patience: timedelta, tell: Te
         "sealed": False,
         "swept": False,
         "safe": False,  # what another machine opened, or waits for an opening, is not known here
-        "done": whole and not missed and all(one.closed and not one.uncut for one in done),
-        "says": missed
-        or "went by this machine's journal alone; what it does not hold is not known",
+        "done": whole
+        and not (missed or lost)
+        and all(one.closed and not one.uncut for one in done),
+        "says": f"{says}; {lost}" if lost else says,
         "frozen_until": None,
         "frozen": False,
         "grants": len(done),
@@ -290,7 +319,8 @@ def _panic_by_journal(found: Config, scope: Scope, patience: timedelta, tell: Te
 
 def _missed(scope: Scope, gathered: Gathered) -> str:
     """Why a panic ended nothing, where the journal has something open and none of it in `scope`."""
-    left = [one for one in gathered.owed if not one.settled(clock())]
+    # What is held is there still, and a login or a slip of the pen would have left it out.
+    left = [one for one in gathered.owed if one.held or not one.settled(clock())]
     holds = [one.hold for one in left]
     if not holds or any(scope.covers(hold.principal, hold.role.id) for hold in holds):
         return ""
