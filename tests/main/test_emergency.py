@@ -91,11 +91,13 @@ def database(config: Path) -> Path:
 
 
 def test_recover_needs_a_database(config: Path, tmp_path: Path) -> None:
-    """Settings, key and a journal are enough; it says that nothing is known of the rest."""
+    """Settings, key and journals are enough; it says that nothing is known of the rest."""
     for file in config.parent.glob("*.db*"):
         file.unlink()
     other = tmp_path / "other.journal"
     owed(other)
+    gone = JournalLine(kind="gone", grant="gr_2", at=START, data={})
+    ClosingJournal(config.parent / "closing.journal").append(gone)
     told = run(config, journal=[str(other)])
     assert told["ok"] is True
     said = " ".join(told["unknown"])  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from tests.main.test_recover_known import copy_of
 from tests.main.test_running import aws
 from tests.support import START, World
 from tidegate.base.errors import AskedWrongly
+from tidegate.base.when import wire
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.witness import publish_to_directory
@@ -30,7 +31,7 @@ from tidegate.main import local
 from tidegate.main.config import load_config
 from tidegate.main.emergency import read_journals, recover
 from tidegate.main.unknown import came_back
-from tidegate.main.wiring import open_store
+from tidegate.main.wiring import clock, open_store
 from tidegate.shell.cli.local import Account
 
 __all__ = ["config"]
@@ -284,3 +285,68 @@ def test_dry_run_writes(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recover(config, {}, dry=True, patience=QUICK, tell=tell)
     assert {one.name for one in config.parent.iterdir()} == before
     assert ClosingJournal(config.parent / "closing.journal").read() == journal
+
+
+@pytest.mark.parametrize("by", ["journal", "copy"])
+def test_clock_that_is_behind_calls_the_overdue_not_due(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """It came back ten hours slow: what ended an hour ago lies ahead. A line of a journal, or the
+    log, has a later date than now: nothing ends early by that, and it is no success.
+    """
+    now, own = clock(), config.parent / "closing.journal"
+    owed(own, ends_at=wire(now - timedelta(hours=1)))
+    if by == "journal":
+        owed(own, "gr_2", ends_at=wire(now + timedelta(days=40)))  # opened now
+        for file in config.parent.glob("*.db*"):
+            file.unlink()
+    monkeypatch.setattr("tidegate.main.emergency.clock", lambda: now - timedelta(hours=10))
+    told = run(config)
+    assert {one["fate"] for one in told["grants"]} == {"not due"}  # type: ignore[attr-defined]
+    assert told["ok"] is False
+    assert told["clock_behind"] is True
+    (said,) = [one for one in told["unknown"] if "this machine's clock" in one]  # type: ignore[attr-defined]
+    assert wire(now - timedelta(hours=10)) in said
+    assert (f"`{own}`" if by == "journal" else "tidegate.db") in said
+    assert told["next"][0] == "set this machine's clock right, and type the same again"  # type: ignore[index]
+
+
+def test_clock_that_is_right_is_called_behind(config: Path) -> None:
+    """Lines of today, and a log whose last event is seconds old."""
+    owed(config.parent / "closing.journal", ends_at=wire(clock() + timedelta(days=40)))
+    told = run(config)
+    assert (told["ok"], told["clock_behind"]) == (True, False)
+
+
+@pytest.mark.parametrize("empty", [True, False])
+@pytest.mark.parametrize("by", ["nothing", "own database", "own database that is outgrown"])
+def test_other_machines_journal_passes_for_our_own(
+    config: Path, tmp_path: Path, by: str, empty: bool
+) -> None:
+    """Ours is on a disk that is not mounted. What it opened is known by the installation's own
+    database alone, and by that only where no witness has more.
+    """
+    own, other, witness = (
+        config.parent / "closing.journal", tmp_path / "b.journal", tmp_path / "witness",
+    )  # fmt: skip
+    own.unlink(missing_ok=True)
+    if empty:
+        own.touch(0o600)
+    owed(other)
+    sources = {"journal": [str(other)]}
+    if by == "nothing":
+        for file in config.parent.glob("*.db*"):
+            file.unlink()
+    elif by != "own database":
+        backup = witnessed_later(config, witness)
+        for file in config.parent.glob("*.db*"):
+            file.unlink()
+        (config.parent / "tidegate.db").write_bytes(backup)
+        sources |= {"witness": [str(witness)]}
+    told = run(config, **sources)
+    known = by == "own database"
+    assert [one["fate"] for one in told["grants"]] == ["removed"]  # type: ignore[attr-defined]
+    assert (told["ok"], told["unread"]) == (known, int(not known))
+    (said,) = [one for one in told["unknown"] if f"`{own}`" in one]  # type: ignore[attr-defined]
+    assert "mount" in said
+    assert any("this machine's journal" in one for one in told["next"]) is not known  # type: ignore[attr-defined]

@@ -19,14 +19,19 @@ from tidegate.main.logs import log_quietly
 from tidegate.main.owner import given_to_owner
 from tidegate.main.unknown import (
     came_back,
+    clock_behind,
     held_by_nobody_named,
     lost_events,
     lost_grants,
     nothing_newer,
+    vouches,
     witnessed,
 )
 from tidegate.main.ways import ways_of
 from tidegate.main.wiring import clock
+
+# What to do where our own journal is not there or has nothing: what is done now makes a new one.
+LOOK = "if its disk is not mounted, mount it before anything else"
 
 Plain = Mapping[str, Any]
 Tell = Callable[[str], None]
@@ -35,12 +40,14 @@ Tell = Callable[[str], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Journals:
     """Journals by their paths, this installation's own first. `broken` says in words what is not
-    known of them; `unread` counts those of which something is there and cannot be read.
+    known of them; `unread` counts those of which something is there and cannot be read. `absent`:
+    this installation's own is not there, or has no line.
     """
 
     lines: Mapping[str, Sequence[JournalLine]]
     broken: tuple[str, ...]
     unread: int
+    absent: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +56,17 @@ class Gaps:
 
     `lost` ends are owed, or their access is back, and nothing here says how to bring them about; of
     `unread` journals nobody knows all that they name. `blind`: no journal has a line, and no copy
-    is certain to hold what was opened, which is one journal unread at the least. `copy`: one that
-    was named was not read.
+    is certain to hold what was opened, which is one journal unread at the least. `absent`: that is
+    the installation's own, and others have lines. `copy`: one that was named was not read. `clock`:
+    what was read is later than this machine's clock, so that what is overdue may pass for not due.
     """
 
     lost: int = 0
     unread: int = 0
     blind: bool = False
+    absent: bool = False
     copy: bool = False
+    clock: bool = False
 
 
 def recover(
@@ -83,6 +93,7 @@ def recover(
     own = str(found.path(found.evidence.journal))
     copy = read_copy(found, sources.get("database", ()), tell)
     seen = witnessed(found, sources.get("witness", ()))
+    behind = clock_behind(copy, journals.lines, clock())
     gathered = gather(journals.lines, own, clock())
     gathered, lost = owed_with(gathered, copy, clock())
     owners: list[str] = []
@@ -100,6 +111,7 @@ def recover(
     unknown = [
         *([not_read] if copy.unread else []),
         *([blind] if blind else []),
+        *behind,
         *lost_events(copy, seen),
         *lost_grants(gathered, copy, journals.lines, lost),
         *back,
@@ -119,7 +131,9 @@ def recover(
         lost=len(lost) + len(gathered.unusable) + len(back),
         unread=journals.unread,
         blind=bool(blind),
+        absent=journals.absent and not vouches(copy, seen),
         copy=copy.unread,
+        clock=bool(behind),
     )
     return {**_told(done, unknown, gaps, dry=dry), "owner": owners}
 
@@ -158,14 +172,15 @@ def read_journals(found: Config, named: Sequence[str]) -> Journals:
             lines[str(own)] = list(contents.lines)
             damage = _damage(own, contents)
             if not damage and not contents.lines:
-                broken.append(f"this installation's own journal at `{own}` has no line")
+                broken.append(f"this installation's own journal at `{own}` has no line: {LOOK}")
         else:
             damage = ""
-            broken.append(f"this installation has no journal of its own at `{own}`")
+            broken.append(f"this installation has no journal of its own at `{own}`: {LOOK}")
     except OSError as fault:
         damage = f"journal `{own}` cannot be read: {fault.strerror}"
     broken += [damage] if damage else []
     unread += bool(damage)
+    absent = not damage and not lines.get(str(own))
     for path in dict.fromkeys(Path(name) for name in named):
         if str(path) in lines:
             continue
@@ -176,7 +191,7 @@ def read_journals(found: Config, named: Sequence[str]) -> Journals:
             damage = f"`{path}` is cut off in a line: what a copy lacks behind it is not known"
         broken += [damage] if damage else []
         unread += bool(damage)
-    return Journals(lines=lines, broken=tuple(broken), unread=unread)
+    return Journals(lines=lines, broken=tuple(broken), unread=unread, absent=absent)
 
 
 def _named_journal(path: Path) -> JournalContents:
@@ -232,35 +247,10 @@ def _told(done: Sequence[Recalled], unknown: Sequence[str], gaps: Gaps, *, dry: 
     counts = {fate.value: sum(one.fate is fate for one in done) for fate in Fate}
     standing = sum(one.fate is Fate.HELD and not one.owed.shared for one in done)
     uncut = sum(one.uncut for one in done)
-    lost, unread = gaps.lost, max(gaps.unread, int(gaps.blind))
+    lost, unread = gaps.lost, max(gaps.unread + gaps.absent, int(gaps.blind))
     open_still = counts[Fate.CLOSING] + counts[Fate.DUE] + standing + uncut + lost + unread
-    open_still += gaps.copy
-    steps = ["start the server: it seals what was done, and closes what is due from now on"]
-    if dry:
-        steps = ["start the server: it closes what is due from now on"]
-    if standing:
-        steps.insert(0, "look whether what is still held is wanted: it is not ours to take")
-    if counts[Fate.CLOSING] or uncut or (counts[Fate.DUE] and not dry):
-        steps.insert(0, "mend what keeps the rest open, and type the same again: it is safe")
-    if gaps.blind:
-        steps.insert(
-            0,
-            "name a journal of a machine that opened something (`--from journal=FILE`), or a copy "
-            "of the log (`--from database=FILE`)",
-        )
-    elif unread:
-        steps.insert(
-            0, "mend or find the journals that are not read whole, and type the same again"
-        )
-    if gaps.copy:
-        steps.insert(
-            0, "mend the way to the copy that was named, or name another, and type the same again"
-        )
-    if lost:
-        steps.insert(0, "look in the clouds for what cannot be closed from here: it is named above")
-    if dry and counts[Fate.DUE]:
-        steps.insert(0, "type the same without `--dry-run`")
-    steps.append("compare the log with its witness: `tidegate evidence verify --config FILE`")
+    open_still += gaps.copy + gaps.clock
+    steps = _steps(counts, gaps, dry=dry, standing=bool(standing), uncut=bool(uncut))
     return {
         "ok": not open_still,
         "dry_run": dry,
@@ -269,10 +259,46 @@ def _told(done: Sequence[Recalled], unknown: Sequence[str], gaps: Gaps, *, dry: 
         "unread": unread,
         "blind": gaps.blind,
         "copy_unread": gaps.copy,
+        "clock_behind": gaps.clock,
         "grants": [_grant_told(one) for one in done],
         "unknown": list(unknown),
         "next": steps,
     }
+
+
+def _steps(
+    counts: Mapping[str, int], gaps: Gaps, *, dry: bool, standing: bool, uncut: bool
+) -> list[str]:
+    """What to do next, the most pressing first."""
+    again = "and type the same again"
+    named: list[tuple[bool | int, str]] = [
+        (gaps.clock, f"set this machine's clock right, {again}"),
+        (dry and counts[Fate.DUE], "type the same without `--dry-run`"),
+        (gaps.lost, "look in the clouds for what cannot be closed from here: it is named above"),
+        (gaps.copy, f"mend the way to the copy that was named, or name another, {again}"),
+        (
+            gaps.blind,
+            "name a journal of a machine that opened something (`--from journal=FILE`), or a copy "
+            "of the log (`--from database=FILE`)",
+        ),
+        (gaps.absent and not gaps.blind, f"find this machine's journal or its database, {again}"),
+        (
+            gaps.unread and not gaps.blind,
+            f"mend or find the journals that are not read whole, {again}",
+        ),
+        (
+            counts[Fate.CLOSING] or uncut or (counts[Fate.DUE] and not dry),
+            f"mend what keeps the rest open, {again}: it is safe",
+        ),
+        (standing, "look whether what is still held is wanted: it is not ours to take"),
+        (dry, "start the server: it closes what is due from now on"),
+        (
+            not dry,
+            "start the server: it seals what was done, and closes what is due from now on",
+        ),
+        (True, "compare the log with its witness: `tidegate evidence verify --config FILE`"),
+    ]
+    return [step for is_so, step in named if is_so]
 
 
 def _grant_told(one: Recalled) -> Plain:

@@ -8,6 +8,7 @@ from tidegate.base.errors import TidegateError
 from tidegate.base.when import Instant, wire
 from tidegate.evidence.checkpoint import TrustedKey, open_checkpoint, parse_checkpoint
 from tidegate.evidence.journal import JournalLine
+from tidegate.evidence.journal_line import CLOCK_OFF
 from tidegate.evidence.witness import largest_kept
 from tidegate.evidence.witnesses import newest_in
 from tidegate.finding import Finding, FindingKind
@@ -54,13 +55,38 @@ def nothing_newer(copy: Copy, seen: Witnessed, journals: Lines) -> str:
         return ""
     if copy.state is None:
         return "what is open: no journal here has a line, and there is no copy"
-    head = copy.state.head
-    if not copy.elsewhere and seen.size <= head.size:
+    if vouches(copy, seen):
         return ""
     return (
         f"what is open: no journal here has a line, and the copy `{copy.where}` lacks what was "
-        f"opened after {wire(head.at)}"
+        f"opened after {wire(copy.state.head.at)}"
     )
+
+
+def vouches(copy: Copy, seen: Witnessed) -> bool:
+    """Whether the copy knows what was opened: it is the installation's own, and no witness says
+    that it lacks anything.
+    """
+    return copy.state is not None and not copy.elsewhere and seen.size <= copy.state.head.size
+
+
+def clock_behind(copy: Copy, journals: Lines, now: Instant) -> list[str]:
+    """What was written later than `now`, further than a clock may be off: of each journal its
+    latest line, and the last event of the copy. What is overdue may then look as if it lay ahead.
+    """
+    latest = {
+        f"a `{line.kind}` line of `{line.grant}` in `{name}`": line.at
+        for name, lines in journals.items()
+        if lines and (line := max(lines, key=lambda one: one.at))
+    }
+    if copy.state is not None:
+        latest[f"the last event in `{copy.where}`"] = copy.state.head.at
+    return [
+        f"what is due: {what} is of {wire(at)}, and this machine's clock says {wire(now)}; with a "
+        "clock that is behind, what is overdue is called not due"
+        for what, at in latest.items()
+        if at - now > CLOCK_OFF
+    ]
 
 
 def lost_events(copy: Copy, seen: Witnessed) -> list[str]:

@@ -151,6 +151,7 @@ def recover(desk: Desk, config: str, sources: Sequence[str], dry_run: bool, time
     parts += [f"{lost} may be open, and cannot be closed from here"] if lost else []
     parts += [f"journals not read whole: {unread}"] if unread else []
     parts += ["the copy that was named was not read"] if told.flag("copy_unread") else []
+    parts += ["this machine's clock may be behind"] if told.flag("clock_behind") else []
     nothing = "nothing was closed" if told.flag("blind") else "nothing to close"
     lines += ["", ", ".join(parts) or nothing]
     if unknown := told.texts("unknown"):
