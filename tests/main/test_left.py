@@ -1,6 +1,7 @@
 """A target leaves the settings while grants are open on it, and a new process must end them."""
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -142,3 +143,14 @@ def test_no_place_for_locks_stops_the_ends(home: Home) -> None:
     """It is a file, or its directory cannot be written: what closes does without, and is made."""
     (home.directory / LOCKS).write_text("")
     assert knows(Clouds().connect(load_config(home.settings(aws("new"))))["aws"], "new")
+
+
+def test_planted_link_has_another_file_overwritten(home: Home) -> None:
+    """Whose directory it is may put a link at the name beside: it goes, what it led to stays."""
+    other = home.directory / "other"
+    other.write_text("root's only")
+    beside = home.directory / f"{FILE}.{os.getpid()}.new"
+    beside.symlink_to(other)
+    Clouds().connect(load_config(home.settings(aws("old"))))
+    assert other.read_text() == "root's only"
+    assert (home.directory / FILE).exists() and not beside.is_symlink()

@@ -78,7 +78,11 @@ def remember(config: Config) -> None:
     try:
         if not reached.target or (path.exists() and path.read_bytes() == data):
             return
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        # Made anew, never written through: whoever the directory belongs to could have put a link
+        # there, and this process may be root's. What a dead one of this number left goes first.
+        beside.unlink(missing_ok=True)
+        anew = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(beside, anew, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
         beside.replace(path)
