@@ -15,6 +15,7 @@ from tidegate.main.clouds import Clouds
 from tidegate.main.config import load_config
 from tidegate.main.left import left_open
 from tidegate.main.machine import ThisMachine
+from tidegate.main.owner import Giving
 from tidegate.main.panicking import _house
 from tidegate.shell.cli.commands import make_program
 
@@ -69,11 +70,12 @@ def test_panic_with_its_database_does_what_takes_an_opener(
     config: Path, reached: dict[str, AwsSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the opener's keys are not, it closes and no more; where all are, both, as a server."""
-    house = _house(load_config(config))
+    found = load_config(config)
+    house = _house(found, Giving(found, print))
     assert (house.duties, reached["far"].access_key_id) == (CLOSES, "the-closer")
     house.store.close()
     monkeypatch.setenv("TIDEGATE_TEST_OPENER", "the-opener")
-    house = _house(load_config(config))
+    house = _house(found, Giving(found, print))
     assert house.duties == ALL
     house.store.close()
 

@@ -2,12 +2,17 @@
 
 import errno
 import os
+import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.main.test_emergency import QUICK, config, owed
 from tests.main.test_running import aws
+from tidegate.base.when import Instant
+from tidegate.connectors.port import Hold, Receipt
+from tidegate.connectors.simulated import SimulatedConnector
 from tidegate.main import owner
 from tidegate.main.clouds import Clouds
 from tidegate.main.config import load_config
@@ -18,6 +23,7 @@ from tidegate.main.panicking import panic_here
 __all__ = ["config"]
 THEIRS = (4242, 4243)
 PANICS = ("closing.journal.panics", "closing.journal.panics.lock")
+LOCK = f"{'a' * 32}.lock"
 Given = dict[str, tuple[int, int]]
 
 
@@ -104,6 +110,116 @@ def test_link_in_the_owners_directory_gives_away_another_file(
     with given_to_owner(load_config(config), lambda _: None):
         os.link(other, name)
     assert given == {}
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    """A directory of root's elsewhere, with a file that is named as a lock is, and another."""
+    made = tmp_path / "etc"
+    made.mkdir()
+    (made / LOCK).touch()
+    (made / "passwd").touch()
+    return made
+
+
+def test_link_in_place_of_locks_gives_away_other_files(
+    config: Path, given: Given, victim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Put there while files are given: at the first that is, as whoever wins the race would."""
+    locks, chown, seen = config.parent / "locks", os.fchown, list[Path]()
+    locks.mkdir()
+
+    def swap(fd: int, uid: int, gid: int) -> None:
+        seen.append(Path(os.readlink(f"/proc/self/fd/{fd}")))
+        if not locks.is_symlink():
+            locks.rename(locks.with_name("locks.x"))
+            locks.symlink_to(victim)
+        chown(fd, uid, gid)
+
+    monkeypatch.setattr(os, "fchown", swap)
+    with given_to_owner(load_config(config), lambda _: None):
+        (config.parent / "closing.journal").touch()
+        (locks / LOCK).touch()
+    assert seen == [config.parent / "closing.journal", config.parent / "locks.x" / LOCK]
+
+
+def test_locks_that_are_a_link_give_away_other_files(
+    config: Path, given: Given, victim: Path
+) -> None:
+    """It is there from the start, or instead of the directory that was to be made."""
+    locks = config.parent / "locks"
+    for early in (True, False):
+        with ExitStack() as block:
+            if not early:
+                block.enter_context(given_to_owner(load_config(config), lambda _: None))
+            locks.symlink_to(victim)
+            if early:
+                block.enter_context(given_to_owner(load_config(config), lambda _: None))
+            (victim / f"{'b' * 32}.lock").touch()
+        locks.unlink()
+        (victim / f"{'b' * 32}.lock").unlink()
+    assert given == {}
+
+
+def test_other_file_of_root_is_given_away_in_the_owners_directory(
+    config: Path, given: Given
+) -> None:
+    """No lock's name, a lock that holds something, and what was there under another name."""
+    locks, kept = config.parent / "locks", config.parent / "kept"
+    locks.mkdir()
+    kept.touch()
+    with given_to_owner(load_config(config), lambda _: None):
+        (locks / "passwd").touch()
+        (locks / LOCK).write_text("a secret")
+        kept.rename(config.parent / "closing.journal.panics")
+    assert given == {}
+
+
+def test_journal_is_the_services_only_after_everything_ended(
+    config: Path, given: Given, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever typed it may be cut off meanwhile: it is given before a cloud is asked."""
+    other, seen, real = tmp_path / "other.journal", list[Given](), SimulatedConnector.revoke
+    owed(other)
+
+    def asked(self: SimulatedConnector, hold: Hold, now: Instant) -> Receipt:
+        seen.append(dict(given))
+        return real(self, hold, now)
+
+    monkeypatch.setattr(SimulatedConnector, "revoke", asked)
+    recover(config, {"journal": [str(other)]}, dry=False, patience=QUICK, tell=lambda _: None)
+    assert seen[0] == dict.fromkeys(("closing.journal", "closing.journal.lock"), THEIRS)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_dropped_session_leaves_roots_files(
+    config: Path, given: Given, number: signal.Signals
+) -> None:
+    """It ends as by Ctrl-C, after what was made was given; and signals are then as they were."""
+
+    def mine(*_: object) -> None:
+        """It must not end the tests."""
+
+    before = signal.signal(number, mine)
+    try:
+        with pytest.raises(KeyboardInterrupt), given_to_owner(load_config(config), lambda _: None):
+            (config.parent / "closing.journal").touch()
+            signal.raise_signal(number)
+        assert given == {"closing.journal": THEIRS}
+        assert signal.getsignal(number) is mine
+    finally:
+        signal.signal(number, before)
+
+
+def test_session_that_nohup_keeps_is_ended(config: Path, given: Given) -> None:
+    """What is ignored stays ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with given_to_owner(load_config(config), lambda _: None):
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_file_that_cannot_be_given_is_told_nowhere(

@@ -16,7 +16,7 @@ from tidegate.flow.recalling import Fate, Ground, Recalled, recall
 from tidegate.main.config import Config, load_config
 from tidegate.main.copies import owed_with, read_copy
 from tidegate.main.logs import log_quietly
-from tidegate.main.owner import given_to_owner
+from tidegate.main.owner import Giving, given_to_owner
 from tidegate.main.unknown import (
     came_back,
     clock_behind,
@@ -96,14 +96,8 @@ def recover(
     behind = clock_behind(copy, journals.lines, clock())
     gathered = gather(journals.lines, own, clock())
     gathered, lost = owed_with(gathered, copy, clock())
-    owners: list[str] = []
-
-    def tell_owner(line: str) -> None:
-        owners.append(line)
-        tell(line)
-
-    with given_to_owner(found, tell_owner):
-        ground = ground_of(found, tell, dry=dry)
+    with given_to_owner(found, tell) as giving:
+        ground = ground_of(found, tell, giving, dry=dry)
         done = recall(ground, gathered, patience, dry=dry)
     back = came_back(copy, done)
     blind = nothing_newer(copy, seen, journals.lines)
@@ -135,18 +129,19 @@ def recover(
         copy=copy.unread,
         clock=bool(behind),
     )
-    return {**_told(done, unknown, gaps, dry=dry), "owner": owners}
+    return {**_told(done, unknown, gaps, dry=dry), "owner": giving.said}
 
 
-def ground_of(found: Config, tell: Tell, *, dry: bool = False) -> Ground:
+def ground_of(found: Config, tell: Tell, giving: Giving, *, dry: bool = False) -> Ground:
     """What `recall` stands on; made for a `dry` run, nothing is written. Tells which targets are
-    left out.
+    left out. What it makes is the owner's at once.
     """
     ways = ways_of(found, keeps=not dry)
+    giving.now()
     for target, why in ways.shut.items():
         tell(f"`{target}` is left out, the others go on: {why}")
     return Ground(
-        journal=ClosingJournal(found.path(found.evidence.journal)),
+        journal=giving.journal(),
         connectors=ways.connectors,
         shut=ways.shut,
         clock=clock,

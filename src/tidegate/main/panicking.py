@@ -17,7 +17,6 @@ from tidegate.base.ids import PANIC, RANDOM_BYTES, make_id
 from tidegate.base.text import LONGEST_REASON, clean_text
 from tidegate.base.when import Instant, wire
 from tidegate.catalogue import Catalogue
-from tidegate.evidence.journal import ClosingJournal
 from tidegate.flow.expiring import close_now
 from tidegate.flow.gathering import Gathered, begin_all, gather
 from tidegate.flow.house import Groups, House, Laws, Wanted
@@ -29,7 +28,7 @@ from tidegate.main.config import Config, load_catalogue, load_config
 from tidegate.main.emergency import Plain, Tell, ground_of, read_journals
 from tidegate.main.lacking import lacking
 from tidegate.main.logs import log_quietly
-from tidegate.main.owner import given_to_owner
+from tidegate.main.owner import Giving, given_to_owner
 from tidegate.main.unknown import MOST_NAMED
 from tidegate.main.ways import ways_of
 from tidegate.main.wiring import clock, open_store, panic_file, read_laws
@@ -66,28 +65,22 @@ def panic_here(
     words = clean_text("reason", reason, LONGEST_REASON) if reason.strip() else ""
     wanted = Wanted(scope=scope, by=SYSTEM, via="machine", reason=words, freeze=freeze)
     check_freeze(freeze)
-    owners: list[str] = []
-
-    def tell_owner(line: str) -> None:
-        owners.append(line)
-        tell(line)
-
-    with given_to_owner(found, tell_owner):
-        told = _panic_of(found, wanted, patience, tell, tell_owner)
-    return {**told, "owner": owners}  # a script reads the answer alone
+    with given_to_owner(found, tell) as giving:
+        told = _panic_of(found, wanted, patience, tell, giving)
+    return {**told, "owner": giving.said}  # a script reads the answer alone
 
 
 def _panic_of(
-    found: Config, wanted: Wanted, patience: timedelta, tell: Tell, tell_owner: Tell
+    found: Config, wanted: Wanted, patience: timedelta, tell: Tell, giving: Giving
 ) -> Plain:
     try:
-        house = _house(found)
+        house = _house(found, giving)
     except TidegateError as fault:
         tell(f"the database cannot be used ({lacking(fault)}); going by the closing journal")
-        lost = _keep(found, PanicsKept(panic_file(found)), wanted, tell, tell_owner)
-        return _panic_by_journal(found, wanted.scope, patience, tell, lost)
+        lost = _keep(found, PanicsKept(panic_file(found)), wanted, tell, giving)
+        return _panic_by_journal(found, wanted.scope, patience, tell, giving, lost)
     try:
-        return _panic_with(found, house, wanted, patience, tell, tell_owner)
+        return _panic_with(found, house, wanted, patience, tell, giving)
     finally:
         house.store.close()
 
@@ -98,7 +91,7 @@ def _panic_with(
     wanted: Wanted,
     patience: timedelta,
     tell: Tell,
-    tell_owner: Tell,
+    giving: Giving,
 ) -> Plain:
     """With a database that is open, and may be anything but sound: whatever it does not bear of
     looking up, sealing, sweeping and watching goes by the journal.
@@ -122,11 +115,11 @@ def _panic_with(
             tell(f"{_why(fault)}; going on by the closing journal")
     lost = "whether the panic is kept is not known: call it again"
     try:
-        lost = _keep(found, house.wanted, wanted, tell, tell_owner)
+        lost = _keep(found, house.wanted, wanted, tell, giving)
         panic_unsealed(house, wanted)
     except Exception as fault:  # noqa: BLE001 - a rim: closing never waits for what is kept of it
         tell(_why(fault))
-    told = _panic_by_journal(found, wanted.scope, patience, tell, lost)
+    told = _panic_by_journal(found, wanted.scope, patience, tell, giving, lost)
     if panic is None:
         return told
     # Sealed, it is for every machine; what of it is not done here, typing it again may.
@@ -141,16 +134,14 @@ def _why(fault: Exception) -> str:
     )
 
 
-def _keep(found: Config, kept: PanicsKept, wanted: Wanted, tell: Tell, tell_owner: Tell) -> str:
+def _keep(found: Config, kept: PanicsKept, wanted: Wanted, tell: Tell, giving: Giving) -> str:
     """The panic waits in its file until a server that starts here seals it. One that is sealed
     waits there too, for as long as its sweep does, and has its id. Why it is not kept, else empty.
     """
     now, path = clock(), panic_file(found).path
     id = wanted.id or make_id(PANIC, now, os.urandom(RANDOM_BYTES))
-    with given_to_owner(
-        found, tell_owner
-    ):  # at once: ends take minutes, and the service has to read it
-        is_kept = kept.keep(wanted, id, now)
+    is_kept = kept.keep(wanted, id, now)
+    giving.now()  # ends take minutes, and the service has to read it
     if not is_kept:
         again = "if the database loses it" if wanted.id else "once the database is back"
         lost = f"the panic cannot be kept in `{path}`: call it again {again}"
@@ -163,9 +154,10 @@ def _keep(found: Config, kept: PanicsKept, wanted: Wanted, tell: Tell, tell_owne
     return ""
 
 
-def _house(found: Config) -> House:
+def _house(found: Config, giving: Giving) -> House:
     """A house for ending only: rules that are broken must not stand in its way."""
     ways = ways_of(found)
+    giving.now()
     try:
         laws = read_laws(found)
     except TidegateError:
@@ -174,7 +166,7 @@ def _house(found: Config) -> House:
             laws = Laws(rules=laws.rules, catalogue=load_catalogue(found), groups=laws.groups)
     house = House(
         store=open_store(found),
-        journal=ClosingJournal(found.path(found.evidence.journal)),
+        journal=giving.journal(),
         connectors=ways.connectors,
         laws=laws,
         clock=clock,
@@ -257,7 +249,7 @@ def _counts(standing: Standing) -> str:
 
 
 def _panic_by_journal(
-    found: Config, scope: Scope, patience: timedelta, tell: Tell, lost: str
+    found: Config, scope: Scope, patience: timedelta, tell: Tell, giving: Giving, lost: str
 ) -> Plain:
     """What this machine's journal knows of the scope is closed; what else is open, nobody knows.
 
@@ -275,7 +267,7 @@ def _panic_by_journal(
     holds = (one.hold for one in gathered.owed)
     covered = {one.grant for one in holds if scope.covers(one.principal, one.role.id)}
     # The rest only says who holds what: no copy is read that could tell whether its end moved on.
-    every = recall(ground_of(found, tell), gathered, patience, only=covered)
+    every = recall(ground_of(found, tell, giving), gathered, patience, only=covered)
     done = [one for one in every if one.owed.hold.grant in covered]
     rest = [one.fate for one in every if one.owed.hold.grant not in covered]
     if more := rest.count(Fate.DUE):

@@ -75,7 +75,7 @@ def clock_behind(copy: Copy, journals: Lines, now: Instant) -> list[str]:
     latest line, and the last event of the copy. What is overdue may then look as if it lay ahead.
     """
     latest = {
-        f"a `{line.kind}` line of `{line.grant}` in `{name}`": line.at
+        f"the line `{line.kind}` of `{line.grant}` in `{name}`": line.at
         for name, lines in journals.items()
         if lines and (line := max(lines, key=lambda one: one.at))
     }
