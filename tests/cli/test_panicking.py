@@ -171,6 +171,18 @@ def test_recover_with_a_copy_it_could_not_read_says_that_nothing_is_open(
     assert "nothing to close" not in ran.out and "no grant is known" not in ran.out
 
 
+def test_recover_with_a_clock_that_is_behind_says_that_nothing_is_left(
+    tidegate: Shell, local: FakeLocal, tmp_path: Path
+) -> None:
+    """Nothing looks due: among the counts it says that the clock may be why."""
+    config = tmp_path / "tidegate.toml"
+    config.write_text("")
+    local.recovered |= {"ok": False, "clock_behind": True, "unknown": ["what is due"]}
+    ran = tidegate("recover", "--config", str(config))
+    assert ran.code == 4 and "this machine's clock may be behind" in ran.out
+    assert "nothing to close" not in ran.out
+
+
 def test_dry_run_looks_like_a_run(tidegate: Shell, local: FakeLocal, tmp_path: Path) -> None:
     """It says first that it did nothing."""
     config = tmp_path / "tidegate.toml"
