@@ -13,6 +13,7 @@ from tidegate.base.when import wire
 from tidegate.connectors.port import Answer
 from tidegate.evidence.journal_line import JournalLine, removed_line
 from tidegate.flow.gathering import begin_all, gather
+from tidegate.flow.holding import hold_of_line
 from tidegate.flow.recalling import Fate, recall
 from tidegate.panic import Scope, ScopeKind
 
@@ -55,11 +56,23 @@ def test_line_of_another_journal_points_an_end_at_other_access(
     assert not gives(world)
 
 
-def test_other_journals_that_name_two_accesses_end_one_of_them(assigned: World) -> None:
-    """Ours does not know it: it is told that nobody can say which to close."""
+# All by which a connector closes: the key, and beside it what is of the role and the target.
+ELSEWHERE = (
+    {"native_principal": "nobody"},
+    {"kind": "iam-role"},
+    {"native": {"arn": "arn:aws:iam::123456789012:role/other"}},
+    {"target": "other"},
+)
+
+
+@pytest.mark.parametrize("elsewhere", ELSEWHERE)
+def test_other_journals_that_name_two_accesses_end_one_of_them(
+    assigned: World, elsewhere: dict[str, object]
+) -> None:
+    """Ours does not know it: it is told that nobody can say which to close, nor by what role."""
     world = assigned
     name, opened = overdue(world)
-    wrong = saying(opened, ends_at=a_second_later(opened), native_principal="nobody")
+    wrong = saying(opened, ends_at=a_second_later(opened), **elsewhere)
     found = gather({OWN: [], "a": [opened], "b": [wrong]}, OWN, world.clock())
     assert (found.owed, found.unusable) == ((), (name,))
 
@@ -194,7 +207,10 @@ def test_end_that_cannot_be_keeps_open_what_needs_no_end(assigned: World, begun:
     assert (back.fate, found.unusable, gives(world)) == (Fate.REMOVED, (), False)
 
 
-def test_line_of_another_journal_names_what_a_doubtful_one_of_ours_does(assigned: World) -> None:
+@pytest.mark.parametrize("elsewhere", ELSEWHERE)
+def test_line_of_another_journal_names_what_a_doubtful_one_of_ours_does(
+    assigned: World, elsewhere: dict[str, object]
+) -> None:
     """Ours says what to close and no end that can be, another's a good end of another access: what
     to close is our own journal's word.
     """
@@ -202,7 +218,25 @@ def test_line_of_another_journal_names_what_a_doubtful_one_of_ours_does(assigned
     name, opened = overdue(world)
     (world.directory / "closing.journal").unlink()
     world.house.journal.append(saying(opened, ends_at=FAR))
-    other = saying(opened, native_principal="nobody")
+    other = saying(opened, **elsewhere)
     found = gather({OWN: lines(world), "b": [other]}, OWN, world.clock())
     assert (found.owed, found.unusable) == ((), (name,))
-    assert [one.hold.key for one in found.undated] == [KEY]
+    assert [one.hold for one in found.undated] == [hold_of_line(lines(world)[0])]
+
+
+def in_lists(depth: int) -> list[object]:
+    """Nothing, in as many lists."""
+    return [in_lists(depth - 1)] if depth else []
+
+
+@pytest.mark.parametrize("native", [[[1, "arn"]], {"arn": in_lists(500)}])
+def test_native_ids_that_nothing_can_be_called_by_end_what_they_name(
+    assigned: World, native: object
+) -> None:
+    """No line of ours has such: another journal that names the access rightly is gone by."""
+    world = assigned
+    name, opened = overdue(world)
+    odd = saying(opened, ends_at=a_second_later(opened), native=native)
+    found = gather({OWN: [], "a": [opened], "b": [odd]}, OWN, world.clock())
+    assert [one.hold for one in found.owed] == [hold_of_line(opened)]
+    assert gather({OWN: [], "b": [odd]}, OWN, world.clock()).unusable == (name,)

@@ -18,6 +18,7 @@ from tidegate.evidence.journal_line import JournalLine
 from tidegate.expire import EndReason
 from tidegate.flow.expiring import close_now
 from tidegate.flow.gathering import gather
+from tidegate.flow.holding import hold_of
 from tidegate.flow.house import Wanted
 from tidegate.flow.panicking import begin_panic, sweep
 from tidegate.flow.recalling import Fate, Recalled, recall
@@ -204,14 +205,18 @@ def test_what_the_copy_says_oddly_keeps_the_rest_open(assigned: World) -> None:
     assert (gathered.owed, {one.id for one, _ in lost}) == ((), {first.id, second.id})
 
 
-def test_sealed_end_without_its_entry_is_called_not_due(assigned: World) -> None:
-    """What the copy lacks to close it by, the journal has: that it was ended counts."""
+@pytest.mark.parametrize("odd", [False, True])
+def test_sealed_end_without_its_entry_is_called_not_due(assigned: World, odd: bool) -> None:
+    """What the copy lacks to close it by, or has of an odd shape, the journal has: that it was
+    ended counts.
+    """
     world = assigned
     grant = world.granted()
     settle(world, 1)
     revoke(world, grant)
     state = sealed_state(world.url)
-    copy = Copy(where="a copy", state=replace(state, entries={}))
+    entries = dict.fromkeys(state.entries, b"[1]") if odd else {}
+    copy = Copy(where="a copy", state=replace(state, entries=entries))
     assert fates(by_both(world, copy)) == {grant.id: Fate.REMOVED}
     assert not gives(world)
 
@@ -234,6 +239,36 @@ def test_line_of_a_journal_hides_the_access_that_is_sealed(
     state = sealed_state(world.url)
     copy = Copy(where="a copy", state=state if entry else replace(state, entries={}))
     assert fates(by_both(world, copy)) == {grant.id: Fate.REMOVED}
+    assert not gives(world)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "iam-role"},
+        {"native": {"arn": "arn:aws:iam::123456789012:role/other"}},
+        {"target": "other"},
+    ],
+)
+@pytest.mark.parametrize("ours", [True, False])
+def test_right_key_in_a_journal_carries_a_wrong_role_into_a_sealed_end(
+    assigned: World, wrong: dict[str, object], ours: bool
+) -> None:
+    """A connector closes by the role and the target too, and those are sealed as well."""
+    world = assigned
+    grant = world.granted()
+    sealed = hold_of(world.house, grant)
+    (opened,) = lines(world)
+    world.house.journal = ClosingJournal(world.directory / "new.journal")
+    later = wire(sealed.ends_at + SECOND)
+    other = replace(opened, data={**opened.data, "ends_at": later, **wrong})
+    world.clock.forward(minutes=31)
+    world.cloud.place(KEY, world.clock(), by="sync")
+    found = gather({OWN if ours else "other": [other]}, OWN, world.clock())
+    found, lost = owed_with(found, copy_of(world), world.clock())
+    (back,) = recall(ground(world), found, timedelta(minutes=5))
+    assert (back.fate, lost, found.unusable) == (Fate.REMOVED, [], ())
+    assert replace(back.owed.hold, ends_at=sealed.ends_at) == sealed
     assert not gives(world)
 
 

@@ -10,8 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+import orjson
+
 from tidegate.base.errors import EvidenceBroken
 from tidegate.base.when import LONGEST_DURATION, Instant
+from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine
 from tidegate.evidence.journal_book import ACTED, is_begun, read_back
@@ -42,12 +45,17 @@ class Opening:
     ours: bool
 
 
+# All by which a connector closes: the key, the target, and the kind and native ids of the role.
+_Access = tuple[AssignmentKey, str, str, bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class _Said:
     """One `intended` line that says what to close. `sound`: all that it says can be."""
 
     line: JournalLine
     hold: Hold
+    access: _Access
     lingers: timedelta
     sound: bool
 
@@ -59,7 +67,8 @@ def opening_of(
     installation's journal.
 
     What to close never changes, so it is our own journal's word where that has one: a line of
-    another journal that names another access is not of this grant. Of the end the latest is taken:
+    another journal that names another access is not of this grant, nor is one that names the same
+    by another role or target. Of the end the latest is taken:
     a journal that did not hear of a later one has the old one, perhaps by a later clock; an earlier
     end is no such line but a `closing` one. A line that says too little hides none that says more.
 
@@ -67,15 +76,15 @@ def opening_of(
         EvidenceBroken: none of them says enough, or others' name several accesses.
     """
     said, ours = _usable(intended, now), _sound(_usable(own, now))
-    keys = {one.hold.key for one in ours[-1:] or _sound(said)}
-    if len(keys) != 1:
+    named = {one.access for one in ours[-1:] or _sound(said)}
+    if len(named) != 1:
         raise EvidenceBroken(
             "journal_line",
             f"the journals' lines of `{intended[-1].grant}`",
             "one access to close",
-            f"{len(keys)}" if keys else "none that can be used",
+            f"{len(named)}" if named else "none that can be used",
         )
-    same = _sound([one for one in said if one.hold.key in keys])
+    same = _sound([one for one in said if one.access in named])
     ends_at = max(one.hold.ends_at for one in same)
     last = [one for one in same if one.hold.ends_at == ends_at][-1]
     base = ours[-1] if ours and ours[-1].sound else last
@@ -111,7 +120,21 @@ def _said(line: JournalLine, now: Instant) -> _Said:
     # What others hold was heard of before now, however long after the opening.
     held = until is None or until - now <= LONGEST
     lingers = timedelta(seconds=seconds) if lives else LONGEST_DURATION
-    return _Said(line, hold, lingers, sound=lives and ends and held)
+    return _Said(line, hold, _access(hold), lingers, sound=lives and ends and held)
+
+
+def _access(hold: Hold) -> _Access:
+    """What a hold is closed by. Raises EvidenceBroken: by what no native ids can be."""
+    try:  # not as canonical bytes: another version's names may have none, and are to be closed
+        native = orjson.dumps(dict(hold.role.native), option=orjson.OPT_SORT_KEYS)
+    except TypeError as fault:
+        raise EvidenceBroken(
+            "journal_line",
+            f"the journal's line of `{hold.grant}`",
+            "the native ids of a role",
+            "names that are no text, or lists in lists without end",
+        ) from fault
+    return hold.key, hold.target.id, hold.role.kind, native
 
 
 def can_be(line: JournalLine, now: Instant) -> bool:

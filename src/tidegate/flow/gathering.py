@@ -135,7 +135,12 @@ def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant
         try:
             opening = _opening(of_it, ours.get(name, ()), now)
             one = _owed(opening, of_it, begun_of_it, where[name], now)
-        except (EvidenceBroken, OverflowError, ValueError):  # no line may keep the others open
+        except (
+            EvidenceBroken,
+            OverflowError,
+            TypeError,
+            ValueError,
+        ):  # no line may keep the others open
             unusable.append(name)
             continue
         if one is not None and not (opening.sound or one.begun or one.done):

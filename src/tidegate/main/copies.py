@@ -155,7 +155,8 @@ def owed_with(
 def _owed(where: str, copy: SealedState, grant: Grant, known: Hold | None) -> KnownEnd:
     """What the copy says of a grant that is not over. What it lacks to close it by is taken from
     what a journal says, if one does (`known`): that its end was begun counts all the same. What it
-    has of that is sealed, and no line of a journal points the end at another access.
+    has of that is sealed, and no line of a journal points the end at another access, or at the same
+    by another role.
 
     Raises:
         EvidenceBroken, LookupError, TypeError, ValueError: it says too little of it, or oddly.
@@ -165,15 +166,23 @@ def _owed(where: str, copy: SealedState, grant: Grant, known: Hold | None) -> Kn
     if held is not None:
         rows = {name: copy.state.get(Grant, name) for name in held.holders}
         until = held_to(held, {name: row for name, row in rows.items() if row is not None})
-    entry = copy.entries.get(grant.role_digest)
-    pointed = known is not None and held is not None and known.key != held.key
-    if known is not None and grant.ends_at is not None and not (pointed and entry):
+    hold = _sealed(copy, grant, held)
+    if hold is None and known is not None and grant.ends_at is not None:
         hold = _as_sealed(replace(known, ends_at=grant.ends_at), held)
-    elif held is not None:
-        hold = _hold(grant, held, copy.entries[grant.role_digest])
-    else:
+    if hold is None:
         raise LookupError(grant.assignment)
     return owed_of(grant, hold, where, until, copy.head.at)
+
+
+def _sealed(copy: SealedState, grant: Grant, held: Assignment | None) -> Hold | None:
+    """What is sealed to be closed; None: not all of that is there, or it is of an odd shape."""
+    entry = copy.entries.get(grant.role_digest)
+    if held is None or entry is None:
+        return None
+    try:
+        return _hold(grant, held, entry)
+    except (LookupError, TypeError, ValueError):
+        return None
 
 
 def _as_sealed(known: Hold, held: Assignment | None) -> Hold:
