@@ -6,18 +6,20 @@ from itertools import cycle
 
 import pytest
 
-from tests.flow.assigned import KEY
+from tests.flow.assigned import KEY, settle
 from tests.flow.test_recalling import OWN, ground, lines, told
 from tests.support import World
 from tidegate.base.errors import Unreachable
-from tidegate.base.when import Instant
+from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Answer, Hold, Receipt
 from tidegate.connectors.simulated import Fault, FaultKind
+from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.journal_line import JournalLine, removed_line
 from tidegate.flow import recalling
 from tidegate.flow.gathering import begin_all, gather
 from tidegate.flow.recalling import Fate, Ground, Recalled, recall
 from tidegate.flow.recovering import close_without_store
+from tidegate.flow.revoking import end_early
 from tidegate.grant import Grant
 from tidegate.panic import Scope, ScopeKind
 
@@ -111,6 +113,36 @@ def test_old_end_in_a_second_journal_hides_the_later_one(world: World) -> None:
     assert world.use(keys) is Answer.DENIED  # bound to the end they were issued under
     world.clock.forward(hours=5)
     assert run(world, [stale, broken])[grant.id].fate is Fate.REMOVED
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_later_end_by_a_fast_clock_undoes_an_end_that_ours_read_back(
+    assigned: World, gone: bool
+) -> None:
+    """Another machine writes a later end seconds before ours ends the grant, by a clock that is
+    two minutes ahead. The end stands, and holds no other grant's open that is due.
+    """
+    world = assigned
+    first = world.granted()
+    world.clock.forward(minutes=1)
+    (opened,) = lines(world)
+    later = {**opened.data, "ends_at": wire(world.clock() + timedelta(hours=4))}
+    other = replace(opened, at=world.clock() + timedelta(minutes=2), data=later)
+    end_early(world.house, world.who("op"), first.id)
+    settle(world, 1)
+    if not gone:
+        kept = [line for line in lines(world) if line.kind not in ("gone", "sealed")]
+        world.house.journal = ClosingJournal(world.directory / "new.journal")
+        world.house.journal.append_all(kept)
+    second = world.granted()
+    world.clock.forward(minutes=31)
+    world.cloud.place(KEY, world.clock(), by="sync")
+    back = run(world, [other])
+    assert {name: one.fate for name, one in back.items()} == {
+        first.id: Fate.REMOVED,
+        second.id: Fate.REMOVED,
+    }
+    assert not gives(world)
 
 
 def test_opening_that_our_journal_cannot_use_is_not_written_anew(world: World) -> None:

@@ -180,7 +180,8 @@ def _owed(
         ended = None
     if ended is not None and ended.kind == "gone":
         return None
-    told = ends(after) or begun
+    # Nothing opens anew after an end but what is to be closed: a later opening undoes none.
+    told = ends(after) or begun or ends([line for _, line in lines])
     data = told[0].data if told else {}
     uncut = ended is not None and ended.uncut
     panicked = any(line.data.get("reason") == EndReason.PANIC for line in told)
