@@ -134,9 +134,9 @@ def test_sessions_of_an_accepted_return_are_cut(world: World) -> None:
     assert [one for one in every(world) if one[0] == "deny_removed"] == []
 
 
-def test_end_taken_up_again_upon_an_accepted_return_is_called_back_for_ever(world: World) -> None:
-    """Its own end leaves what another grant opened upon; once the acceptance is over it is closed,
-    not called back to an end that leaves it again.
+def taken_up_again(world: World) -> Grant:
+    """Signed off while it could not be closed; what came back is accepted for half an hour, another
+    grant opened upon it and ended, and the end of the first is taken up again.
     """
     first = world.granted()
     world.connector.script(Fault(kind=FaultKind.REFUSE, verb="revoke", count=3))
@@ -151,6 +151,14 @@ def test_end_taken_up_again_upon_an_accepted_return_is_called_back_for_ever(worl
     settle(world, 1)
     opened_and_ended(world)
     take_up_again(world.house, world.who("op"), first.id, "it was not")
+    return world.grant(first)
+
+
+def test_end_taken_up_again_upon_an_accepted_return_is_called_back_for_ever(world: World) -> None:
+    """Its own end leaves what another grant opened upon; once the acceptance is over it is closed,
+    not called back to an end that leaves it again.
+    """
+    first = taken_up_again(world)
     settle(world, 1)
     assert world.grant(first).still_held_by == "standing access"
     look(world, 2)

@@ -17,7 +17,7 @@ from tidegate.base.when import LONGEST_DURATION, Instant
 from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine
-from tidegate.evidence.journal_book import ACTED, is_begun, read_back
+from tidegate.evidence.journal_book import ACTED, ends, is_begun, read_back
 from tidegate.evidence.journal_line import CLOCK_OFF
 from tidegate.flow.holding import hold_of_line, lines_by_grant
 from tidegate.policy.rules import LONGEST_GRACE
@@ -34,7 +34,8 @@ class Opening:
     `shared_until` until when a grant of another machine gives the same access, as last heard.
     Unless it is `sound` it says what to close and not when: no line has what can be of that.
     `ours`: the last opening in our own journal is, and a server that has no other journal goes by
-    that line alone.
+    that line alone. `anew`: that one came after an end, as of access that came back, and this is
+    the version of its row when it was begun to be taken again (`closing_again.py`).
     """
 
     hold: Hold
@@ -43,6 +44,7 @@ class Opening:
     shared_until: Instant | None
     sound: bool
     ours: bool
+    anew: int | None = None
 
 
 # All by which a connector closes: the key, the target, and the kind and native ids of the role.
@@ -116,11 +118,11 @@ def _said(line: JournalLine, now: Instant) -> _Said:
     hold, seconds = hold_of_line(line), line.data.get("lingers_seconds", 0)
     until = line.shared_until
     lives = type(seconds) is int and 0 <= seconds <= LONGEST_DURATION.total_seconds()
-    ends = hold.ends_at - min(line.at, now) <= LONGEST
+    fixed = hold.ends_at - min(line.at, now) <= LONGEST
     # What others hold was heard of before now, however long after the opening.
     held = until is None or until - now <= LONGEST
     lingers = timedelta(seconds=seconds) if lives else LONGEST_DURATION
-    return _Said(line, hold, _access(hold), lingers, sound=lives and ends and held)
+    return _Said(line, hold, _access(hold), lingers, sound=lives and fixed and held)
 
 
 def _access(hold: Hold) -> _Access:
@@ -154,6 +156,17 @@ def in_doubt(ended: JournalLine, begun: Sequence[JournalLine], now: Instant) -> 
     if ended.held or not begun:
         return False
     return ended.at > now or any(ended.at - line.at <= CLOCK_OFF for line in begun)
+
+
+def begun_anew(own: Sequence[JournalLine]) -> int | None:
+    """The version of a grant's row at which its end was begun after it was opened anew; None: it
+    was not, or no line names one. `own` are its lines in our journal.
+    """
+    opened = [place for place, line in enumerate(own) if line.kind == "intended"]
+    if not opened or not ends(own[: opened[-1]]):
+        return None
+    since = [line for line in own[opened[-1] :] if line.kind == "closing"]
+    return max((line.row for line in since if line.row is not None), default=None)
 
 
 def is_over(

@@ -20,6 +20,7 @@ from tidegate.evidence.journal_line import CLOCK_OFF
 from tidegate.expire import EndReason
 from tidegate.flow.believing import (
     Opening,
+    begun_anew,
     begun_by,
     can_be,
     in_doubt,
@@ -37,7 +38,8 @@ from tidegate.panic import Scope
 class KnownEnd:
     """One grant something is known of. `source` says where from, `begun` that its end was begun.
 
-    `ours`: this installation's own journal knows it. `reason` is the end's, as its line says.
+    `ours`: this installation's own journal knows it; `anew` is the version of its row at which that
+    began to take what had come back. `reason` is the end's, as its line says.
     `held`: read back, and something else gave the access: grants that end at `held_until`, and from
     then on it is owed; without that, what is not ours to take. `uncut_until`: until when sessions
     may act that were not seen cut when it was removed. `removed_at`: when, not by this run.
@@ -58,6 +60,7 @@ class KnownEnd:
     called: bool = False
     done: bool = False
     ours: bool = False
+    anew: int | None = None
     shared: bool = False
     others_until: Instant | None = None
     unnamed: bool = False
@@ -162,7 +165,8 @@ def _opening(
 ) -> Opening:
     """`opening_of` what journals say of one grant; `ours` says it in our own."""
     own = [line for line in ours if line.kind == "intended"]
-    return opening_of([line for _, line in lines if line.kind == "intended"], own, now)
+    opening = opening_of([line for _, line in lines if line.kind == "intended"], own, now)
+    return replace(opening, anew=begun_anew(ours) if opening.ours else None)
 
 
 def _owed(
@@ -193,6 +197,7 @@ def _owed(
         begun=bool(told),
         done=ended is not None,
         ours=opening.ours,
+        anew=opening.anew,
         shared_until=None if ended is not None or panicked else opening.shared_until,
         uncut_until=ended.at + opening.lingers if ended is not None and uncut else None,
         removed_at=ended.at if ended is not None else None,
@@ -276,7 +281,10 @@ def _both(one: KnownEnd, row: KnownEnd, begun: Sequence[JournalLine]) -> KnownEn
             one, begun=True, called=True, done=False, removed_at=None, uncut_until=None,
             held=False, held_until=None, again=row.version,
         )  # fmt: skip
-    hold = replace(row.hold, ends_at=max(one.hold.ends_at, row.hold.ends_at))
+    # What a row has as standing may be a return that was signed for, until we began to take it.
+    taken = one.anew is not None and one.anew >= row.version and not one.hold.stood_before
+    stood = row.hold.stood_before and not taken
+    hold = replace(row.hold, ends_at=max(one.hold.ends_at, row.hold.ends_at), stood_before=stood)
     one = replace(one, hold=hold)
     if row.done and row.removed_at and _all_before(begun, row.version, row.removed_at):
         return replace(
