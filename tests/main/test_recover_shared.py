@@ -1,12 +1,14 @@
-"""recover by a copy of the log alone: access that others held, or that stood, at an end."""
+"""recover by a copy of the log: access that others held, or that stood, at an end."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from tests.flow.assigned import KEY, assign, settle
-from tests.flow.test_recalling import ground
+from tests.flow.test_recalling import OWN, ground, lines
 from tests.support import World
+from tidegate.base.when import wire
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.journal_line import JournalLine
@@ -200,3 +202,55 @@ def test_recover_leaves_what_came_back_after_the_copy_proved_its_end(assigned: W
     (back,) = recall(ground(world), both, timedelta(minutes=1))
     assert back.fate is Fate.REMOVED
     assert not world.cloud.assigned(KEY, world.clock())
+
+
+def unsealed(world: World, minutes: int) -> tuple[str, JournalLine, Copy]:
+    """A grant that is due, its sealed access outliving it; a line that has `gr_9` hold the same for
+    an hour to come, dated so long before the head of a copy that has no such grant; and that copy.
+    """
+    grant = world.granted()
+    (opened,) = world.house.journal.read()
+    world.clock.forward(minutes=31)
+    world.cloud.place(KEY, world.clock(), by="sync")
+    state = sealed_state(world.url)
+    until = wire(world.clock() + timedelta(hours=1))
+    at = state.head.at - timedelta(minutes=minutes)
+    line = replace(opened, grant="gr_9", at=at, data={**opened.data, "ends_at": until})
+    return grant.id, line, Copy(where="a copy", state=state)
+
+
+def by_theirs(world: World, line: JournalLine, copy: Copy) -> dict[str, Fate]:
+    """What becomes of each grant by our journal, the copy, and another's that has this line."""
+    found = gather({OWN: lines(world), "other": [line]}, OWN, world.clock())
+    found, _ = owed_with(found, copy, world.clock())
+    back = recall(ground(world), found, timedelta(minutes=5))
+    return {one.owed.hold.grant: one.fate for one in back}
+
+
+def test_opening_that_was_never_sealed_holds_what_is_due(assigned: World) -> None:
+    """An intent is sealed before its line is written, and a copy of much later has none: what is
+    due is closed. So is the other at its own end.
+    """
+    world = assigned
+    name, line, copy = unsealed(world, 61)
+    assert by_theirs(world, line, copy) == {name: Fate.REMOVED, "gr_9": Fate.LATER}
+    assert not world.cloud.assigned(KEY, world.clock())
+    world.clock.forward(hours=1)
+    world.cloud.place(KEY, world.clock(), by="sync")
+    assert by_theirs(world, line, copy)["gr_9"] is Fate.REMOVED
+    assert not world.cloud.assigned(KEY, world.clock())
+
+
+@pytest.mark.parametrize(("minutes", "ours"), [(59, False), (-10, False), (61, True)])
+def test_what_a_grant_opened_since_a_copy_holds_is_taken(
+    assigned: World, minutes: int, ours: bool
+) -> None:
+    """As far as clocks can tell it may have been sealed after the copy; and of what our own journal
+    has the log may have been put back from before.
+    """
+    world = assigned
+    name, line, copy = unsealed(world, minutes)
+    if ours:
+        world.house.journal.append(line)
+    assert by_theirs(world, line, copy) == {name: Fate.HELD, "gr_9": Fate.LATER}
+    assert world.cloud.assigned(KEY, world.clock())

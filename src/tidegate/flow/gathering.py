@@ -50,6 +50,7 @@ class KnownEnd:
     does yet. `version`: of its row, by a copy, whose last event was sealed at `told_at`; by a
     journal, the newest of those at which it says that its end was begun, 0 where it says of none.
     `again`: the version at which a copy has it begun once more, after a journal has it read back.
+    `unsealed`: a copy has no intent of it and is of later, so it holds nothing for others.
     """
 
     hold: Hold
@@ -74,6 +75,7 @@ class KnownEnd:
     version: int = 0
     told_at: Instant | None = None
     again: int | None = None
+    unsealed: bool = False
 
     def due(self, now: Instant) -> bool:
         """Whether its end has come: by the clock, or because it was begun before."""
@@ -213,7 +215,7 @@ def as_shared(owed: Sequence[KnownEnd], now: Instant) -> tuple[KnownEnd, ...]:
     """With those marked whose assignment another grant may still hold: they are only read (I5)."""
     holding: dict[AssignmentKey, Instant] = {}
     for one in owed:
-        if not one.due(now) and not one.done:
+        if not (one.due(now) or one.done or one.unsealed):
             until = holding.get(one.hold.key, one.hold.ends_at)
             holding[one.hold.key] = max(until, one.hold.ends_at)
     return tuple(_marked(one, holding.get(one.hold.key), now) for one in owed)

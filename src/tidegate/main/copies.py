@@ -1,6 +1,6 @@
 """A copy of the log as `recover` takes it: read once, and asked what is owed by it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from tidegate.base.errors import AskedWrongly, EvidenceBroken, TidegateError
 from tidegate.base.when import Instant
 from tidegate.catalogue import Assignment, AssignmentKey, role_of_entry
 from tidegate.connectors.port import Hold
+from tidegate.evidence.journal_line import CLOCK_OFF
 from tidegate.expire import EndReason
 from tidegate.flow.deadlines import held_to
 from tidegate.flow.gathering import Gathered, KnownEnd, is_settled, owed_of, with_copy
@@ -122,6 +123,7 @@ def owed_with(
         return gathered, []
     state = copy.state.state
     grants = [one for one in state.things[Grant].values() if isinstance(one, Grant)]
+    gathered = _sealed_of(gathered, {one.id for one in grants}, copy.state.head.at)
     panics = [
         one
         for one in state.things[Panic].values()
@@ -150,6 +152,22 @@ def owed_with(
         if grant.state not in HOLDING and grant.ends_at is not None and held is not None:
             ended.setdefault(held.key, set()).add(grant.ends_at)
     return with_copy(gathered, more, now, over, gone, ended), lost
+
+
+def _sealed_of(gathered: Gathered, grants: Collection[str], told_at: Instant) -> Gathered:
+    """With those marked that another journal has opened long before the last event of a copy
+    (`told_at`) that has no such grant: an intent is sealed before its line is written. What our own
+    journal has may be of a log that was lost, and its backup put back and gone on with.
+    """
+    return replace(
+        gathered,
+        owed=tuple(
+            replace(one, unsealed=True)
+            if one.hold.grant not in grants and not one.ours and told_at - one.made_at > CLOCK_OFF
+            else one
+            for one in gathered.owed
+        ),
+    )
 
 
 def _owed(where: str, copy: SealedState, grant: Grant, known: Hold | None) -> KnownEnd:
