@@ -70,9 +70,9 @@ def opening_of(
 
     What to close never changes, so it is our own journal's word where that has one: a line of
     another journal that names another access is not of this grant, nor is one that names the same
-    by another role or target. Of the end the latest is taken:
-    a journal that did not hear of a later one has the old one, perhaps by a later clock; an earlier
-    end is no such line but a `closing` one. A line that says too little hides none that says more.
+    by another role or target. Of the end the latest is taken: a journal that did not hear of a
+    later one has the old one, perhaps by a later clock; an earlier end is no such line but a
+    `closing` one. A line that says too little hides none that says more.
 
     Raises:
         EvidenceBroken: none of them says enough, or others' name several accesses.

@@ -140,13 +140,8 @@ def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant
         try:
             opening = _opening(of_it, ours.get(name, ()), now)
             one = _owed(opening, of_it, begun_of_it, where[name], now)
-        except (
-            EvidenceBroken,
-            OverflowError,
-            TypeError,
-            ValueError,
-        ):  # no line may keep the others open
-            unusable.append(name)
+        except (EvidenceBroken, OverflowError, TypeError, ValueError):
+            unusable.append(name)  # no line may keep the others open
             continue
         if one is not None and not (opening.sound or one.begun or one.done):
             undated.append(one)
