@@ -29,6 +29,7 @@ from tidegate.main.emergency import Plain, Tell, ground_of, read_journals
 from tidegate.main.lacking import lacking
 from tidegate.main.logs import log_quietly
 from tidegate.main.owner import Giving, given_to_owner
+from tidegate.main.panic_unknown import close_unknown
 from tidegate.main.unknown import MOST_NAMED
 from tidegate.main.ways import ways_of
 from tidegate.main.wiring import clock, open_store, panic_file, read_laws
@@ -110,7 +111,8 @@ def _panic_with(
         try:
             panic = sweep(house, panic)
             tell(f"{panic.id}: the end of {panic.grants} grants is sealed")
-            return _watched(house, panic, patience, tell)
+            unknown = close_unknown(found, house, wanted.scope, patience, tell, giving)
+            return unknown.added_to(_watched(house, panic, patience, tell))
         except Exception as fault:  # noqa: BLE001 - a rim: whatever it is, the ends go on
             tell(f"{_why(fault)}; going on by the closing journal")
     lost = "whether the panic is kept is not known: call it again"
