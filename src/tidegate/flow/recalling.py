@@ -13,6 +13,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from tidegate.base.errors import TidegateError
+from tidegate.base.text import many
 from tidegate.base.when import Instant, wire
 from tidegate.connectors.port import Connector, Seen
 from tidegate.evidence.journal import ClosingJournal, JournalLine
@@ -93,7 +94,7 @@ def recall(
     new = [name for name, back in found.items() if back.fate is Fate.DUE and name in acting]
     while waiting or new:
         if new:
-            _tell(ground, f"{len(new)} ends are owed (the access, or sessions of it); closing them")
+            _tell(ground, f"{many(len(new), 'end')} owed (the access, or sessions of it); closing")
             _write_begun(ground, [found[name].owed for name in new])
         tries += 1
         waiting = _try_all(ground, found, [*waiting, *new], told)

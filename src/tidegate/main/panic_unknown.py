@@ -11,6 +11,7 @@ from typing import Any
 
 from tidegate.base.errors import TidegateError
 from tidegate.base.fact import SYSTEM
+from tidegate.base.text import many
 from tidegate.evidence.journal import JournalLine
 from tidegate.flow.confirming import is_unopened
 from tidegate.flow.gathering import begin_all, gather
@@ -101,7 +102,7 @@ def close_unknown(
         tell(f"the journal says too little of `{name}` to close it, nor does the database: look")
     if not unknown:
         return Unknown(unusable=unusable, unread=unread)
-    tell(f"{len(unknown)} that this machine's journal names are not in the database; closing them")
+    tell(f"closing {many(len(unknown), 'grant')} of this machine's journal, not in the database")
     every = recall(ground_of(found, tell, giving), gathered, min(patience, PATIENCE), only=unknown)
     done = tuple(one for one in every if one.owed.hold.grant in unknown)
     return Unknown(done=done, unusable=unusable, unread=unread)

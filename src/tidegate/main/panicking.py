@@ -14,7 +14,7 @@ from tidegate.base.duty import SILENT, Duty, Process, last_heard
 from tidegate.base.errors import AskedWrongly, EvidenceBroken, TidegateError
 from tidegate.base.fact import SYSTEM
 from tidegate.base.ids import PANIC, RANDOM_BYTES, make_id
-from tidegate.base.text import LONGEST_REASON, clean_text
+from tidegate.base.text import LONGEST_REASON, clean_text, many
 from tidegate.base.when import Instant, wire
 from tidegate.catalogue import Catalogue
 from tidegate.flow.expiring import close_now
@@ -110,7 +110,7 @@ def _panic_with(
         wanted = replace(wanted, id=panic.id)  # sealed once: it is kept under no other id
         try:
             panic = sweep(house, panic)
-            tell(f"{panic.id}: the end of {panic.grants} grants is sealed")
+            tell(f"{panic.id}: sealed, with {many(panic.grants, 'end')}")
             unknown = close_unknown(found, house, wanted.scope, patience, tell, giving)
             return unknown.added_to(_watched(house, panic, patience, tell))
         except Exception as fault:  # noqa: BLE001 - a rim: whatever it is, the ends go on
@@ -274,8 +274,8 @@ def _panic_by_journal(
     rest = [one.fate for one in every if one.owed.hold.grant not in covered]
     if more := rest.count(Fate.DUE):
         tell(
-            f"{more} ends outside the scope are due by this journal, and left alone: `tidegate "
-            "recover` closes them"
+            f"{many(more, 'end')} outside the scope due by this journal, and left alone: "
+            "`tidegate recover` closes what is due"
         )
     fates = [one.fate for one in done]
     untils = (one.residual_until for one in done if one.at is not None)
