@@ -241,31 +241,53 @@ class Standing:
     """How everything a panic named stands. The four counts are all there is to say.
 
     `gone` includes what never opened. `removed` may act until `residual_until` (None: no longer
-    than now). `closing` is not read back as removed; `unverified` ended and somebody may still
-    act, or nothing can be read of it.
+    than now). `closing` is not read back as removed, nor are `closing_unrowed` more of which the
+    closing journal alone tells; `unverified` ended and somebody may still act, or nothing can be
+    read of it (`unread`).
     """
 
     gone: int = 0
     removed: int = 0
     residual_until: Instant | None = None
     closing: tuple[Grant, ...] = ()
+    closing_unrowed: int = 0
     unverified: tuple[Grant, ...] = ()
     unread: int = 0
 
     @property
+    def still_closing(self) -> int:
+        """How many are not read back as removed yet."""
+        return len(self.closing) + self.closing_unrowed
+
+    @property
+    def not_verified(self) -> int:
+        """How many ended, or are said to, and may be used all the same."""
+        return len(self.unverified) + self.unread
+
+    @property
     def settled(self) -> bool:
         """Whether no further look can change a word of it but *removed* to *gone*."""
-        return not self.closing
+        return not self.still_closing
 
     @property
     def safe(self) -> bool:
         """Whether everything is gone or removed: the only success there is."""
-        return not (self.closing or self.unverified or self.unread)
+        return not (self.still_closing or self.not_verified)
 
 
-def standing(grants: Iterable[Grant], unread: int, now: Instant) -> Standing:
-    """Count `grants`; `unread` more of the panic could not be read."""
-    gone, removed, until = 0, 0, None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unrowed:
+    """Those of a panic's grants that no row tells of (`names`), counted by the closing journal."""
+
+    names: frozenset[str] = frozenset()
+    removed: int = 0
+    closing: int = 0
+    unread: int = 0
+
+
+def standing(grants: Iterable[Grant], unrowed: Unrowed, now: Instant) -> Standing:
+    """Count `grants`, and those of the panic that no row tells of."""
+    gone, removed, until = 0, unrowed.removed, None
     closing: list[Grant] = []
     unverified: list[Grant] = []
     for grant in grants:
@@ -288,8 +310,9 @@ def standing(grants: Iterable[Grant], unread: int, now: Instant) -> Standing:
         removed=removed,
         residual_until=until,
         closing=tuple(by_risk(closing)),
+        closing_unrowed=unrowed.closing,
         unverified=tuple(by_risk(unverified)),
-        unread=unread,
+        unread=unrowed.unread,
     )
 
 

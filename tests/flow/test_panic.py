@@ -32,7 +32,7 @@ from tidegate.flow.panicking import (
     unfreeze,
 )
 from tidegate.grant import Grant, GrantState, Outcome
-from tidegate.panic import Panic, PanicState, Scope, ScopeKind, by_risk, standing, swept
+from tidegate.panic import Panic, PanicState, Scope, ScopeKind, Unrowed, by_risk, standing, swept
 from tidegate.request import Request, RequestState
 from tidegate.shell.metrics import Metrics
 from tidegate.store import compare
@@ -312,7 +312,7 @@ def test_riskiest_comes_last(world: World) -> None:
 def test_standing_access_is_called_removed(world: World) -> None:
     """Ended and still held by something not ours: unverified, never a success."""
     grant = replace(world.granted(), state=GrantState.REMOVED, still_held_by="standing access")
-    told = standing([grant], 0, world.clock())
+    told = standing([grant], Unrowed(), world.clock())
     assert (told.removed, len(told.unverified), told.safe) == (0, 1, False)
 
 

@@ -36,6 +36,7 @@ from tidegate.flow.adopting import adopt, reading_at
 from tidegate.flow.allowing import allow_panic, may_see_panic
 from tidegate.flow.holding import lines_by_grant
 from tidegate.flow.house import Actor, House, Wanted
+from tidegate.flow.panic_unrowed import begin_of, count_unrowed
 from tidegate.flow.recovering import close_without_store
 from tidegate.grant import LIVE, Cause, Grant, GrantState, failed
 from tidegate.panic import (
@@ -151,6 +152,9 @@ def begin_panic(house: House, wanted: Wanted) -> Panic:
 def sweep(house: House, panic: Panic) -> Panic:
     """Name and end everything in scope that was approved before the panic. Safe to repeat.
 
+    With it goes what no row tells of and this machine's journal does (`panic_unrowed.py`). While
+    that cannot be read the panic is not swept, and so not safe.
+
     Raises:
         EvidenceClosed: it cannot be sealed now; `resume` takes it up again.
     """
@@ -172,13 +176,20 @@ def _sweep(house: House, panic: Panic) -> Panic:
         # Requests first: one that is approved between the two readings is met as its grants.
         pending = _pending(house, panic)
         found = [g for g in _grants(house, panic.scope) if _concerns(house, g, panic)]
-        panic = _name(house, panic, [grant for grant in by_risk(found) if grant.id not in seen])
+        new = [grant.id for grant in by_risk(found) if grant.id not in seen]
+        panic = _name(house, panic, new)
         seen.update(grant.id for grant in found)
         still = [grant for grant in found if grant.state in BEFORE]
         _end(house, panic, by_risk(still), comment)
         refused += _refuse(house, panic, pending)
         if not still and not pending:
             break
+    try:
+        unrowed = begin_of(house, panic)
+    except OSError as fault:  # not swept then, and `resume` comes back to it
+        log.error("the closing journal cannot be used", panic=panic.id, errno=fault.errno)
+        return panic
+    panic = _name(house, panic, [name for name in unrowed if name not in seen])
     _commit(house, swept(panic, refused, house.now()))
     return house.store.panic(panic.id)
 
@@ -305,7 +316,9 @@ def stand(house: House, panic_id: str, now: Instant) -> Standing:
     """How everything the panic named stands now."""
     names = named_by(house, panic_id)
     found = house.store.grants_named(names)
-    return standing(found.values(), len(names) - len(found), now)
+    unrowed = count_unrowed(house, names, found)
+    rows = (row for name, row in found.items() if name not in unrowed.names)
+    return standing(rows, unrowed, now)
 
 
 def unfreeze(house: House, actor: Actor, panic_id: str) -> Panic:
@@ -331,10 +344,9 @@ def named_by(house: House, panic_id: str) -> list[str]:
     return list(names)
 
 
-def _name(house: House, panic: Panic, grants: list[Grant]) -> Panic:
+def _name(house: House, panic: Panic, grants: Sequence[str]) -> Panic:
     for start in range(0, len(grants), MOST_LISTED):
-        some = tuple(grant.id for grant in grants[start : start + MOST_LISTED])
-        _commit(house, listed(panic, some, house.now()))
+        _commit(house, listed(panic, tuple(grants[start : start + MOST_LISTED]), house.now()))
         panic = house.store.panic(panic.id)
     return panic
 

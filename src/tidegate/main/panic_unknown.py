@@ -43,8 +43,10 @@ class Unknown:
         """Those that were not seen removed, or whose sessions were not seen cut."""
         return tuple(one for one in self.done if not one.closed or one.uncut)
 
-    def added_to(self, told: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer, with these counted in it; the same where there are none."""
+    def added_to(self, told: Mapping[str, Any], named: Collection[str]) -> dict[str, Any]:
+        """The answer, with these told in it; the same where there are none. Those in `named` are
+        the panic's, and counted in it already.
+        """
         if not (self.done or self.unusable or self.unread):
             return dict(told)
         closed = sum(one.closed for one in self.done)
@@ -54,6 +56,9 @@ class Unknown:
                 f"{len(self.done) + len(self.unusable)} that this machine's journal names and the "
                 f"database does not: {closed} removed"
             )
+        more_done = [one for one in self.done if one.owed.hold.grant not in named]
+        more_closed = sum(one.closed for one in more_done)
+        more_unusable = sum(name not in named for name in self.unusable)
         more = [
             {"id": one.owed.hold.grant, "role": one.owed.hold.role.id, "says": one.why}
             for one in self.left
@@ -62,10 +67,10 @@ class Unknown:
             **told,
             "safe": bool(told["safe"]) and not (self.left or self.unusable or self.unread),
             "says": "; ".join([*words, *([self.unread] if self.unread else [])]),
-            "grants": told["grants"] + len(self.done) + len(self.unusable),
-            "removed": told["removed"] + closed,
-            "closing": told["closing"] + len(self.done) - closed,
-            "unverified": told["unverified"] + len(self.unusable),
+            "grants": told["grants"] + len(more_done) + more_unusable,
+            "removed": told["removed"] + more_closed,
+            "closing": told["closing"] + len(more_done) - more_closed,
+            "unverified": told["unverified"] + more_unusable,
             "still": [*told["still"], *more][:MOST_NAMED],
         }
 

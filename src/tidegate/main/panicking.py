@@ -20,7 +20,14 @@ from tidegate.catalogue import Catalogue
 from tidegate.flow.expiring import close_now
 from tidegate.flow.gathering import Gathered, begin_all, gather
 from tidegate.flow.house import Groups, House, Laws, Wanted
-from tidegate.flow.panicking import begin_panic, panic_unsealed, scope_meant, stand, sweep
+from tidegate.flow.panicking import (
+    begin_panic,
+    named_by,
+    panic_unsealed,
+    scope_meant,
+    stand,
+    sweep,
+)
 from tidegate.flow.panics_kept import PanicsKept
 from tidegate.flow.recalling import HANDS, Fate, recall
 from tidegate.grant import Grant
@@ -112,7 +119,8 @@ def _panic_with(
             panic = sweep(house, panic)
             tell(f"{panic.id}: sealed, with {many(panic.grants, 'end')}")
             unknown = close_unknown(found, house, wanted.scope, patience, tell, giving)
-            return unknown.added_to(_watched(house, panic, patience, tell))
+            told = _watched(house, panic, patience, tell)
+            return unknown.added_to(told, named_by(house, panic.id))
         except Exception as fault:  # noqa: BLE001 - a rim: whatever it is, the ends go on
             tell(f"{_why(fault)}; going on by the closing journal")
     lost = "whether the panic is kept is not known: call it again"
@@ -193,6 +201,8 @@ def _watched(house: House, panic: Panic, patience: timedelta, tell: Tell) -> Pla
             return _panic_told(panic, standing, now)
         heard = last_heard(house.store.beats(), Duty.CLOSE)
         if heard is None or now - heard > SILENT:
+            if not standing.closing:  # the others were tried from the journal, before
+                return _panic_told(panic, standing, now)
             with ThreadPoolExecutor(HANDS, thread_name_prefix="tidegate-panic") as pool:
                 list(pool.map(lambda grant: _closed(house, grant), standing.closing))
         time.sleep(LOOK_EVERY)
@@ -208,7 +218,6 @@ def _closed(house: House, grant: Grant) -> None:
 
 def _panic_told(panic: Panic, standing: Standing, now: Instant) -> Plain:
     until = standing.residual_until
-    unverified = (*standing.unverified,)
     return {
         **_sealed_told(panic, now),
         "scope": panic.kind.value,
@@ -219,11 +228,11 @@ def _panic_told(panic: Panic, standing: Standing, now: Instant) -> Plain:
         "gone": standing.gone,
         "removed": standing.removed,
         "residual_until": wire(until) if until else None,
-        "closing": len(standing.closing),
-        "unverified": len(unverified) + standing.unread,
+        "closing": standing.still_closing,
+        "unverified": standing.not_verified,
         "still": [
             {"id": one.id, "role": one.role, "says": one.outcome or one.still_held_by or one.state}
-            for one in (*standing.closing, *unverified)[:MOST_NAMED]
+            for one in (*standing.closing, *standing.unverified)[:MOST_NAMED]
         ],
     }
 
@@ -243,10 +252,9 @@ def _sealed_told(panic: Panic, now: Instant) -> Plain:
 def _counts(standing: Standing) -> str:
     until = standing.residual_until
     more = f" (a session taken before may act until {wire(until)})" if until else ""
-    unverified = len(standing.unverified) + standing.unread
     return (
         f"{standing.gone} gone, {standing.removed} removed{more}, "
-        f"{len(standing.closing)} still closing, {unverified} unverified"
+        f"{standing.still_closing} still closing, {standing.not_verified} unverified"
     )
 
 

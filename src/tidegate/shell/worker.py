@@ -33,6 +33,7 @@ from tidegate.flow.house import House, take_its_word
 from tidegate.flow.journal_hands import JournalHands
 from tidegate.flow.lateness import find_late
 from tidegate.flow.mending import mend_cuts
+from tidegate.flow.panic_unrowed import begin_unrowed
 from tidegate.flow.panicking import resume
 from tidegate.flow.recovering import (
     close_forgotten,
@@ -327,7 +328,7 @@ class Worker:
         try:
             if not self.house.looked_back:
                 self.house.looked_back = self._looks_at_journal(close_forgotten)
-            for step in (settle_journal, seal_journal, close_forgotten):
+            for step in (settle_journal, seal_journal, close_forgotten, begin_unrowed):
                 self._looks_at_journal(step)
             if unknown := find_unknown(self.house):
                 self._close_from_journal(unknown)

@@ -102,8 +102,8 @@ def _view(house: House, panic: Panic, now: Instant) -> PanicView:
         gone=standing.gone,
         removed=standing.removed,
         residual_until=wire(standing.residual_until) if standing.residual_until else None,
-        closing=len(standing.closing),
-        unverified=len(standing.unverified) + standing.unread,
+        closing=standing.still_closing,
+        unverified=standing.not_verified,
         still=[StillView(id=one.id, role=one.role, says=grant_says(one, now)) for one in still],
     )
 

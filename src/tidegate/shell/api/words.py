@@ -247,10 +247,10 @@ def panic_says(panic: Panic, standing: Standing, now: Instant) -> str:
         until = standing.residual_until
         more = f" (a session taken before may act until {at(until)})" if until else ""
         told.append(f"{standing.removed} removed{more}")
-    if standing.closing:
-        told.append(f"{len(standing.closing)} still closing")
-    if unverified := len(standing.unverified) + standing.unread:
-        told.append(f"{unverified} unverified")
+    if standing.still_closing:
+        told.append(f"{standing.still_closing} still closing")
+    if standing.not_verified:
+        told.append(f"{standing.not_verified} unverified")
     counts = ", ".join(told)
     going = "" if panic.state is PanicState.SWEPT else "; ends are still being sealed"
     frozen = panic.frozen_until if panic.frozen(now) else None
