@@ -243,7 +243,8 @@ class Standing:
     `gone` includes what never opened. `removed` may act until `residual_until` (None: no longer
     than now). `closing` is not read back as removed, nor are `closing_unrowed` more of which the
     closing journal alone tells; `unverified` ended and somebody may still act, or nothing can be
-    read of it (`unread`).
+    read of it (`unread`). `older`: the database is, than what was opened; of that only the journals
+    of other machines tell.
     """
 
     gone: int = 0
@@ -253,6 +254,7 @@ class Standing:
     closing_unrowed: int = 0
     unverified: tuple[Grant, ...] = ()
     unread: int = 0
+    older: bool = False
 
     @property
     def still_closing(self) -> int:
@@ -272,21 +274,27 @@ class Standing:
     @property
     def safe(self) -> bool:
         """Whether everything is gone or removed: the only success there is."""
-        return not (self.still_closing or self.not_verified)
+        return not (self.still_closing or self.not_verified or self.older)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unrowed:
-    """Those of a panic's grants that no row tells of (`names`), counted by the closing journal."""
+    """Those of a panic's grants that no row tells of (`names`), counted by the closing journal.
+
+    `newer`: whether any was opened after everything the database knows.
+    """
 
     names: frozenset[str] = frozenset()
+    newer: bool = False
     removed: int = 0
     closing: int = 0
     unread: int = 0
 
 
-def standing(grants: Iterable[Grant], unrowed: Unrowed, now: Instant) -> Standing:
-    """Count `grants`, and those of the panic that no row tells of."""
+def standing(
+    grants: Iterable[Grant], unrowed: Unrowed, now: Instant, *, older: bool = False
+) -> Standing:
+    """Count `grants`, and those of the panic that no row tells of. `older` as in `Standing`."""
     gone, removed, until = 0, unrowed.removed, None
     closing: list[Grant] = []
     unverified: list[Grant] = []
@@ -313,6 +321,7 @@ def standing(grants: Iterable[Grant], unrowed: Unrowed, now: Instant) -> Standin
         closing_unrowed=unrowed.closing,
         unverified=tuple(by_risk(unverified)),
         unread=unrowed.unread,
+        older=older,
     )
 
 

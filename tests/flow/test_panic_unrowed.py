@@ -8,12 +8,15 @@ import pytest
 from tests.backups import backup, put_back
 from tests.support import START, World
 from tidegate.base.when import wire
-from tidegate.connectors.port import Answer
+from tidegate.connectors.port import Answer, Trouble
 from tidegate.evidence.journal import ClosingJournal, JournalLine
+from tidegate.flow.house import LOG_FORKED
 from tidegate.flow.panic_unrowed import begin_of, begin_unrowed
 from tidegate.flow.panicking import call_panic, named_by, resume, stand, sweep
 from tidegate.grant import Grant, GrantState
 from tidegate.panic import Panic, PanicState, Scope, ScopeKind
+from tidegate.shell.api.words import panic_says
+from tidegate.store import Store
 
 ALL = Scope(ScopeKind.ALL)
 
@@ -179,7 +182,7 @@ def test_line_that_says_too_little_is_called_removed(world: World) -> None:
 
 
 def test_sweep_that_died_after_it_began_them_names_none(world: World) -> None:
-    """Begun in the journal, and the process died before it could say so: named by whoever goes on."""
+    """Begun in the journal, and the process died before it said so: named by whoever goes on."""
     grant = unrowed(world)
     called = call_panic(world.house, world.who("op"), ALL, "", None)
     begin_unrowed(world.house)
@@ -207,3 +210,22 @@ def test_panic_calls_removed_what_may_be_used_still(
     told = stand(world.house, called.id, world.clock())
     assert (told.still_closing, told.not_verified) == counts
     assert (told.removed, told.safe) == (0, False)
+
+
+@pytest.mark.parametrize("how", ["shared", "forked", "neither"])
+def test_panic_is_safe_with_a_database_older_than_other_machines_know(
+    world: World, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """What our journal names proves it, or the witness does: others' journals may name more."""
+    unrowed(world)
+    monkeypatch.setattr(Store, "shared", how == "shared")
+    if how == "forked":
+        world.house.outside = lambda now: (Trouble(code=LOG_FORKED, message="it forks", help=""),)
+    called = panic(world)
+    work(world)
+    told = stand(world.house, called.id, world.clock())
+    assert (told.removed, told.settled) == (1, True)
+    assert told.safe is (how == "neither")
+    assert ("journals of other machines" in panic_says(called, told, world.clock())) is (
+        not told.safe
+    )

@@ -89,13 +89,15 @@ def test_recover_of_root_leaves_what_the_service_cannot_use(
 
 
 def test_what_was_there_before_changes_hands(config: Path, given: Given) -> None:
-    """A file that this command did not make stays whose it is, and nothing is said."""
+    """A file that this command did not make stays whose it is; that the service may not read it is
+    told, for what made it may have been killed before it could give it.
+    """
     journal = config.parent / "closing.journal"
     owed(journal)
     said: list[str] = []
     recover(config, {}, dry=False, patience=QUICK, tell=said.append)
     assert given == {}
-    assert not any("given to" in line for line in said)
+    assert any("closing.journal" in line and "cannot be given" in line for line in said)
 
 
 def test_link_in_the_owners_directory_gives_away_another_file(

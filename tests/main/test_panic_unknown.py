@@ -1,15 +1,31 @@
 """A panic with a database that is older than this machine's journal: what that alone names."""
 
+import re
+import threading
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.main.test_emergency import LATER, QUICK, config, owed, tell
-from tests.support import START
+from tests.main.test_emergency import LATER, QUICK, config, database, owed, tell
+from tests.main.test_recover_unknown import witnessed_later
+from tests.support import START, World
 from tidegate.base.when import wire
 from tidegate.evidence.journal import ClosingJournal, JournalLine
+from tidegate.flow.gathering import Gathered
+from tidegate.flow.panicking import call_panic
+from tidegate.flow.recalling import Fate, Recalled
+from tidegate.flow.revoking import end_early
+from tidegate.grant import GrantState
+from tidegate.main import panic_unknown, panicking
+from tidegate.main.config import load_config
+from tidegate.main.owner import Giving
+from tidegate.main.panic_unknown import Unknown, close_unknown
 from tidegate.main.panicking import panic_here
+from tidegate.main.wiring import clock
+from tidegate.panic import Scope, ScopeKind, Standing
+from tidegate.store import Store
 
 __all__ = ["config"]
 
@@ -42,8 +58,7 @@ def test_panic_that_cannot_close_what_its_database_does_not_know_is_safe(config:
     owed(config.parent / "closing.journal", ends_at=LATER, connector="elsewhere")
     told = panic(config)
     assert (told["closing"], told["removed"], told["safe"]) == (1, 0, False)
-    (still,) = told["still"]  # type: ignore[misc]
-    assert still["id"] == "gr_1"  # type: ignore[index]
+    assert [one["id"] for one in told["still"]] == ["gr_1"]  # type: ignore[attr-defined]
     assert kinds(config)[-1] == ("closing", "gr_1")
 
 
@@ -71,3 +86,92 @@ def test_journal_that_cannot_be_read_keeps_a_panic_safe(config: Path) -> None:
     told = panic(config)
     assert (told["removed"], told["safe"]) == (1, False)
     assert "cannot be read" in str(told["says"])
+
+
+def test_panic_on_one_of_many_machines_is_safe_with_an_older_database(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What this machine's journal names proves that the database is older, and whatever others
+    opened since is in theirs.
+    """
+    monkeypatch.setattr(Store, "shared", True)
+    owed(config.parent / "closing.journal", ends_at=LATER)
+    told = panic(config)
+    assert (told["removed"], told["safe"]) == (1, False)
+    assert "on every machine that closes" in str(told["says"])
+
+
+def test_panic_is_safe_where_the_journal_is_lost_and_the_database_older(
+    config: Path, tmp_path: Path
+) -> None:
+    """Its disk is not mounted, and a witness has more than the database: what was opened since is
+    in no journal that is here.
+    """
+    witness = tmp_path / "witness"
+    backup = witnessed_later(config, witness)
+    settings = re.sub(r"(?m)^directory = .*$", f'directory = "{witness}"', config.read_text())
+    config.write_text(settings)
+    assert panic(config)["safe"] is True  # nothing was ever opened, and the log is whole
+    file = database(config)
+    for one in config.parent.glob("*.db*"):
+        one.unlink()
+    file.write_bytes(backup)
+    told = panic(config)
+    assert told["safe"] is False
+    assert "older than what was witnessed" in str(told["says"])
+
+
+def test_what_a_panic_removed_is_said_to_act_no_more(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session taken before may act for a while, and until when is told."""
+    until = clock() + timedelta(hours=1)
+
+    def removed(_: object, gathered: Gathered, *__: object, **___: object) -> list[Recalled]:
+        (one,) = gathered.owed
+        return [Recalled(owed=one, fate=Fate.REMOVED, at=clock(), residual_until=until)]
+
+    monkeypatch.setattr(panic_unknown, "recall", removed)
+    owed(config.parent / "closing.journal", ends_at=LATER)
+    assert panic(config)["residual_until"] == wire(until)
+
+
+def test_panic_leaves_what_came_back_to_nobody(
+    world: World, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row is over; it was there again, and the process that was closing it died."""
+    grant = world.granted()
+    world.house.journal = ClosingJournal(config.parent / "closing.journal")
+    end_early(world.house, world.who("bo"), grant.id)
+    for _ in range(12):
+        world.clock.forward(seconds=5)
+        world.work()
+    row = world.grant(grant)
+    assert row.state is GrantState.GONE
+    owed(config.parent / "closing.journal", grant.id, ends_at=LATER, native_principal="again")
+    data = {"reason": "leftover", "actor": "system", "row": row.version}
+    line = JournalLine(kind="closing", grant=grant.id, at=clock(), data=data)
+    world.house.journal.append(line)
+    found, giving = load_config(config), Giving(load_config(config), tell)
+    called = call_panic(world.house, world.who("op"), Scope(ScopeKind.ALL), "", None)
+    told = close_unknown(found, world.house, called, False, QUICK, tell, giving)
+    assert [one.owed.hold.grant for one in told.done] == [grant.id]
+
+
+def test_what_no_row_tells_of_keeps_what_has_rows_open(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cloud hangs: the others are watched and closed meanwhile."""
+    looked = threading.Event()
+    real = panicking.stand
+
+    def stand(*some: Any) -> Standing:
+        looked.set()
+        return real(*some)
+
+    def hangs(*_: object) -> Unknown:
+        return Unknown(unread="" if looked.wait(5) else "nobody looked meanwhile")
+
+    monkeypatch.setattr(panicking, "stand", stand)
+    monkeypatch.setattr(panicking, "close_unknown", hangs)
+    assert panic(config)["safe"] is True

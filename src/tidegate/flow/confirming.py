@@ -33,6 +33,14 @@ def is_unopened(grant: Grant, lines: Sequence[JournalLine]) -> bool:
     return grant.state in (GrantState.READY, GrantState.FAILED)
 
 
+def tells(grant: Grant, lines: Sequence[JournalLine]) -> bool:
+    """Whether its row says how its access stands: not of an opening that the row is of before, and
+    not of what came back after it was over and is being closed again (`closing_again.py`).
+    """
+    over = grant.state in (GrantState.GONE, GrantState.SIGNED_OFF)
+    return not (is_unopened(grant, lines) or (over and begun_since(lines, grant)))
+
+
 def begun_since(lines: Sequence[JournalLine], grant: Grant) -> bool:
     """Whether its closing was begun upon the row as it is, and not read back: by no clock."""
     begun = [line.row for line in lines if line.kind == "closing"] if is_begun(lines) else []

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import structlog
 
 from tidegate.base.errors import EvidenceBroken
-from tidegate.base.when import Instant
 from tidegate.evidence.journal import JournalLine
 from tidegate.evidence.journal_book import JournalBook, ends, is_begun, read_back
 from tidegate.expire import EndReason
-from tidegate.flow.confirming import is_unopened
+from tidegate.flow.confirming import is_unopened, tells
 from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import CLOCKS_APART, House
 from tidegate.grant import Grant, GrantState
@@ -21,6 +20,8 @@ from tidegate.panic import Panic, Unrowed
 
 log = structlog.get_logger("tidegate.panic_unrowed")
 
+# Of which the journal may tell more than a row does; None: there is none, or it cannot be read.
+DOUBTFUL = (None, GrantState.FAILED, GrantState.GONE, GrantState.SIGNED_OFF)
 NEWEST = 100  # panics looked at: one that this many came after has been looked at before
 
 
@@ -94,7 +95,7 @@ def count_unrowed(house: House, names: Iterable[str], rows: Mapping[str, Grant])
     forgotten = {
         name
         for name, row in rows.items()
-        if name in book.waiting and is_unopened(row, book.lines[name])
+        if name in book.waiting and not tells(row, book.lines[name])
     }
     removed, closing, unread = 0, 0, 0
     for name in missing | forgotten:
@@ -108,7 +109,14 @@ def count_unrowed(house: House, names: Iterable[str], rows: Mapping[str, Grant])
             unread += 1  # by what stood before, as far as that line knows
         else:
             removed += 1
-    return Unrowed(names=missing | forgotten, removed=removed, closing=closing, unread=unread)
+    return Unrowed(
+        names=missing | forgotten,
+        newer=bool(missing - damaged)
+        or any(is_unopened(rows[name], book.lines[name]) for name in forgotten),
+        removed=removed,
+        closing=closing,
+        unread=unread,
+    )
 
 
 def _means(panic: Panic, line: JournalLine) -> bool:
@@ -122,16 +130,16 @@ def _means(panic: Panic, line: JournalLine) -> bool:
 
 
 def _without_row(house: House, names: Sequence[str], book: JournalBook) -> list[str]:
-    """Those of which no row says what became of their opening. A row that is ready to be opened is
-    the sweep's, which ends it: it may be opened at this moment, and not have failed before.
+    """Those of which no row says how they stand. A row that is ready to be opened is the sweep's,
+    which ends it: it may be opened at this moment, and not have failed before.
     """
     states = house.store.grant_states(names) if names else {}
-    doubtful = [n for n in names if states.get(n) in (None, GrantState.FAILED)]
+    doubtful = [name for name in names if states.get(name) in DOUBTFUL]
     rows = house.store.grants_named(doubtful) if doubtful else {}
     return [
         name
         for name in doubtful
-        if (row := rows.get(name)) is None or is_unopened(row, book.lines[name])
+        if (row := rows.get(name)) is None or not tells(row, book.lines[name])
     ]
 
 

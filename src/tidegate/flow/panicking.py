@@ -313,12 +313,15 @@ def find_panic(house: House, actor: Actor, panic_id: str) -> Panic:
 
 
 def stand(house: House, panic_id: str, now: Instant) -> Standing:
-    """How everything the panic named stands now."""
+    """How everything the panic named stands now; with a database that is older than what was
+    opened, that is not all there is.
+    """
     names = named_by(house, panic_id)
     found = house.store.grants_named(names)
     unrowed = count_unrowed(house, names, found)
     rows = (row for name, row in found.items() if name not in unrowed.names)
-    return standing(rows, unrowed, now)
+    older = house.forked(now) is not None or (unrowed.newer and house.store.shared)
+    return standing(rows, unrowed, now, older=older)
 
 
 def unfreeze(house: House, actor: Actor, panic_id: str) -> Panic:

@@ -139,7 +139,9 @@ class Giving:
             yield self._locks, [name for name in _listed(locks) if LOCK.fullmatch(name)]
 
     def _give(self, directory: Path, name: str) -> None:
-        """Look at it without following it, and give it if it is ours and was made since."""
+        """Look at it without following it, and give it if it is ours and was made since. One of
+        such a name that was there before is told of: the service cannot read that either.
+        """
         path, within = directory / name, self._fds.get(directory)
         if within is None:
             return
@@ -147,9 +149,9 @@ class Giving:
             seen = os.stat(name, dir_fd=within, follow_symlinks=False)
         except OSError:
             return
-        if seen.st_uid != os.geteuid() or _file(seen) in self._before:
+        if seen.st_uid != os.geteuid():
             return
-        if self._handed_over(within, name):
+        if _file(seen) not in self._before and self._handed_over(within, name):
             self._given += [] if path in self._given else [path]
         else:
             self._stuck.append(path)

@@ -4,6 +4,7 @@ That is so after an older one was put back: this machine's journal names what wa
 log has no grant to seal their ends of, so the journal alone tells of them.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,27 +13,33 @@ from typing import Any
 from tidegate.base.errors import TidegateError
 from tidegate.base.fact import SYSTEM
 from tidegate.base.text import many
-from tidegate.evidence.journal import JournalLine
-from tidegate.flow.confirming import is_unopened
+from tidegate.base.when import wire
+from tidegate.flow.confirming import tells
 from tidegate.flow.gathering import begin_all, gather
 from tidegate.flow.holding import lines_by_grant
 from tidegate.flow.house import House
-from tidegate.flow.recalling import Recalled, recall
+from tidegate.flow.recalling import Fate, Recalled, recall
 from tidegate.main.config import Config
-from tidegate.main.emergency import Tell, ground_of, read_journals
+from tidegate.main.emergency import Journals, Tell, ground_of, read_journals
 from tidegate.main.owner import Giving
-from tidegate.main.unknown import MOST_NAMED
+from tidegate.main.unknown import MOST_NAMED, witnessed
 from tidegate.main.wiring import clock
-from tidegate.panic import Scope
+from tidegate.panic import Panic
 
-# For these alone, before the others are watched: what is left then is begun in the journal, and
-# closed by whoever closes on this machine.
+# For these alone: what is left then is begun in the journal, and closed by whoever closes on this
+# machine.
 PATIENCE = timedelta(seconds=30)
+
+
+OLDER = (
+    "the database is older than what was opened: what other machines opened since, only their own "
+    "journals name; type the same on every machine that closes"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
-    """What came of them. `unread`: why nobody can say which there are."""
+    """What came of them. `unread`: why nobody can say which there are, here or elsewhere."""
 
     done: tuple[Recalled, ...] = ()
     unusable: tuple[str, ...] = ()
@@ -49,16 +56,10 @@ class Unknown:
         """
         if not (self.done or self.unusable or self.unread):
             return dict(told)
-        closed = sum(one.closed for one in self.done)
-        words = [str(told["says"])]
-        if self.done or self.unusable:
-            words.append(
-                f"{len(self.done) + len(self.unusable)} that this machine's journal names and the "
-                f"database does not: {closed} removed"
-            )
-        more_done = [one for one in self.done if one.owed.hold.grant not in named]
-        more_closed = sum(one.closed for one in more_done)
-        more_unusable = sum(name not in named for name in self.unusable)
+        new = [one for one in self.done if one.owed.hold.grant not in named]
+        fates = Counter(one.fate for one in new)
+        closed = sum(one.closed for one in new)
+        unusable = sum(name not in named for name in self.unusable)
         more = [
             {"id": one.owed.hold.grant, "role": one.owed.hold.role.id, "says": one.why}
             for one in self.left
@@ -66,27 +67,63 @@ class Unknown:
         return {
             **told,
             "safe": bool(told["safe"]) and not (self.left or self.unusable or self.unread),
-            "says": "; ".join([*words, *([self.unread] if self.unread else [])]),
-            "grants": told["grants"] + len(more_done) + more_unusable,
-            "removed": told["removed"] + more_closed,
-            "closing": told["closing"] + len(more_done) - more_closed,
-            "unverified": told["unverified"] + more_unusable,
+            "says": "; ".join([str(told["says"]), *self._words()]),
+            "grants": told["grants"] + len(new) + unusable,
+            "removed": told["removed"] + closed,
+            "residual_until": _latest(told["residual_until"], self.done),
+            "closing": told["closing"] + len(new) - closed - fates[Fate.HELD],
+            "unverified": told["unverified"] + fates[Fate.HELD] + unusable,
             "still": [*told["still"], *more][:MOST_NAMED],
         }
 
+    def _words(self) -> list[str]:
+        words = [self.unread] if self.unread else []
+        if self.done or self.unusable:
+            closed = sum(one.closed for one in self.done)
+            count = len(self.done) + len(self.unusable)
+            words.insert(
+                0,
+                f"{count} that this machine's journal names and the database does not: "
+                f"{closed} removed",
+            )
+        return words
+
+
+def _latest(told: str | None, done: Sequence[Recalled]) -> str | None:
+    """Until when a session may act, of what was told and what was closed here."""
+    now = clock()
+    untils = (one.residual_until for one in done if one.at is not None)
+    more = (wire(until) for until in untils if until is not None and until > now)
+    return max(filter(None, (told, *more)), default=None)
+
+
+def is_behind(found: Config, house: House) -> bool:
+    """Whether a witness of the installation has more events than its log. Asked before the panic
+    is sealed: its own events make the log longer. Raises WorldFailed.
+    """
+    return witnessed(found, ()).size > house.store.head().size
+
 
 def close_unknown(
-    found: Config, house: House, scope: Scope, patience: timedelta, tell: Tell, giving: Giving
+    found: Config,
+    house: House,
+    panic: Panic,
+    behind: bool,
+    patience: timedelta,
+    tell: Tell,
+    giving: Giving,
 ) -> Unknown:
-    """Close what this machine's journal has open in the scope and no row of the database names.
+    """Close what this machine's journal has open in the scope of `panic` and no row of the database
+    tells of, which was `behind` (`is_behind`).
 
-    Never raises for what the journal or the database is like: that is told, and no success.
+    What the journal or the database is like is told, and no success; whatever else is wrong raises.
     """
+    scope = panic.scope
     own = str(found.path(found.evidence.journal))
     try:
         journals = read_journals(found, ())
         if not journals.lines.get(own):
-            return Unknown(unread="; ".join(journals.broken) if journals.unread else "")
+            return Unknown(unread=_no_line(journals, behind))
         gathered = begin_all(gather(journals.lines, own, clock()), scope, SYSTEM, clock())
         covered = {
             one.hold.grant
@@ -94,15 +131,18 @@ def close_unknown(
             if scope.covers(one.hold.principal, one.hold.role.id)
             and (one.held or not one.settled(clock()))
         }
-        known = _known(house, journals.lines[own], {*covered, *gathered.unusable})
+        told = lines_by_grant(journals.lines[own])
+        rows = house.store.grants_named({*covered, *gathered.unusable})
+        known = {name for name, row in rows.items() if tells(row, told.get(name, ()))}
     except (TidegateError, OSError) as fault:
         why = fault.message if isinstance(fault, TidegateError) else str(fault.strerror)
         unread = f"whether this machine's journal names more is not known: {why}"
         tell(unread)
         return Unknown(unread=unread)
-    unread = "; ".join(journals.broken) if journals.unread else ""
     unknown = covered - known
     unusable = tuple(name for name in gathered.unusable if name not in known)
+    older = house.store.shared and (behind or bool(unknown - rows.keys()))
+    unread = "; ".join([*(journals.broken if journals.unread else ()), *([OLDER] if older else ())])
     for name in unusable:
         tell(f"the journal says too little of `{name}` to close it, nor does the database: look")
     if not unknown:
@@ -113,10 +153,15 @@ def close_unknown(
     return Unknown(done=done, unusable=unusable, unread=unread)
 
 
-def _known(house: House, lines: Sequence[JournalLine], names: Collection[str]) -> set[str]:
-    """Those of which a row says what became of their opening. One that cannot be read says nothing,
-    nor does one of before it: as for a server, the journal's word holds then.
+def _no_line(journals: Journals, behind: bool) -> str:
+    """Why nobody knows what else is open, where our journal has no line. Empty: it is as if nothing
+    had ever been opened here, and no witness has more than the database.
     """
-    told = lines_by_grant(lines)
-    rows = house.store.grants_named(names)
-    return {name for name, grant in rows.items() if not is_unopened(grant, told.get(name, ()))}
+    if journals.unread:
+        return "; ".join(journals.broken)
+    if not behind:
+        return ""
+    return (
+        "the database is older than what was witnessed, and this machine's journal is not there "
+        "or has no line: what was opened since is not known"
+    )

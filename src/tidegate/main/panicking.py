@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -36,7 +37,7 @@ from tidegate.main.emergency import Plain, Tell, ground_of, read_journals
 from tidegate.main.lacking import lacking
 from tidegate.main.logs import log_quietly
 from tidegate.main.owner import Giving, given_to_owner
-from tidegate.main.panic_unknown import close_unknown
+from tidegate.main.panic_unknown import close_unknown, is_behind
 from tidegate.main.unknown import MOST_NAMED
 from tidegate.main.ways import ways_of
 from tidegate.main.wiring import clock, open_store, panic_file, read_laws
@@ -104,8 +105,9 @@ def _panic_with(
     """With a database that is open, and may be anything but sound: whatever it does not bear of
     looking up, sealing, sweeping and watching goes by the journal.
     """
-    panic: Panic | None = None
+    panic, behind = None, False
     try:
+        behind = is_behind(found, house)
         scope = scope_meant(house, None, wanted.scope.kind, wanted.scope.name)
         wanted = replace(wanted, scope=scope)
         panic = begin_panic(house, wanted)
@@ -118,9 +120,7 @@ def _panic_with(
         try:
             panic = sweep(house, panic)
             tell(f"{panic.id}: sealed, with {many(panic.grants, 'end')}")
-            unknown = close_unknown(found, house, wanted.scope, patience, tell, giving)
-            told = _watched(house, panic, patience, tell)
-            return unknown.added_to(told, named_by(house, panic.id))
+            return _ended(found, house, panic, behind, patience, tell, giving)
         except Exception as fault:  # noqa: BLE001 - a rim: whatever it is, the ends go on
             tell(f"{_why(fault)}; going on by the closing journal")
     lost = "whether the panic is kept is not known: call it again"
@@ -134,6 +134,30 @@ def _panic_with(
         return told
     # Sealed, it is for every machine; what of it is not done here, typing it again may.
     return {**told, **_sealed_told(panic, clock()), "done": False}
+
+
+def _ended(
+    found: Config,
+    house: House,
+    panic: Panic,
+    behind: bool,
+    patience: timedelta,
+    tell: Tell,
+    giving: Giving,
+) -> Plain:
+    """Once it is swept: what has rows is watched beside closing what has none. Neither waits for
+    the other.
+
+    Raises:
+        TidegateError: the database does not bear it.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="tidegate-unknown") as beside:
+        closing = beside.submit(close_unknown, found, house, panic, behind, patience, tell, giving)
+        _watch(house, panic, patience, tell, closing.done)
+        unknown = closing.result()
+    now = clock()
+    told = _panic_told(panic, stand(house, panic.id, now), now)
+    return unknown.added_to(told, named_by(house, panic.id))
 
 
 def _why(fault: Exception) -> str:
@@ -187,8 +211,12 @@ def _house(found: Config, giving: Giving) -> House:
     return house
 
 
-def _watched(house: House, panic: Panic, patience: timedelta, tell: Tell) -> Plain:
-    """Look until nothing is closing any more, closing it here while no worker is alive."""
+def _watch(
+    house: House, panic: Panic, patience: timedelta, tell: Tell, is_over: Callable[[], bool]
+) -> None:
+    """Look until nothing is closing any more, closing it here while no worker is alive; what no row
+    tells of until `is_over`.
+    """
     until, said = clock() + patience, ""
     while True:
         now = clock()
@@ -197,12 +225,12 @@ def _watched(house: House, panic: Panic, patience: timedelta, tell: Tell) -> Pla
         if line != said:
             said = line
             tell(line)
-        if standing.settled or now >= until:
-            return _panic_told(panic, standing, now)
+        if (standing.settled and is_over()) or now >= until:
+            return
         heard = last_heard(house.store.beats(), Duty.CLOSE)
         if heard is None or now - heard > SILENT:
-            if not standing.closing:  # the others were tried from the journal, before
-                return _panic_told(panic, standing, now)
+            if not standing.closing and is_over():
+                return  # nobody here would try the others again
             with ThreadPoolExecutor(HANDS, thread_name_prefix="tidegate-panic") as pool:
                 list(pool.map(lambda grant: _closed(house, grant), standing.closing))
         time.sleep(LOOK_EVERY)
@@ -314,7 +342,7 @@ def _panic_by_journal(
         "still": [
             {"id": one.owed.hold.grant, "role": one.owed.hold.role.id, "says": one.why}
             for one in done
-            if not one.closed
+            if not one.closed or one.uncut
         ][:MOST_NAMED],
     }
 

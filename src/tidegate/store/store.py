@@ -222,6 +222,11 @@ class Store(DueStore, FindingStore, ErrandStore):
         columns = {"request": request, "principal": principal, "role": role}
         return reads.grants(self._database, columns, target, states, limit, before)
 
+    @property
+    def shared(self) -> bool:
+        """Whether processes of other machines may use this database. Asks nothing of it."""
+        return self._database.words.name != "sqlite"
+
     def grants_named(self, ids: Iterable[str]) -> dict[str, Grant]:
         """Grants by id; those not there, or whose row cannot be read, are left out."""
         return chores.grants_named(self._database, ids)
