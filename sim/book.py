@@ -144,6 +144,7 @@ class Life:
     looked_at: int = -1  # when the cloud last answered anything about it
     called: bool = False
     forgotten: bool = False  # opened, and the database that was put back does not know
+    panicked_at: int = NEVER  # a panic was called about it then, while it was forgotten
     tried_at: int = -1
     changed_at: int = -1  # when a change that closes it was last sent to the cloud
     told_at: int = NEVER  # since when the journal says that its end began
@@ -151,7 +152,7 @@ class Life:
 
     def over_at(self) -> int:
         """When it ends by what the oracle knows: at its end, or earlier when somebody ended it."""
-        return min(self.end, self.closing_at, self.failed_at)
+        return min(self.end, self.closing_at, self.failed_at, self.panicked_at)
 
     @property
     def key(self) -> AssignmentKey:

@@ -170,7 +170,7 @@ def _holds(oracle: Any, life: Life) -> bool:
 def _left_out(oracle: Any, alarm: Alarm) -> Iterator[str]:
     """A panic that is swept has ended all there was in its scope when it was called."""
     for life in oracle.lives.values():
-        ending = min(life.closing_at, life.failed_at) != NEVER
+        ending = min(life.closing_at, life.failed_at, life.panicked_at) != NEVER
         if life.readied_at < alarm.called_at and alarm.covers(life.wish) and not ending:
             yield f"{life.id} was left out of the panic about {alarm.scope} {alarm.name}"
     for wish in oracle.wishes.values():

@@ -78,6 +78,8 @@ MUTANTS: tuple[M, ...] = (
       "flow.recovering:close_forgotten", "and (state is GrantState.READY or ends(lines[name]))", "and ends(lines[name])"),
     M("restored-never-closes", "what a database that was put back never knew stays in the cloud",
       "flow.recovering:find_unknown", "return frozenset(asked) - known", "return frozenset()"),
+    M("panic-forgets-the-unrowed", "a panic leaves open what only a closing journal names",
+      "flow.panic_unrowed:_begin", "meant = [", "meant = [] and ["),
     M("restored-forgets-ends", "what was ended early is open again after a database was put back",
       "flow.recovering:close_forgotten", "state in UNENDED", "state is GrantState.READY"),
 )  # fmt: skip
@@ -104,6 +106,7 @@ AIMED: Mapping[str, tuple[str, int]] = {
     "anybody-signs-off": ("signed", 0),
     "restored-reopens-the-ready": ("restored-later", 5),
     "restored-never-closes": ("restored-bare", 0),
+    "panic-forgets-the-unrowed": ("restored-panic", 4),
     "restored-forgets-ends": ("journal-full", 2),
     "closer-opens": ("apart", 0),
     "opener-closes": ("apart", 0),

@@ -347,6 +347,9 @@ class Oracle:
             alarm.until = clock_of(self, process, entered) + alarm.freeze
         if alarm not in self.alarms:
             self.alarms.append(alarm)
+        for life in self.lives.values():  # no row tells of these: the journals' looks begin them
+            if life.forgotten and life.intended_at < self.loop.now and alarm.covers(life.wish):
+                life.panicked_at = min(life.panicked_at, self.loop.now)
         self.loop.tell(f"panic about {alarm.scope} {alarm.name} by {alarm.by}")
 
     def _swept(self, process: Any, fact: Any, entered: int) -> None:

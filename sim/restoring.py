@@ -32,6 +32,7 @@ class Restoring:
         self.wishes = {name: (wish, copy(wish)) for name, wish in oracle.wishes.items()}
         self.ballots = {name: list(some) for name, some in oracle.ballots.items()}
         self.lives = {name: copy(life) for name, life in oracle.lives.items()}
+        self.alarms = {one.id for one in oracle.alarms}
         self.counts = {name: Counter(life.counts) for name, life in oracle.lives.items()}
 
     def put_back(self) -> None:
@@ -59,6 +60,9 @@ class Restoring:
         for wish, before in self.wishes.values():
             for one in fields(Wish):
                 setattr(wish, one.name, getattr(before, one.name))
+        for alarm in oracle.alarms:
+            if alarm.id not in self.alarms:
+                alarm.until = -1  # nobody knows of its freeze any more
         for name, life in oracle.lives.items():
             self._said_no_more(life, self.lives.get(name), self.counts.get(name))
 
@@ -68,6 +72,8 @@ class Restoring:
         closing.pop(life.id, None)
         unopened = before is None or before.intended_at == NEVER != life.intended_at
         life.forgotten = unopened or before.forgotten  # type: ignore[union-attr]
+        if life.told_at == NEVER:
+            life.panicked_at = NEVER  # the panic is lost too, before a journal had begun the end
         if before is None:
             life.counts = Counter({"grant.readied": 1})
             return

@@ -191,6 +191,9 @@ SCENES: Mapping[str, Scene] = {
                             spans=(60_000, 2 * MINUTE)),
     "restored-bare": small(14, roles=("bare/admin", "desk/admin", "armed/admin"), restores=2,
                            early_ends=0.5, quiet=85 * MINUTE),
+    "restored-panic": small(24, roles=("bare/admin", "desk/admin", "vault/admin"), restores=2,
+                            panics=6, panics_about=("target", "role", "all"), early_ends=0.1,
+                            spans=(12 * MINUTE,), lively=10 * MINUTE, quiet=85 * MINUTE),
     "signed": small(10, roles=DESK, askers=("r1", "r2"), signs=1.0, faults={
         "cloud.revoke.down": 0.9, "cloud.observe.down": 0.3}),
     "longer": small(14, roles=("vault/admin", "desk/admin", "armed/admin", "dev/admin"), longer=1.0,
