@@ -120,6 +120,17 @@ def test_compaction_forgets_an_end_that_may_be_needed(path: Path) -> None:
     assert journal.compact(START + timedelta(hours=4)) == 5
 
 
+def test_one_line_of_no_calendar_keeps_the_journal_from_ever_being_compacted(path: Path) -> None:
+    """Its sessions are said to live for millions of years: it stays, and the others are dropped."""
+    journal = ClosingJournal(path)
+    for name, lingers in (("gr_one", 10**14), ("gr_two", 0)):
+        ends = wire(START + timedelta(hours=2))
+        journal.append(line("intended", name, ends_at=ends, lingers_seconds=lingers))
+        journal.append_all(line(kind, name) for kind in ("gone", "sealed"))
+    assert journal.compact(LATER) == 3
+    assert {one.grant for one in journal.read()} == {"gr_one"}
+
+
 def test_compaction_keeps_every_grant_that_is_not_gone_and_sealed(path: Path) -> None:
     """Only what is over twice, in the cloud and in the log, is dropped."""
     journal = ClosingJournal(path)

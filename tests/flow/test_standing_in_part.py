@@ -210,3 +210,17 @@ def test_what_a_kind_is_not_certain_of_is_not_gone(world: Joined) -> None:
     assert part.value.certain(EVE) and not part.value.certain(BO) and not part.value.certain("eve")
     whole = world.both.administrators(target, START)
     assert isinstance(whole, Told) and whole.certain(BO)
+
+
+def test_baseline_that_leaves_out_the_account_is_told_as_taken(
+    world: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is taken while a kind does not answer: that of the roles, and the rest is said."""
+    monkeypatch.setattr(world.both, "observe", lambda scope, now: iter(()))
+    world.sets.faults = [Unreachable("down", "expected an answer")] * 9
+    with pytest.raises(WorldFailed, match="expected an answer"):
+        take_baseline(world.house, world.who("op"), "prod", "known")
+    assert [one.role for one in world.house.store.baselines("prod")] == ["prod/admin"]
+    world.sets.faults.clear()
+    take_baseline(world.house, world.who("op"), "prod", "known")
+    assert world.count() == 2

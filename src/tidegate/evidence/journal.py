@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
 from time import sleep
@@ -400,12 +400,17 @@ def _finished(lines: Sequence[JournalLine]) -> dict[str, Instant]:
 
 
 def _needed_until(told: Sequence[JournalLine]) -> Instant:
-    """The later of the end that was fixed and the last line, a session's life and a margin on."""
+    """The later of the end that was fixed and the last line, a session's life and a margin on. A
+    life that is beyond every calendar is one that is not over.
+    """
     until, data = told[-1].at, told[0].data
     with suppress(AskedWrongly):
         until = max(until, parse_instant(str(data.get("ends_at"))))
     lingers = data.get("lingers_seconds", 0)
-    return until + timedelta(seconds=lingers if type(lingers) is int else 0) + KEPT_BEYOND
+    try:
+        return until + timedelta(seconds=lingers if type(lingers) is int else 0) + KEPT_BEYOND
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _write_line(line: JournalLine) -> bytes:

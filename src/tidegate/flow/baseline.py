@@ -19,6 +19,7 @@ from tidegate.base.personal import Personal
 from tidegate.base.text import LONGEST_REASON, clean_text
 from tidegate.base.when import Instant, wire
 from tidegate.catalogue import Assignment, Baseline, Role, Target, evolve_baseline, target_chain
+from tidegate.connectors.partly_told import PartlyTold
 from tidegate.connectors.port import Connector, Scope, Seen, administrators, paced_as
 from tidegate.finding import ClosedHow, Finding, FindingKind, Sighting, closed
 from tidegate.flow.allowing import allow_target
@@ -132,7 +133,8 @@ def _call_administrators_known(
 ) -> None:
     """Those of the whole account, where they are told.
 
-    Who may not look there, and never did, takes the baseline of the roles all the same.
+    Who may not look there, and never did, takes the baseline of the roles all the same. Any other
+    trouble is raised: else whoever asks would take the account for known.
     """
     if not pace_of_account(house, connector, target):
         return
@@ -140,7 +142,8 @@ def _call_administrators_known(
     try:
         shown = {one.what for one in administrators(connector, target, house.now())}
     except Refused as no:
-        if _of(house, place) is not None:
+        trouble = isinstance(no, PartlyTold) and no.code != "access_denied"
+        if trouble or _of(house, place) is not None:
             raise
         log.warning("who administers the account is not told", target=target.id, code=no.code)
         return

@@ -227,7 +227,8 @@ class House(BareHouse):
         self.strange: set[str] = set()  # grants of the journal that were told of as unknown once
         self.unsealed: list[Fact] = []  # of the worker's chores: sealed as soon as that is possible
         self.unseen: dict[str, Instant] = {}  # open findings a list lacked, since when
-        self.unlooked: dict[str, str] = {}  # why the last look at a target's administrators failed
+        # Why the last look at a target's administrators failed: its code, why, what to do.
+        self.unlooked: dict[str, tuple[str, str, str]] = {}
         # Findings closed again but for sessions: how often seen by then, and since when.
         self.uncut: dict[str, tuple[int, Instant]] = {}
         self.looked_back = True  # no end of the journal is waiting to be found: see `look_back`

@@ -29,6 +29,7 @@ log = structlog.get_logger("tidegate.standing")
 STANDING_EVERY = timedelta(seconds=5)  # between two looks at whose turn it is
 # Between two looks at one account. Each reads everybody there is in it, in a few large answers, of
 # a right whose limit AWS does not state; who came to stay is there ten minutes later.
+LOOKED = ("", "", "")  # nothing is wrong with the last look
 ACCOUNT_EVERY = timedelta(minutes=10)
 LEASE = timedelta(minutes=5)  # longer than listing a large account
 LONGEST_RUN = timedelta(seconds=1)  # of looks: no more are begun then, since a stop waits
@@ -79,11 +80,9 @@ def _look(house: House, target: Target) -> bool:
     try:
         _hold_against(house, house.connector(target.connector), target)
     except TidegateError as fault:
-        before = house.unlooked.get(target.id, "").partition("\n")[0]
-        house.unlooked[target.id] = "\n".join(
-            (fault.code, one_line(fault.message), one_line(fault.help))
-        )
-        if before != fault.code:
+        before = house.unlooked.get(target.id, LOOKED)
+        house.unlooked[target.id] = (fault.code, one_line(fault.message), one_line(fault.help))
+        if before[0] != fault.code:
             how = "told in part" if isinstance(fault, PartlyTold) else "not told"
             log.warning(
                 f"who administers the account is {how}",
@@ -111,8 +110,7 @@ def untold(house: House) -> dict[str, Trouble]:
     """
     found: dict[str, Trouble] = {}
     for target, _ in _told(house):
-        code, _, rest = house.unlooked.get(target.id, "").partition("\n")
-        why, _, fix = rest.partition("\n")
+        code, why, fix = house.unlooked.get(target.id, LOOKED)
         why = f"({code}) {why}" if code else "no look of this process took it yet"
         if _baseline_of(house, account_of(target)) is None:
             fix = fix or "if it stays, the log of the process that closes says why"
