@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from tidegate.base.errors import EvidenceBroken
-from tidegate.base.when import Instant
+from tidegate.base.when import LONGEST_DURATION, Instant
 from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine
@@ -359,13 +359,16 @@ def owed_of(
     event was sealed.
     """
     held = holds_on(grant, held_until)
+    uncut = None if grant.cut or grant.still_held_by else grant.residual_until
+    lives = uncut - grant.removed_at if uncut and grant.removed_at else timedelta(0)
     return KnownEnd(
         hold=hold,
         source=source,
         made_at=grant.opened_at or grant.opens_at,
+        lingers=min(lives, LONGEST_DURATION),
         begun=grant.closing_at is not None,
         done=grant.removed_at is not None and held is bool(grant.still_held_by),
-        uncut_until=None if grant.cut or grant.still_held_by else grant.residual_until,
+        uncut_until=uncut,
         removed_at=grant.removed_at,
         held=held,
         held_until=held_until if held else None,
