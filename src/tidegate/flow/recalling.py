@@ -210,8 +210,9 @@ def _begun_lines(ground: Ground, one: KnownEnd, now: Instant) -> list[JournalLin
         lines += [copied] if opens or one.called else []
     elif opens or not one.begun or one.called or one.held:  # else it says so, or `held`
         data: dict[str, str | int] = {"reason": one.reason, "actor": one.actor}
-        data |= {ROW: one.again} if one.again is not None else {}  # the next run knows of it then
-        lines.append(JournalLine(kind="closing", grant=one.hold.grant, at=now, data=data))
+        data |= {ROW: one.row} if one.row is not None else {}  # the next run knows of it then
+        at = min(one.begun_at or now, now)  # not later than it was: what ended it since is believed
+        lines.append(JournalLine(kind="closing", grant=one.hold.grant, at=at, data=data))
     return lines
 
 
@@ -290,7 +291,7 @@ def _held(ground: Ground, owed: KnownEnd, seen: Seen, now: Instant) -> Recalled:
     why = _write_removed(ground, owed, seen, now, held=True, held_until=until)
     held = replace(
         owed, begun=True, called=False, done=True, ours=True, held=True, held_until=until,
-        uncut_until=None,
+        uncut_until=None, begun_at=None,
     )  # fmt: skip
     return replace(back, owed=held, why=f"{back.why}; {why}" if why else back.why)
 

@@ -12,8 +12,9 @@ from tidegate.catalogue import Assignment, AssignmentKey, role_of_entry
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal_line import CLOCK_OFF
 from tidegate.expire import EndReason
+from tidegate.flow.believing import is_settled
 from tidegate.flow.deadlines import held_to
-from tidegate.flow.gathering import Gathered, KnownEnd, is_settled, owed_of, with_copy
+from tidegate.flow.gathering import Gathered, KnownEnd, owed_of, with_copy
 from tidegate.grant import LIVE, Grant, GrantState
 from tidegate.main.config import Config, database_password, database_path, database_url
 from tidegate.main.lacking import lacking
