@@ -13,6 +13,7 @@ from tidegate.base.when import LONGEST_DURATION
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.connectors.simulated_cloud import SESSION_LIFE
 from tidegate.evidence.journal import ClosingJournal
+from tidegate.evidence.journal_line import JournalLine, removed_line
 from tidegate.flow.gathering import gather
 from tidegate.flow.recalling import Fate, Ground, Recalled, recall
 from tidegate.grant import GrantState
@@ -97,3 +98,51 @@ def test_sessions_of_a_cloud_nobody_can_ask_are_written_down_as_short(assigned: 
     assert opened.data["lingers_seconds"] == LONGEST_DURATION.total_seconds()
     refused(world, "cut")
     assert run(world, copy).uncut and not world.cloud.assigned(KEY, world.clock())
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_cut_of_what_came_back_after_its_proof_is_owed_by_the_first_run_alone(
+    assigned: World, slow: bool
+) -> None:
+    """The copy proved its end; it came back, our journal began to take it by a later row, and the
+    database is lost. Its removal is not what the copy proved, also by a clock that is behind that.
+    """
+    world = assigned
+    grant = world.granted()
+    opened = lines(world)
+    settle(world, 40)
+    gone = world.grant(grant)
+    assert gone.state is GrantState.GONE
+    copy = copy_of(world)
+    world.cloud.place(KEY, world.clock(), by="sync")
+    world.house.journal = ClosingJournal(world.directory / "new.journal")
+    begun = {"reason": "leftover", "row": gone.version}
+    line = JournalLine(kind="closing", grant=grant.id, at=world.clock(), data=begun)
+    world.house.journal.append_all([*opened, line])
+    if slow:
+        world.house._clock = lambda: world.clock() - timedelta(minutes=20)
+    refused(world, "cut")
+    for _ in range(2):
+        back = run(world, copy)
+        assert (back.fate, back.uncut) == (Fate.REMOVED, True)
+    world.connector.calm()
+    assert not run(world, copy).uncut
+    assert run(world, copy).fate is Fate.BEFORE
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_removal_that_the_copy_proved_since_is_owed_its_cut(assigned: World, held: bool) -> None:
+    """What our journal says was left then, its sessions or others' access, ended with the grant."""
+    world = assigned
+    grant = world.granted()
+    refused(world, "cut")
+    settle(world, 31)
+    kept = lines(world)
+    assert kept[-1].uncut
+    world.connector.calm()
+    settle(world, 10)
+    assert world.grant(grant).state is GrantState.GONE
+    world.house.journal = ClosingJournal(world.directory / "new.journal")
+    kept[-1] = removed_line(grant.id, kept[-1].at, uncut=not held, held=held)
+    world.house.journal.append_all(kept)
+    assert run(world, copy_of(world)).fate is Fate.BEFORE

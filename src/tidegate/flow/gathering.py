@@ -324,6 +324,16 @@ def _taken_up(one: KnownEnd, row: KnownEnd) -> bool:
     return 0 < one.version < row.version - 1 and at - row.told_at <= CLOCK_OFF
 
 
+def is_past(one: KnownEnd, grant: Grant) -> bool:
+    """Whether an end that a copy has as over is the one a journal says was read back, if any: not
+    that of access which came back, and was taken after that by whatever row or clock.
+    """
+    at = grant.gone_at or grant.removed_at or grant.closing_at
+    if one.removed_at is None or at is None:
+        return True
+    return one.version < grant.version and one.removed_at <= at
+
+
 def _proven(one: KnownEnd) -> KnownEnd:
     """As it is once nothing is left of it, whoever else has the access."""
     return replace(one, done=True, uncut_until=None, shared_until=None, held=False, held_until=None)

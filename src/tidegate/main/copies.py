@@ -14,7 +14,7 @@ from tidegate.evidence.journal_line import CLOCK_OFF
 from tidegate.expire import EndReason
 from tidegate.flow.believing import is_settled
 from tidegate.flow.deadlines import held_to
-from tidegate.flow.gathering import Gathered, KnownEnd, owed_of, with_copy
+from tidegate.flow.gathering import Gathered, KnownEnd, is_past, owed_of, with_copy
 from tidegate.grant import LIVE, Grant, GrantState
 from tidegate.main.config import Config, database_password, database_path, database_url
 from tidegate.main.lacking import lacking
@@ -146,7 +146,12 @@ def owed_with(
                 where = f"{held.native_role} for {held.native_principal}" if held else grant.role
                 lost.append((grant, where))
     over = {one.id: one.state for one in grants if is_settled(one, gathered.begun.get(one.id, ()))}
-    gone = {name for name, found in over.items() if found is GrantState.GONE}
+    rows = {one.id: one for one in grants}
+    gone = {
+        one.hold.grant
+        for one in gathered.owed
+        if over.get(one.hold.grant) is GrantState.GONE and is_past(one, rows[one.hold.grant])
+    }
     ended: dict[AssignmentKey, set[Instant]] = {}
     for grant in grants:
         held = state.get(Assignment, grant.assignment)
