@@ -53,7 +53,7 @@ class KnownEnd:
     of ours does yet. `version`: of its row, by a copy, whose last event was sealed at `told_at`; by
     a journal, the newest of those at which it says that its end was begun, 0 where it says of none.
     `begun_at` and `row`: when it was begun, as our line is to say it; now, by no version, if None.
-    `unsealed`: a copy has no intent of it and is of later, so it holds nothing for others.
+    `unsealed`: a copy of later has no intent of it, or that its opening failed: it holds nothing.
     """
 
     hold: Hold

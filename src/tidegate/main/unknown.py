@@ -14,7 +14,7 @@ from tidegate.evidence.witnesses import newest_in
 from tidegate.finding import Finding, FindingKind
 from tidegate.flow.gathering import Gathered
 from tidegate.flow.recalling import Fate, Recalled
-from tidegate.grant import Grant
+from tidegate.grant import Grant, GrantState
 from tidegate.main.config import Config
 from tidegate.main.copies import Copy
 from tidegate.main.wiring import read_signer
@@ -182,6 +182,25 @@ def lost_grants(
     if after:
         told.append(f"{_named(after)} in a journal and not in the copy: opened after it")
     return told
+
+
+def signed_off(gathered: Gathered, copy: Copy) -> list[str]:
+    """Whose end a person answers for by the copy, and nobody proved: nothing of them is tried."""
+    if copy.state is None:
+        return []
+    tried = {*(one.hold.grant for one in gathered.owed), *gathered.unusable}
+    names = [
+        one.id
+        for one in copy.state.state.things[Grant].values()
+        if isinstance(one, Grant) and one.state is GrantState.SIGNED_OFF and one.id not in tried
+    ]
+    if not names:
+        return []
+    return [
+        f"{_named(sorted(names, reverse=True))} signed off in the copy: an operator answers for "
+        "that, and nobody proved an end; nothing of it is tried from here (a server tries again "
+        "after `tidegate sign-off ID --undo`)"
+    ]
 
 
 def came_back(copy: Copy, done: Sequence[Recalled]) -> list[str]:
