@@ -316,22 +316,15 @@ def _taken_up(one: KnownEnd, row: KnownEnd) -> bool:
 
     A removal is the version next to that of its last `closing` line, so one beyond is of later; but
     others may have tried it since that line, whose journals are not here. So the copy must not be
-    older than the read-back besides, as far as clocks can tell.
+    older than the read-back besides, as far as clocks can tell; and newer by any clock where no
+    line names a version, as of what was closed without the database.
     """
     at = one.removed_at
     if not row.begun or row.done or at is None or row.told_at is None:
         return False
-    return 0 < one.version < row.version - 1 and at - row.told_at <= CLOCK_OFF
-
-
-def is_past(one: KnownEnd, grant: Grant) -> bool:
-    """Whether an end that a copy has as over is the one a journal says was read back, if any: not
-    that of access which came back, and was taken after that by whatever row or clock.
-    """
-    at = grant.gone_at or grant.removed_at or grant.closing_at
-    if one.removed_at is None or at is None:
-        return True
-    return one.version < grant.version and one.removed_at <= at
+    if not one.version:
+        return row.told_at - at > CLOCK_OFF
+    return one.version < row.version - 1 and at - row.told_at <= CLOCK_OFF
 
 
 def _proven(one: KnownEnd) -> KnownEnd:

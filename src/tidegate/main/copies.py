@@ -14,7 +14,7 @@ from tidegate.evidence.journal_line import CLOCK_OFF
 from tidegate.expire import EndReason
 from tidegate.flow.believing import is_settled
 from tidegate.flow.deadlines import held_to
-from tidegate.flow.gathering import Gathered, KnownEnd, is_past, owed_of, with_copy
+from tidegate.flow.gathering import Gathered, KnownEnd, owed_of, with_copy
 from tidegate.grant import LIVE, Grant, GrantState
 from tidegate.main.config import Config, database_password, database_path, database_url
 from tidegate.main.lacking import lacking
@@ -150,7 +150,7 @@ def owed_with(
     past = [
         row
         for one in gathered.owed
-        if (row := over.get(one.hold.grant)) is not None and is_past(one, row)
+        if (row := over.get(one.hold.grant)) is not None and _is_past(one, row)
     ]
     gone = {row.id for row in past if row.state is GrantState.GONE}
     signed = {row.id for row in past if row.state is GrantState.SIGNED_OFF}
@@ -183,6 +183,16 @@ def _is_unsealed(one: KnownEnd, row: Grant | None, told_at: Instant) -> bool:
     if row is None:
         return not one.ours and told_at - one.made_at > CLOCK_OFF
     return row.state is GrantState.FAILED and row.ends_at is not None
+
+
+def _is_past(one: KnownEnd, grant: Grant) -> bool:
+    """Whether an end that a copy has as over is the one a journal says was read back, if any: not
+    that of access which came back, and was taken after that by whatever row or clock.
+    """
+    at = grant.gone_at or grant.removed_at or grant.closing_at
+    if one.removed_at is None or at is None:
+        return True
+    return one.version < grant.version and one.removed_at <= at
 
 
 def _without(gathered: Gathered, signed: Collection[str], now: Instant) -> Gathered:
