@@ -188,17 +188,23 @@ def test_one_broken_entry_keeps_the_rest_open(
     assert fates == {bad.id: Fate.CLOSING, good.id: Fate.REMOVED}
 
 
-def test_access_another_grant_still_holds_is_taken(world: World) -> None:
-    """Two grants of one assignment: the first end only reads, and says who holds it."""
+def test_access_another_grant_still_holds_is_taken(assigned: World) -> None:
+    """Two grants of one assignment: the first end only reads, and says who holds it; so it is where
+    a panic ends something else.
+    """
+    world = assigned
     world.granted()
-    world.granted("eve", duration=timedelta(hours=1))
+    world.granted(duration=timedelta(hours=1))
     world.clock.forward(minutes=31)
-    found = gather({OWN: lines(world)}, OWN, world.house.now())
-    key = found.owed[0].hold.key
-    shared = [replace(one, hold=replace(one.hold, key=key)) for one in found.owed]
-    again = begin_all(replace(found, owed=tuple(shared)), Scope(ScopeKind.ROLE, "none"), "x",
-                      world.house.now())  # fmt: skip
-    assert [one.shared for one in again.owed] == [True, False]
+    found = gather({OWN: lines(world)}, OWN, world.clock())
+    found = begin_all(found, Scope(ScopeKind.ROLE, "none"), "x", world.clock())
+    assert [one.shared for one in found.owed] == [True, False]
+    before = dict(world.connector.calls)
+    first, second = recall(ground(world), found, timedelta(minutes=1))
+    assert (first.fate, second.fate) == (Fate.HELD, Fate.LATER)
+    assert first.why == "another grant holds the same access until its own end"
+    called = {verb for verb, count in world.connector.calls.items() if count != before.get(verb)}
+    assert called == {"observe"}
 
 
 def test_panic_without_a_database_leaves_something(world: World) -> None:

@@ -94,6 +94,62 @@ def test_first_run_that_reached_no_cloud_has_the_next_take_it(assigned: World, o
     assert gives(world)
 
 
+def away(world: World, verb: str, minutes: int) -> None:
+    """The cloud does not answer it for that long."""
+    until = world.clock() + timedelta(minutes=minutes)
+    world.connector.script(Fault(kind=FaultKind.DOWN, verb=verb, count=1_000, until=until))
+
+
+@pytest.mark.parametrize("was_removed", [False, True])
+def test_end_begun_on_another_machine_is_forgotten_without_its_journal(
+    assigned: World, was_removed: bool
+) -> None:
+    """Opened here and revoked there, or removed here and begun there once more; no cloud answers.
+    The next run has our journal alone: it is no success, and closed as soon as that can be.
+    """
+    world = assigned
+    grant = world.granted()
+    if was_removed:
+        end_early(world.house, world.who("op"), grant.id)
+        settle(world, 1)
+        kept = [line for line in lines(world) if line.kind not in ("gone", "sealed")]
+        world.house.journal = ClosingJournal(world.directory / "new.journal")
+        world.house.journal.append_all(kept)
+        world.clock.forward(minutes=61)
+        world.cloud.place(KEY, world.clock(), by="sync")
+    begun = told(world, grant.id, "closing", 0, reason="revoked", actor="system", row=9)
+    away(world, "revoke", 3)
+    world.clock.forward(minutes=1)
+    assert run(world, [begun], minutes=1)[grant.id].fate is Fate.CLOSING
+    assert lines(world)[-1] == begun
+    assert run(world, minutes=0.5)[grant.id].fate is Fate.CLOSING
+    world.clock.forward(minutes=2)
+    assert run(world)[grant.id].fate is Fate.REMOVED
+    assert not gives(world)
+    assert run(world)[grant.id].fate is Fate.BEFORE
+
+
+def test_sessions_left_by_another_machine_are_forgotten_without_its_journal(
+    assigned: World,
+) -> None:
+    """It was removed there and its sessions not cut, which cannot be done here either: the next run
+    has our journal alone, and owes the cut.
+    """
+    world = assigned
+    grant = world.granted()
+    theirs = [
+        told(world, grant.id, "closing", 0),
+        removed_line(grant.id, world.clock(), uncut=True),
+    ]
+    away(world, "cut", 10)
+    world.cloud.unassign(KEY, world.clock())
+    assert run(world, theirs, minutes=1)[grant.id].uncut
+    assert run(world, minutes=1)[grant.id].uncut
+    world.clock.forward(minutes=10)
+    back = run(world)[grant.id]
+    assert (back.fate, back.uncut) == (Fate.REMOVED, False)
+
+
 def test_old_end_in_a_second_journal_hides_the_later_one(world: World) -> None:
     """A journal that never heard of the extension, its lines of a later clock: the later end is it.
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.flow.assigned import KEY, assign, settle
+from tests.flow.assigned import KEY, assign, elsewhere, settle
 from tests.flow.test_recalling import OWN, ground, lines
 from tests.support import World
 from tidegate.base.when import wire
@@ -202,6 +202,32 @@ def test_recover_leaves_what_came_back_after_the_copy_proved_its_end(assigned: W
     (back,) = recall(ground(world), both, timedelta(minutes=1))
     assert back.fate is Fate.REMOVED
     assert not world.cloud.assigned(KEY, world.clock())
+
+
+def test_run_that_reached_no_cloud_has_an_end_pass_for_begun_after_its_proof(
+    assigned: World,
+) -> None:
+    """Another machine's journal ends where it began the end; the copy, which proved it, is found
+    later. Our journal has that line as it is: what others were given since stays.
+    """
+    world = assigned
+    first = world.granted()
+    ours = world.house.journal
+    line = JournalLine(
+        kind="closing", grant=first.id, at=world.clock(), data={"row": world.grant(first).version}
+    )
+    with elsewhere(world):
+        settle(world, 40)
+    assert world.grant(first).state is GrantState.GONE
+    on = replace(ground(world), journal=ours, shut={"prod": "no keys"})
+    found = gather({OWN: ours.read(), "other": [line]}, OWN, world.clock())
+    assert [one.fate for one in recall(on, found, timedelta(minutes=1))] == [Fate.CLOSING]
+    world.cloud.place(KEY, world.clock(), by="sync")
+    copy = Copy(where="a copy", state=sealed_state(world.url))
+    found, _ = owed_with(gather({OWN: ours.read()}, OWN, world.clock()), copy, world.clock())
+    (back,) = recall(ground(world), found, timedelta(minutes=1))
+    assert back.fate is Fate.BEFORE
+    assert world.cloud.assigned(KEY, world.clock())
 
 
 def unsealed(world: World, minutes: int) -> tuple[str, JournalLine, Copy]:

@@ -20,6 +20,7 @@ from tidegate.evidence.journal import JournalLine
 from tidegate.evidence.journal_book import ACTED, ends, is_begun, read_back
 from tidegate.evidence.journal_line import CLOCK_OFF
 from tidegate.flow.holding import hold_of_line, lines_by_grant
+from tidegate.grant import LIVE, Grant, GrantState
 from tidegate.policy.rules import LONGEST_GRACE
 
 # From its opening no grant ends later, its extensions and its grace in it.
@@ -169,6 +170,24 @@ def begun_anew(own: Sequence[JournalLine]) -> int | None:
     return max((line.row for line in since if line.row is not None), default=None)
 
 
+def is_heard(own: Sequence[JournalLine], ended: JournalLine | None) -> bool:
+    """Whether our journal alone has owed what all of them have: an end that was begun, or (`ended`)
+    the cut of sessions that a removal left. `own` are a grant's lines in it.
+    """
+    last = read_back(own)
+    if ended is not None:
+        return last is not None and last.uncut
+    return last is None and bool(ends(own))
+
+
+def as_one(begun: Sequence[JournalLine]) -> tuple[Instant, int | None]:
+    """When the end was begun that these lines tell of, at the latest, and at which version of its
+    row: None where one of them names none, for then clocks alone tell what came after it.
+    """
+    rows = [line.row for line in begun if line.row is not None]
+    return max(line.at for line in begun), max(rows) if len(rows) == len(begun) else None
+
+
 def is_over(
     lines: Sequence[tuple[Instant, JournalLine]], begun: Sequence[JournalLine], now: Instant
 ) -> bool:
@@ -213,3 +232,22 @@ def begun_by(journals: Iterable[Sequence[JournalLine]]) -> dict[str, list[Journa
                 last = [line for line in told if line.kind == "closing"][-1]
                 found.setdefault(name, []).append(last)
     return found
+
+
+def is_settled(grant: Grant, begun: Sequence[JournalLine]) -> bool:
+    """Whether a copy of the log says that nothing is left of a grant, after every line of a journal
+    that says that its end was begun.
+    """
+    at = grant.gone_at or grant.removed_at or grant.closing_at
+    if grant.state in LIVE or grant.state is GrantState.READY or at is None:
+        return False
+    return all_before(begun, grant.version, at)
+
+
+def all_before(begun: Sequence[JournalLine], version: int, at: Instant) -> bool:
+    """Whether all that was begun was before the row was of this version; where a line names no
+    row, before that instant, however far apart the clocks of two machines are.
+    """
+    return all(
+        at - line.at > CLOCK_OFF if line.row is None else line.row < version for line in begun
+    )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from tidegate.base.errors import EvidenceBroken
-from tidegate.base.when import Instant
+from tidegate.base.when import LONGEST_DURATION, Instant
 from tidegate.catalogue import AssignmentKey
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine
@@ -20,17 +20,20 @@ from tidegate.evidence.journal_line import CLOCK_OFF
 from tidegate.expire import EndReason
 from tidegate.flow.believing import (
     Opening,
+    all_before,
+    as_one,
     begun_anew,
     begun_by,
     can_be,
     in_doubt,
     in_order,
+    is_heard,
     is_over,
     opening_of,
 )
 from tidegate.flow.deadlines import holds_on
 from tidegate.flow.holding import lines_by_grant
-from tidegate.grant import LIVE, Grant, GrantState
+from tidegate.grant import Grant
 from tidegate.panic import Scope
 
 
@@ -46,11 +49,11 @@ class KnownEnd:
     `shared_until`: until when a grant of another machine gives the same access, as last heard.
     `shared`: some other grant gives it now, the last of those known here until `others_until`.
     `unnamed`: of whatever gives it until last no more is known than that it does.
-    `called`: a panic or a copy says that its end was begun or is over, and no line of a journal
-    does yet. `version`: of its row, by a copy, whose last event was sealed at `told_at`; by a
-    journal, the newest of those at which it says that its end was begun, 0 where it says of none.
-    `again`: the version at which a copy has it begun once more, after a journal has it read back.
-    `unsealed`: a copy has no intent of it and is of later, so it holds nothing for others.
+    `called`: a panic, a copy or another journal says that its end was begun or is over, and no line
+    of ours does yet. `version`: of its row, by a copy, whose last event was sealed at `told_at`; by
+    a journal, the newest of those at which it says that its end was begun, 0 where it says of none.
+    `begun_at` and `row`: when it was begun, as our line is to say it; now, by no version, if None.
+    `unsealed`: a copy of later has no intent of it, or that its opening failed: it holds nothing.
     """
 
     hold: Hold
@@ -74,7 +77,8 @@ class KnownEnd:
     actor: str = "system"
     version: int = 0
     told_at: Instant | None = None
-    again: int | None = None
+    begun_at: Instant | None = None
+    row: int | None = None
     unsealed: bool = False
 
     def due(self, now: Instant) -> bool:
@@ -139,7 +143,7 @@ def gather(journals: Mapping[str, Sequence[JournalLine]], own: str, now: Instant
             continue
         try:
             opening = _opening(of_it, ours.get(name, ()), now)
-            one = _owed(opening, of_it, begun_of_it, where[name], now)
+            one = _owed(opening, of_it, begun_of_it, ours.get(name, ()), where[name], now)
         except (EvidenceBroken, OverflowError, TypeError, ValueError):
             unusable.append(name)  # no line may keep the others open
             continue
@@ -170,10 +174,11 @@ def _owed(
     opening: Opening,
     lines: Sequence[tuple[Instant, JournalLine]],
     begun: Sequence[JournalLine],
+    ours: Sequence[JournalLine],
     source: str,
     now: Instant,
 ) -> KnownEnd | None:
-    """What is known of one grant that was opened; None: it is gone."""
+    """What is known of one grant that was opened, `ours` its lines in our journal; None: gone."""
     since = [at for at, line in lines if line.kind == "intended"][-1]
     after = [line for at, line in lines if at >= since]
     ended = read_back(after)
@@ -186,12 +191,17 @@ def _owed(
     data = told[0].data if told else {}
     uncut = ended is not None and ended.uncut
     panicked = any(line.data.get("reason") == EndReason.PANIC for line in told)
+    heard = is_heard(ours, ended)
+    begun_at, row = (None, None) if heard or ended or not begun else as_one(begun)
     return KnownEnd(
         hold=opening.hold,
         source=source,
         made_at=opening.made_at,
         lingers=opening.lingers,
         begun=bool(told),
+        called=bool(told) and not heard,
+        begun_at=begun_at,
+        row=row,
         done=ended is not None,
         ours=opening.ours,
         anew=opening.anew,
@@ -252,7 +262,7 @@ def with_copy(
     new: dict[str, KnownEnd] = {}
     for name, one in told.items():
         begun, back = gathered.begun.get(name, ()), one.removed_at
-        if begun and not one.held and (back is None or not _all_before(begun, one.version, back)):
+        if begun and not one.held and (back is None or not all_before(begun, one.version, back)):
             one = replace(one, begun=True, done=False)
         if name not in gathered.known:
             new[name] = one
@@ -276,14 +286,14 @@ def _both(one: KnownEnd, row: KnownEnd, begun: Sequence[JournalLine]) -> KnownEn
     if one.done:
         one = replace(
             one, begun=True, called=True, done=False, removed_at=None, uncut_until=None,
-            held=False, held_until=None, again=row.version,
+            held=False, held_until=None, begun_at=None, row=row.version,
         )  # fmt: skip
     # What a row has as standing may be a return that was signed for, until we began to take it.
     taken = one.anew is not None and one.anew >= row.version and not one.hold.stood_before
     stood = row.hold.stood_before and not taken
     hold = replace(row.hold, ends_at=max(one.hold.ends_at, row.hold.ends_at), stood_before=stood)
     one = replace(one, hold=hold)
-    if row.done and row.removed_at and _all_before(begun, row.version, row.removed_at):
+    if row.done and row.removed_at and all_before(begun, row.version, row.removed_at):
         return replace(
             one,
             begun=True,
@@ -306,12 +316,15 @@ def _taken_up(one: KnownEnd, row: KnownEnd) -> bool:
 
     A removal is the version next to that of its last `closing` line, so one beyond is of later; but
     others may have tried it since that line, whose journals are not here. So the copy must not be
-    older than the read-back besides, as far as clocks can tell.
+    older than the read-back besides, as far as clocks can tell; and newer by any clock where no
+    line names a version, as of what was closed without the database.
     """
     at = one.removed_at
     if not row.begun or row.done or at is None or row.told_at is None:
         return False
-    return 0 < one.version < row.version - 1 and at - row.told_at <= CLOCK_OFF
+    if not one.version:
+        return row.told_at - at > CLOCK_OFF
+    return one.version < row.version - 1 and at - row.told_at <= CLOCK_OFF
 
 
 def _proven(one: KnownEnd) -> KnownEnd:
@@ -359,36 +372,20 @@ def owed_of(
     event was sealed.
     """
     held = holds_on(grant, held_until)
+    uncut = None if grant.cut or grant.still_held_by else grant.residual_until
+    lives = uncut - grant.removed_at if uncut and grant.removed_at else timedelta(0)
     return KnownEnd(
         hold=hold,
         source=source,
         made_at=grant.opened_at or grant.opens_at,
+        lingers=min(lives, LONGEST_DURATION),
         begun=grant.closing_at is not None,
         done=grant.removed_at is not None and held is bool(grant.still_held_by),
-        uncut_until=None if grant.cut or grant.still_held_by else grant.residual_until,
+        uncut_until=uncut,
         removed_at=grant.removed_at,
         held=held,
         held_until=held_until if held else None,
         reason=grant.end_reason or EndReason.EXPIRED.value,
         version=grant.version,
         told_at=told_at,
-    )
-
-
-def is_settled(grant: Grant, begun: Sequence[JournalLine]) -> bool:
-    """Whether a copy of the log says that nothing is left of a grant, after every line of a journal
-    that says that its end was begun.
-    """
-    at = grant.gone_at or grant.removed_at or grant.closing_at
-    if grant.state in LIVE or grant.state is GrantState.READY or at is None:
-        return False
-    return _all_before(begun, grant.version, at)
-
-
-def _all_before(begun: Sequence[JournalLine], version: int, at: Instant) -> bool:
-    """Whether all that was begun was before the row was of this version; where a line names no
-    row, before that instant, however far apart the clocks of two machines are.
-    """
-    return all(
-        at - line.at > CLOCK_OFF if line.row is None else line.row < version for line in begun
     )

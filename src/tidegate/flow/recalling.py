@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from tidegate.base.errors import TidegateError
 from tidegate.base.text import many
-from tidegate.base.when import Instant, wire
+from tidegate.base.when import LONGEST_DURATION, Instant, wire
 from tidegate.connectors.port import Connector, Seen
 from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.evidence.journal_line import HELD_UNTIL, ROW, removed_line
@@ -173,7 +173,7 @@ def _write_begun(ground: Ground, owed: Sequence[KnownEnd]) -> None:
     another version may be, keep no other grant's out.
     """
     now = ground.clock()
-    told = [(one.hold.grant, _begun_lines(one, now)) for one in owed]
+    told = [(one.hold.grant, _begun_lines(ground, one, now)) for one in owed]
     try:
         try:
             ground.journal.append_all(line for _, lines in told for line in lines)
@@ -195,7 +195,7 @@ def _write_apart(ground: Ground, told: Sequence[tuple[str, Sequence[JournalLine]
             )
 
 
-def _begun_lines(one: KnownEnd, now: Instant) -> list[JournalLine]:
+def _begun_lines(ground: Ground, one: KnownEnd, now: Instant) -> list[JournalLine]:
     """That its end is begun, with the intent our journal may lack.
 
     That says until when others give the access, as far as is known here: whoever goes on by our
@@ -204,23 +204,36 @@ def _begun_lines(one: KnownEnd, now: Instant) -> list[JournalLine]:
     only_cut = one.removed_at is not None and one.removed(now)
     heard = one.others_until is None or one.others_until == one.shared_until
     opens = not one.ours or not (heard or only_cut)
-    lines = [_opening(one)] if opens else []
+    lines = [_opening(ground, one)] if opens else []
     if one.removed_at is not None and only_cut:
         copied = removed_line(one.hold.grant, one.removed_at, uncut=True, held=one.held)
         lines += [copied] if opens or one.called else []
     elif opens or not one.begun or one.called or one.held:  # else it says so, or `held`
         data: dict[str, str | int] = {"reason": one.reason, "actor": one.actor}
-        data |= {ROW: one.again} if one.again is not None else {}  # the next run knows of it then
-        lines.append(JournalLine(kind="closing", grant=one.hold.grant, at=now, data=data))
+        data |= {ROW: one.row} if one.row is not None else {}  # the next run knows of it then
+        at = min(one.begun_at or now, now)  # not later than it was: what ended it since is believed
+        lines.append(JournalLine(kind="closing", grant=one.hold.grant, at=at, data=data))
     return lines
 
 
-def _opening(one: KnownEnd) -> JournalLine:
+def _opening(ground: Ground, one: KnownEnd) -> JournalLine:
     """Of the instant it was opened at, as it was: a later one would be an opening anew."""
-    line = intended_line(one.hold, one.hold.stood_before, one.lingers, one.made_at)
+    line = intended_line(one.hold, one.hold.stood_before, _lingers(ground, one), one.made_at)
     if one.others_until is None:
         return line
     return replace(line, data={**line.data, HELD_UNTIL: wire(one.others_until)})
+
+
+def _lingers(ground: Ground, one: KnownEnd) -> timedelta:
+    """How long sessions may outlive its removal, at the most that is known here.
+
+    A copy does not say it, and whoever goes on by our journal tries no cut for longer than that: so
+    where nobody can say, it is as long as any session may live.
+    """
+    with suppress(Exception):  # a rim: a bug with one grant keeps no other's lines from being told
+        connector = ground.connectors[one.hold.target.connector]
+        return max(one.lingers, connector.lingers(one.hold.target, one.hold.role))
+    return LONGEST_DURATION
 
 
 def _close(ground: Ground, owed: KnownEnd) -> Recalled:
@@ -278,7 +291,7 @@ def _held(ground: Ground, owed: KnownEnd, seen: Seen, now: Instant) -> Recalled:
     why = _write_removed(ground, owed, seen, now, held=True, held_until=until)
     held = replace(
         owed, begun=True, called=False, done=True, ours=True, held=True, held_until=until,
-        uncut_until=None,
+        uncut_until=None, begun_at=None,
     )  # fmt: skip
     return replace(back, owed=held, why=f"{back.why}; {why}" if why else back.why)
 

@@ -1,6 +1,6 @@
 """A copy of the log as `recover` takes it: read once, and asked what is owed by it."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from tidegate.catalogue import Assignment, AssignmentKey, role_of_entry
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal_line import CLOCK_OFF
 from tidegate.expire import EndReason
+from tidegate.flow.believing import is_settled
 from tidegate.flow.deadlines import held_to
-from tidegate.flow.gathering import Gathered, KnownEnd, is_settled, owed_of, with_copy
+from tidegate.flow.gathering import Gathered, KnownEnd, owed_of, with_copy
 from tidegate.grant import LIVE, Grant, GrantState
 from tidegate.main.config import Config, database_password, database_path, database_url
 from tidegate.main.lacking import lacking
@@ -123,7 +124,8 @@ def owed_with(
         return gathered, []
     state = copy.state.state
     grants = [one for one in state.things[Grant].values() if isinstance(one, Grant)]
-    gathered = _sealed_of(gathered, {one.id for one in grants}, copy.state.head.at)
+    rows = {one.id: one for one in grants}
+    gathered = _sealed_of(gathered, rows, copy.state.head.at)
     panics = [
         one
         for one in state.things[Panic].values()
@@ -144,8 +146,15 @@ def owed_with(
                 held = state.get(Assignment, grant.assignment)
                 where = f"{held.native_role} for {held.native_principal}" if held else grant.role
                 lost.append((grant, where))
-    over = {one.id: one.state for one in grants if is_settled(one, gathered.begun.get(one.id, ()))}
-    gone = {name for name, found in over.items() if found is GrantState.GONE}
+    over = {one.id: one for one in grants if is_settled(one, gathered.begun.get(one.id, ()))}
+    past = [
+        row
+        for one in gathered.owed
+        if (row := over.get(one.hold.grant)) is not None and _is_past(one, row)
+    ]
+    gone = {row.id for row in past if row.state is GrantState.GONE}
+    signed = {row.id for row in past if row.state is GrantState.SIGNED_OFF}
+    gathered = _without(gathered, signed, now)
     ended: dict[AssignmentKey, set[Instant]] = {}
     for grant in grants:
         held = state.get(Assignment, grant.assignment)
@@ -154,18 +163,51 @@ def owed_with(
     return with_copy(gathered, more, now, over, gone, ended), lost
 
 
-def _sealed_of(gathered: Gathered, grants: Collection[str], told_at: Instant) -> Gathered:
-    """With those marked that another journal has opened long before the last event of a copy
-    (`told_at`) that has no such grant: an intent is sealed before its line is written. What our own
-    journal has may be of a log that was lost, and its backup put back and gone on with.
-    """
+def _sealed_of(gathered: Gathered, rows: Mapping[str, Grant], told_at: Instant) -> Gathered:
+    """With those marked that hold nothing by a copy of the log whose last event is of `told_at`."""
     return replace(
         gathered,
         owed=tuple(
-            replace(one, unsealed=True)
-            if one.hold.grant not in grants and not one.ours and told_at - one.made_at > CLOCK_OFF
+            replace(one, unsealed=_is_unsealed(one, rows.get(one.hold.grant), told_at))
+            for one in gathered.owed
+        ),
+    )
+
+
+def _is_unsealed(one: KnownEnd, row: Grant | None, told_at: Instant) -> bool:
+    """Whether another journal has it opened long before the copy, which has no such grant: an
+    intent is sealed before its line is written. What our own journal has may be of a log that was
+    lost, and its backup put back and gone on with. Or whether its opening failed once its intent
+    was sealed: what a late call made all the same is no holder either, and its end is begun.
+    """
+    if row is None:
+        return not one.ours and told_at - one.made_at > CLOCK_OFF
+    return row.state is GrantState.FAILED and row.ends_at is not None
+
+
+def _is_past(one: KnownEnd, grant: Grant) -> bool:
+    """Whether an end that a copy has as over is the one a journal says was read back, if any: not
+    that of access which came back, and was taken after that by whatever row or clock.
+    """
+    at = grant.gone_at or grant.removed_at or grant.closing_at
+    if one.removed_at is None or at is None:
+        return True
+    return one.version < grant.version and one.removed_at <= at
+
+
+def _without(gathered: Gathered, signed: Collection[str], now: Instant) -> Gathered:
+    """Without the grants whose end an operator signed off: it is tried no more, as by a server, and
+    they hold nothing. What an end left to them until theirs is owed from now on.
+    """
+    lapsed = {(one.hold.key, one.hold.ends_at) for one in gathered.owed if one.hold.grant in signed}
+    return replace(
+        gathered,
+        owed=tuple(
+            replace(one, held_until=min(one.held_until, now))
+            if one.held_until is not None and (one.hold.key, one.held_until) in lapsed
             else one
             for one in gathered.owed
+            if one.hold.grant not in signed
         ),
     )
 

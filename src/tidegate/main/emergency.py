@@ -24,6 +24,7 @@ from tidegate.main.unknown import (
     lost_events,
     lost_grants,
     nothing_newer,
+    signed_off,
     vouches,
     witnessed,
 )
@@ -108,6 +109,7 @@ def recover(
         *behind,
         *lost_events(copy, seen),
         *lost_grants(gathered, copy, journals.lines, lost),
+        *signed_off(gathered, copy),
         *back,
         *journals.broken,
         *(

@@ -14,7 +14,7 @@ from tidegate.evidence.witnesses import newest_in
 from tidegate.finding import Finding, FindingKind
 from tidegate.flow.gathering import Gathered
 from tidegate.flow.recalling import Fate, Recalled
-from tidegate.grant import Grant
+from tidegate.grant import Grant, GrantState
 from tidegate.main.config import Config
 from tidegate.main.copies import Copy
 from tidegate.main.wiring import read_signer
@@ -28,10 +28,14 @@ Lines = Mapping[str, Sequence[JournalLine]]  # of journals, by their paths
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Witnessed:
-    """How many events the log had by the witnesses (0: none says), and what is doubtful of them."""
+    """How many events the log had by the witnesses (0: none says), and what is doubtful of them.
+
+    `unread`: not all that one of them has could be read, so it may have more.
+    """
 
     size: int
     doubts: tuple[str, ...]
+    unread: bool = False
 
 
 def witnessed(found: Config, named: Sequence[str]) -> Witnessed:
@@ -39,12 +43,12 @@ def witnessed(found: Config, named: Sequence[str]) -> Witnessed:
     places = [Path(name) for name in named]
     if found.witness.directory:
         places.append(found.path(found.witness.directory))
-    sizes, doubts = [0], list[str]()
-    for place in dict.fromkeys(places):
-        size, doubt = _witnessed(found, place)
-        sizes.append(size)
-        doubts += [doubt] if doubt else []
-    return Witnessed(size=max(sizes), doubts=tuple(doubts))
+    each = [_witnessed(found, place) for place in dict.fromkeys(places)]
+    return Witnessed(
+        size=max((one.size for one in each), default=0),
+        doubts=tuple(doubt for one in each for doubt in one.doubts),
+        unread=any(one.unread for one in each),
+    )
 
 
 def nothing_newer(copy: Copy, seen: Witnessed, journals: Lines) -> str:
@@ -57,17 +61,20 @@ def nothing_newer(copy: Copy, seen: Witnessed, journals: Lines) -> str:
         return "what is open: no journal here has a line, and there is no copy"
     if vouches(copy, seen):
         return ""
+    more = ", and a witness that may have more cannot be read" if seen.unread else ""
     return (
         f"what is open: no journal here has a line, and the copy `{copy.where}` lacks what was "
-        f"opened after {wire(copy.state.head.at)}"
+        f"opened after {wire(copy.state.head.at)}{more}"
     )
 
 
 def vouches(copy: Copy, seen: Witnessed) -> bool:
     """Whether the copy knows what was opened: it is the installation's own, and no witness says
-    that it lacks anything.
+    that it lacks anything, or may say so and cannot be read.
     """
-    return copy.state is not None and not copy.elsewhere and seen.size <= copy.state.head.size
+    if copy.state is None or copy.elsewhere or seen.unread:
+        return False
+    return seen.size <= copy.state.head.size
 
 
 def clock_behind(copy: Copy, journals: Lines, now: Instant) -> list[str]:
@@ -119,7 +126,7 @@ def lost_events(copy: Copy, seen: Witnessed) -> list[str]:
     return told
 
 
-def _witnessed(found: Config, place: Path) -> tuple[int, str]:
+def _witnessed(found: Config, place: Path) -> Witnessed:
     """The size of the largest checkpoint kept at `place`, and what is doubtful about it.
 
     `latest` is the smaller of the two where it was put back with a backup.
@@ -134,13 +141,15 @@ def _witnessed(found: Config, place: Path) -> tuple[int, str]:
         except (OSError, TidegateError) as fault:
             why = fault.message if isinstance(fault, TidegateError) else fault.strerror
             doubt = f"witness `{place}`: {why}"
+    unread, doubts = bool(doubt), [doubt] if doubt else []
     if note is None:
-        return 0, doubt or f"`{place}` holds no checkpoint"
+        none = f"`{place}` holds no checkpoint"
+        return Witnessed(size=0, doubts=tuple(doubts or [none]), unread=unread)
     try:
         open_checkpoint(note, (TrustedKey(key=read_signer(found).verifier()),))
     except TidegateError as fault:
-        return size, f"the checkpoint at `{place}` is not certain: {fault.message}"
-    return size, doubt
+        doubts.append(f"the checkpoint at `{place}` is not certain: {fault.message}")
+    return Witnessed(size=size, doubts=tuple(doubts), unread=unread)
 
 
 def lost_grants(
@@ -173,6 +182,25 @@ def lost_grants(
     if after:
         told.append(f"{_named(after)} in a journal and not in the copy: opened after it")
     return told
+
+
+def signed_off(gathered: Gathered, copy: Copy) -> list[str]:
+    """Whose end a person answers for by the copy, and nobody proved: nothing of them is tried."""
+    if copy.state is None:
+        return []
+    tried = {*(one.hold.grant for one in gathered.owed), *gathered.unusable}
+    names = [
+        one.id
+        for one in copy.state.state.things[Grant].values()
+        if isinstance(one, Grant) and one.state is GrantState.SIGNED_OFF and one.id not in tried
+    ]
+    if not names:
+        return []
+    return [
+        f"{_named(sorted(names, reverse=True))} signed off in the copy: an operator answers for "
+        "that, and nobody proved an end; nothing of it is tried from here (a server tries again "
+        "after `tidegate sign-off ID --undo`)"
+    ]
 
 
 def came_back(copy: Copy, done: Sequence[Recalled]) -> list[str]:
