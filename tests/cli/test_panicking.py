@@ -147,6 +147,19 @@ def test_recover_says_nothing_to_close_where_it_can_close_nothing(
     assert ran.code == 0 and "no grant is known to be open\n\nnothing to close" in ran.out
 
 
+def test_recover_fails_and_says_nothing_of_why(
+    tidegate: Shell, local: FakeLocal, tmp_path: Path
+) -> None:
+    """Everything is removed or held, and it exits 4: of sessions, and of what stands, it tells."""
+    config = tmp_path / "tidegate.toml"
+    config.write_text("")
+    counts = {"removed": 3, "still held": 2}
+    local.recovered |= {"ok": False, "counts": counts, "uncut": 1, "standing": 1}
+    ran = tidegate("recover", "--config", str(config))
+    assert ran.code == 4 and "sessions not cut of 1" in ran.out
+    assert "1 of the held by what is not ours to take" in ran.out
+
+
 def test_recover_with_nothing_to_go_by_says_that_nothing_is_open(
     tidegate: Shell, local: FakeLocal, tmp_path: Path
 ) -> None:

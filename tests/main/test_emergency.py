@@ -169,9 +169,10 @@ def test_what_is_not_ours_to_take_is_told_without_a_step(config: Path) -> None:
     """Something else gives the same access: it is no success, and somebody has to look."""
     owed(config.parent / "closing.journal")
     (due,) = gather(read_journals(load_config(config), ()).lines, "", START).owed
-    told = _told([Recalled(owed=due, fate=Fate.HELD)], (), Gaps(), dry=False)
-    assert told["ok"] is False
-    assert "whether what is still held is wanted" in told["next"][0]
+    back = [Recalled(owed=due, fate=Fate.HELD), Recalled(owed=due, fate=Fate.REMOVED, uncut=True)]
+    told = _told(back, (), Gaps(), dry=False)
+    assert (told["ok"], told["standing"], told["uncut"]) == (False, 1, 1)
+    assert any("whether what is still held is wanted" in one for one in told["next"])
 
 
 def test_long_log_is_read_without_a_word(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

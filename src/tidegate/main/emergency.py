@@ -252,6 +252,8 @@ def _told(done: Sequence[Recalled], unknown: Sequence[str], gaps: Gaps, *, dry: 
         "ok": not open_still,
         "dry_run": dry,
         "counts": counts,
+        "uncut": uncut,
+        "standing": standing,
         "lost": lost,
         "unread": unread,
         "blind": gaps.blind,

@@ -148,6 +148,10 @@ def recover(desk: Desk, config: str, sources: Sequence[str], dry_run: bool, time
     lines += [_recalled(one) for one in told.some("grants")] or [none]
     counts = told.part("counts")
     parts = [f"{counts.number(name)} {name}" for name in counts.plain if counts.number(name)]
+    if uncut := told.number("uncut"):
+        parts.append(f"sessions not cut of {uncut}")
+    if standing := told.number("standing"):
+        parts.append(f"{standing} of the held by what is not ours to take")
     parts += [f"{lost} may be open, and cannot be closed from here"] if lost else []
     parts += [f"journals not read whole: {unread}"] if unread else []
     parts += ["the copy that was named was not read"] if told.flag("copy_unread") else []
