@@ -79,7 +79,7 @@ MUTANTS: tuple[M, ...] = (
     M("restored-never-closes", "what a database that was put back never knew stays in the cloud",
       "flow.recovering:find_unknown", "return frozenset(asked) - known", "return frozenset()"),
     M("panic-forgets-the-unrowed", "a panic leaves open what only a closing journal names",
-      "flow.panic_unrowed:_begin", "meant = [", "meant = [] and ["),
+      "flow.panic_unrowed:_begin", "if not ends(book.lines[name])", "if False"),
     M("restored-forgets-ends", "what was ended early is open again after a database was put back",
       "flow.recovering:close_forgotten", "state in UNENDED", "state is GrantState.READY"),
 )  # fmt: skip

@@ -74,6 +74,7 @@ TABLE: Table[PanicState] = Table(
         (PanicState.CALLED, "panic.listed"): PanicState.CALLED,
         (PanicState.CALLED, "panic.swept"): PanicState.SWEPT,
         (PanicState.CALLED, "panic.lifted"): PanicState.CALLED,
+        (PanicState.SWEPT, "panic.listed"): PanicState.SWEPT,  # by another machine's journal
         (PanicState.SWEPT, "panic.lifted"): PanicState.SWEPT,
     },
     {
@@ -243,8 +244,8 @@ class Standing:
     `gone` includes what never opened. `removed` may act until `residual_until` (None: no longer
     than now). `closing` is not read back as removed, nor are `closing_unrowed` more of which the
     closing journal alone tells; `unverified` ended and somebody may still act, or nothing can be
-    read of it (`unread`). `older`: the database is, than what was opened; of that only the journals
-    of other machines tell.
+    read of it (`unread`). `doubt` says why there may be more than
+    is counted; empty where nothing says so.
     """
 
     gone: int = 0
@@ -254,7 +255,7 @@ class Standing:
     closing_unrowed: int = 0
     unverified: tuple[Grant, ...] = ()
     unread: int = 0
-    older: bool = False
+    doubt: str = ""
 
     @property
     def still_closing(self) -> int:
@@ -274,28 +275,31 @@ class Standing:
     @property
     def safe(self) -> bool:
         """Whether everything is gone or removed: the only success there is."""
-        return not (self.still_closing or self.not_verified or self.older)
+        return not (self.still_closing or self.not_verified or self.doubt)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unrowed:
     """Those of a panic's grants that no row tells of (`names`), counted by the closing journal.
 
-    `newer`: whether any was opened after everything the database knows.
+    `newer`: whether any was opened after everything the database knows. Those removed may act until
+    `residual_until`, as in `Standing`. `why`: why the journal could not be asked.
     """
 
     names: frozenset[str] = frozenset()
     newer: bool = False
     removed: int = 0
+    residual_until: Instant | None = None
     closing: int = 0
     unread: int = 0
+    why: str = ""
 
 
 def standing(
-    grants: Iterable[Grant], unrowed: Unrowed, now: Instant, *, older: bool = False
+    grants: Iterable[Grant], unrowed: Unrowed, now: Instant, *, doubt: str = ""
 ) -> Standing:
-    """Count `grants`, and those of the panic that no row tells of. `older` as in `Standing`."""
-    gone, removed, until = 0, unrowed.removed, None
+    """Count `grants`, and those of the panic that no row tells of. `doubt` as in `Standing`."""
+    gone, removed, until = 0, unrowed.removed, unrowed.residual_until
     closing: list[Grant] = []
     unverified: list[Grant] = []
     for grant in grants:
@@ -321,7 +325,7 @@ def standing(
         closing_unrowed=unrowed.closing,
         unverified=tuple(by_risk(unverified)),
         unread=unrowed.unread,
-        older=older,
+        doubt=doubt,
     )
 
 

@@ -1,24 +1,30 @@
 """A panic called of a server whose database is older than its journals."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 
 import pytest
 
 from tests.backups import backup, put_back
 from tests.support import START, World
+from tidegate.base.errors import NotFound
 from tidegate.base.when import wire
+from tidegate.catalogue import Assignment
 from tidegate.connectors.port import Answer, Trouble
 from tidegate.evidence.journal import ClosingJournal, JournalLine
-from tidegate.flow.house import LOG_FORKED
+from tidegate.flow import panicking
+from tidegate.flow.holding import hold_of_line
+from tidegate.flow.house import LOG_FORKED, Wanted
+from tidegate.flow.panic_names import named_by
 from tidegate.flow.panic_unrowed import begin_of, begin_unrowed
-from tidegate.flow.panicking import call_panic, named_by, resume, stand, sweep
+from tidegate.flow.panicking import begin_panic, call_panic, scope_meant, stand, sweep
 from tidegate.grant import Grant, GrantState
 from tidegate.panic import Panic, PanicState, Scope, ScopeKind
 from tidegate.shell.api.words import panic_says
 from tidegate.store import Store
 
 ALL = Scope(ScopeKind.ALL)
+NOBODY = Scope(ScopeKind.PRINCIPAL, "pr_nobody")
 
 
 def panic(world: World, scope: Scope = ALL) -> Panic:
@@ -99,8 +105,10 @@ def test_machine_that_did_not_sweep_leaves_open_what_its_journal_names(world: Wo
     world.house.journal = ClosingJournal(world.directory / "other.journal")
     assert panic(world).grants == 0  # of the machine that sweeps, which never heard of it
     world.house.journal = ours
+    called = world.house.store.panics()[0]
     work(world)
     assert kinds(world, grant.id)[-2:] == ["closing", "removed"]
+    assert named_by(world.house, called.id) == [grant.id]  # and so it is counted everywhere
     assert begin_unrowed(world.house) == []
 
 
@@ -110,9 +118,8 @@ def test_machine_that_did_not_sweep_leaves_open_what_its_journal_names(world: Wo
 def test_panic_ends_what_is_out_of_its_scope(world: World, scope: Scope) -> None:
     """What no row tells of has its end as the journal has it."""
     grant = unrowed(world)
-    step = call_panic(world.house, world.who("op"), ALL, "", None)
-    before = replace(step, kind=scope.kind, name=scope.name)
-    world.house.store.panics = lambda **_: [before]  # type: ignore[method-assign]
+    called = begin_panic(world.house, Wanted(scope=scope, by="pr_op", via="api"))
+    assert sweep(world.house, called).grants == 0
     assert begin_unrowed(world.house) == []
     assert kinds(world, grant.id) == ["intended"]
 
@@ -151,10 +158,10 @@ def test_panic_begins_in_the_journal_what_has_a_row(world: World) -> None:
     assert kinds(world, grant.id) == ["intended"]
 
 
-def test_panic_is_swept_by_a_journal_nobody_can_read(
+def test_journal_nobody_can_read_keeps_a_panic_safe(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it names is not known, which is no success; the sweep is taken up again."""
+    """What it names is not known, which is no success; a look names it once it can be read."""
     grant = unrowed(world)
 
     def broken(*_: object) -> None:
@@ -163,11 +170,31 @@ def test_panic_is_swept_by_a_journal_nobody_can_read(
     with monkeypatch.context() as patch:
         patch.setattr(world.house.journal, "book", broken)
         called = panic(world)
-        assert called.state is PanicState.CALLED
-    world.clock.forward(seconds=30)
-    resume(world.house)
-    assert world.house.store.panic(called.id).state is PanicState.SWEPT
+        told = stand(world.house, called.id, world.clock())
+        assert (called.state, told.safe) == (PanicState.SWEPT, False)
+        assert "cannot be read" in panic_says(called, told, world.clock())
+    work(world)
     assert named_by(world.house, called.id) == [grant.id]
+    assert stand(world.house, called.id, world.clock()).safe
+
+
+def test_journal_nobody_can_write_keeps_what_it_names_out_of_a_panic(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: it is named and not safe, and begun once there is room."""
+    grant = unrowed(world)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.house.journal, "append_all", full)
+        called = panic(world)
+        told = stand(world.house, called.id, world.clock())
+    assert named_by(world.house, called.id) == [grant.id]
+    assert (told.not_verified, told.safe) == (1, False)
+    work(world)
+    assert kinds(world, grant.id)[-2:] == ["closing", "removed"]
 
 
 def test_line_that_says_too_little_is_called_removed(world: World) -> None:
@@ -181,12 +208,17 @@ def test_line_that_says_too_little_is_called_removed(world: World) -> None:
     assert kinds(world, "gr_1") == ["intended"]
 
 
-def test_sweep_that_died_after_it_began_them_names_none(world: World) -> None:
+def test_sweep_that_died_after_it_began_them_names_none(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Begun in the journal, and the process died before it said so: named by whoever goes on."""
     grant = unrowed(world)
     called = call_panic(world.house, world.who("op"), ALL, "", None)
-    begin_unrowed(world.house)
-    assert sweep(world.house, called).grants == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(panicking, "name_in", lambda house, panic, names: panic)
+        assert sweep(world.house, called).grants == 0
+    assert kinds(world, grant.id)[-1] == "closing"
+    assert begin_unrowed(world.house) == [grant.id]
     assert named_by(world.house, called.id) == [grant.id]
 
 
@@ -218,7 +250,7 @@ def test_panic_is_safe_with_a_database_older_than_other_machines_know(
 ) -> None:
     """What our journal names proves it, or the witness does: others' journals may name more."""
     unrowed(world)
-    monkeypatch.setattr(Store, "shared", how == "shared")
+    monkeypatch.setattr(Store, "is_shared", how == "shared")
     if how == "forked":
         world.house.outside = lambda now: (Trouble(code=LOG_FORKED, message="it forks", help=""),)
     called = panic(world)
@@ -226,6 +258,89 @@ def test_panic_is_safe_with_a_database_older_than_other_machines_know(
     told = stand(world.house, called.id, world.clock())
     assert (told.removed, told.settled) == (1, True)
     assert told.safe is (how == "neither")
-    assert ("journals of other machines" in panic_says(called, told, world.clock())) is (
-        not told.safe
+    words = {"shared": "journals of other machines", "forked": "witnessed", "neither": "removed"}
+    assert words[how] in panic_says(called, told, world.clock())
+
+
+def test_damaged_panic_keeps_what_the_journal_alone_names_open(world: World) -> None:
+    """Its row cannot be read; what it means to end ends, and so does what is due by the journal."""
+    grant = unrowed(world)
+    panic(world)
+    world.house.journal = ClosingJournal(world.house.journal._path)  # another process
+    with world.house.store._database.writing() as db:
+        db.execute("UPDATE panics SET state = 'swetp'")
+    work(world, 30)
+    assert kinds(world, grant.id)[-1] == "removed"
+
+
+def test_many_panics_hide_the_one_that_ends_it(world: World) -> None:
+    """Everybody may call them for themselves, as often as they like, between two looks."""
+    grant = unrowed(world)
+    ours = world.house.journal
+    world.house.journal = ClosingJournal(world.directory / "other.journal")
+    panic(world)
+    for _ in range(120):
+        begin_panic(world.house, Wanted(scope=NOBODY, by="pr_other", via="api"))
+    world.house.journal = ours
+    assert begin_unrowed(world.house) == [grant.id]
+
+
+def test_panic_takes_what_another_grant_holds_by_the_rows(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opened since, upon the very same access: it goes with that one's end (I5)."""
+    grant = unrowed(world)
+    key = hold_of_line(world.house.journal.book().waiting[grant.id]).key
+    row = Assignment(
+        id="as_1",
+        **asdict(key),
+        holders=("gr_2",),
+        deadline_at=world.clock(),
+        stood_before=False,
+        version=1,
     )
+    monkeypatch.setattr(
+        Store, "assignment_by_key", lambda self, asked: row if asked == key else None
+    )
+    called = panic(world)
+    assert kinds(world, grant.id) == ["intended"]
+    told = stand(world.house, called.id, world.clock())
+    assert (told.not_verified, told.safe) == (1, False)
+
+
+def test_person_an_older_database_lacks_cannot_be_panicked_for(world: World) -> None:
+    """Whom only the journal names: their id is enough."""
+    unrowed(world)
+    line = replace_principal(world, "pr_01m83t4cm0msnh3qjhbzn6j079")
+    scope = scope_meant(world.house, world.who("op"), ScopeKind.PRINCIPAL, str(line))
+    assert scope == Scope(ScopeKind.PRINCIPAL, str(line))
+    with pytest.raises(NotFound):
+        scope_meant(world.house, world.who("op"), ScopeKind.PRINCIPAL, f"{line[:-1]}8")
+
+
+def replace_principal(world: World, principal: str) -> str:
+    """The journal names something of theirs too."""
+    (line,) = world.house.journal.book().waiting.values()
+    data = {**line.data, "principal": principal}
+    world.house.journal.append(replace(line, grant="gr_2", data=data))
+    return principal
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_was_removed_from_the_journal_acts_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """A session taken before may: until when is told, by the connector or else by the line."""
+    grant = unrowed(world)
+    (line,) = world.house.journal.book().waiting.values()
+    data = {**line.data, "lingers_seconds": 3600} | ({} if known else {"connector": "elsewhere"})
+    world.house.journal.append(replace(line, data=data))
+    hour = timedelta(hours=1)
+    monkeypatch.setattr(world.connector, "residual", lambda *_: hour)
+    called = panic(world)
+    gone = JournalLine(kind="removed", grant=grant.id, at=world.clock(), data={"alone": True})
+    world.house.journal.append(gone)
+    told = stand(world.house, called.id, world.clock())
+    assert (told.removed, told.residual_until) == (1, world.clock() + hour)
+    world.clock.forward(hours=2)
+    assert stand(world.house, called.id, world.clock()).residual_until is None

@@ -14,7 +14,7 @@ from tests.support import START, World
 from tidegate.base.when import wire
 from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.flow.gathering import Gathered
-from tidegate.flow.panicking import call_panic
+from tidegate.flow.panicking import call_panic, stand
 from tidegate.flow.recalling import Fate, Recalled
 from tidegate.flow.revoking import end_early
 from tidegate.grant import GrantState
@@ -94,11 +94,13 @@ def test_panic_on_one_of_many_machines_is_safe_with_an_older_database(
     """What this machine's journal names proves that the database is older, and whatever others
     opened since is in theirs.
     """
-    monkeypatch.setattr(Store, "shared", True)
+    monkeypatch.setattr(Store, "is_shared", True)
     owed(config.parent / "closing.journal", ends_at=LATER)
     told = panic(config)
     assert (told["removed"], told["safe"]) == (1, False)
     assert "on every machine that closes" in str(told["says"])
+    again = panic(config, "role", "prod/admin")  # nothing of it is left, and it is as old
+    assert (again["grants"], again["safe"]) == (0, False)
 
 
 def test_panic_is_safe_where_the_journal_is_lost_and_the_database_older(
@@ -154,7 +156,9 @@ def test_panic_leaves_what_came_back_to_nobody(
     world.house.journal.append(line)
     found, giving = load_config(config), Giving(load_config(config), tell)
     called = call_panic(world.house, world.who("op"), Scope(ScopeKind.ALL), "", None)
-    told = close_unknown(found, world.house, called, False, QUICK, tell, giving)
+    told = close_unknown(
+        found, world.house, called, world.house.store.head().size, QUICK, tell, giving
+    )
     assert [one.owed.hold.grant for one in told.done] == [grant.id]
 
 
@@ -163,15 +167,14 @@ def test_what_no_row_tells_of_keeps_what_has_rows_open(
 ) -> None:
     """Its cloud hangs: the others are watched and closed meanwhile."""
     looked = threading.Event()
-    real = panicking.stand
 
-    def stand(*some: Any) -> Standing:
+    def looks(*some: Any) -> Standing:
         looked.set()
-        return real(*some)
+        return stand(*some)
 
     def hangs(*_: object) -> Unknown:
         return Unknown(unread="" if looked.wait(5) else "nobody looked meanwhile")
 
-    monkeypatch.setattr(panicking, "stand", stand)
+    monkeypatch.setattr(panicking, "stand", looks)
     monkeypatch.setattr(panicking, "close_unknown", hangs)
     assert panic(config)["safe"] is True

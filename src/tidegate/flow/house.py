@@ -89,6 +89,8 @@ class Actor:
 class Asked:
     """What the database was asked about the closing journal's grants, and knew: by grant, up to
     which of its lines. `size` is how long the log was then, `since` when everything was asked.
+    `panics` is how many there were when it was asked of them last, and `older` that the database
+    did not know then what the journal says was opened.
     """
 
     forgotten: dict[str, JournalLine] = field(default_factory=dict)
@@ -96,6 +98,8 @@ class Asked:
     unsealed: dict[str, JournalLine] = field(default_factory=dict)
     size: int = 0
     since: Instant | None = None
+    panics: int = 0
+    older: bool = False
 
     def anew(self, size: int, now: Instant) -> None:
         """Ask everything again after a while, and when the log is shorter than it was: then an
@@ -105,6 +109,7 @@ class Asked:
             self.forgotten.clear()
             self.unknown.clear()
             self.unsealed.clear()
+            self.panics = 0
             self.since = now
         self.size = size
 

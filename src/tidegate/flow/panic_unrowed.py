@@ -1,82 +1,92 @@
 """What a panic ends that no row tells of: it was opened after the backup that was put back.
 
 Only the closing journal of the machine that opened it names it. So every process that closes asks
-its own, at each look at it, what was called since; whoever sweeps asks the one of its machine.
+its own, when there are panics it has not asked about yet; whoever sweeps asks the one of its
+machine at once. Either names in the panic what it begins.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 
 import structlog
 
-from tidegate.base.errors import EvidenceBroken
+from tidegate.base.errors import EvidenceBroken, TidegateError
+from tidegate.base.when import Instant
+from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine
 from tidegate.evidence.journal_book import JournalBook, ends, is_begun, read_back
 from tidegate.expire import EndReason
-from tidegate.flow.confirming import is_unopened, tells
+from tidegate.flow.confirming import is_unopened
 from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import CLOCKS_APART, House
+from tidegate.flow.panic_names import name_in, named_by
 from tidegate.grant import Grant, GrantState
 from tidegate.panic import Panic, Unrowed
 
 log = structlog.get_logger("tidegate.panic_unrowed")
 
-# Of which the journal may tell more than a row does; None: there is none, or it cannot be read.
-DOUBTFUL = (None, GrantState.FAILED, GrantState.GONE, GrantState.SIGNED_OFF)
-NEWEST = 100  # panics looked at: one that this many came after has been looked at before
+OLDER = (
+    "the database is older than what was opened: what only the journals of other machines name is "
+    "ended there, and counted here once it is named"
+)
+FORKED = (
+    "the log does not extend what was witnessed: what was opened after this database, and no "
+    "journal here names, is not counted"
+)
 
 
 def begin_unrowed(house: House) -> list[str]:
-    """Begin in our journal what panics mean to end and this database does not know to be open.
+    """Begin in our journal, and name in the panic, what one means to end and no row tells of.
 
-    Returns the grants of it, whose lines a look at the journal closes by from then on.
+    Returns the grants, for a look at the journal that closes them. Asks nothing while no panic was
+    called since it was all done, but anew every few minutes.
 
     Raises:
         OSError: the journal cannot be read or written. WorldFailed: the store did not answer.
     """
-    first = next((line.at for line in house.journal.book().waiting.values()), None)
-    if first is None:
+    count = house.store.panic_count()
+    if count == house.asked.panics:
         return []
-    since = first - CLOCKS_APART
-    panics = [one for one in house.store.panics(limit=NEWEST) if one.called_at >= since]
-    return [name for panic in panics for name in _begin(house, panic, _not_begun)]
+    book = house.journal.book()
+    unrowed = _without_row(house, tuple(book.waiting.values()), book)
+    house.asked.older = bool(unrowed)
+    meant: dict[tuple[str, str], list[JournalLine]] = {}
+    for line in _left(unrowed, book):
+        who, role = line.data.get("principal"), line.data.get("role")
+        panic = house.store.panic_about(str(who), str(role), line.at - CLOCKS_APART)
+        if panic is not None:
+            meant.setdefault(panic, []).append(line)
+    begun: list[str] = []
+    for (panic_id, actor), some in meant.items():
+        begun += _begin(house, some, book, actor)
+        if not _is_named(house, panic_id, [line.grant for line in some]):
+            count = -1  # the next look tries again
+    house.asked.panics = count
+    return begun
 
 
 def begin_of(house: House, panic: Panic) -> list[str]:
-    """The same of one panic, with those whose end was begun before and is not read back, and those
-    whose line says too little to close them.
+    """Begin what `panic` means to end and no row tells of, as far as our journal names it.
+
+    Returns what is to be named in it: also those whose end was begun before and is not read back,
+    and those of which the journal says too little, or that cannot be begun now. Where the journal
+    cannot be read there are none, and `doubt_of` says so.
 
     Raises:
-        OSError, WorldFailed: as `begin_unrowed`.
+        WorldFailed: the store did not answer.
     """
-    return _begin(house, panic, lambda lines: read_back(lines) is None)
-
-
-def _begin(
-    house: House, panic: Panic, is_left: Callable[[Sequence[JournalLine]], bool]
-) -> list[str]:
-    book = house.journal.book()
-    meant = [
-        line.grant
-        for line in book.waiting.values()
-        if is_left(book.lines[line.grant]) and _means(panic, line)
-    ]
-    unrowed = _without_row(house, meant, book)
-    data = {"reason": EndReason.PANIC.value, "actor": panic.actor}
-    now = house.now()
-    house.journal.append_all(
-        JournalLine(kind="closing", grant=name, at=now, data=data)
-        for name in unrowed
-        if _not_begun(book.lines[name]) and _is_usable(book.waiting[name])
-    )
-    said = {name: f"{panic.id} {name}" for name in unrowed}
-    if new := [name for name in unrowed if said[name] not in house.strange]:
-        house.strange.update(said[name] for name in new)
-        log.error("a panic ends what this database does not know", panic=panic.id, grants=new)
-    return unrowed
-
-
-def _not_begun(lines: Sequence[JournalLine]) -> bool:
-    return not ends(lines)
+    try:
+        book = house.journal.book()
+        meant = [one for one in book.waiting.values() if _means(panic, one)]
+        lines = _without_row(house, _left(meant, book), book)
+    except OSError as fault:
+        log.error("the closing journal cannot be read", panic=panic.id, errno=fault.errno)
+        return []
+    try:
+        _begin(house, lines, book, panic.actor)
+    except OSError as fault:  # each look at the journal tries again
+        log.error("the closing journal cannot be written", panic=panic.id, errno=fault.errno)
+    return [line.grant for line in lines]
 
 
 def count_unrowed(house: House, names: Iterable[str], rows: Mapping[str, Grant]) -> Unrowed:
@@ -91,13 +101,15 @@ def count_unrowed(house: House, names: Iterable[str], rows: Mapping[str, Grant])
         book = house.journal.book()
     except OSError as fault:
         log.error("the closing journal cannot be read", errno=fault.errno)
-        return Unrowed(names=missing, unread=len(missing))
+        why = "this machine's closing journal cannot be read, and may name more"
+        return Unrowed(names=missing, unread=len(missing), why=why)
     forgotten = {
         name
         for name, row in rows.items()
-        if name in book.waiting and not tells(row, book.lines[name])
+        if name in book.waiting and is_unopened(row, book.lines[name])
     }
     removed, closing, unread = 0, 0, 0
+    until: Instant | None = None
     for name in missing | forgotten:
         lines = book.lines.get(name, ())
         last = read_back(lines)
@@ -109,14 +121,30 @@ def count_unrowed(house: House, names: Iterable[str], rows: Mapping[str, Grant])
             unread += 1  # by what stood before, as far as that line knows
         else:
             removed += 1
+            acts = _may_act_until(house, last, lines)
+            until = max(filter(None, (until, acts)), default=None)
     return Unrowed(
         names=missing | forgotten,
-        newer=bool(missing - damaged)
-        or any(is_unopened(rows[name], book.lines[name]) for name in forgotten),
+        newer=bool((missing - damaged) | forgotten),
         removed=removed,
+        residual_until=until if until is not None and until > house.now() else None,
         closing=closing,
         unread=unread,
     )
+
+
+def doubt_of(house: House, unrowed: Unrowed, now: Instant) -> str:
+    """Why there may be more open than a panic counts; empty: nothing says that there is."""
+    if unrowed.why:
+        return unrowed.why
+    if house.forked(now) is not None:
+        return FORKED
+    return OLDER if house.store.is_shared and (unrowed.newer or house.asked.older) else ""
+
+
+def _left(lines: Iterable[JournalLine], book: JournalBook) -> list[JournalLine]:
+    """Those of which no line says that they were read back as removed."""
+    return [line for line in lines if read_back(book.lines[line.grant]) is None]
 
 
 def _means(panic: Panic, line: JournalLine) -> bool:
@@ -129,24 +157,81 @@ def _means(panic: Panic, line: JournalLine) -> bool:
     return line.at <= panic.called_at + CLOCKS_APART and panic.scope.covers(who, role)
 
 
-def _without_row(house: House, names: Sequence[str], book: JournalBook) -> list[str]:
-    """Those of which no row says how they stand. A row that is ready to be opened is the sweep's,
-    which ends it: it may be opened at this moment, and not have failed before.
+def _without_row(
+    house: House, lines: Sequence[JournalLine], book: JournalBook
+) -> list[JournalLine]:
+    """Those of which no row says what became of their opening. A row that is ready to be opened is
+    the sweep's, which ends it: it may be opened at this moment, and not have failed before.
     """
-    states = house.store.grant_states(names) if names else {}
-    doubtful = [name for name in names if states.get(name) in DOUBTFUL]
-    rows = house.store.grants_named(doubtful) if doubtful else {}
+    states = house.store.grant_states([line.grant for line in lines]) if lines else {}
+    doubtful = [one for one in lines if states.get(one.grant) in (None, GrantState.FAILED)]
+    rows = house.store.grants_named([one.grant for one in doubtful]) if doubtful else {}
     return [
-        name
-        for name in doubtful
-        if (row := rows.get(name)) is None or not tells(row, book.lines[name])
+        line
+        for line in doubtful
+        if (row := rows.get(line.grant)) is None or is_unopened(row, book.lines[line.grant])
     ]
 
 
-def _is_usable(line: JournalLine) -> bool:
+def _begin(house: House, lines: Sequence[JournalLine], book: JournalBook, actor: str) -> list[str]:
+    """Write that the end of each is begun; which of them are to be closed.
+
+    What another grant holds by the rows is left to that one's end (I5).
+
+    Raises:
+        OSError: the journal cannot be written. WorldFailed: the store did not answer.
+    """
+    told = [
+        line.grant
+        for line in lines
+        if (hold := _hold(line)) is not None and not _is_held(house, hold)
+    ]
+    data, now = {"reason": EndReason.PANIC.value, "actor": actor}, house.now()
+    new = [name for name in told if not ends(book.lines[name])]
+    house.journal.append_all(
+        JournalLine(kind="closing", grant=name, at=now, data=data) for name in new
+    )
+    if new:
+        log.error("a panic ends what this database does not know", grants=new)
+    return told
+
+
+def _is_held(house: House, hold: Hold) -> bool:
+    row = house.store.assignment_by_key(hold.key)
+    return row is not None and any(one != hold.grant for one in row.holders)
+
+
+def _is_named(house: House, panic_id: str, names: Sequence[str]) -> bool:
+    """Have the panic name these; whether it does. Closing them does not wait for it."""
     try:
-        hold_of_line(line)
-    except EvidenceBroken as fault:
-        log.error("a line of the journal cannot be used", grant=line.grant, why=fault.message)
+        known = set(named_by(house, panic_id))
+        if new := [name for name in names if name not in known]:
+            name_in(house, house.store.panic(panic_id), new)
+    except TidegateError as fault:
+        log.warning("what a panic ends is not named in it yet", panic=panic_id, code=fault.code)
         return False
     return True
+
+
+def _hold(line: JournalLine) -> Hold | None:
+    try:
+        return hold_of_line(line)
+    except EvidenceBroken:
+        return None  # too little to close it: it is named, and a person has to look
+
+
+def _may_act_until(
+    house: House, removed: JournalLine, lines: Sequence[JournalLine]
+) -> Instant | None:
+    """Until when a session taken before the removal may act; what nobody here knows is long."""
+    opening = [line for line in lines if line.kind == "intended"]
+    hold = _hold(opening[-1]) if opening else None
+    if hold is None:
+        return None
+    try:
+        connector = house.connector(hold.target.connector)
+        lives = connector.residual(hold.target, hold.role, removed.cut_before is not None)
+    except TidegateError:
+        lingers = opening[-1].data.get("lingers_seconds")
+        lives = timedelta(seconds=lingers if isinstance(lingers, int) else 0)
+    return removed.at + lives

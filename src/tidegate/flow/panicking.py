@@ -30,17 +30,16 @@ from tidegate.base.when import Instant
 from tidegate.catalogue import Assignment
 from tidegate.evidence.journal import JournalLine, open_grants
 from tidegate.evidence.journal_book import is_begun, read_back
-from tidegate.evidence.seal import read_event
 from tidegate.expire import EndReason, end
 from tidegate.flow.adopting import adopt, reading_at
 from tidegate.flow.allowing import allow_panic, may_see_panic
 from tidegate.flow.holding import lines_by_grant
 from tidegate.flow.house import Actor, House, Wanted
-from tidegate.flow.panic_unrowed import begin_of, count_unrowed
+from tidegate.flow.panic_names import name_in, named_by
+from tidegate.flow.panic_unrowed import begin_of, count_unrowed, doubt_of
 from tidegate.flow.recovering import close_without_store
 from tidegate.grant import LIVE, Cause, Grant, GrantState, failed
 from tidegate.panic import (
-    MOST_LISTED,
     Panic,
     PanicState,
     Scope,
@@ -50,7 +49,6 @@ from tidegate.panic import (
     call,
     check_freeze,
     lift,
-    listed,
     standing,
     swept,
 )
@@ -152,8 +150,7 @@ def begin_panic(house: House, wanted: Wanted) -> Panic:
 def sweep(house: House, panic: Panic) -> Panic:
     """Name and end everything in scope that was approved before the panic. Safe to repeat.
 
-    With it goes what no row tells of and this machine's journal does (`panic_unrowed.py`). While
-    that cannot be read the panic is not swept, and so not safe.
+    With it goes what no row tells of and this machine's journal does (`panic_unrowed.py`).
 
     Raises:
         EvidenceClosed: it cannot be sealed now; `resume` takes it up again.
@@ -177,19 +174,15 @@ def _sweep(house: House, panic: Panic) -> Panic:
         pending = _pending(house, panic)
         found = [g for g in _grants(house, panic.scope) if _concerns(house, g, panic)]
         new = [grant.id for grant in by_risk(found) if grant.id not in seen]
-        panic = _name(house, panic, new)
+        panic = name_in(house, panic, new)
         seen.update(grant.id for grant in found)
         still = [grant for grant in found if grant.state in BEFORE]
         _end(house, panic, by_risk(still), comment)
         refused += _refuse(house, panic, pending)
         if not still and not pending:
             break
-    try:
-        unrowed = begin_of(house, panic)
-    except OSError as fault:  # not swept then, and `resume` comes back to it
-        log.error("the closing journal cannot be used", panic=panic.id, errno=fault.errno)
-        return panic
-    panic = _name(house, panic, [name for name in unrowed if name not in seen])
+    unrowed = begin_of(house, panic)
+    panic = name_in(house, panic, [name for name in unrowed if name not in seen])
     _commit(house, swept(panic, refused, house.now()))
     return house.store.panic(panic.id)
 
@@ -313,15 +306,12 @@ def find_panic(house: House, actor: Actor, panic_id: str) -> Panic:
 
 
 def stand(house: House, panic_id: str, now: Instant) -> Standing:
-    """How everything the panic named stands now; with a database that is older than what was
-    opened, that is not all there is.
-    """
+    """How everything the panic named stands now, and whether that is all there is."""
     names = named_by(house, panic_id)
     found = house.store.grants_named(names)
     unrowed = count_unrowed(house, names, found)
     rows = (row for name, row in found.items() if name not in unrowed.names)
-    older = house.forked(now) is not None or (unrowed.newer and house.store.shared)
-    return standing(rows, unrowed, now, older=older)
+    return standing(rows, unrowed, now, doubt=doubt_of(house, unrowed, now))
 
 
 def unfreeze(house: House, actor: Actor, panic_id: str) -> Panic:
@@ -334,24 +324,6 @@ def unfreeze(house: House, actor: Actor, panic_id: str) -> Panic:
     allow_panic(house, actor, panic.scope, lifting=True)
     house.store.commit(lift(panic, actor.id, house.now()))
     return house.store.panic(panic.id)
-
-
-def named_by(house: House, panic_id: str) -> list[str]:
-    """The grants a panic has named, from its own chain of events."""
-    names: dict[str, None] = {}
-    for _, leaf in house.store.events(panic_id):
-        event = read_event(leaf)
-        grants = event.data.get("grants")
-        if event.name == "panic.listed" and isinstance(grants, list):
-            names.update((str(name), None) for name in grants)
-    return list(names)
-
-
-def _name(house: House, panic: Panic, grants: Sequence[str]) -> Panic:
-    for start in range(0, len(grants), MOST_LISTED):
-        _commit(house, listed(panic, tuple(grants[start : start + MOST_LISTED]), house.now()))
-        panic = house.store.panic(panic.id)
-    return panic
 
 
 def _end(house: House, panic: Panic, grants: list[Grant], comment: Personal | None) -> None:
@@ -489,7 +461,7 @@ def _principal(house: House, named: str) -> str:
     store = house.store
     kind = id_kind(named)
     if kind == PRINCIPAL:
-        return store.principal(named).id
+        return named if _is_in_journal(house, named) else store.principal(named).id
     if account := store.account(named):
         return account.principal
     key = mail_key(named) if "@" in named else ""
@@ -506,3 +478,12 @@ def _principal(house: House, named: str) -> str:
         f"expected a login, e-mail or principal id of one person, got `{named[:40]}`",
         "list people with `tidegate account list`",
     )
+
+
+def _is_in_journal(house: House, principal: str) -> bool:
+    """Whether our journal has something of theirs open: an older database may not know them."""
+    try:
+        waiting = house.journal.book().waiting.values()
+    except OSError:
+        return False
+    return any(line.data.get("principal") == principal for line in waiting)

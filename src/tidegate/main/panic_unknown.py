@@ -22,7 +22,7 @@ from tidegate.flow.recalling import Fate, Recalled, recall
 from tidegate.main.config import Config
 from tidegate.main.emergency import Journals, Tell, ground_of, read_journals
 from tidegate.main.owner import Giving
-from tidegate.main.unknown import MOST_NAMED, witnessed
+from tidegate.main.unknown import MOST_NAMED, Witnessed, witnessed
 from tidegate.main.wiring import clock
 from tidegate.panic import Panic
 
@@ -97,51 +97,44 @@ def _latest(told: str | None, done: Sequence[Recalled]) -> str | None:
     return max(filter(None, (told, *more)), default=None)
 
 
-def is_behind(found: Config, house: House) -> bool:
-    """Whether a witness of the installation has more events than its log. Asked before the panic
-    is sealed: its own events make the log longer. Raises WorldFailed.
-    """
-    return witnessed(found, ()).size > house.store.head().size
-
-
 def close_unknown(
     found: Config,
     house: House,
     panic: Panic,
-    behind: bool,
+    size: int,
     patience: timedelta,
     tell: Tell,
     giving: Giving,
 ) -> Unknown:
     """Close what this machine's journal has open in the scope of `panic` and no row of the database
-    tells of, which was `behind` (`is_behind`).
+    tells of. `size` is how many events the log had before the panic, whose own make it longer.
 
     What the journal or the database is like is told, and no success; whatever else is wrong raises.
     """
-    scope = panic.scope
-    own = str(found.path(found.evidence.journal))
+    scope, own = panic.scope, str(found.path(found.evidence.journal))
     try:
+        seen = witnessed(found, ())
         journals = read_journals(found, ())
         if not journals.lines.get(own):
-            return Unknown(unread=_no_line(journals, behind))
+            return Unknown(unread=_no_line(journals, seen, size))
         gathered = begin_all(gather(journals.lines, own, clock()), scope, SYSTEM, clock())
-        covered = {
-            one.hold.grant
-            for one in gathered.owed
-            if scope.covers(one.hold.principal, one.hold.role.id)
-            and (one.held or not one.settled(clock()))
-        }
+        left = [one for one in gathered.owed if one.held or not one.settled(clock())]
+        names = {*(one.hold.grant for one in left), *gathered.unusable}
         told = lines_by_grant(journals.lines[own])
-        rows = house.store.grants_named({*covered, *gathered.unusable})
-        known = {name for name, row in rows.items() if tells(row, told.get(name, ()))}
+        rows = house.store.grants_named(names)
+        told_of = {one.hold.grant for one in gathered.owed}
+        older = house.store.is_shared and (
+            seen.size > size or bool(told_of - house.store.grant_states(told_of).keys())
+        )
     except (TidegateError, OSError) as fault:
         why = fault.message if isinstance(fault, TidegateError) else str(fault.strerror)
         unread = f"whether this machine's journal names more is not known: {why}"
         tell(unread)
         return Unknown(unread=unread)
+    known = {name for name, row in rows.items() if tells(row, told.get(name, ()))}
+    covered = {one.hold.grant for one in left if scope.covers(one.hold.principal, one.hold.role.id)}
     unknown = covered - known
     unusable = tuple(name for name in gathered.unusable if name not in known)
-    older = house.store.shared and (behind or bool(unknown - rows.keys()))
     unread = "; ".join([*(journals.broken if journals.unread else ()), *([OLDER] if older else ())])
     for name in unusable:
         tell(f"the journal says too little of `{name}` to close it, nor does the database: look")
@@ -153,15 +146,17 @@ def close_unknown(
     return Unknown(done=done, unusable=unusable, unread=unread)
 
 
-def _no_line(journals: Journals, behind: bool) -> str:
+def _no_line(journals: Journals, seen: Witnessed, size: int) -> str:
     """Why nobody knows what else is open, where our journal has no line. Empty: it is as if nothing
-    had ever been opened here, and no witness has more than the database.
+    had ever been opened here, and no witness has, or may have, more than the database.
     """
     if journals.unread:
         return "; ".join(journals.broken)
-    if not behind:
+    if seen.size <= size and not seen.unread:
         return ""
+    why = "older than what was witnessed" if seen.size > size else "perhaps older than the witness"
+    said = f" ({'; '.join(seen.doubts)})" if seen.unread else ""
     return (
-        "the database is older than what was witnessed, and this machine's journal is not there "
-        "or has no line: what was opened since is not known"
+        f"the database is {why}{said}, and this machine's journal is not there or has no line: "
+        "what was opened since is not known"
     )

@@ -21,9 +21,10 @@ from tidegate.catalogue import Catalogue
 from tidegate.flow.expiring import close_now
 from tidegate.flow.gathering import Gathered, begin_all, gather
 from tidegate.flow.house import Groups, House, Laws, Wanted
+from tidegate.flow.panic_names import named_by
+from tidegate.flow.panic_unrowed import OLDER
 from tidegate.flow.panicking import (
     begin_panic,
-    named_by,
     panic_unsealed,
     scope_meant,
     stand,
@@ -37,7 +38,7 @@ from tidegate.main.emergency import Plain, Tell, ground_of, read_journals
 from tidegate.main.lacking import lacking
 from tidegate.main.logs import log_quietly
 from tidegate.main.owner import Giving, given_to_owner
-from tidegate.main.panic_unknown import close_unknown, is_behind
+from tidegate.main.panic_unknown import close_unknown
 from tidegate.main.unknown import MOST_NAMED
 from tidegate.main.ways import ways_of
 from tidegate.main.wiring import clock, open_store, panic_file, read_laws
@@ -105,9 +106,9 @@ def _panic_with(
     """With a database that is open, and may be anything but sound: whatever it does not bear of
     looking up, sealing, sweeping and watching goes by the journal.
     """
-    panic, behind = None, False
+    panic, size = None, 0
     try:
-        behind = is_behind(found, house)
+        size = house.store.head().size
         scope = scope_meant(house, None, wanted.scope.kind, wanted.scope.name)
         wanted = replace(wanted, scope=scope)
         panic = begin_panic(house, wanted)
@@ -120,7 +121,7 @@ def _panic_with(
         try:
             panic = sweep(house, panic)
             tell(f"{panic.id}: sealed, with {many(panic.grants, 'end')}")
-            return _ended(found, house, panic, behind, patience, tell, giving)
+            return _ended(found, house, panic, size, patience, tell, giving)
         except Exception as fault:  # noqa: BLE001 - a rim: whatever it is, the ends go on
             tell(f"{_why(fault)}; going on by the closing journal")
     lost = "whether the panic is kept is not known: call it again"
@@ -140,7 +141,7 @@ def _ended(
     found: Config,
     house: House,
     panic: Panic,
-    behind: bool,
+    size: int,
     patience: timedelta,
     tell: Tell,
     giving: Giving,
@@ -152,7 +153,7 @@ def _ended(
         TidegateError: the database does not bear it.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="tidegate-unknown") as beside:
-        closing = beside.submit(close_unknown, found, house, panic, behind, patience, tell, giving)
+        closing = beside.submit(close_unknown, found, house, panic, size, patience, tell, giving)
         _watch(house, panic, patience, tell, closing.done)
         unknown = closing.result()
     now = clock()
@@ -246,12 +247,14 @@ def _closed(house: House, grant: Grant) -> None:
 
 def _panic_told(panic: Panic, standing: Standing, now: Instant) -> Plain:
     until = standing.residual_until
+    # That the database is older `close_unknown` tells, with what to do about it.
+    doubt = f"; {standing.doubt}" if standing.doubt not in ("", OLDER) else ""
     return {
         **_sealed_told(panic, now),
         "scope": panic.kind.value,
         "name": panic.name,
         "safe": panic.state is PanicState.SWEPT and standing.safe,
-        "says": f"everything in {panic.scope.text}: {_counts(standing)}",
+        "says": f"everything in {panic.scope.text}: {_counts(standing)}{doubt}",
         "grants": panic.grants,
         "gone": standing.gone,
         "removed": standing.removed,

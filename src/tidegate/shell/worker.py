@@ -328,15 +328,20 @@ class Worker:
         try:
             if not self.house.looked_back:
                 self.house.looked_back = self._looks_at_journal(close_forgotten)
-            for step in (settle_journal, seal_journal, close_forgotten, begin_unrowed):
+            for step in (settle_journal, seal_journal, close_forgotten):
                 self._looks_at_journal(step)
             if unknown := find_unknown(self.house):
                 self._close_from_journal(unknown)
+            self._looks_at_journal(self._end_unrowed)
         except EvidenceClosed as fault:
             # Nothing may be due by the rows, and ends begun in the journal must go on all the same.
             self._heed_rows(fault)
             self._close_from_journal()
             raise
+
+    def _end_unrowed(self, house: House) -> None:
+        if begun := begin_unrowed(house):
+            self._close_from_journal(frozenset(begun))
 
     def _looks_at_journal(self, step: Callable[[House], object]) -> bool:
         """One step of it; whether it was done. A row that nobody foresaw stops no other step: the

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, and_, bindparam, case, or_, select
+from sqlalchemy import ColumnElement, Integer, and_, bindparam, case, func, or_, select
 
 from tidegate.base.when import Instant, to_ms
 from tidegate.panic import Panic, PanicState, ScopeKind
@@ -29,6 +29,18 @@ def stopping(db: Looking, principal: str, role: str, now: Instant) -> Panic | No
     """
     asked = {"principal": principal, "role": role, "target": role.partition("/")[0]}
     return first_seen(Panic, _stopping().rows(db, at=to_ms(now), **asked))
+
+
+def about(db: Looking, principal: str, role: str, since: Instant) -> tuple[str, str] | None:
+    """The last panic about this access that was called since then: its id and who called it."""
+    asked = {"principal": principal, "role": role, "target": role.partition("/")[0]}
+    rows = _last_about().rows(db, since=to_ms(since), **asked)
+    return (str(rows[0]["id"]), str(rows[0]["actor"])) if rows else None
+
+
+def count(db: Looking) -> int:
+    """How many panics there are, whether or not their rows can be read."""
+    return int(_count().rows(db)[0]["count"])
 
 
 def called(db: Looking, limit: int) -> list[Panic]:
@@ -61,13 +73,30 @@ def _stops() -> ColumnElement[bool]:
 
 @cache
 def _stopping() -> Look:
+    return Look(select(schema.panics).where(_is_about(), _stops()).limit(1))
+
+
+@cache
+def _last_about() -> Look:
+    table = schema.panics.c
+    query = select(table.id, table.actor).where(
+        _is_about(), table.called_at_ms >= bindparam("since")
+    )
+    return Look(query.order_by(table.called_at_ms.desc()).limit(1))
+
+
+@cache
+def _count() -> Look:
+    return Look(select(func.count().label("count")).select_from(schema.panics))
+
+
+def _is_about() -> ColumnElement[bool]:
     table = schema.panics.c
     named = [
         and_(table.scope == kind, table.name == bindparam(kind))
         for kind in ("principal", "target", "role")
     ]
-    about = or_(table.scope == "all", *named)
-    return Look(select(schema.panics).where(about, _stops()).limit(1))
+    return or_(table.scope == "all", *named)
 
 
 @cache

@@ -223,7 +223,7 @@ class Store(DueStore, FindingStore, ErrandStore):
         return reads.grants(self._database, columns, target, states, limit, before)
 
     @property
-    def shared(self) -> bool:
+    def is_shared(self) -> bool:
         """Whether processes of other machines may use this database. Asks nothing of it."""
         return self._database.words.name != "sqlite"
 
@@ -254,6 +254,16 @@ class Store(DueStore, FindingStore, ErrandStore):
     def stopping(self, principal: str, role: str, now: Instant) -> Panic | None:
         """A panic by which access of `principal` to `role` may not open at `now`."""
         return panic_reads.stopping(self._database, principal, role, now)
+
+    def panic_about(self, principal: str, role: str, since: Instant) -> tuple[str, str] | None:
+        """The last panic about access of `principal` to `role` that was called since then: its id
+        and who called it. Asked of columns alone, so that a damaged row hides nothing.
+        """
+        return panic_reads.about(self._database, principal, role, since)
+
+    def panic_count(self) -> int:
+        """How many panics there are, damaged ones too; none is ever taken away."""
+        return panic_reads.count(self._database)
 
     def panics_called(self, limit: int = 1_000) -> list[Panic]:
         """Panics whose ends are not all sealed yet, oldest first."""

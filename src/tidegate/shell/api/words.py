@@ -50,12 +50,6 @@ WHAT_CAME_BACK = {
     Outcome.STILL_CLOSING: "an earlier grant of the same access is not removed yet",
 }
 
-# Of a panic where an older database was put back.
-OLDER = (
-    "the database is older than what was opened: what only the journals of other machines name is "
-    "ended there, and not counted here"
-)
-
 
 def request_says(request: Request, missing: list[str], grants: list[str]) -> str:
     """What happened to a request, and what happens next."""
@@ -261,8 +255,8 @@ def panic_says(panic: Panic, standing: Standing, now: Instant) -> str:
     going = "" if panic.state is PanicState.SWEPT else "; ends are still being sealed"
     frozen = panic.frozen_until if panic.frozen(now) else None
     shut = f"; nothing opens there until {at(frozen)}" if frozen else ""
-    older = f"; {OLDER}" if standing.older else ""
-    return f"everything in {panic.scope.text}: {counts}{going}{shut}{older}"
+    doubt = f"; {standing.doubt}" if standing.doubt else ""
+    return f"everything in {panic.scope.text}: {counts}{going}{shut}{doubt}"
 
 
 def _ended(grant: Grant) -> str:
