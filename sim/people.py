@@ -48,8 +48,11 @@ class People:
         world, scene = self.world, self.world.scene
         self.alarms.begin()
         if world.plan.wants("world.others.stood_before"):
-            for login in self.rng.sample(REQUESTERS, 2):
-                self._place(login, "desk/admin", before=True)
+            for login in self.rng.sample(scene.askers if scene.departs else REQUESTERS, 2):
+                key = self._place(login, "desk/admin", before=True)
+                if scene.departs and self.rng.random() < 0.5:
+                    at = self.rng.randrange(scene.busy // 4, scene.busy)
+                    self.loop.at(at, lambda key=key: self._takes_away(key))
         for _ in range(self.lifecycles):
             self.loop.at(self.rng.randrange(scene.asks_from, scene.busy), self._somebody_asks)
 
@@ -251,7 +254,7 @@ class People:
 
     # Others.
 
-    def _place(self, login: str, role: str, before: bool) -> None:
+    def _place(self, login: str, role: str, before: bool) -> AssignmentKey:
         place = PLACES[role]
         key = AssignmentKey(
             connector=place.connector,
@@ -265,6 +268,15 @@ class People:
         if before:
             oracle.stood.add(key)
             self.world.plan.hit("world.others.stood_before")
+        return key
+
+    def _takes_away(self, key: AssignmentKey) -> None:
+        """Who gave what stood before takes it away: what is there from then on is ours."""
+        self.world.cloud.unassign(key, self.world.cloud_now())
+        oracle = self.world.oracle
+        oracle.stood.discard(key)
+        oracle.foreign.pop(key, None)
+        oracle.disturbed("what stood before is taken away")
 
     def _re_add(self, life: Life) -> None:
         """Another system gives the same access again."""

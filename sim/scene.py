@@ -31,6 +31,7 @@ class Scene:
     edits: float = 0.08
     early_ends: float = 0.4
     re_adds: float = 0.2
+    departs: bool = False  # of what stood before, half is taken away by who gave it
     later: float = 0.1  # asked for a later start
     imps: float = 0.3  # how often people try what nobody may
     aliased: float = 0.1  # who voted turns out to be who asked
@@ -56,7 +57,7 @@ class Scene:
     faults: Mapping[str, float] = field(default_factory=dict)  # point: chance at each passing
 
 
-WHOLE = Scene(laws=tuple(BOOKS), longer=0.3, panics=2, signs=0.1)
+WHOLE = Scene(laws=tuple(BOOKS), longer=0.3, panics=2, signs=0.1, departs=True)
 APART = {"one": frozenset({Duty.OPEN}), "two": frozenset({Duty.CLOSE}), "three": NONE}
 # The same where one process opens, one closes, and one only serves.
 DIVIDED = replace(WHOLE, duties=APART, beside=True, forgers=0.1)
@@ -137,6 +138,9 @@ SCENES: Mapping[str, Scene] = {
     "back": small(14, roles=DESK, re_adds=1.0, early_ends=0.0, faults={
         "world.others.re_added": 1.0, "cloud.cut.down": 0.5}),
     "stood": small(12, roles=DESK, faults={"world.others.stood_before": 1.0}),
+    "stood-gone": small(40, roles=DESK, askers=("r1", "r2", "r3"), early_ends=0.1, departs=True,
+                        quiet=85 * MINUTE, spans=(2 * MINUTE, 5 * MINUTE),
+                        faults={"world.others.stood_before": 1.0}),
     "killed": small(10, faults={"world.process.killed": 1.0, "store.commit.crash_after": 0.02,
                                 "cloud.grant.crash_after": 0.2}),
     "killed-two": small(10, beside=True, faults={"cloud.revoke.crash_after": 0.2,

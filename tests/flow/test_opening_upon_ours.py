@@ -13,6 +13,7 @@ from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.finding import FindingKind
 from tidegate.flow.finding import close
 from tidegate.flow.governing import put_in_force
+from tidegate.flow.recovering import close_without_store
 from tidegate.flow.signing_off import sign_off, take_up_again
 from tidegate.grant import Grant, GrantState, Outcome
 
@@ -211,3 +212,50 @@ def test_what_stood_before_our_first_intent_is_removed(
         settle(world, 3)
         assert world.grant(grant).still_held_by == "standing access"
         assert world.cloud.assigned(KEY, world.clock())
+
+
+def test_access_we_made_anew_is_called_standing(world: World) -> None:
+    """It stood before the first grant, whoever gave it took it away, and a second grant of the same
+    access made it anew: that is ours, and gone with the last of the two.
+    """
+    world.cloud.place(KEY, world.clock(), by="root")
+    look(world)
+    first = asked(world)
+    assert stood_before(world, first)
+    world.cloud.unassign(KEY, world.clock())
+    second = asked(world)
+    assert second.state is GrantState.OPEN and world.cloud.assigned(KEY, world.clock())
+    assert not stood_before(world, second)
+    for grant in (second, first):
+        ended(world, grant)
+        settle(world, 3)
+    assert not world.cloud.assigned(KEY, world.clock())
+    assert {world.grant(one).still_held_by for one in (first, second)} == {""}
+
+
+def test_second_grant_upon_what_still_stands_has_it_removed(world: World) -> None:
+    """Nobody took it away: it stays standing access, whoever comes and goes (I5)."""
+    world.cloud.place(KEY, world.clock(), by="root")
+    look(world)
+    first, second = asked(world), asked(world)
+    assert stood_before(world, second)
+    for grant in (first, second):
+        ended(world, grant)
+        settle(world, 3)
+    assert world.cloud.assigned(KEY, world.clock())
+
+
+def test_access_we_made_anew_stays_without_the_database(world: World) -> None:
+    """The journal's line of the first grant says that it stood before; the second one's that it is
+    ours, and when the last of the two ends it is removed.
+    """
+    world.cloud.place(KEY, world.clock(), by="root")
+    look(world)
+    first = asked(world)
+    world.cloud.unassign(KEY, world.clock())
+    second = asked(world)
+    assert world.cloud.assigned(KEY, world.clock())
+    world.clock.forward(hours=1)
+    assert second.id in close_without_store(world.house) + close_without_store(world.house)
+    assert not world.cloud.assigned(KEY, world.clock())
+    assert first.id != second.id

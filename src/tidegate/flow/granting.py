@@ -154,6 +154,7 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
         assignment_id=house.new_id(ASSIGNMENT, now),
         key=key,
         stood_before=seen.foreign and (left or ours is None),
+        stands=seen.usable,
         exposure=exposure.attended,
         unattended=exposure.unattended,
         carrier=verdict.carrier,
