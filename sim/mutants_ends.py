@@ -77,7 +77,7 @@ MUTANTS: tuple[M, ...] = (
     M("restored-reopens-the-ready", "what the journal says was opened is opened again by a database that does not know",
       "flow.recovering:close_forgotten", "and (state is GrantState.READY or ends(lines[name]))", "and ends(lines[name])"),
     M("restored-never-closes", "what a database that was put back never knew stays in the cloud",
-      "flow.recovering:find_unknown", "return frozenset(asked) - known", "return frozenset()"),
+      "flow.recovering:find_unknown", "return frozenset(name for", "return frozenset(name * 0 for"),
     M("made-anew-is-standing", "access we make anew is nobody's, since somebody else had given it before",
       "grant:intend", "assignment.stood_before and opening.stands", "assignment.stood_before"),
     M("panic-forgets-the-unrowed", "a panic leaves open what only a closing journal names",

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.backups import backup, put_back
 from tests.flow.test_assignments import KEY, ended, settle
 from tests.flow.test_reconciling import assignments, every, failed, gone, look
 from tests.support import World, catalogue, laws
 from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import Fault, FaultKind
+from tidegate.evidence.journal import ClosingJournal
 from tidegate.finding import FindingKind
 from tidegate.flow.finding import close
 from tidegate.flow.governing import put_in_force
@@ -259,3 +261,26 @@ def test_access_we_made_anew_stays_without_the_database(world: World) -> None:
     assert second.id in close_without_store(world.house) + close_without_store(world.house)
     assert not world.cloud.assigned(KEY, world.clock())
     assert first.id != second.id
+
+
+def test_end_that_no_row_tells_of_takes_what_was_given_since(world: World) -> None:
+    """An older database is put back and the same person given the same access anew, by another
+    machine: that is theirs until its own end, and then nothing is left of either.
+    """
+    kept = backup(world)
+    asked(world)
+    world.clock.forward(minutes=10)
+    put_back(world, kept)
+    put_in_force(world.house, laws(found=assignments(catalogue())))
+    ours = world.house.journal
+    world.house.journal = ClosingJournal(world.directory / "other.journal")
+    second = asked(world)
+    assert second.state is GrantState.OPEN
+    world.house.journal = ours
+    world.clock.forward(minutes=21)  # the first one's end has come
+    settle(world, 3)
+    assert world.cloud.assigned(KEY, world.clock())
+    assert world.grant(second).state is GrantState.OPEN
+    world.clock.forward(minutes=10)
+    settle(world, 6)
+    assert not world.cloud.assigned(KEY, world.clock())

@@ -11,6 +11,7 @@ import structlog
 
 from tidegate.base.errors import TidegateError
 from tidegate.base.when import Instant
+from tidegate.connectors.port import Hold
 from tidegate.evidence.journal_book import JournalBook, ends, is_begun
 from tidegate.evidence.journal_line import JournalLine
 from tidegate.flow.deadlines import last_end
@@ -39,6 +40,14 @@ def tells(grant: Grant, lines: Sequence[JournalLine]) -> bool:
     """
     over = grant.state in (GrantState.GONE, GrantState.SIGNED_OFF)
     return not (is_unopened(grant, lines) or (over and begun_since(lines, grant)))
+
+
+def is_held(store: Store, hold: Hold) -> bool:
+    """Whether another grant holds this access by the rows: it ends with that one then (I5). Raises
+    WorldFailed.
+    """
+    row = store.assignment_by_key(hold.key)
+    return row is not None and any(one != hold.grant for one in row.holders)
 
 
 def begun_since(lines: Sequence[JournalLine], grant: Grant) -> bool:

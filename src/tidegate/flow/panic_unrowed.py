@@ -16,7 +16,7 @@ from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine
 from tidegate.evidence.journal_book import JournalBook, ends, is_begun, read_back
 from tidegate.expire import EndReason
-from tidegate.flow.confirming import is_unopened
+from tidegate.flow.confirming import is_held, is_unopened
 from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import CLOCKS_APART, House
 from tidegate.flow.panic_names import name_in, named_by
@@ -184,7 +184,7 @@ def _begin(house: House, lines: Sequence[JournalLine], book: JournalBook, actor:
     told = [
         line.grant
         for line in lines
-        if (hold := _hold(line)) is not None and not _is_held(house, hold)
+        if (hold := _hold(line)) is not None and not is_held(house.store, hold)
     ]
     data, now = {"reason": EndReason.PANIC.value, "actor": actor}, house.now()
     new = [name for name in told if not ends(book.lines[name])]
@@ -194,11 +194,6 @@ def _begin(house: House, lines: Sequence[JournalLine], book: JournalBook, actor:
     if new:
         log.error("a panic ends what this database does not know", grants=new)
     return told
-
-
-def _is_held(house: House, hold: Hold) -> bool:
-    row = house.store.assignment_by_key(hold.key)
-    return row is not None and any(one != hold.grant for one in row.holders)
 
 
 def _is_named(house: House, panic_id: str, names: Sequence[str]) -> bool:

@@ -23,7 +23,7 @@ from tidegate.evidence.journal_line import CLOCK_OFF, removed_line
 from tidegate.evidence.seal import read_event
 from tidegate.expire import EndReason
 from tidegate.flow.buckets import Buckets, bucket_of
-from tidegate.flow.confirming import UNENDED, begun_since, is_unopened
+from tidegate.flow.confirming import UNENDED, begun_since, is_held, is_unopened
 from tidegate.flow.ending import begin
 from tidegate.flow.expiring import LONGEST_IN_HAND, only_cut, take_away
 from tidegate.flow.following import follow, follow_open
@@ -120,7 +120,8 @@ def _ended_as(lines: Sequence[JournalLine]) -> tuple[EndReason, str]:
 def find_unknown(house: House) -> frozenset[str]:
     """What is due by the journal, and this database does not know to have been opened.
 
-    That is so after an older database was restored. What else happened in between cannot be known.
+    That is so after an older database was restored. What else happened in between cannot be known,
+    but that somebody was given the same access since: it is left until that one's end.
     """
     book, now = house.journal.book(), wire(house.due_now())
     due = {
@@ -132,7 +133,8 @@ def find_unknown(house: House) -> frozenset[str]:
     found = house.store.grants_named(asked)  # a row that cannot be read: the journal's word holds
     known = {name for name, grant in found.items() if not is_unopened(grant, due[name])}
     house.asked.unknown.update((name, due[name][-1]) for name in known)
-    return frozenset(asked) - known
+    holds = _holds([book.waiting[name] for name in asked if name not in known])
+    return frozenset(name for name, hold in holds.items() if not is_held(house.store, hold))
 
 
 def _is_due(intended: JournalLine, now: str) -> bool:
