@@ -79,7 +79,7 @@ MUTANTS: tuple[M, ...] = (
     M("restored-never-closes", "what a database that was put back never knew stays in the cloud",
       "flow.recovering:find_unknown", "return frozenset(name for", "return frozenset(name * 0 for"),
     M("made-anew-is-standing", "access we make anew is nobody's, since somebody else had given it before",
-      "grant:intend", "assignment.stood_before and opening.stands", "assignment.stood_before"),
+      "flow.granting:_decide", "assignment.stood_before and not seen.usable", "False"),
     M("panic-forgets-the-unrowed", "a panic leaves open what only a closing journal names",
       "flow.panic_unrowed:_begin", "if not ends(book.lines[name])", "if False"),
     M("restored-forgets-ends", "what was ended early is open again after a database was put back",

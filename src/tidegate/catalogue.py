@@ -307,9 +307,8 @@ def hold(before: Assignment | None, fact: Fact) -> Assignment:
         before,
         holders=tuple(sorted({*before.holders, grant})),
         deadline_at=max(before.deadline_at, ends_at) if held else ends_at,
-        # What stands there was seen anew, before this intent. Once somebody has taken it away it
-        # stands for no holder any more: what we make instead is ours, and ends.
-        stood_before=bool(data["stood_before"]) and (before.stood_before or not held),
+        # Nobody held it, so what stands there now was seen anew, before this intent.
+        stood_before=before.stood_before if held else bool(data["stood_before"]),
         version=before.version + 1,
     )
 

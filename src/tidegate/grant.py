@@ -240,14 +240,12 @@ class Opening:
     """What is decided and sealed before the cloud is called.
 
     `carrier`, `requirement` and `rules_digest` are those in force now, not those at filing.
-    `emergency`: it was asked for as one. `stood_before`: it is there, and not by us; `stands`: it
-    is there at all.
+    `emergency`: it was asked for as one.
     """
 
     assignment_id: str
     key: AssignmentKey
     stood_before: bool
-    stands: bool
     exposure: timedelta
     unattended: timedelta | None
     carrier: str
@@ -350,8 +348,7 @@ def intend(grant: Grant, assignment: Assignment | None, opening: Opening, now: I
             "account": opening.key.account,
             "native_role": opening.key.native_role,
             "native_principal": opening.key.native_principal,
-            # What stood before the holders there are, and is gone now, we are about to make.
-            "stood_before": assignment.stood_before and opening.stands
+            "stood_before": assignment.stood_before
             if assignment and held
             else opening.stood_before,
             "exposure_seconds": seconds_up(opening.exposure),

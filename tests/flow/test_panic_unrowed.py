@@ -1,7 +1,7 @@
 """A panic called of a server whose database is older than its journals."""
 
 from dataclasses import asdict, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -295,7 +295,7 @@ def test_panic_takes_what_another_grant_holds_by_the_rows(
         id="as_1",
         **asdict(key),
         holders=("gr_2",),
-        deadline_at=world.clock(),
+        deadline_at=world.clock() + timedelta(hours=1),
         stood_before=False,
         version=1,
     )
@@ -344,3 +344,29 @@ def test_what_was_removed_from_the_journal_acts_no_more(
     assert (told.removed, told.residual_until) == (1, world.clock() + hour)
     world.clock.forward(hours=2)
     assert stand(world.house, called.id, world.clock()).residual_until is None
+
+
+def test_look_disturbs_a_sweep_that_goes_on(world: World) -> None:
+    """The panic names nothing by it while it is swept: the sweep's next step would be stale."""
+    grant = unrowed(world)
+    called = call_panic(world.house, world.who("op"), ALL, "", None)
+    assert begin_unrowed(world.house) == [grant.id]
+    assert named_by(world.house, called.id) == []
+    assert sweep(world.house, called).grants == 1
+
+
+def test_odd_line_keeps_what_the_others_name_open(world: World) -> None:
+    """Of the first second of the calendar, and of sessions that live for ever."""
+    grant = unrowed(world)
+    (line,) = world.house.journal.book().waiting.values()
+    first = datetime.min.replace(tzinfo=UTC)
+    world.house.journal.append(replace(line, grant="gr_2", at=first))
+    odd = {**line.data, "connector": "elsewhere", "lingers_seconds": 10**15}
+    world.house.journal.append(replace(line, grant="gr_3", data=odd))
+    gone = JournalLine(kind="removed", grant="gr_3", at=world.clock(), data={"alone": True})
+    called = panic(world)
+    world.house.journal.append(gone)
+    assert begin_unrowed(world.house) != []
+    work(world)
+    assert kinds(world, grant.id)[-1] == "removed"
+    assert stand(world.house, called.id, world.clock()).removed == 3

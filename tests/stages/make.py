@@ -41,7 +41,6 @@ OPENING = Opening(
     assignment_id="as_1",
     key=KEY,
     stood_before=False,
-    stands=False,
     exposure=timedelta(minutes=1),
     unattended=timedelta(minutes=1),
     carrier="prod-admin",

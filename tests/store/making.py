@@ -110,7 +110,6 @@ def opening_of(grant: Grant, *, key: str = "") -> Opening:
             native_principal=key or grant.id,
         ),
         stood_before=False,
-        stands=False,
         exposure=timedelta(seconds=30),
         unattended=timedelta(seconds=30),
         carrier="prod-admin",

@@ -9,17 +9,20 @@ from collections.abc import Sequence
 
 import structlog
 
-from tidegate.base.errors import TidegateError
+from tidegate.base.errors import TidegateError, WorldFailed
 from tidegate.base.when import Instant
+from tidegate.catalogue import Assignment
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal_book import JournalBook, ends, is_begun
 from tidegate.evidence.journal_line import JournalLine
 from tidegate.flow.deadlines import last_end
+from tidegate.flow.holding import hold_of_line
 from tidegate.grant import Grant, GrantState
 from tidegate.store import Store
 
 log = structlog.get_logger("tidegate.confirming")
 
+DAMAGED = "row_unreadable"  # of a row no version of ours wrote: it will be so at the next try too
 UNENDED = frozenset({GrantState.READY, GrantState.INTENDED, GrantState.OPEN})
 
 
@@ -42,12 +45,23 @@ def tells(grant: Grant, lines: Sequence[JournalLine]) -> bool:
     return not (is_unopened(grant, lines) or (over and begun_since(lines, grant)))
 
 
-def is_held(store: Store, hold: Hold) -> bool:
-    """Whether another grant holds this access by the rows: it ends with that one then (I5). Raises
-    WorldFailed.
+def is_held(store: Store, hold: Hold, book: JournalBook, now: Instant) -> bool:
+    """Whether another grant holds this access by the rows: what no row tells of ends with that one
+    then (I5). Not one whose end the journal says was begun, or that is due itself. Of a row that is
+    damaged nobody knows, and closing waits for nobody.
+
+    Raises:
+        WorldFailed: the store did not answer.
     """
-    row = store.assignment_by_key(hold.key)
-    return row is not None and any(one != hold.grant for one in row.holders)
+    try:
+        row = store.assignment_by_key(hold.key)
+    except WorldFailed as fault:
+        if fault.code != DAMAGED:
+            raise
+        log.error("who else holds an access cannot be read", grant=hold.grant)
+        return False
+    until = _others_until(store, row, hold.grant, book)
+    return until is not None and now < until
 
 
 def begun_since(lines: Sequence[JournalLine], grant: Grant) -> bool:
@@ -66,8 +80,8 @@ def confirms(store: Store, name: str, book: JournalBook, now: Instant) -> bool:
     try:
         grant = store.grants_named([name]).get(name)
         if grant is None or is_unopened(grant, book.lines.get(name, ())):
-            return True
-        until = _held_until(store, grant, book)
+            return not is_held(store, hold_of_line(book.waiting[name]), book, now)
+        until = _others_until(store, store.assignment(grant.assignment), name, book)
     except TidegateError:
         return True
     except Exception:  # the rim: another release's rows may be of a shape nobody here foresaw
@@ -76,17 +90,18 @@ def confirms(store: Store, name: str, book: JournalBook, now: Instant) -> bool:
     return (until is None or now >= until) and _is_owed(grant, book, now)
 
 
-def _held_until(store: Store, grant: Grant, book: JournalBook) -> Instant | None:
-    """Until when others hold the access of this grant; None: nobody does.
+def _others_until(
+    store: Store, row: Assignment | None, name: str, book: JournalBook
+) -> Instant | None:
+    """Until when others than the grant of that name hold an access; None: nobody does.
 
     Not those whose end the journal says was decided. One that is due itself keeps nobody's access:
     nothing may be written here, so nobody takes it off the row, and each of two would wait for the
     other for ever. Raises WorldFailed.
     """
-    row = store.assignment(grant.assignment)
     if row is None:
         return None
-    others = [one for one in row.holders if one != grant.id and not _begun(book, one)]
+    others = [one for one in row.holders if one != name and not _begun(book, one)]
     return last_end(store.grants_named(others), others, row.deadline_at)
 
 

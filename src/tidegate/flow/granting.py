@@ -145,6 +145,10 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
             connector.arm(looked_for, max(held_until, looked_for.ends_at), now)
     except WorldFailed as fault:
         return note(house, grant, "observe", outcome_of(fault), fault.code)
+    if assignment and assignment.holders and assignment.stood_before and not seen.usable:
+        # Somebody has taken away what stood before the holders there are. Made anew it would be
+        # ours, and by their rows no end would remove it: it waits until they have ended.
+        return note(house, grant, "wait", Outcome.STILL_CLOSING, "still_closing")
     ours = _ours_left(house, assignment, seen)
     left = ours is not None and _left_in_place(house, target.id, ours, now)
     if ours is not None and not left:
@@ -154,7 +158,6 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
         assignment_id=house.new_id(ASSIGNMENT, now),
         key=key,
         stood_before=seen.foreign and (left or ours is None),
-        stands=seen.usable,
         exposure=exposure.attended,
         unattended=exposure.unattended,
         carrier=verdict.carrier,

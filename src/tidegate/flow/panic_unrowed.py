@@ -21,7 +21,7 @@ from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import CLOCKS_APART, House
 from tidegate.flow.panic_names import name_in, named_by
 from tidegate.grant import Grant, GrantState
-from tidegate.panic import Panic, Unrowed
+from tidegate.panic import Panic, PanicState, Unrowed
 
 log = structlog.get_logger("tidegate.panic_unrowed")
 
@@ -53,7 +53,7 @@ def begin_unrowed(house: House) -> list[str]:
     meant: dict[tuple[str, str], list[JournalLine]] = {}
     for line in _left(unrowed, book):
         who, role = line.data.get("principal"), line.data.get("role")
-        panic = house.store.panic_about(str(who), str(role), line.at - CLOCKS_APART)
+        panic = house.store.panic_about(str(who), str(role), _opened_by(line))
         if panic is not None:
             meant.setdefault(panic, []).append(line)
     begun: list[str] = []
@@ -147,6 +147,14 @@ def _left(lines: Iterable[JournalLine], book: JournalBook) -> list[JournalLine]:
     return [line for line in lines if read_back(book.lines[line.grant]) is None]
 
 
+def _opened_by(line: JournalLine) -> Instant:
+    """When it was opened at the earliest, by whoever's clock."""
+    try:
+        return line.at - CLOCKS_APART
+    except OverflowError:  # the first second of the calendar
+        return line.at
+
+
 def _means(panic: Panic, line: JournalLine) -> bool:
     """Whether the panic is about what this line opened. Of a line that does not say whose it is, or
     of what, every panic is.
@@ -154,7 +162,7 @@ def _means(panic: Panic, line: JournalLine) -> bool:
     who, role = line.data.get("principal"), line.data.get("role")
     if not (isinstance(who, str) and isinstance(role, str)):
         return True
-    return line.at <= panic.called_at + CLOCKS_APART and panic.scope.covers(who, role)
+    return _opened_by(line) <= panic.called_at and panic.scope.covers(who, role)
 
 
 def _without_row(
@@ -181,15 +189,16 @@ def _begin(house: House, lines: Sequence[JournalLine], book: JournalBook, actor:
     Raises:
         OSError: the journal cannot be written. WorldFailed: the store did not answer.
     """
+    now = house.due_now()
     told = [
         line.grant
         for line in lines
-        if (hold := _hold(line)) is not None and not is_held(house.store, hold)
+        if (hold := _hold(line)) is not None and not is_held(house.store, hold, book, now)
     ]
-    data, now = {"reason": EndReason.PANIC.value, "actor": actor}, house.now()
+    data, at = {"reason": EndReason.PANIC.value, "actor": actor}, house.now()
     new = [name for name in told if not ends(book.lines[name])]
     house.journal.append_all(
-        JournalLine(kind="closing", grant=name, at=now, data=data) for name in new
+        JournalLine(kind="closing", grant=name, at=at, data=data) for name in new
     )
     if new:
         log.error("a panic ends what this database does not know", grants=new)
@@ -197,11 +206,16 @@ def _begin(house: House, lines: Sequence[JournalLine], book: JournalBook, actor:
 
 
 def _is_named(house: House, panic_id: str, names: Sequence[str]) -> bool:
-    """Have the panic name these; whether it does. Closing them does not wait for it."""
+    """Have the panic name these; whether it does. Closing them does not wait for it, and a sweep
+    that goes on is not disturbed: its next step would be refused as stale.
+    """
     try:
         known = set(named_by(house, panic_id))
         if new := [name for name in names if name not in known]:
-            name_in(house, house.store.panic(panic_id), new)
+            panic = house.store.panic(panic_id)
+            if panic.state is PanicState.CALLED:
+                return False
+            name_in(house, panic, new)
     except TidegateError as fault:
         log.warning("what a panic ends is not named in it yet", panic=panic_id, code=fault.code)
         return False
@@ -224,9 +238,12 @@ def _may_act_until(
     if hold is None:
         return None
     try:
-        connector = house.connector(hold.target.connector)
-        lives = connector.residual(hold.target, hold.role, removed.cut_before is not None)
-    except TidegateError:
-        lingers = opening[-1].data.get("lingers_seconds")
-        lives = timedelta(seconds=lingers if isinstance(lingers, int) else 0)
-    return removed.at + lives
+        try:
+            connector = house.connector(hold.target.connector)
+            lives = connector.residual(hold.target, hold.role, removed.cut_before is not None)
+        except TidegateError:
+            lingers = opening[-1].data.get("lingers_seconds")
+            lives = timedelta(seconds=lingers if isinstance(lingers, int) else 0)
+        return removed.at + lives
+    except OverflowError:  # of no calendar: a line nobody of ours wrote
+        return None

@@ -134,7 +134,8 @@ def find_unknown(house: House) -> frozenset[str]:
     known = {name for name, grant in found.items() if not is_unopened(grant, due[name])}
     house.asked.unknown.update((name, due[name][-1]) for name in known)
     holds = _holds([book.waiting[name] for name in asked if name not in known])
-    return frozenset(name for name, hold in holds.items() if not is_held(house.store, hold))
+    at = house.due_now()
+    return frozenset(n for n, hold in holds.items() if not is_held(house.store, hold, book, at))
 
 
 def _is_due(intended: JournalLine, now: str) -> bool:

@@ -14,7 +14,8 @@ from tidegate.base.errors import TidegateError
 from tidegate.base.fact import SYSTEM
 from tidegate.base.text import many
 from tidegate.base.when import wire
-from tidegate.flow.confirming import tells
+from tidegate.evidence.journal_book import book_of
+from tidegate.flow.confirming import is_held, tells
 from tidegate.flow.gathering import begin_all, gather
 from tidegate.flow.holding import lines_by_grant
 from tidegate.flow.house import House
@@ -138,12 +139,21 @@ def close_unknown(
     unread = "; ".join([*(journals.broken if journals.unread else ()), *([OLDER] if older else ())])
     for name in unusable:
         tell(f"the journal says too little of `{name}` to close it, nor does the database: look")
+    book = book_of(journals.lines[own])
+    held = tuple(
+        Recalled(
+            owed=one, fate=Fate.HELD, why="another grant of the database holds the same access"
+        )
+        for one in gathered.owed
+        if one.hold.grant in unknown and is_held(house.store, one.hold, book, clock())
+    )
+    unknown -= {one.owed.hold.grant for one in held}
     if not unknown:
-        return Unknown(unusable=unusable, unread=unread)
+        return Unknown(done=held, unusable=unusable, unread=unread)
     tell(f"closing {many(len(unknown), 'grant')} of this machine's journal, not in the database")
     every = recall(ground_of(found, tell, giving), gathered, min(patience, PATIENCE), only=unknown)
-    done = tuple(one for one in every if one.owed.hold.grant in unknown)
-    return Unknown(done=done, unusable=unusable, unread=unread)
+    done = (one for one in every if one.owed.hold.grant in unknown)
+    return Unknown(done=(*done, *held), unusable=unusable, unread=unread)
 
 
 def _no_line(journals: Journals, seen: Witnessed, size: int) -> str:
