@@ -586,17 +586,17 @@ def test_end_waits_for_a_compaction_or_is_lost_by_it(
     journal, other = ClosingJournal(path), ClosingJournal(path)
     for kind in ("intended", "closing", "removed", "gone", "sealed"):
         journal.append(line(kind))
-    judge = journal_file._finished
+    judge = journal_file.needed_until
 
     def meanwhile(lines: Any) -> Any:
-        monkeypatch.setattr(journal_file, "_finished", judge)
+        monkeypatch.setattr(journal_file, "needed_until", judge)
         if theirs == "compact":
             other.compact(LATER)
         else:
             other.append(line("closing", theirs))
         return judge(lines)
 
-    monkeypatch.setattr(journal_file, "_finished", meanwhile)
+    monkeypatch.setattr(journal_file, "needed_until", meanwhile)
     dropped = journal.compact(LATER)
     left = [(one.kind, one.grant) for one in journal.read()]
     assert dropped == (5 if theirs == "gr_other" else 0)

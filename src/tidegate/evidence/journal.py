@@ -19,10 +19,9 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
 from time import sleep
@@ -34,6 +33,7 @@ from tidegate.base.errors import AskedWrongly, EvidenceClosed
 from tidegate.base.when import Instant, parse_instant, wire
 from tidegate.evidence.journal_book import Folding, JournalBook, book_of
 from tidegate.evidence.journal_line import JournalLine as JournalLine  # where callers look for it
+from tidegate.evidence.journal_needed import needed_until
 
 # `intended`: before the cloud is called to open. `closing`, `removed`, `gone`: what was done then.
 # `noted`: the lines of this grant so far were sealed after an outage. `sealed`: its end is sealed.
@@ -54,9 +54,6 @@ MODE = 0o600
 LOCK_TRIES = 5_000
 LOCK_PAUSE = 0.002  # seconds between tries
 HOLD_TRIES = 3  # a server that runs does not let go; one that starts is writing its process id
-
-# A cut is looked after for fifteen minutes beyond its end, for clocks that differ; four times that.
-KEPT_BEYOND = timedelta(hours=1)
 
 # What is written to see whether a line could be: a disk that packs things makes room for zeros.
 _ROOM = hashlib.shake_256(b"room").digest(LONGEST_LINE)
@@ -276,7 +273,7 @@ class ClosingJournal:
             contents = read_journal(data)
         if contents.broken:
             return 0
-        finished = {grant for grant, until in _finished(contents.lines).items() if until <= now}
+        finished = {grant for grant, until in needed_until(contents.lines).items() if until <= now}
         rows = data[: contents.whole].split(b"\n")[:-1]
         kept = [
             row + b"\n"
@@ -382,35 +379,6 @@ def read_journal(data: bytes) -> JournalContents:
 def open_grants(lines: Iterable[JournalLine]) -> list[JournalLine]:
     """The `intended` line of every grant that no line says is gone: see `JournalBook.waiting`."""
     return list(book_of(lines).waiting.values())
-
-
-def _finished(lines: Sequence[JournalLine]) -> dict[str, Instant]:
-    """Grants whose last `intended` is followed by both `gone` and `sealed`: needed until when."""
-    seen: dict[str, list[JournalLine]] = {}
-    for line in lines:
-        if line.kind == "intended":
-            seen[line.grant] = [line]
-        else:
-            seen.setdefault(line.grant, []).append(line)
-    return {
-        grant: _needed_until(told)
-        for grant, told in seen.items()
-        if {"gone", "sealed"} <= {line.kind for line in told}
-    }
-
-
-def _needed_until(told: Sequence[JournalLine]) -> Instant:
-    """The later of the end that was fixed and the last line, a session's life and a margin on. A
-    life that is beyond every calendar is one that is not over.
-    """
-    until, data = told[-1].at, told[0].data
-    with suppress(AskedWrongly):
-        until = max(until, parse_instant(str(data.get("ends_at"))))
-    lingers = data.get("lingers_seconds", 0)
-    try:
-        return until + timedelta(seconds=lingers if type(lingers) is int else 0) + KEPT_BEYOND
-    except OverflowError:
-        return datetime.max.replace(tzinfo=UTC)
 
 
 def _write_line(line: JournalLine) -> bytes:

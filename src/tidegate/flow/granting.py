@@ -145,13 +145,9 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
             connector.arm(looked_for, max(held_until, looked_for.ends_at), now)
     except WorldFailed as fault:
         return note(house, grant, "observe", outcome_of(fault), fault.code)
-    if assignment and assignment.holders and assignment.stood_before and not seen.usable:
-        # Somebody has taken away what stood before the holders there are. Made anew it would be
-        # ours, and by their rows no end would remove it: it waits until they have ended.
-        return note(house, grant, "wait", Outcome.STILL_CLOSING, "still_closing")
     ours = _ours_left(house, assignment, seen)
     left = ours is not None and _left_in_place(house, target.id, ours, now)
-    if ours is not None and not left:
+    if (ours is not None and not left) or _would_be_anew(assignment, seen):
         return note(house, grant, "wait", Outcome.STILL_CLOSING, "still_closing")
     exposure = connector.exposure(target, role)
     opening = Opening(
@@ -179,6 +175,13 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
         step = step.then(Step((), (passed(grant, shut, *exposed, later),)))
     house.store.commit(step)
     return house.store.grant(grant.id)
+
+
+def _would_be_anew(assignment: Assignment | None, seen: Seen) -> bool:
+    """Whether somebody has taken away what stood before the holders there are. Made anew it would
+    be ours, and by their row no end would remove it: it waits until they have ended.
+    """
+    return bool(assignment and assignment.holders and assignment.stood_before and not seen.usable)
 
 
 def _ours_left(house: House, assignment: Assignment | None, seen: Seen) -> Assignment | None:

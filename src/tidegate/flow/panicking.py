@@ -461,7 +461,12 @@ def _principal(house: House, named: str) -> str:
     store = house.store
     kind = id_kind(named)
     if kind == PRINCIPAL:
-        return named if _is_in_journal(house, named) else store.principal(named).id
+        try:
+            return store.principal(named).id
+        except NotFound:
+            if _is_in_journal(house, named):
+                return named
+            raise
     if account := store.account(named):
         return account.principal
     key = mail_key(named) if "@" in named else ""
