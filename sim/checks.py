@@ -34,6 +34,7 @@ from sim.sight import (
     laws_since,
     may_start,
     offsets_of,
+    open_lives,
     others,
     right_until,
     set_back_since,
@@ -282,7 +283,9 @@ def only_what_is_ours(oracle: Any, seen: Seen) -> Iterator[str]:
         case "closing call" if life is None:
             yield f"the cloud is asked to close {seen.data.grant}, which nobody opened"
         case "opening call" if life is not None and not life.stood and seen.data.stood_before:
-            yield f"{life.id} is said to have stood before"
+            # What stood for a holder there is, and is gone, is never made: that call is refused.
+            if not any(one.stood for one in open_lives(oracle, life) if one is not life):
+                yield f"{life.id} is said to have stood before"
         case "acts":
             verb, duty = seen.found
             if duty not in seen.process.duties:

@@ -272,8 +272,10 @@ class People:
 
     def _takes_away(self, key: AssignmentKey) -> None:
         """Who gave what stood before takes it away: what is there from then on is ours."""
-        self.world.cloud.unassign(key, self.world.cloud_now())
-        oracle = self.world.oracle
+        oracle, cloud = self.world.oracle, self.world.cloud
+        if not cloud.assigned(key, self.world.cloud_now()):
+            oracle.broke("I5", f"{key.text()} stood before, was not ours, and is removed")
+        cloud.unassign(key, self.world.cloud_now())
         oracle.stood.discard(key)
         oracle.foreign.pop(key, None)
         oracle.disturbed("what stood before is taken away")

@@ -217,7 +217,7 @@ def test_what_stood_before_our_first_intent_is_removed(
 
 def test_access_we_made_anew_is_called_standing(world: World) -> None:
     """It stood before the first grant, and whoever gave it took it away. A second grant of the same
-    access would make it anew, and by the first one's row no end would remove it: it waits.
+    access would make it anew, and by the first one's row no end would remove it: it is refused.
     """
     world.cloud.place(KEY, world.clock(), by="root")
     look(world)
@@ -225,32 +225,16 @@ def test_access_we_made_anew_is_called_standing(world: World) -> None:
     assert stood_before(world, first)
     world.cloud.unassign(KEY, world.clock())
     second = asked(world)
-    assert (second.state, second.outcome) == (GrantState.READY, Outcome.STILL_CLOSING)
+    assert second.state is GrantState.FAILED
     assert not world.cloud.assigned(KEY, world.clock())
     ended(world, first)
     settle(world, 3)
-    assert world.grant(second).state is GrantState.OPEN
-    assert not stood_before(world, second)
-    ended(world, second)
+    third = asked(world)
+    assert third.state is GrantState.OPEN and not stood_before(world, third)
+    ended(world, third)
     settle(world, 3)
     assert not world.cloud.assigned(KEY, world.clock())
-    assert world.grant(second).still_held_by == ""
-
-
-def test_list_that_lacks_what_stands_for_a_moment_keeps_a_grant_from_opening(world: World) -> None:
-    """It is there again at the next look: standing access, for both."""
-    world.cloud.place(KEY, world.clock(), by="root")
-    look(world)
-    first = asked(world)
-    world.cloud.unassign(KEY, world.clock())
-    second = asked(world)
-    world.cloud.place(KEY, world.clock(), by="root")
-    settle(world, 1)
-    assert world.grant(second).state is GrantState.OPEN and stood_before(world, second)
-    for grant in (second, first):
-        ended(world, grant)
-        settle(world, 3)
-    assert world.cloud.assigned(KEY, world.clock())
+    assert world.grant(third).still_held_by == ""
 
 
 def test_second_grant_upon_what_still_stands_has_it_removed(world: World) -> None:

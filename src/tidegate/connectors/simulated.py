@@ -307,7 +307,7 @@ class SimulatedConnector:
         def act(at: Instant) -> Receipt:
             self._there(hold)
             if hold.role.kind == ASSIGNMENT:
-                self.cloud.assign(hold.key, at)
+                self.cloud.make_for(hold, at)
             return Receipt(cloud_at=self._at(now), detail={"role": hold.key.native_role})
 
         return self._change("grant", hold, now, act)

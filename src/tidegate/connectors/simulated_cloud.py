@@ -12,7 +12,7 @@ from datetime import timedelta
 from tidegate.base.errors import Refused
 from tidegate.base.when import Instant
 from tidegate.catalogue import AssignmentKey
-from tidegate.connectors.port import Answer, Credential
+from tidegate.connectors.port import Answer, Credential, Hold
 
 ASSIGNMENT = "assignment"
 SESSION_LIFE = timedelta(hours=1)  # of a session at most, whatever the grant; AWS's default
@@ -249,6 +249,21 @@ class SimulatedCloud:
         with self.lock:
             for credential in credentials:
                 self._sessions.pop(credential.key_id, None)
+
+    def make_for(self, hold: Hold, at: Instant) -> None:
+        """The assignment of a grant. What stood before it is never made: no end would remove it.
+
+        Raises:
+            Refused: `not_standing`: what stood before is there no more.
+        """
+        if not hold.stood_before:
+            self.assign(hold.key, at)
+        elif not self.assigned(hold.key, at):
+            raise Refused(
+                "not_standing",
+                f"expected `{hold.key.native_role}` to stand as before, it is there no more",
+                "end the other grants of this access, then ask again",
+            )
 
     def assign(self, key: AssignmentKey, at: Instant) -> None:
         """An assignment of ours, from `at`. What is there already stays as it is."""

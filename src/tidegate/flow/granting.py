@@ -147,7 +147,7 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
         return note(house, grant, "observe", outcome_of(fault), fault.code)
     ours = _ours_left(house, assignment, seen)
     left = ours is not None and _left_in_place(house, target.id, ours, now)
-    if (ours is not None and not left) or _would_be_anew(assignment, seen):
+    if ours is not None and not left:
         return note(house, grant, "wait", Outcome.STILL_CLOSING, "still_closing")
     exposure = connector.exposure(target, role)
     opening = Opening(
@@ -175,13 +175,6 @@ def _decide(house: House, grant: Grant, key: AssignmentKey, now: Instant) -> Gra
         step = step.then(Step((), (passed(grant, shut, *exposed, later),)))
     house.store.commit(step)
     return house.store.grant(grant.id)
-
-
-def _would_be_anew(assignment: Assignment | None, seen: Seen) -> bool:
-    """Whether somebody has taken away what stood before the holders there are. Made anew it would
-    be ours, and by their row no end would remove it: it waits until they have ended.
-    """
-    return bool(assignment and assignment.holders and assignment.stood_before and not seen.usable)
 
 
 def _ours_left(house: House, assignment: Assignment | None, seen: Seen) -> Assignment | None:

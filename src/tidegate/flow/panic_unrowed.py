@@ -48,10 +48,10 @@ def begin_unrowed(house: House) -> list[str]:
     if count == house.asked.panics:
         return []
     book = house.journal.book()
-    unrowed = _without_row(house, tuple(book.waiting.values()), book)
+    unrowed = _without_row(house, _left(book.waiting.values(), book), book)
     house.asked.older = bool(unrowed)
     meant: dict[tuple[str, str], list[JournalLine]] = {}
-    for line in _left(unrowed, book):
+    for line in unrowed:
         who, role = line.data.get("principal"), line.data.get("role")
         panic = house.store.panic_about(str(who), str(role), _opened_by(line))
         if panic is not None:

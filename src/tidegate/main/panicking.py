@@ -157,7 +157,10 @@ def _ended(
         _watch(house, panic, patience, tell, closing.done)
         unknown = closing.result()
     now = clock()
-    told = _panic_told(panic, stand(house, panic.id, now), now)
+    standing = stand(house, panic.id, now)
+    if standing.doubt == OLDER and unknown.unread:  # which tells it, with what to do about it
+        standing = replace(standing, doubt="")
+    told = _panic_told(panic, standing, now)  # and `unread` keeps it from being safe
     return unknown.added_to(told, named_by(house, panic.id))
 
 
@@ -247,8 +250,7 @@ def _closed(house: House, grant: Grant) -> None:
 
 def _panic_told(panic: Panic, standing: Standing, now: Instant) -> Plain:
     until = standing.residual_until
-    # That the database is older `close_unknown` tells, with what to do about it.
-    doubt = f"; {standing.doubt}" if standing.doubt not in ("", OLDER) else ""
+    doubt = f"; {standing.doubt}" if standing.doubt else ""
     return {
         **_sealed_told(panic, now),
         "scope": panic.kind.value,
