@@ -13,6 +13,7 @@ from tests.main.test_recover_unknown import witnessed_later
 from tests.support import START, World
 from tidegate.base.when import wire
 from tidegate.evidence.journal import ClosingJournal, JournalLine
+from tidegate.flow import panic_unrowed
 from tidegate.flow.gathering import Gathered
 from tidegate.flow.panicking import call_panic, stand
 from tidegate.flow.recalling import Fate, Recalled
@@ -178,3 +179,16 @@ def test_what_no_row_tells_of_keeps_what_has_rows_open(
     monkeypatch.setattr(panicking, "stand", looks)
     monkeypatch.setattr(panicking, "close_unknown", hangs)
     assert panic(config)["safe"] is True
+
+
+def test_panic_here_takes_what_another_grant_holds_by_the_rows(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is left to that one's end, neither begun nor called safe, and it is said why (I5)."""
+    owed(config.parent / "closing.journal", ends_at=LATER)
+    for room in (panic_unknown, panic_unrowed):
+        monkeypatch.setattr(room, "is_held", lambda *_: True)
+    told = panic(config)
+    assert (told["unverified"], told["removed"], told["safe"]) == (1, 0, False)
+    assert any("another grant" in one["says"] for one in told["still"])  # type: ignore[attr-defined]
+    assert kinds(config) == [("intended", "gr_1")]
