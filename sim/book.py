@@ -15,6 +15,7 @@ SLACK = 4_000  # looks every 200 ms, calls of up to 40 ms, sixteen at a time
 RECOVERY = 6 * MINUTE  # the longest pause between tries, a dead worker's lease, and two tries
 CLAIM_WITHIN = 30 * MINUTE
 CLOSING_LATE = 2 * MINUTE
+WENT_WITHIN = 60_000  # a commit may take half of it from what it was decided by
 HEARD = 30_000  # closers hear every ten seconds of what processes that only open opened
 MENDED_WITHIN = 40_000  # denies are looked after every thirty seconds
 TICKS = 6_000  # at a native end the cloud's whole seconds may still hide that it has passed
@@ -127,6 +128,7 @@ class Life:
     since: int = 0  # where the window begins, on a clock
     moved_at: int = -1  # when its end moved last, and from where
     old_end: int = NEVER
+    unheard_end: int = NEVER  # the first end that moved so late that some journal may have met it
     closing_at: int = NEVER
     ending_since: int = NEVER  # the same, or when what was called removed was found to be there
     removed_at: int = NEVER
@@ -137,6 +139,7 @@ class Life:
     still_held: bool = False
     seen_cut: bool = False  # it was sealed that its sessions were read back as cut
     stood: bool = False
+    said_stood: bool = False  # the cloud was asked to open it as what stood before
     tampered_at: int = -1
     answered: bool = False  # some opening call came back with a yes
     probed_at: int = -1  # when a probe was last tried, and the access last read

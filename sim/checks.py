@@ -10,11 +10,11 @@ from typing import Any
 from sim.book import (
     CLAIM_WITHIN,
     CLOSING_LATE,
-    HEARD,
     JOURNAL_LOOKS,
     NEVER,
     SLACK,
     START_MS,
+    WENT_WITHIN,
     Alarm,
     Ballot,
     Life,
@@ -120,8 +120,9 @@ def never_stop_closing(oracle: Any, seen: Seen) -> Iterator[str]:
         case "closing":
             if seen.data["reason"] == "expired" and life.intended_at != NEVER:
                 clock = last_clock(oracle, seen.process, seen.entered)
-                # NB. without the store it ends by the journal, which may have the end before.
-                end = min(life.end, life.old_end) if blind(oracle, life) else life.end
+                # NB. without the store it ends by the journal, which may have an end before.
+                known = (life.end, life.old_end, life.unheard_end)
+                end = min(known) if blind(oracle, life) else life.end
                 ready = min(life.readied_at, life.claim_from)
                 early = clock < end and clock < ready + CLAIM_WITHIN - SLACK
                 if early and life.wish.start is None:
@@ -130,11 +131,7 @@ def never_stop_closing(oracle: Any, seen: Seen) -> Iterator[str]:
             # was prolonged while nobody held anything by it.
             ended = life.counts["grant.opened"] and seen.data["reason"] in ("done", "revoked")
             nothing = life.moved_at >= 0 and not _holds(oracle, life)
-            # Nor has the journal of another machine heard of an end that moved just before it came:
-            # without the store it is met, and sealed as one that somebody brought about.
-            unheard_of = blind(oracle, life) and life.old_end - HEARD <= life.moved_at
-            excused = nothing or (unheard_of and life.old_end <= now)
-            if ended and life.id not in oracle.asked_to_end and not excused:
+            if ended and life.id not in oracle.asked_to_end and not nothing:
                 yield f"{life.id} ended as {seen.data['reason']} and nobody asked for that"
             if seen.data["reason"] == "panic" and not any(
                 one.covers(life.wish) for one in oracle.alarms
@@ -276,6 +273,10 @@ def open_only_what_closes(oracle: Any, seen: Seen) -> Iterator[str]:
             return
 
 
+def _stands(oracle: Any, life: Life) -> bool:
+    return life.stood or life.key in oracle.foreign
+
+
 def only_what_is_ours(oracle: Any, seen: Seen) -> Iterator[str]:
     """I5: what is not ours is never removed, and nobody is cut off before the end."""
     life = seen.life
@@ -283,9 +284,15 @@ def only_what_is_ours(oracle: Any, seen: Seen) -> Iterator[str]:
         case "closing call" if life is None:
             yield f"the cloud is asked to close {seen.data.grant}, which nobody opened"
         case "opening call" if life is not None and not life.stood and seen.data.stood_before:
-            # What stood for a holder there is, and is gone, is never made: that call is refused.
-            if not any(one.stood for one in open_lives(oracle, life) if one is not life):
+            # It may have stood when that was decided, or have stood for a holder there is: then the
+            # cloud is to refuse.
+            went = oracle.went.get(life.key, NEVER)
+            just = went <= oracle.loop.now <= went + WENT_WITHIN
+            beside = (one for one in open_lives(oracle, life) if one is not life)
+            if not just and not any(one.stood for one in beside):
                 yield f"{life.id} is said to have stood before"
+        case "opened" if life is not None and life.said_stood and not _stands(oracle, life):
+            yield f"{life.id} is open as what stood before, and nothing did"
         case "acts":
             verb, duty = seen.found
             if duty not in seen.process.duties:
@@ -471,7 +478,7 @@ CHECKERS: Mapping[str, tuple[Checker, tuple[str, ...]]] = {
     "I4": (open_only_what_closes, ("intended",)),
     "I5": (
         only_what_is_ours,
-        ("closing call", "opening call", "denied", "turned away", "alarmed", "acts"),
+        ("closing call", "opening call", "opened", "denied", "turned away", "alarmed", "acts"),
     ),
     "I6": (journal_before_cloud, ("opening call",)),
     "I7": (evidence_is_complete, ("filed", "decided", "of a grant")),

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sim.book import (
+    HEARD,
     NEVER,
     SLACK,
     START_MS,
@@ -74,6 +75,7 @@ class Oracle:
         self.closed_again: dict[AssignmentKey, int] = {}  # what came back, as the house says
         self.ahead: dict[str, int] = {}  # of a session: how far, when the cloud made it
         self.stood: set[AssignmentKey] = set()
+        self.went: dict[AssignmentKey, int] = {}  # when somebody else's access last went away
         self.aliases: dict[str, tuple[int, str]] = {}  # second accounts found out during the run
         self.alarms: list[Alarm] = []  # panics as they were called, sealed ones with an id
         self.journal: set[str] = set()
@@ -266,6 +268,8 @@ class Oracle:
         if wish is not None:
             life.window = before + wish.span
             life.moved_at, life.old_end = now, life.end
+            if life.end - HEARD <= now:
+                life.unheard_end = min(life.unheard_end, life.end)
             life.end = self._end_of(process, life, wish, fact)
         self.judge("extended", data=fact.data, entered=entered, found=before, **seen)
         if wish is not None:
@@ -397,7 +401,7 @@ class Oracle:
         wish = life.wish if life else None
         self.judge("opening call", process=process, life=life, wish=wish, data=hold)
         if life is not None:
-            life.called = True
+            life.called, life.said_stood = True, hold.stood_before
 
     def acts(self, process: Any, verb: str, duty: Any, hold: Any) -> None:
         """A process uses the identity it has, or not, for that duty in a cloud."""

@@ -278,6 +278,7 @@ class People:
         cloud.unassign(key, self.world.cloud_now())
         oracle.stood.discard(key)
         oracle.foreign.pop(key, None)
+        oracle.went[key] = self.loop.now
         oracle.disturbed("what stood before is taken away")
 
     def _re_add(self, life: Life) -> None:
@@ -296,6 +297,7 @@ class People:
         def away() -> None:
             cloud.unassign(life.key, self.world.cloud_now())
             oracle.foreign.pop(life.key, None)
+            oracle.went[life.key] = self.loop.now
             oracle.disturbed("another system takes it away")
 
         self.loop.after(self.rng.choice((30_000, 5 * MINUTE)), away)

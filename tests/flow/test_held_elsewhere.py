@@ -3,6 +3,7 @@ knows of ends that others brought about, and of grants that others opened.
 """
 
 import errno
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from tests.flow.test_extending import extended
 from tests.flow.test_recalling import OWN, ground, lines, recover
 from tests.support import World
 from tidegate.base.errors import EvidenceBroken
+from tidegate.base.when import wire
 from tidegate.catalogue import Assignment
 from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import Fault, FaultKind
@@ -25,7 +27,12 @@ from tidegate.flow.house import Wanted
 from tidegate.flow.panicking import close_named, panic_unsealed
 from tidegate.flow.recalling import Fate, recall
 from tidegate.flow.reconciling import reconcile_some
-from tidegate.flow.recovering import seal_journal, settle_journal
+from tidegate.flow.recovering import (
+    close_forgotten,
+    close_without_store,
+    seal_journal,
+    settle_journal,
+)
 from tidegate.flow.revoking import end_early
 from tidegate.grant import Grant, GrantState
 from tidegate.panic import Scope, ScopeKind
@@ -93,6 +100,32 @@ def test_panic_without_the_database_leaves_what_another_machine_gave(assigned: W
         wanted = Wanted(scope=Scope(ScopeKind.ALL), by=world.who("op").id, via="api", reason="x")
         close_named(world.house, panic_unsealed(world.house, wanted))
         assert not gives(world)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_end_by_an_old_journal_is_called_a_revocation(assigned: World, again: bool) -> None:
+    """Closed without the database, at the end our journal knew: another machine had moved it, and
+    perhaps we hear of it before that is sealed. It is over for having come, and its new end is no
+    news of it.
+    """
+    world = assigned
+    grant = world.granted()
+    with elsewhere(world):
+        extended(world, grant)
+    world.clock.forward(minutes=30)
+    assert close_without_store(world.house) == [grant.id]
+    if again:
+        (line, *_) = (one for one in lines(world) if one.kind == "intended")
+        later = wire(world.grant(grant).ends_at or world.clock())
+        world.house.journal.append(replace(line, data={**line.data, "ends_at": later}))
+    told = [line for line in lines(world) if line.kind == "intended"]
+    settle_journal(world.house)
+    assert [line for line in lines(world) if line.kind == "intended"] == told
+    assert close_forgotten(world.house) == [grant.id]
+    assert (world.grant(grant).state, world.grant(grant).end_reason) == (
+        GrantState.CLOSING,
+        "expired",
+    )
 
 
 def test_removed_grant_holds_the_access_of_a_later_one(assigned: World) -> None:

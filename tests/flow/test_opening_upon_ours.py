@@ -11,10 +11,13 @@ from tests.flow.test_reconciling import assignments, every, failed, gone, look
 from tests.support import World, catalogue, laws
 from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import Fault, FaultKind
-from tidegate.evidence.journal import ClosingJournal
+from tidegate.evidence.journal import ClosingJournal, JournalLine
+from tidegate.evidence.journal_line import removed_line
 from tidegate.finding import FindingKind
+from tidegate.flow.confirming import confirms
 from tidegate.flow.finding import close
 from tidegate.flow.governing import put_in_force
+from tidegate.flow.recovering import close_owed, find_unknown, owed_now
 from tidegate.flow.signing_off import sign_off, take_up_again
 from tidegate.grant import Grant, GrantState, Outcome
 
@@ -270,6 +273,57 @@ def test_end_that_no_row_tells_of_takes_what_was_given_since(world: World) -> No
     world.clock.forward(minutes=10)
     settle(world, 6)
     assert not world.cloud.assigned(KEY, world.clock())
+
+
+def test_access_given_between_the_look_and_the_end_is_taken(world: World) -> None:
+    """What no row tells of was found due, and another machine gave the same access before its turn
+    came: that is asked in the moment it is closed, with the assignment in hand among all processes.
+    """
+    kept = backup(world)
+    first = asked(world)
+    put_back(world, kept)
+    put_in_force(world.house, laws(found=assignments(catalogue())))
+    ours, store = world.house.journal, world.house.store
+    world.clock.forward(minutes=31)
+    unknown = find_unknown(world.house)
+    (owed,) = owed_now(world.house, unknown)
+    assert (unknown, owed.hold.grant) == ({first.id}, first.id)
+    with store.only_one(owed.hold.key.text()):  # who opens it has it in hand
+        assert not close_owed(world.house, owed, world.house.buckets, store)
+    world.house.journal = ClosingJournal(world.directory / "other.journal")
+    second = asked(world)
+    world.house.journal = ours
+    assert not close_owed(world.house, owed, world.house.buckets, store)
+    assert world.grant(second).state is GrantState.OPEN
+    assert world.cloud.assigned(KEY, world.clock())
+    ended(world, second)
+    settle(world, 6)
+    assert not world.cloud.assigned(KEY, world.clock())
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_cut_of_what_no_row_tells_of_waits_for_who_was_given_the_same_since(
+    world: World, cut: bool
+) -> None:
+    """Once it was read back as removed only its own sessions are left: to cut those takes nothing
+    of what another grant holds. Of what came back since, or holds on for another, it would.
+    """
+    kept = backup(world)
+    first = asked(world)
+    put_back(world, kept)
+    put_in_force(world.house, laws(found=assignments(catalogue())))
+    ours, store = world.house.journal, world.house.store
+    world.house.journal = ClosingJournal(world.directory / "other.journal")
+    asked(world)
+    now = world.clock()
+    ours.append(removed_line(first.id, now, alone=True, uncut=not cut))
+    assert confirms(store, first.id, ours.book(), now) is not cut
+    until = now + timedelta(minutes=1)
+    ours.append(removed_line(first.id, now, alone=True, uncut=True, held=True, held_until=until))
+    assert confirms(store, first.id, ours.book(), now)
+    assert not confirms(store, first.id, ours.book(), until)
+    ours.append(JournalLine(kind="closing", grant=first.id, at=now, data={}))
+    assert not confirms(store, first.id, ours.book(), now)
 
 
 @pytest.mark.parametrize("damage", ["assignments", "grants"])

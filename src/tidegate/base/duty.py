@@ -25,6 +25,7 @@ NONE: frozenset[Duty] = frozenset()
 WORKER = "worker"  # before the colon of a worker's beat; alone, that of an earlier release
 SILENT = timedelta(seconds=30)  # a worker beats every two seconds
 UNKEPT = "unkept"  # beside the duties in a beat; who knows no such word passes over it
+AHEAD = "ahead"  # the same: its journal names what was opened after all the database knows
 FORGOTTEN = timedelta(days=1)  # beats of the dead are kept for a look on the day after
 
 
@@ -46,6 +47,7 @@ class WorkerSeen:
     """A worker as its last beat told of it.
 
     `keeps`: its closing journal takes what others open, so that it closes that without a database.
+    `ahead`: that journal names what was opened after everything the database knows.
     """
 
     id: str
@@ -54,6 +56,7 @@ class WorkerSeen:
     version: str
     rules: str = ""
     keeps: bool = True
+    ahead: bool = False
 
     def silent(self, now: Instant) -> bool:
         """Whether it has not been heard of for SILENT."""
@@ -66,9 +69,16 @@ def duties_of(words: str) -> frozenset[Duty]:
     return named[words] if words in named else frozenset({Duty(words)})
 
 
-def told(duties: Iterable[Duty], version: str, rules: str = "", *, keeps: bool = True) -> str:
+def told(
+    duties: Iterable[Duty],
+    version: str,
+    rules: str = "",
+    *,
+    keeps: bool = True,
+    ahead: bool = False,
+) -> str:
     """The text of a beat."""
-    words = [*sorted(duties), *([] if keeps else [UNKEPT])]
+    words = [*sorted(duties), *([] if keeps else [UNKEPT]), *([AHEAD] if ahead else [])]
     return f"{'+'.join(words) or 'none'} {version} {rules}".rstrip()
 
 
@@ -90,6 +100,7 @@ def workers(beats: Mapping[str, tuple[Instant, str]]) -> list[WorkerSeen]:
                 version=version,
                 rules=rules,
                 keeps=UNKEPT not in words.split("+"),
+                ahead=AHEAD in words.split("+"),
             )
         )
     return sorted(found, key=lambda one: one.at, reverse=True)

@@ -450,7 +450,7 @@ class IdentityCenterConnector:
         raise Refused(
             "not_standing",
             "expected the access that stood before this grant, got none: somebody has ended it",
-            "ask again: then an assignment with an end is made",
+            "end the other grants of this access, then ask again",
         )
 
     def _not_refused(self, closer: Center, hold: Hold) -> None:

@@ -390,7 +390,13 @@ class Connector(Protocol):
         ...
 
     def grant(self, hold: Hold, now: Instant) -> Receipt:
-        """Make the hold usable until its end, the end carried in it wherever the cloud can."""
+        """Make the hold usable until its end, the end carried in it wherever the cloud can.
+
+        What stood before the hold is never made, nor made anew: no end of ours would remove it.
+
+        Raises:
+            Refused: `not_standing`: what stood before is there no more.
+        """
         ...
 
     def issue(self, hold: Hold, session: str, now: Instant) -> Credential:

@@ -302,7 +302,9 @@ class SimulatedConnector:
         )
 
     def grant(self, hold: Hold, now: Instant) -> Receipt:
-        """`iam-role`: look the role up. `assignment`: make it, unless it is there."""
+        """`iam-role`: look the role up. `assignment`: make it, unless it is there, or stood before
+        and is there no more (`not_standing`).
+        """
 
         def act(at: Instant) -> Receipt:
             self._there(hold)

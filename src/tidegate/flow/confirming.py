@@ -1,8 +1,8 @@
 """Confirming: whether a database that can be read owes what a closing journal says is owed.
 
-Asked by a start that is slow, or waits for a person with its database open, and where a newer
-release moved the schema: nobody else may be there to bring these ends about, and others may have
-given the same access anew meanwhile.
+Asked by a start that is slow, or waits for a person with its database open, where a newer release
+moved the schema, and of what a database that was put back knows nothing of: nobody else may be
+there to bring these ends about, and others may have given the same access anew meanwhile.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from tidegate.base.errors import TidegateError, WorldFailed
 from tidegate.base.when import Instant
 from tidegate.catalogue import Assignment
 from tidegate.connectors.port import Hold
-from tidegate.evidence.journal_book import JournalBook, ends, is_begun
+from tidegate.evidence.journal_book import JournalBook, ends, is_begun, read_back
 from tidegate.evidence.journal_line import JournalLine
 from tidegate.flow.deadlines import last_end
 from tidegate.flow.holding import hold_of_line
@@ -78,9 +78,10 @@ def confirms(store: Store, name: str, book: JournalBook, now: Instant) -> bool:
     may not have heard of yet. What it does not know, or cannot say, is as the journal says.
     """
     try:
-        grant = store.grants_named([name]).get(name)
-        if grant is None or is_unopened(grant, book.lines.get(name, ())):
-            return not is_held(store, hold_of_line(book.waiting[name]), book, now)
+        grant, lines = store.grants_named([name]).get(name), book.lines.get(name, ())
+        if grant is None or is_unopened(grant, lines):
+            hold = hold_of_line(book.waiting[name])
+            return _is_only_cut(lines, now) or not is_held(store, hold, book, now)
         until = _others_until(store, store.assignment(grant.assignment), name, book)
     except TidegateError:
         return True
@@ -120,6 +121,14 @@ def _is_owed(grant: Grant, book: JournalBook, now: Instant) -> bool:
         return True
     over_at = grant.gone_at or grant.removed_at or grant.closing_at
     return over_at is not None and book.waiting[grant.id].at > over_at
+
+
+def _is_only_cut(lines: Sequence[JournalLine], now: Instant) -> bool:
+    """Whether only sessions from before its removal are left: cutting those takes nothing that was
+    given since.
+    """
+    last = read_back(lines)
+    return last is not None and last.uncut and not last.owed_again(now)
 
 
 def _begun(book: JournalBook, name: str) -> bool:

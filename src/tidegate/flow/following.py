@@ -5,7 +5,7 @@ the database each machine has only what its own says: until when a grant goes on
 was removed, whether its sessions were cut, who holds it on until when, and whether it came back.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -45,12 +45,13 @@ def follow(house: House, book: JournalBook, states: Mapping[str, GrantState]) ->
 def follow_open(house: House, book: JournalBook) -> None:
     """Write which open grants' ends another machine moved, and until when others give the access.
 
-    A slice of those the journal waits for at a time, in turn: there may be tens of thousands.
+    Not of what our journal has ended: its row is open until that is sealed, and it is over. A slice
+    of those the journal waits for at a time, in turn: there may be tens of thousands.
 
     Raises:
         OSError: the journal cannot be written. WorldFailed: the store did not answer.
     """
-    names = [name for name in book.waiting if not is_begun(book.lines[name])]
+    names = [name for name in book.waiting if not _is_ended(book.lines[name])]
     start = house.followed if house.followed < len(names) else 0
     house.followed = start + FOLLOWED_AT_ONCE
     open_ends = house.store.open_ends(names[start : house.followed])
@@ -69,6 +70,11 @@ def follow_open(house: House, book: JournalBook) -> None:
             # Of the instant of the opening, as it was: by it a list is told to be too old.
             lines.append(replace(last, data=data))
     house.journal.append_all(lines)
+
+
+def _is_ended(lines: Sequence[JournalLine]) -> bool:
+    """Whether its end was begun, or was read back."""
+    return is_begun(lines) or read_back(lines) is not None
 
 
 def _may_be_new(book: JournalBook, name: str, state: GrantState, now: str) -> bool:

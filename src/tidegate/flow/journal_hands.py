@@ -16,17 +16,21 @@ import structlog
 
 from tidegate.flow.buckets import Buckets
 from tidegate.flow.house import BareHouse
-from tidegate.flow.recovering import Owed, close_owed, owed_now
+from tidegate.flow.recovering import Owed, Unknown, close_owed, owed_now
+from tidegate.store import Store
 
 log = structlog.get_logger("tidegate.journal_hands")
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """What one hand does: an end, and whose pace it keeps."""
+    """What one hand does: an end, whose pace it keeps, and the database that knows nothing of it,
+    if one answers.
+    """
 
     owed: Owed
     buckets: Buckets
+    store: Store | None
 
 
 class JournalHands:
@@ -47,7 +51,7 @@ class JournalHands:
         self._kept: dict[str, ExitStack] = {}  # of them: what is in hand for another house too
         self._hands = 0
 
-    def look(self, house: BareHouse, only: frozenset[str] | None = None) -> list[Future[None]]:
+    def look(self, house: BareHouse, only: Unknown | None = None) -> list[Future[None]]:
         """Begin what the journal of `house` owes, as far as there are hands; what they will do.
 
         What is left they take up by themselves. What an earlier look left is looked at anew.
@@ -57,8 +61,9 @@ class JournalHands:
             OSError: the journal cannot be read.
         """
         # A store that cannot be used is not asked for the pace either: it may say nothing at all.
-        buckets = house.alone if only is None else house.buckets
-        tasks = [_Task(owed, buckets) for owed in owed_now(house, only)]
+        buckets, store = (house.buckets, only.store) if only else (house.alone, None)
+        owed = owed_now(house, only.names if only else None)
+        tasks = [_Task(one, buckets, store) for one in owed]
         with self._lock:
             self._waiting, self._without_store = tasks, only is None
             more = min(len(tasks), self._most - self._hands)
@@ -88,7 +93,7 @@ class JournalHands:
     def _work(self, house: BareHouse) -> None:
         while (task := self._take()) is not None:
             try:
-                close_owed(house, task.owed, task.buckets)
+                close_owed(house, task.owed, task.buckets, task.store)
             except Exception:  # the rim: one grant's bug must not stop the others' end
                 log.exception("closing from the journal failed", grant=task.owed.hold.grant)
             finally:

@@ -1,9 +1,10 @@
 """Closing without the database, from the journal alone; sealing afterwards what was done (I6)."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -23,7 +24,7 @@ from tidegate.evidence.journal_line import CLOCK_OFF, removed_line
 from tidegate.evidence.seal import read_event
 from tidegate.expire import EndReason
 from tidegate.flow.buckets import Buckets, bucket_of
-from tidegate.flow.confirming import UNENDED, begun_since, is_held, is_unopened
+from tidegate.flow.confirming import UNENDED, begun_since, confirms, is_unopened
 from tidegate.flow.ending import begin
 from tidegate.flow.expiring import LONGEST_IN_HAND, only_cut, take_away
 from tidegate.flow.following import follow, follow_open
@@ -31,6 +32,7 @@ from tidegate.flow.granting import never_made
 from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import BareHouse, House
 from tidegate.grant import Grant, GrantState
+from tidegate.store import Store
 
 log = structlog.get_logger("tidegate.recovering")
 
@@ -111,7 +113,9 @@ def _ended_as(lines: Sequence[JournalLine]) -> tuple[EndReason, str]:
     known = {reason.value: reason for reason in EndReason}
     reason = known.get(str(data.get("reason")))
     if reason is None:
-        intended = [line for line in lines if line.kind == "intended"]
+        # The end as it was known then: an extension may have been heard of since.
+        before = lines[: lines.index(first)] if first else ()
+        intended = [line for line in before if line.kind == "intended"]
         came = first is not None and bool(intended) and _is_due(intended[-1], wire(first.at))
         reason = EndReason.EXPIRED if came else EndReason.REVOKED
     return reason, str(data.get("actor", SYSTEM))
@@ -121,7 +125,7 @@ def find_unknown(house: House) -> frozenset[str]:
     """What is due by the journal, and this database does not know to have been opened.
 
     That is so after an older database was restored. What else happened in between cannot be known,
-    but that somebody was given the same access since: it is left until that one's end.
+    but that somebody was given the same access since, which is asked as each is closed.
     """
     book, now = house.journal.book(), wire(house.due_now())
     due = {
@@ -133,9 +137,7 @@ def find_unknown(house: House) -> frozenset[str]:
     found = house.store.grants_named(asked)  # a row that cannot be read: the journal's word holds
     known = {name for name, grant in found.items() if not is_unopened(grant, due[name])}
     house.asked.unknown.update((name, due[name][-1]) for name in known)
-    holds = _holds([book.waiting[name] for name in asked if name not in known])
-    at = house.due_now()
-    return frozenset(n for n, hold in holds.items() if not is_held(house.store, hold, book, at))
+    return frozenset(asked) - known
 
 
 def _is_due(intended: JournalLine, now: str) -> bool:
@@ -214,11 +216,19 @@ def owed_now(house: BareHouse, only: frozenset[str] | None = None) -> list[Owed]
     return [owed for _, _, owed in sorted(found, key=lambda one: one[:2])]
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Grants of the journal that a database which answers knows nothing of."""
+
+    names: frozenset[str]
+    store: Store
+
+
 def close_without_store(house: BareHouse, only: frozenset[str] | None = None) -> list[str]:
     """Close from the journal every grant whose end has passed; returns those now seen removed.
 
-    For when the database cannot be used, or (`only`) knows nothing of them. One after the other, in
-    the thread that calls: where others wait too it is `JournalHands` that close.
+    For when the database cannot be used, or (`only`) cannot be written. One after the other, in the
+    thread that calls: where others wait too it is `JournalHands` that close.
 
     Raises:
         OSError: the journal cannot be read.
@@ -228,22 +238,24 @@ def close_without_store(house: BareHouse, only: frozenset[str] | None = None) ->
     return [one.hold.grant for one in owed_now(house, only) if close_owed(house, one, buckets)]
 
 
-def close_owed(house: BareHouse, owed: Owed, buckets: Buckets) -> bool:
+def close_owed(house: BareHouse, owed: Owed, buckets: Buckets, store: Store | None = None) -> bool:
     """One try at one end; whether it is seen removed now.
 
     It is left to the next look when its account bears no more, when somebody in this process has
     the assignment in hand, or when the journal says more than it did: what was decided by it may
-    not hold any more.
+    not hold any more. With a `store`, which answers and knows nothing of the grant, also when
+    somebody in another process has it in hand, or another grant holds it by the rows (I5).
     """
     hold = owed.hold
-    with house.only_one_here(hold.key.text()) as ours:
+    confirmed = house.confirms if store is None else partial(confirms, store)
+    with _in_hand(house, hold.key.text(), store) as ours:
         now = house.due_now()
         # Nobody keeps an end waiting by holding on to a key: see `close_once`.
         if not ours and now - owed.due_at <= LONGEST_IN_HAND:
             return False
         if not _stands(house, owed) or not house.journal_pace.may(hold.grant, now):
             return False
-        if not house.confirms(hold.grant, owed.book, now):
+        if not confirmed(hold.grant, owed.book, now):
             house.journal_pace.look_again(hold.grant, now + ASKED_AGAIN)
             return False
         bucket = bucket_of(house.laws.catalogue, hold.role.id)
@@ -253,6 +265,11 @@ def close_owed(house: BareHouse, owed: Owed, buckets: Buckets) -> bool:
             return True
         house.journal_pace.later(hold.grant, now, house.randomness(2))
         return False
+
+
+def _in_hand(house: BareHouse, key: str, store: Store | None) -> AbstractContextManager[bool]:
+    """The assignment `key` in hand: among all processes where the database answers."""
+    return house.only_one_here(key) if store is None else store.only_one(key, unasked=True)
 
 
 def _stands(house: BareHouse, owed: Owed) -> bool:

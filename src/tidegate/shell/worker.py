@@ -36,6 +36,7 @@ from tidegate.flow.mending import mend_cuts
 from tidegate.flow.panic_unrowed import begin_unrowed
 from tidegate.flow.panicking import resume
 from tidegate.flow.recovering import (
+    Unknown,
     close_forgotten,
     find_unknown,
     seal_journal,
@@ -331,7 +332,7 @@ class Worker:
             for step in (settle_journal, seal_journal, close_forgotten):
                 self._looks_at_journal(step)
             if unknown := find_unknown(self.house):
-                self._close_from_journal(unknown)
+                self._close_from_journal(Unknown(unknown, self.house.store))
             self._looks_at_journal(self._end_unrowed)
         except EvidenceClosed as fault:
             # Nothing may be due by the rows, and ends begun in the journal must go on all the same.
@@ -341,7 +342,7 @@ class Worker:
 
     def _end_unrowed(self, house: House) -> None:
         if begun := begin_unrowed(house):
-            self._close_from_journal(frozenset(begun))
+            self._close_from_journal(Unknown(frozenset(begun), house.store))
 
     def _looks_at_journal(self, step: Callable[[House], object]) -> bool:
         """One step of it; whether it was done. A row that nobody foresaw stops no other step: the
@@ -420,9 +421,7 @@ class Worker:
             except Exception:  # the rim: another release's rows may be of any shape
                 log.exception("the rows tell of no other ends")
 
-    def _close_from_journal(
-        self, only: frozenset[str] | None = None, *, beside: bool = False
-    ) -> None:
+    def _close_from_journal(self, only: Unknown | None = None, *, beside: bool = False) -> None:
         """Have hands close what the journal owes, of `only` if given. They are waited for as those
         that act by the store are, and not at all with `beside`.
         """
@@ -493,7 +492,8 @@ class Worker:
 
     def _beat(self) -> None:
         rules = self.house.laws.rules.digest
-        said = told(self.house.duties, __version__, rules, keeps=self._keeps())
+        ahead = self.house.asked.older
+        said = told(self.house.duties, __version__, rules, keeps=self._keeps(), ahead=ahead)
         # By the database's clock, as whoever listens: one that is ahead would seem alive when dead.
         self.house.store.beat(self.name, self.house.store.now(), said)
 
