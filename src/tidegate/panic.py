@@ -14,7 +14,7 @@ from tidegate.base.fact import SYSTEM, Data, Fact, Step, moved
 from tidegate.base.personal import Personal
 from tidegate.base.table import Table
 from tidegate.base.when import Instant, parse_instant, show_duration, wire
-from tidegate.grant import Grant, GrantState
+from tidegate.grant import Cause, Grant, GrantState
 from tidegate.request import Request
 
 LONGEST_FREEZE = timedelta(days=7)  # longer is a rule (`forbid`), which has an author and a review
@@ -238,34 +238,50 @@ def by_risk(grants: Iterable[Grant]) -> list[Grant]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What a panic counts and no row of its grants tells of: the grant, its role (empty where that
+    is not known), and why it counts, in words.
+    """
+
+    id: str
+    says: str
+    role: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """How everything a panic named stands. The four counts are all there is to say.
 
     `gone` includes what never opened. `removed` may act until `residual_until` (None: no longer
-    than now). `closing` is not read back as removed, nor are `closing_unrowed` more of which the
-    closing journal alone tells; `unverified` ended and somebody may still act, or nothing can be
-    read of it (`unread`). `doubt` says why there may be more than
-    is counted; empty where nothing says so.
+    than now). `closing` is not read back as removed, nor is `closing_beside`, of which the closing
+    journal alone tells, or which came back after its end; `unverified` ended and somebody may still
+    act, or nothing can be read of it (`unread`). `doubt` says why there may be more than is
+    counted; empty where nothing says so.
     """
 
     gone: int = 0
     removed: int = 0
     residual_until: Instant | None = None
     closing: tuple[Grant, ...] = ()
-    closing_unrowed: int = 0
+    closing_beside: tuple[Beside, ...] = ()
     unverified: tuple[Grant, ...] = ()
-    unread: int = 0
+    unread: tuple[Beside, ...] = ()
     doubt: str = ""
+
+    @property
+    def beside(self) -> tuple[Beside, ...]:
+        """All that counts as closing or unverified and has no row."""
+        return (*self.closing_beside, *self.unread)
 
     @property
     def still_closing(self) -> int:
         """How many are not read back as removed yet."""
-        return len(self.closing) + self.closing_unrowed
+        return len(self.closing) + len(self.closing_beside)
 
     @property
     def not_verified(self) -> int:
         """How many ended, or are said to, and may be used all the same."""
-        return len(self.unverified) + self.unread
+        return len(self.unverified) + len(self.unread)
 
     @property
     def settled(self) -> bool:
@@ -283,32 +299,44 @@ class Unrowed:
     """Those of a panic's grants that no row tells of (`names`), counted by the closing journal.
 
     `newer`: whether any was opened after everything the database knows. Those removed may act until
-    `residual_until`, as in `Standing`. `why`: why the journal could not be asked.
+    `residual_until`; `closing` and `unread` as in `Standing`. `why`: why the journal could not be
+    asked.
     """
 
     names: frozenset[str] = frozenset()
     newer: bool = False
     removed: int = 0
     residual_until: Instant | None = None
-    closing: int = 0
-    unread: int = 0
+    closing: tuple[Beside, ...] = ()
+    unread: tuple[Beside, ...] = ()
     why: str = ""
 
 
 def standing(
-    grants: Iterable[Grant], unrowed: Unrowed, now: Instant, *, doubt: str = ""
+    grants: Iterable[Grant],
+    unrowed: Unrowed,
+    now: Instant,
+    *,
+    back: Iterable[Beside] = (),
+    doubt: str = "",
 ) -> Standing:
-    """Count `grants`, and those of the panic that no row tells of. `doubt` as in `Standing`."""
+    """Count `grants`, those of the panic that no row tells of, and what came `back` after its end.
+
+    `doubt` as in `Standing`: with one, what never opened by its row may have been opened all the
+    same, after that row was copied.
+    """
     gone, removed, until = 0, unrowed.removed, unrowed.residual_until
     closing: list[Grant] = []
     unverified: list[Grant] = []
     for grant in grants:
         match grant.state:
+            case GrantState.FAILED if doubt and grant.cause == Cause.ENDED_BEFORE:
+                unverified.append(grant)
             case GrantState.GONE | GrantState.FAILED:
                 gone += 1
             case GrantState.SIGNED_OFF:
                 unverified.append(grant)
-            case GrantState.REMOVED if grant.still_held_by:
+            case GrantState.REMOVED if grant.still_held_by or _outlived(grant, now):
                 unverified.append(grant)
             case GrantState.REMOVED:
                 removed += 1
@@ -322,11 +350,16 @@ def standing(
         removed=removed,
         residual_until=until,
         closing=tuple(by_risk(closing)),
-        closing_unrowed=unrowed.closing,
+        closing_beside=(*unrowed.closing, *back),
         unverified=tuple(by_risk(unverified)),
         unread=unrowed.unread,
         doubt=doubt,
     )
+
+
+def _outlived(grant: Grant, now: Instant) -> bool:
+    """Whether a probe found a session of it acting, and no time bounds that any more."""
+    return grant.acted and (grant.residual_until is None or grant.residual_until <= now)
 
 
 def _told(panic: Panic, name: str, now: Instant, actor: str, more: Data) -> Step:

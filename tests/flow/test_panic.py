@@ -21,13 +21,13 @@ from tidegate.flow.asking import Asked, ask
 from tidegate.flow.extending import apply_once
 from tidegate.flow.granting import open_once
 from tidegate.flow.house import Wanted
+from tidegate.flow.panic_standing import stand
 from tidegate.flow.panicking import (
     call_panic,
     close_named,
     panic_unsealed,
     resume,
     scope_meant,
-    stand,
     sweep,
     unfreeze,
 )
@@ -325,7 +325,7 @@ def test_grant_whose_row_cannot_be_read_is_left_out_of_the_counts(world: World) 
     with world.house.store._database.writing() as db:
         db.execute("UPDATE grants SET state = 'opne'")
     told = stand(world.house, called.id, world.clock())
-    assert told.unread == 1 and not told.safe
+    assert len(told.unread) == 1 and not told.safe
 
 
 def test_reason_of_a_panic_is_kept_in_the_clear(world: World) -> None:

@@ -16,8 +16,9 @@ from tidegate.flow import panicking
 from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import LOG_FORKED, Wanted
 from tidegate.flow.panic_names import named_by
+from tidegate.flow.panic_standing import stand
 from tidegate.flow.panic_unrowed import begin_of, begin_unrowed
-from tidegate.flow.panicking import begin_panic, call_panic, scope_meant, stand, sweep
+from tidegate.flow.panicking import begin_panic, call_panic, scope_meant, sweep
 from tidegate.grant import Grant, GrantState
 from tidegate.panic import Panic, PanicState, Scope, ScopeKind
 from tidegate.shell.api.words import panic_says

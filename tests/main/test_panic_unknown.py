@@ -15,7 +15,8 @@ from tidegate.base.when import wire
 from tidegate.evidence.journal import ClosingJournal, JournalLine
 from tidegate.flow import panic_unrowed
 from tidegate.flow.gathering import Gathered
-from tidegate.flow.panicking import call_panic, stand
+from tidegate.flow.panic_standing import stand
+from tidegate.flow.panicking import call_panic
 from tidegate.flow.recalling import Fate, Recalled
 from tidegate.flow.revoking import end_early
 from tidegate.grant import GrantState

@@ -90,7 +90,7 @@ class Asked:
     """What the database was asked about the closing journal's grants, and knew: by grant, up to
     which of its lines. `size` is how long the log was then, `since` when everything was asked.
     `panics` is how many there were when it was asked of them last, and `older` that the database
-    did not know then what the journal says was opened.
+    did not know then what the journal says was opened, over or not: other machines may have more.
     """
 
     forgotten: dict[str, JournalLine] = field(default_factory=dict)

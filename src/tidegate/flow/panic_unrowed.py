@@ -1,27 +1,30 @@
-"""What a panic ends that no row tells of: it was opened after the backup that was put back.
+"""What a panic ends that no row tells of: it was opened after the backup that was put back, or came
+back after its end.
 
-Only the closing journal of the machine that opened it names it. So every process that closes asks
-its own, when there are panics it has not asked about yet; whoever sweeps asks the one of its
-machine at once. Either names in the panic what it begins.
+Only the closing journal of the machine that opened it, or closes it again, names it. So every
+process that closes asks its own, when there are panics it has not asked about yet; whoever sweeps
+asks the one of its machine at once. Either names in the panic what it begins.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
 
+from tidegate.base.duty import workers
 from tidegate.base.errors import EvidenceBroken, TidegateError
 from tidegate.base.when import Instant
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine
 from tidegate.evidence.journal_book import JournalBook, ends, is_begun, read_back
 from tidegate.expire import EndReason
-from tidegate.flow.confirming import is_held, is_unopened
+from tidegate.flow.confirming import is_held, tells
 from tidegate.flow.holding import hold_of_line
 from tidegate.flow.house import CLOCKS_APART, House
 from tidegate.flow.panic_names import name_in, named_by
 from tidegate.grant import Grant, GrantState
-from tidegate.panic import Panic, PanicState, Unrowed
+from tidegate.panic import Beside, Panic, PanicState, Unrowed
 
 log = structlog.get_logger("tidegate.panic_unrowed")
 
@@ -33,6 +36,27 @@ FORKED = (
     "the log does not extend what was witnessed: what was opened after this database, and no "
     "journal here names, is not counted"
 )
+
+UNKNOWN_HERE = "no row tells of it, nor does this machine's journal: look at the other machines"
+BY_JOURNAL = "no row tells of it; it is being closed from the journal"
+# Rows that may say nothing of what the journal opened. None: there is none.
+UNTELLING = (None, GrantState.FAILED, GrantState.GONE, GrantState.SIGNED_OFF)
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """What a line opened, and no row tells of. `newer`: it was opened after what the row knows."""
+
+    line: JournalLine
+    newer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What is found while counting."""
+
+    closing: list[Beside] = field(default_factory=list)
+    unread: list[Beside] = field(default_factory=list)
 
 
 def begin_unrowed(house: House) -> list[str]:
@@ -48,10 +72,11 @@ def begin_unrowed(house: House) -> list[str]:
     if count == house.asked.panics:
         return []
     book = house.journal.book()
-    unrowed = _without_row(house, _left(book.waiting.values(), book), book)
-    house.asked.older = bool(unrowed)
+    untold = _untold(house, tuple(book.waiting.values()), book)
+    house.asked.older = any(one.newer for one in untold)
+    owed = _left([one.line for one in untold], book)
     meant: dict[tuple[str, str], list[JournalLine]] = {}
-    for line in unrowed:
+    for line in owed:
         who, role = line.data.get("principal"), line.data.get("role")
         panic = house.store.panic_about(str(who), str(role), _opened_by(line))
         if panic is not None:
@@ -77,8 +102,8 @@ def begin_of(house: House, panic: Panic) -> list[str]:
     """
     try:
         book = house.journal.book()
-        meant = [one for one in book.waiting.values() if _means(panic, one)]
-        lines = _without_row(house, _left(meant, book), book)
+        meant = _left([one for one in book.waiting.values() if _means(panic, one)], book)
+        lines = [one.line for one in _untold(house, meant, book)]
     except OSError as fault:
         log.error("the closing journal cannot be read", panic=panic.id, errno=fault.errno)
         return []
@@ -102,44 +127,63 @@ def count_unrowed(house: House, names: Iterable[str], rows: Mapping[str, Grant])
     except OSError as fault:
         log.error("the closing journal cannot be read", errno=fault.errno)
         why = "this machine's closing journal cannot be read, and may name more"
-        return Unrowed(names=missing, unread=len(missing), why=why)
-    forgotten = {
-        name
+        unread = tuple(Beside(id=name, says="no row tells of it") for name in sorted(missing))
+        return Unrowed(names=missing, unread=unread, why=why)
+    untold = {
+        name: row
         for name, row in rows.items()
-        if name in book.waiting and is_unopened(row, book.lines[name])
+        if name in book.waiting and not tells(row, book.lines[name])
     }
-    removed, closing, unread = 0, 0, 0
+    removed, counted = 0, Counted()
     until: Instant | None = None
-    for name in missing | forgotten:
+    for name in sorted(missing | untold.keys()):
         lines = book.lines.get(name, ())
         last = read_back(lines)
-        if name in damaged or (last is None and not is_begun(lines)):
-            unread += 1
+        if name in damaged:
+            counted.unread.append(_beside(name, lines, "its row cannot be read"))
+        elif last is None and not is_begun(lines):
+            counted.unread.append(_beside(name, lines, UNKNOWN_HERE))
         elif last is None or last.uncut or last.held_until is not None:
-            closing += 1
-        elif last.held:
-            unread += 1  # by what stood before, as far as that line knows
+            counted.closing.append(_beside(name, lines, BY_JOURNAL))
+        elif last.held:  # by what stood before, as far as that line knows
+            counted.unread.append(_beside(name, lines, "removed, and what stood before gives it"))
         else:
             removed += 1
             acts = _may_act_until(house, last, lines)
             until = max(filter(None, (until, acts)), default=None)
     return Unrowed(
-        names=missing | forgotten,
-        newer=bool((missing - damaged) | forgotten),
+        names=missing | untold.keys(),
+        newer=bool(missing - damaged) or any(map(_is_before, untold.values())),
         removed=removed,
         residual_until=until if until is not None and until > house.now() else None,
-        closing=closing,
-        unread=unread,
+        closing=tuple(counted.closing),
+        unread=tuple(counted.unread),
     )
 
 
 def doubt_of(house: House, unrowed: Unrowed, now: Instant) -> str:
-    """Why there may be more open than a panic counts; empty: nothing says that there is."""
+    """Why there may be more open than a panic counts; empty: nothing says that there is.
+
+    That the database is older than what was opened every process tells the others by its beat.
+    """
     if unrowed.why:
         return unrowed.why
     if house.forked(now) is not None:
         return FORKED
-    return OLDER if house.store.is_shared and (unrowed.newer or house.asked.older) else ""
+    if not house.store.is_shared:
+        return ""
+    older = unrowed.newer or house.asked.older
+    return OLDER if older or any(one.ahead for one in workers(house.store.beats())) else ""
+
+
+def _beside(name: str, lines: Sequence[JournalLine], says: str) -> Beside:
+    role = next((one.data.get("role") for one in lines if one.kind == "intended"), "")
+    return Beside(id=name, role=role if isinstance(role, str) else "", says=says)
+
+
+def _is_before(row: Grant) -> bool:
+    """Whether a row that does not tell is of before the opening. Else it is over; it came back."""
+    return row.state in (GrantState.READY, GrantState.FAILED)
 
 
 def _left(lines: Iterable[JournalLine], book: JournalBook) -> list[JournalLine]:
@@ -165,19 +209,19 @@ def _means(panic: Panic, line: JournalLine) -> bool:
     return _opened_by(line) <= panic.called_at and panic.scope.covers(who, role)
 
 
-def _without_row(
-    house: House, lines: Sequence[JournalLine], book: JournalBook
-) -> list[JournalLine]:
-    """Those of which no row says what became of their opening. A row that is ready to be opened is
-    the sweep's, which ends it: it may be opened at this moment, and not have failed before.
+def _untold(house: House, lines: Sequence[JournalLine], book: JournalBook) -> list[Untold]:
+    """Those whose row does not tell how the access stands: it is of before the opening, or over,
+    and the access came back. A row that is ready to be opened is the sweep's, which ends it: it may
+    be opened at this moment, and not have failed before.
     """
     states = house.store.grant_states([line.grant for line in lines]) if lines else {}
-    doubtful = [one for one in lines if states.get(one.grant) in (None, GrantState.FAILED)]
+    doubtful = [one for one in lines if states.get(one.grant) in UNTELLING]
     rows = house.store.grants_named([one.grant for one in doubtful]) if doubtful else {}
+    found = ((one, rows.get(one.grant)) for one in doubtful)
     return [
-        line
-        for line in doubtful
-        if (row := rows.get(line.grant)) is None or is_unopened(row, book.lines[line.grant])
+        Untold(line=line, newer=row is None or _is_before(row))
+        for line, row in found
+        if row is None or not tells(row, book.lines[line.grant])
     ]
 
 

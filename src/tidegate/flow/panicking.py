@@ -36,7 +36,7 @@ from tidegate.flow.allowing import allow_panic, may_see_panic
 from tidegate.flow.holding import lines_by_grant
 from tidegate.flow.house import Actor, House, Wanted
 from tidegate.flow.panic_names import name_in, named_by
-from tidegate.flow.panic_unrowed import begin_of, count_unrowed, doubt_of
+from tidegate.flow.panic_unrowed import begin_of
 from tidegate.flow.recovering import close_without_store
 from tidegate.grant import LIVE, Cause, Grant, GrantState, failed
 from tidegate.panic import (
@@ -44,12 +44,10 @@ from tidegate.panic import (
     PanicState,
     Scope,
     ScopeKind,
-    Standing,
     by_risk,
     call,
     check_freeze,
     lift,
-    standing,
     swept,
 )
 from tidegate.request import Request, RequestState, refuse
@@ -303,15 +301,6 @@ def find_panic(house: House, actor: Actor, panic_id: str) -> Panic:
     if not may_see_panic(house, actor, panic):
         raise NotFound("unknown_id", f"nothing of yours is called `{panic_id}`", "list them")
     return panic
-
-
-def stand(house: House, panic_id: str, now: Instant) -> Standing:
-    """How everything the panic named stands now, and whether that is all there is."""
-    names = named_by(house, panic_id)
-    found = house.store.grants_named(names)
-    unrowed = count_unrowed(house, names, found)
-    rows = (row for name, row in found.items() if name not in unrowed.names)
-    return standing(rows, unrowed, now, doubt=doubt_of(house, unrowed, now))
 
 
 def unfreeze(house: House, actor: Actor, panic_id: str) -> Panic:

@@ -65,6 +65,7 @@ class Unknown:
             {"id": one.owed.hold.grant, "role": one.owed.hold.role.id, "says": one.why}
             for one in self.left
         ]
+        ids = {one["id"] for one in more}  # what the sweep named too: what was tried says more
         return {
             **told,
             "safe": bool(told["safe"]) and not (self.left or self.unusable or self.unread),
@@ -74,7 +75,7 @@ class Unknown:
             "residual_until": _latest(told["residual_until"], self.done),
             "closing": told["closing"] + len(new) - closed - fates[Fate.HELD],
             "unverified": told["unverified"] + fates[Fate.HELD] + unusable,
-            "still": [*told["still"], *more][:MOST_NAMED],
+            "still": [*(one for one in told["still"] if one["id"] not in ids), *more][:MOST_NAMED],
         }
 
     def _words(self) -> list[str]:

@@ -22,12 +22,12 @@ from tidegate.flow.expiring import close_now
 from tidegate.flow.gathering import Gathered, begin_all, gather
 from tidegate.flow.house import Groups, House, Laws, Wanted
 from tidegate.flow.panic_names import named_by
+from tidegate.flow.panic_standing import stand
 from tidegate.flow.panic_unrowed import OLDER
 from tidegate.flow.panicking import (
     begin_panic,
     panic_unsealed,
     scope_meant,
-    stand,
     sweep,
 )
 from tidegate.flow.panics_kept import PanicsKept
@@ -251,6 +251,12 @@ def _closed(house: House, grant: Grant) -> None:
 def _panic_told(panic: Panic, standing: Standing, now: Instant) -> Plain:
     until = standing.residual_until
     doubt = f"; {standing.doubt}" if standing.doubt else ""
+    rows = (*standing.closing, *standing.unverified)
+    still = [
+        {"id": one.id, "role": one.role, "says": one.outcome or one.still_held_by or one.state}
+        for one in rows
+    ]
+    still += [{"id": one.id, "role": one.role, "says": one.says} for one in standing.beside]
     return {
         **_sealed_told(panic, now),
         "scope": panic.kind.value,
@@ -263,10 +269,7 @@ def _panic_told(panic: Panic, standing: Standing, now: Instant) -> Plain:
         "residual_until": wire(until) if until else None,
         "closing": standing.still_closing,
         "unverified": standing.not_verified,
-        "still": [
-            {"id": one.id, "role": one.role, "says": one.outcome or one.still_held_by or one.state}
-            for one in (*standing.closing, *standing.unverified)[:MOST_NAMED]
-        ],
+        "still": still[:MOST_NAMED],
     }
 
 

@@ -48,6 +48,10 @@ class FindingStore:
         """Findings of a role that are not closed."""
         return findings.live_of_role(self._database, target, role)
 
+    def live_of_kind(self, kind: FindingKind) -> list[Finding]:
+        """Findings of a kind that are not closed, newest first; the newest ten thousand."""
+        return findings.live_of_kind(self._database, kind)
+
     def acceptances_over(self, now: Instant, limit: int) -> list[Finding]:
         """Accepted findings whose acceptance has run out."""
         return findings.acceptances_over(self._database, now, limit)

@@ -35,6 +35,7 @@ from tidegate.store.reads import all_of, bounded, first_seen, readable, rows_by,
 
 # One role of one account: more people than that hold no role by hand.
 MOST_ON_A_ROLE = 100_000
+MOST_OF_A_KIND = 10_000
 
 # A turn is taken when it is due and nobody else has it. A new one is due at once, and so is one
 # whose due time, or lease, lies beyond what any clock that is right would write.
@@ -154,6 +155,22 @@ def _live() -> Look:
         table.c.state != FindingState.CLOSED.value,
     )
     return Look(query.order_by(table.c.id).limit(MOST_ON_A_ROLE))
+
+
+def live_of_kind(db: Looking, kind: FindingKind) -> list[Finding]:
+    """Findings of a kind that are not closed, the newest MOST_OF_A_KIND: for a panic, so no pool is
+    waited for. Without those that cannot be read.
+    """
+    return readable(Finding, _live_kind().rows(db, kind=kind.value))
+
+
+@cache
+def _live_kind() -> Look:
+    table = schema.findings
+    # By name each: a `!=` would look through all that were ever closed.
+    live = [table.c.state == one.value for one in FindingState if one is not FindingState.CLOSED]
+    query = select(table).where(or_(*live), table.c.kind == bindparam("kind"))
+    return Look(query.order_by(table.c.id.desc()).limit(MOST_OF_A_KIND))
 
 
 def acceptances_over(db: Looking, now: Instant, limit: int) -> list[Finding]:

@@ -8,6 +8,7 @@ from tidegate.base.errors import EvidenceClosed
 from tidegate.base.when import Instant, wire
 from tidegate.flow.allowing import allow_panic, may_see_panic
 from tidegate.flow.house import Actor, House, Wanted
+from tidegate.flow.panic_standing import stand
 from tidegate.flow.panicking import (
     call_panic,
     close_named,
@@ -15,7 +16,6 @@ from tidegate.flow.panicking import (
     panic_unsealed,
     scope_meant,
     seen_removed,
-    stand,
     sweep,
     unfreeze,
 )
@@ -84,7 +84,9 @@ def _newest_first(panic: Panic) -> tuple[float, str]:
 def _view(house: House, panic: Panic, now: Instant) -> PanicView:
     standing = stand(house, panic.id, now)
     swept = panic.state is PanicState.SWEPT
-    still = (*standing.closing, *standing.unverified)[:MOST_STILL]
+    rows = (*standing.closing, *standing.unverified)
+    still = [StillView(id=one.id, role=one.role, says=grant_says(one, now)) for one in rows]
+    still += [StillView(id=one.id, role=one.role, says=one.says) for one in standing.beside]
     return PanicView(
         id=panic.id,
         scope=panic.kind.value,
@@ -104,7 +106,7 @@ def _view(house: House, panic: Panic, now: Instant) -> PanicView:
         residual_until=wire(standing.residual_until) if standing.residual_until else None,
         closing=standing.still_closing,
         unverified=standing.not_verified,
-        still=[StillView(id=one.id, role=one.role, says=grant_says(one, now)) for one in still],
+        still=still[:MOST_STILL],
     )
 
 
