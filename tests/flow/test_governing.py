@@ -18,7 +18,7 @@ from tidegate.flow.asking import MOST_PENDING
 from tidegate.flow.governing import last_digest, put_in_force
 from tidegate.flow.house import House
 from tidegate.main.insight import verified
-from tidegate.main.wiring import _outside
+from tidegate.main.wiring import outside_of
 from tidegate.store.batch import Committed
 
 FORBID = f'{RULES}\n@id("stop") forbid (principal, action, resource);'
@@ -127,10 +127,10 @@ def test_two_machines_seal_their_rules_over_each_other(world: World) -> None:
     assert len(world.house.store.events("rules")) == sealed
     assert last_digest(world.house, "rules") == laws(FORBID).rules.digest
     witness: Any = SimpleNamespace(forked=lambda: None, trouble=lambda size, now: None)
-    (trouble,) = _outside(second, witness, world.clock())
+    (trouble,) = outside_of(second, witness, world.clock())
     assert (trouble.code, trouble.shuts) == ("rules_apart", True)
     put_in_force(second, laws(FORBID), starting=True)  # its files were made the same
-    assert not second.apart and not _outside(second, witness, world.clock())
+    assert not second.apart and not outside_of(second, witness, world.clock())
 
 
 def test_rules_stay_apart_for_ever(world: World) -> None:

@@ -29,7 +29,7 @@ from tidegate.flow.people import LOCAL, record
 from tidegate.flow.recovering import close_forgotten
 from tidegate.flow.revoking import end_early
 from tidegate.grant import GrantState
-from tidegate.main.wiring import _outside, publish
+from tidegate.main.wiring import outside_of, publish
 
 PATTERNS = (
     "prod/*", "*", "*/admin", "prod/../vault/admin", "prod%2Fadmin", "prod//admin", "PROD/admin",
@@ -239,5 +239,5 @@ def _witnessed(world: KindWorld) -> Witnesses:
         beats=store.beats(),
     )
     made.check()
-    world.house.outside = partial(_outside, world.house, made)
+    world.house.outside = partial(outside_of, world.house, made)
     return made

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.main.conftest import PASSWORD
 from tests.main.test_emergency import LATER, QUICK, config, database, owed, tell
 from tests.main.test_recover_unknown import witnessed_later
 from tests.support import START, World
@@ -20,13 +21,14 @@ from tidegate.flow.panicking import call_panic
 from tidegate.flow.recalling import Fate, Recalled
 from tidegate.flow.revoking import end_early
 from tidegate.grant import GrantState
-from tidegate.main import panic_unknown, panicking
+from tidegate.main import local, panic_unknown, panicking
 from tidegate.main.config import load_config
 from tidegate.main.owner import Giving
 from tidegate.main.panic_unknown import Unknown, close_unknown
 from tidegate.main.panicking import panic_here
 from tidegate.main.wiring import clock
 from tidegate.panic import Scope, ScopeKind, Standing
+from tidegate.shell.cli.local import Account
 from tidegate.store import Store
 
 __all__ = ["config"]
@@ -123,6 +125,29 @@ def test_panic_is_safe_where_the_journal_is_lost_and_the_database_older(
     told = panic(config)
     assert told["safe"] is False
     assert "older than what was witnessed" in str(told["says"])
+
+
+def test_panic_is_safe_where_the_log_outgrew_what_was_witnessed(
+    config: Path, tmp_path: Path
+) -> None:
+    """An older database was put back and went on, beyond the size that the witness has: it is not
+    the log that was witnessed, and what was opened in the lost part is in no journal here.
+    """
+    witness = tmp_path / "witness"
+    backup = witnessed_later(config, witness)
+    settings = re.sub(r"(?m)^directory = .*$", f'directory = "{witness}"', config.read_text())
+    config.write_text(settings)
+    file = database(config)
+    for one in config.parent.glob("*.db*"):
+        one.unlink()
+    file.write_bytes(backup)
+    for login in ("eve", "mallory"):
+        local.account_add(config, Account(login=login, password=PASSWORD))
+    owed(config.parent / "closing.journal", ends_at=LATER)
+    panic(config)  # what this machine's journal names is over by this
+    told = panic(config)
+    assert (told["closing"], told["unverified"], told["safe"]) == (0, 0, False)
+    assert "does not extend what was witnessed" in str(told["says"])
 
 
 def test_what_a_panic_removed_is_said_to_act_no_more(

@@ -21,9 +21,9 @@ from tidegate.main.clouds import Clouds
 from tidegate.main.config import load_config
 from tidegate.main.wiring import (
     LawWatch,
-    _outside,
     open_house,
     open_store,
+    outside_of,
     publish,
     start,
     witnesses_of,
@@ -195,7 +195,7 @@ def test_forked_log_starts_with_an_open_gate(home: Home) -> None:
     house = forked_log(home)
     witness = witnesses_of(config, house)
     witness.check()
-    house.outside = partial(_outside, house, witness)
+    house.outside = partial(outside_of, house, witness)
     (trouble,) = house.outside(house.now())
     assert (trouble.code, trouble.shuts) == ("log_forked", True)
     assert b"tidegate_log_forked 1.0" in Metrics(house).render("")[0]

@@ -32,7 +32,7 @@ from tidegate.panic import Panic
 PATIENCE = timedelta(seconds=30)
 
 
-OLDER = (
+BY_OTHERS = (
     "the database is older than what was opened: what other machines opened since, only their own "
     "journals name; type the same on every machine that closes"
 )
@@ -137,7 +137,9 @@ def close_unknown(
     covered = {one.hold.grant for one in left if scope.covers(one.hold.principal, one.hold.role.id)}
     unknown = covered - known
     unusable = tuple(name for name in gathered.unusable if name not in known)
-    unread = "; ".join([*(journals.broken if journals.unread else ()), *([OLDER] if older else ())])
+    unread = "; ".join(
+        [*(journals.broken if journals.unread else ()), *([BY_OTHERS] if older else ())]
+    )
     for name in unusable:
         tell(f"the journal says too little of `{name}` to close it, nor does the database: look")
     book = book_of(journals.lines[own])

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -38,10 +39,17 @@ from tidegate.main.emergency import Plain, Tell, ground_of, read_journals
 from tidegate.main.lacking import lacking
 from tidegate.main.logs import log_quietly
 from tidegate.main.owner import Giving, given_to_owner
-from tidegate.main.panic_unknown import close_unknown
+from tidegate.main.panic_unknown import BY_OTHERS, close_unknown
 from tidegate.main.unknown import MOST_NAMED
 from tidegate.main.ways import ways_of
-from tidegate.main.wiring import clock, open_store, panic_file, read_laws
+from tidegate.main.wiring import (
+    clock,
+    open_store,
+    outside_of,
+    panic_file,
+    read_laws,
+    witnesses_of,
+)
 from tidegate.panic import Panic, PanicState, Scope, ScopeKind, Standing, check_freeze
 from tidegate.policy.rules import load_rules
 
@@ -152,13 +160,16 @@ def _ended(
     Raises:
         TidegateError: the database does not bear it.
     """
+    witness = witnesses_of(found, house)
+    witness.check()  # a log that was put back may be longer by now than what was witnessed
+    house.outside = partial(outside_of, house, witness)
     with ThreadPoolExecutor(1, thread_name_prefix="tidegate-unknown") as beside:
         closing = beside.submit(close_unknown, found, house, panic, size, patience, tell, giving)
         _watch(house, panic, patience, tell, closing.done)
         unknown = closing.result()
     now = clock()
     standing = stand(house, panic.id, now)
-    if standing.doubt == OLDER and unknown.unread:  # which tells it, with what to do about it
+    if standing.doubt == OLDER and BY_OTHERS in unknown.unread:  # with what to do about it
         standing = replace(standing, doubt="")
     told = _panic_told(panic, standing, now)  # and `unread` keeps it from being safe
     return unknown.added_to(told, named_by(house, panic.id))

@@ -285,7 +285,7 @@ def start(
     witness = witnesses_of(config, house)
     witness.check()  # before anything opens: an older database may have been put back
     house.late_after = config.lateness.span
-    house.outside = partial(_outside, house, witness)
+    house.outside = partial(outside_of, house, witness)
     chores = (
         Chore("govern", GOVERN_EVERY, lambda: watch.look(house)),
         Chore("witness", WITNESS_EVERY, lambda: publish(house, witness), long=True),
@@ -357,7 +357,7 @@ def witness_memory(config: Config) -> Path:
     return config.path(config.evidence.journal).parent / "witnessed"
 
 
-def _outside(house: House, witness: Witnesses, now: Instant) -> tuple[Trouble, ...]:
+def outside_of(house: House, witness: Witnesses, now: Instant) -> tuple[Trouble, ...]:
     """What lies outside the store and the clouds, for the health gate: the witnesses."""
     forked = witness.forked()
     if forked is not None:
