@@ -434,6 +434,30 @@ def test_standing_access_that_left_is_made_anew_without_an_end(
     assert not center.assigned()
 
 
+def test_second_grant_makes_anew_what_stood_before_the_first(
+    world: CenterWorld, center: Center
+) -> None:
+    """Its owner takes it away while one grant goes by it: a second one, by another role of the same
+    permission set, is refused, for no end of either would remove what it made. The next after both
+    has an end again.
+    """
+    center.admin.add_assignment(center.arn, ACCOUNT, user="ana")
+    first = opened(world)
+    center.admin.remove_assignment(center.arn, ACCOUNT, user="ana")
+    request = world.vote(world.ask(role="prod/same"))
+    world.work()
+    (second,) = world.house.store.grants(request=request.id)
+    assert (second.state, second.cause) == (GrantState.FAILED, Cause.CLOUD_REFUSED)
+    assert not center.assigned()
+    revoked(world, first)
+    world.until(first, GrantState.GONE, seconds=900)
+    third = opened(world)
+    assert center.assigned()
+    revoked(world, third)
+    world.until(third, GrantState.GONE, seconds=900)
+    assert not center.assigned()
+
+
 def test_standing_access_that_ends_floods_the_log(world: CenterWorld, center: Center) -> None:
     """When its owner ends what stood before, the grant is gone after one more look."""
     center.admin.add_assignment(center.arn, ACCOUNT, user="ana")
