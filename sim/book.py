@@ -139,6 +139,7 @@ class Life:
     still_held: bool = False
     seen_cut: bool = False  # it was sealed that its sessions were read back as cut
     stood: bool = False
+    may_stand: bool = False  # when that was decided it may have stood, or did for another grant
     said_stood: bool = False  # the cloud was asked to open it as what stood before
     tampered_at: int = -1
     answered: bool = False  # some opening call came back with a yes

@@ -14,7 +14,6 @@ from sim.book import (
     NEVER,
     SLACK,
     START_MS,
-    WENT_WITHIN,
     Alarm,
     Ballot,
     Life,
@@ -34,7 +33,6 @@ from sim.sight import (
     laws_since,
     may_start,
     offsets_of,
-    open_lives,
     others,
     right_until,
     set_back_since,
@@ -283,14 +281,8 @@ def only_what_is_ours(oracle: Any, seen: Seen) -> Iterator[str]:
     match seen.what:
         case "closing call" if life is None:
             yield f"the cloud is asked to close {seen.data.grant}, which nobody opened"
-        case "opening call" if life is not None and not life.stood and seen.data.stood_before:
-            # It may have stood when that was decided, or have stood for a holder there is: then the
-            # cloud is to refuse.
-            went = oracle.went.get(life.key, NEVER)
-            just = went <= oracle.loop.now <= went + WENT_WITHIN
-            beside = (one for one in open_lives(oracle, life) if one is not life)
-            if not just and not any(one.stood for one in beside):
-                yield f"{life.id} is said to have stood before"
+        case "opening call" if life is not None and not life.may_stand and seen.data.stood_before:
+            yield f"{life.id} is said to have stood before"
         case "opened" if life is not None and life.said_stood and not _stands(oracle, life):
             yield f"{life.id} is open as what stood before, and nothing did"
         case "acts":

@@ -16,6 +16,7 @@ from sim.book import (
     NEVER,
     SLACK,
     START_MS,
+    WENT_WITHIN,
     Alarm,
     Alias,
     Ballot,
@@ -241,6 +242,10 @@ class Oracle:
                 life.native = fact.data["native_role"]
         self.by_key.setdefault(life.key, []).append(life)
         life.stood = life.key in self.foreign
+        went = self.went.get(life.key, NEVER)
+        just = went <= self.loop.now <= went + WENT_WITHIN
+        beside = (one for one in open_lives(self, life) if one is not life)
+        life.may_stand = life.stood or just or any(one.stood for one in beside)
         self.judge(
             "intended",
             process=process,

@@ -317,10 +317,9 @@ def standing(
     unrowed: Unrowed,
     now: Instant,
     *,
-    back: Iterable[Beside] = (),
     doubt: str = "",
 ) -> Standing:
-    """Count `grants`, those of the panic that no row tells of, and what came `back` after its end.
+    """Count `grants`, and what counts beside their rows.
 
     `doubt` as in `Standing`: with one, what never opened by its row may have been opened all the
     same, after that row was copied.
@@ -350,7 +349,7 @@ def standing(
         removed=removed,
         residual_until=until,
         closing=tuple(by_risk(closing)),
-        closing_beside=(*unrowed.closing, *back),
+        closing_beside=unrowed.closing,
         unverified=tuple(by_risk(unverified)),
         unread=unrowed.unread,
         doubt=doubt,

@@ -15,6 +15,7 @@ from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence.journal import JournalLine
 from tidegate.flow.confirming import confirms
 from tidegate.flow.governing import put_in_force
+from tidegate.flow.panic_unrowed import begin_unrowed
 from tidegate.flow.recovering import find_unknown, settle_journal
 from tidegate.grant import Grant, GrantState
 
@@ -81,6 +82,9 @@ def test_what_came_of_a_failed_grant_after_all_is_forgotten(
     world.house.journal.append(line)
     assert settle_journal(world.house) == []
     assert find_unknown(world.house) == {grant.id}
+    world.house.asked.panics = -1
+    begin_unrowed(world.house)
+    assert not world.house.asked.older  # its row knows of the opening
 
 
 def test_grant_that_failed_for_an_older_database_stays_open(world: World) -> None:
@@ -94,6 +98,7 @@ def test_grant_that_failed_for_an_older_database_stays_open(world: World) -> Non
     settle(world)
     (grant,) = world.house.store.grants()
     assert grant.state is GrantState.FAILED and world.cloud.assigned(KEY, world.clock())
+    assert world.house.asked.older
     world.clock.forward(minutes=31)
     settle(world)
     assert not world.cloud.assigned(KEY, world.clock())

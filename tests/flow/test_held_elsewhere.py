@@ -14,9 +14,9 @@ from tests.flow.test_extending import extended
 from tests.flow.test_recalling import OWN, ground, lines, recover
 from tests.support import World
 from tidegate.base.errors import EvidenceBroken
-from tidegate.base.when import wire
+from tidegate.base.when import Instant, wire
 from tidegate.catalogue import Assignment
-from tidegate.connectors.port import Answer
+from tidegate.connectors.port import Answer, Hold, Receipt
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence.journal_book import read_back
 from tidegate.evidence.journal_line import JournalLine
@@ -126,6 +126,31 @@ def test_end_by_an_old_journal_is_called_a_revocation(assigned: World, again: bo
         GrantState.CLOSING,
         "expired",
     )
+
+
+def test_end_that_moved_while_the_cloud_was_asked_is_called_a_revocation(
+    assigned: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database comes back while a hand waits for the cloud, and our journal hears that the end
+    had been moved: it came all the same, by what was known when it was begun.
+    """
+    world = assigned
+    grant = world.granted()
+    with elsewhere(world):
+        extended(world, grant)
+    real = world.connector.revoke
+
+    def slow(hold: Hold, now: Instant) -> Receipt:
+        settle_journal(world.house)
+        return real(hold, now)
+
+    world.clock.forward(minutes=30)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.connector, "revoke", slow)
+        assert close_without_store(world.house) == [grant.id]
+    assert [line.kind for line in lines(world)] == ["intended", "intended", "removed"]
+    assert close_forgotten(world.house) == [grant.id]
+    assert world.grant(grant).end_reason == "expired"
 
 
 def test_removed_grant_holds_the_access_of_a_later_one(assigned: World) -> None:

@@ -9,12 +9,15 @@ import pytest
 
 from tests.backups import backup, put_back
 from tests.flow.assigned import KEY, elsewhere, settle
-from tests.support import World
+from tests.support import World, laws
+from tidegate.catalogue import Catalogue
 from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence.journal import ClosingJournal
 from tidegate.evidence.journal_line import removed_line
+from tidegate.finding import FindingKind
+from tidegate.flow.governing import put_in_force
 from tidegate.flow.house import Asked
-from tidegate.flow.panic_standing import stand
+from tidegate.flow.panic_standing import _is_meant, stand
 from tidegate.flow.panicking import call_panic, sweep
 from tidegate.flow.reconciling import PASS_EVERY, reconcile_some
 from tidegate.flow.revoking import end_early
@@ -82,16 +85,50 @@ def test_panic_is_safe_while_access_that_came_back_is_there(assigned: World, her
     assert stands(world, called).safe
 
 
-def test_access_our_journal_removed_counts_until_the_next_look(assigned: World) -> None:
-    """What no look has seen since it was read back as removed is not there any more."""
+@pytest.mark.parametrize("uncut", [False, True])
+def test_access_our_journal_removed_counts_until_the_next_look(
+    assigned: World, uncut: bool
+) -> None:
+    """What no look has seen since it was read back as removed is not there any more; its sessions
+    are, where they were not seen cut.
+    """
     world = assigned
     grant = back(world)
     called = panic(world)
     assert stands(world, called).still_closing == 1
     world.clock.forward(seconds=1)
-    world.house.journal.append(removed_line(grant.id, world.clock(), alone=True))
+    world.house.journal.append(removed_line(grant.id, world.clock(), alone=True, uncut=uncut))
     told = stands(world, called)
-    assert (told.gone, told.still_closing, told.safe) == (1, 0, True)
+    assert (told.gone, told.still_closing, told.safe) == ((0, 1, False) if uncut else (1, 0, True))
+
+
+@pytest.mark.parametrize(
+    ("scope", "meant"),
+    [
+        (Scope(ScopeKind.ROLE, "prod/other"), True),  # by the grant that had it last
+        (Scope(ScopeKind.ROLE, "prod/admin"), True),  # as it was first seen
+        (Scope(ScopeKind.ROLE, "prod/none"), False),
+        (Scope(ScopeKind.PRINCIPAL, "pr_last"), True),
+    ],
+)
+def test_access_that_came_back_for_another_is_left_out(
+    assigned: World, scope: Scope, meant: bool
+) -> None:
+    """A finding is of one access, whoever had it last and by whichever of two roles."""
+    grant = back(assigned)
+    (finding,) = assigned.house.store.live_of_kind(FindingKind.READDED)
+    last = replace(assigned.grant(grant), principal="pr_last", role="prod/other")
+    assert _is_meant(scope, finding, last) is meant
+
+
+def test_access_of_a_role_nobody_hands_out_any_more_is_said_to_be_closed(assigned: World) -> None:
+    """No look comes to it: it counts as unverified, with what to do."""
+    with elsewhere(assigned):
+        back(assigned)
+    called = panic(assigned)
+    put_in_force(assigned.house, laws(found=Catalogue({}, {})))
+    (told,) = stands(assigned, called).unread
+    assert "no look comes to it" in told.says and "tidegate findings close" in told.says
 
 
 @pytest.mark.parametrize(
@@ -178,3 +215,22 @@ def test_database_is_no_older_once_our_own_share_is_removed(
         told = stands(world, called)
         assert (told.still_closing, told.not_verified, told.safe) == (0, 0, False)
         assert "journals of other machines" in told.doubt
+    world.clock.forward(days=1, hours=13)  # the longest window of any rule, and a day
+    for _ in range(3):
+        world.clock.forward(seconds=60)
+        world.work()
+    assert stands(world, called).safe
+
+
+def test_first_panic_is_called_before_anybody_knows_that_the_database_is_older(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is looked for at the first look already, with no panic on record."""
+    monkeypatch.setattr(Store, "is_shared", True)
+    kept = backup(world)
+    world.granted()
+    put_back(world, kept)
+    world.house.asked = Asked()
+    world.clock.forward(seconds=30)
+    world.work()
+    assert world.house.store.panic_count() == 0 and world.house.asked.older

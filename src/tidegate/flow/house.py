@@ -89,8 +89,9 @@ class Actor:
 class Asked:
     """What the database was asked about the closing journal's grants, and knew: by grant, up to
     which of its lines. `size` is how long the log was then, `since` when everything was asked.
-    `panics` is how many there were when it was asked of them last, and `older` that the database
-    did not know then what the journal says was opened, over or not: other machines may have more.
+    `panics` is how many there were when it was asked of them last (-1: not yet), and `older` that
+    the database did not know then what the journal says was opened, over or not: other machines may
+    have more.
     """
 
     forgotten: dict[str, JournalLine] = field(default_factory=dict)
@@ -98,7 +99,7 @@ class Asked:
     unsealed: dict[str, JournalLine] = field(default_factory=dict)
     size: int = 0
     since: Instant | None = None
-    panics: int = 0
+    panics: int = -1
     older: bool = False
 
     def anew(self, size: int, now: Instant) -> None:
@@ -109,7 +110,7 @@ class Asked:
             self.forgotten.clear()
             self.unknown.clear()
             self.unsealed.clear()
-            self.panics = 0
+            self.panics = -1
             self.since = now
         self.size = size
 

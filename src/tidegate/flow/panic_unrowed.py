@@ -7,14 +7,15 @@ asks the one of its machine at once. Either names in the panic what it begins.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
 
 from tidegate.base.duty import workers
-from tidegate.base.errors import EvidenceBroken, TidegateError
-from tidegate.base.when import Instant
+from tidegate.base.errors import AskedWrongly, EvidenceBroken, TidegateError
+from tidegate.base.when import Instant, parse_instant
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine
 from tidegate.evidence.journal_book import JournalBook, ends, is_begun, read_back
@@ -25,6 +26,7 @@ from tidegate.flow.house import CLOCKS_APART, House
 from tidegate.flow.panic_names import name_in, named_by
 from tidegate.grant import Grant, GrantState
 from tidegate.panic import Beside, Panic, PanicState, Unrowed
+from tidegate.policy.rules import LONGEST_GRACE
 
 log = structlog.get_logger("tidegate.panic_unrowed")
 
@@ -37,6 +39,7 @@ FORKED = (
     "journal here names, is not counted"
 )
 
+NOTICED = timedelta(days=1)  # a backup is put back within that of what was opened last
 UNKNOWN_HERE = "no row tells of it, nor does this machine's journal: look at the other machines"
 BY_JOURNAL = "no row tells of it; it is being closed from the journal"
 # Rows that may say nothing of what the journal opened. None: there is none.
@@ -73,7 +76,7 @@ def begin_unrowed(house: House) -> list[str]:
         return []
     book = house.journal.book()
     untold = _untold(house, tuple(book.waiting.values()), book)
-    house.asked.older = any(one.newer for one in untold)
+    house.asked.older = any(one.newer and _matters(house, one.line) for one in untold)
     owed = _left([one.line for one in untold], book)
     meant: dict[tuple[str, str], list[JournalLine]] = {}
     for line in owed:
@@ -182,8 +185,24 @@ def _beside(name: str, lines: Sequence[JournalLine], says: str) -> Beside:
 
 
 def _is_before(row: Grant) -> bool:
-    """Whether a row that does not tell is of before the opening. Else it is over; it came back."""
-    return row.state in (GrantState.READY, GrantState.FAILED)
+    """Whether a row that does not tell is of before the opening. Else it is over, and it came back,
+    or a late call made it.
+    """
+    return row.state in (GrantState.READY, GrantState.FAILED) and row.ends_at is None
+
+
+def _matters(house: House, line: JournalLine) -> bool:
+    """Whether what others opened beside this, before the backup was put back, may be open still:
+    for as long as any rule lets something be open, or this was to be, and NOTICED.
+    """
+    longest = max((rule.max for rule in house.laws.rules.rules.values()), default=timedelta(0))
+    until = line.at
+    with suppress(AskedWrongly):
+        until = max(until, parse_instant(str(line.data.get("ends_at"))))
+    try:
+        return house.now() < max(until, line.at + longest + LONGEST_GRACE) + NOTICED
+    except OverflowError:  # of no calendar: a line nobody of ours wrote
+        return True
 
 
 def _left(lines: Iterable[JournalLine], book: JournalBook) -> list[JournalLine]:

@@ -347,6 +347,8 @@ def _close(house: BareHouse, owed: Owed, now: Instant) -> bool:
             held_until=owed.shared_until,
             alone=True,
         )
+        if now >= hold.ends_at:  # it came; by the rows it may have moved while the cloud was asked
+            line = replace(line, data={**line.data, "reason": EndReason.EXPIRED.value})
         house.journal.append(line)
         if not owed.uncut:
             house.tries.removed(hold.grant, now)
