@@ -151,6 +151,7 @@ class Life:
     panicked_at: int = NEVER  # a panic was called about it then, while it was forgotten
     tried_at: int = -1
     changed_at: int = -1  # when a change that closes it was last sent to the cloud
+    met_at: int = NEVER  # by the clock of whoever wrote first that its end began, or was read back
     told_at: int = NEVER  # since when the journal says that its end began
     counts: Counter[str] = field(default_factory=Counter)
 

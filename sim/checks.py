@@ -33,6 +33,7 @@ from sim.sight import (
     laws_since,
     may_start,
     offsets_of,
+    open_lives,
     others,
     right_until,
     set_back_since,
@@ -80,6 +81,9 @@ def deadline_before_effect(oracle: Any, seen: Seen) -> Iterator[str]:
             if life.intended_at != NEVER and acts(oracle, life) and not others(oracle, life):
                 yield f"{life.id} is called failed and can act"
         case "allowed" if life.failed_at <= oracle.loop.now and seen.found in _AFTER:
+            # By what another grant of the same access left, whose own end is judged for itself.
+            if any(one.opened_at != NEVER for one in open_lives(oracle, life)):
+                return
             yield f"{life.id} was used and had failed"
 
 
@@ -118,6 +122,8 @@ def never_stop_closing(oracle: Any, seen: Seen) -> Iterator[str]:
         case "closing":
             if seen.data["reason"] == "expired" and life.intended_at != NEVER:
                 clock = last_clock(oracle, seen.process, seen.entered)
+                if life.met_at != NEVER:  # by the journal, whose clock may have been right since
+                    clock = max(clock, life.met_at)
                 # NB. without the store it ends by the journal, which may have an end before.
                 known = (life.end, life.old_end, life.unheard_end)
                 end = min(known) if blind(oracle, life) else life.end

@@ -142,6 +142,9 @@ class Oracle:
         elif line.kind == "closing" and line.grant in self.lives:
             life = self.lives[line.grant]
             life.told_at = min(life.told_at, self.loop.now)
+        if line.kind in ("closing", "removed") and line.grant in self.lives:
+            life = self.lives[line.grant]
+            life.met_at = min(life.met_at, to_ms(line.at) - START_MS)
 
     def sealed(self, process: Any, facts: Iterable[Any], entered: int | None = None) -> None:
         """Facts became durable: names and ids are taken, ends are checked, nothing is believed."""
@@ -245,7 +248,7 @@ class Oracle:
         went = self.went.get(life.key, NEVER)
         just = went <= self.loop.now <= went + WENT_WITHIN
         beside = (one for one in open_lives(self, life) if one is not life)
-        life.may_stand = life.stood or just or any(one.stood for one in beside)
+        life.may_stand = life.stood or just or any(one.may_stand for one in beside)
         self.judge(
             "intended",
             process=process,

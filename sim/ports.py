@@ -334,6 +334,10 @@ class SimJournal:
         self._readable()
         return list(self.disk.lines)
 
+    def size(self) -> int:
+        """How many bytes it has."""
+        return len(self.disk.data)
+
     def book(self) -> JournalBook:
         """The same, folded by the production code."""
         self._readable()

@@ -27,7 +27,7 @@ from tidegate.flow.governing import put_in_force, start_log
 from tidegate.flow.house import House
 from tidegate.flow.people import LOCAL, record
 from tidegate.flow.reconciling import reconcile_step
-from tidegate.flow.recovering import close_forgotten
+from tidegate.flow.recovering import look_back
 from tidegate.flow.refusing import Refusals
 from tidegate.shell import worker as worker_room
 from tidegate.shell.worker import RECONCILE_EVERY, Chore, Worker
@@ -151,7 +151,7 @@ class Process:
                     self.store.free_leases()
                 self.govern(self.world.laws)
                 if Duty.CLOSE in self.duties:
-                    close_forgotten(self.house)
+                    look_back(self.house)
                 break
             except (TidegateError, OSError):
                 self.world.loop.pause(2_000)

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from tests.backups import backup, put_back
-from tests.flow.assigned import KEY, elsewhere, settle
+from tests.flow.assigned import KEY, assign, elsewhere, settle
 from tests.support import World, laws
 from tidegate.catalogue import Catalogue
 from tidegate.connectors.simulated import Fault, FaultKind
@@ -207,8 +207,10 @@ def test_database_is_no_older_once_our_own_share_is_removed(
     world.granted()
     world.clock.forward(seconds=30)
     put_back(world, kept)
+    panics = []
     for _ in range(2):
         called = panic(world)
+        panics.append(called)
         for _ in range(24):
             world.clock.forward(seconds=10)
             world.work()
@@ -219,7 +221,25 @@ def test_database_is_no_older_once_our_own_share_is_removed(
     for _ in range(3):
         world.clock.forward(seconds=60)
         world.work()
-    assert stands(world, called).safe
+    assert [stands(world, one).safe for one in panics] == [True, True]
+
+
+def test_database_is_no_older_where_a_lost_machine_leaves_access_open(
+    assigned: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No deadline of the cloud's own ends an assignment: nobody knows for how long it stays."""
+    world = assigned
+    monkeypatch.setattr(Store, "is_shared", True)
+    kept = backup(world)
+    world.granted()
+    put_back(world, kept)
+    assign(world)
+    world.clock.forward(days=400)
+    called = panic(world)
+    for _ in range(6):
+        world.clock.forward(seconds=60)
+        world.work()
+    assert "journals of other machines" in stands(world, called).doubt
 
 
 def test_first_panic_is_called_before_anybody_knows_that_the_database_is_older(

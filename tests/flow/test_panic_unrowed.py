@@ -250,6 +250,28 @@ def test_panic_calls_removed_what_may_be_used_still(
     assert (told.removed, told.safe) == (0, False)
 
 
+@pytest.mark.parametrize(
+    ("more", "counts"), [({"cut": False}, (1, 0, 0)), ({"held": True}, (0, 1, 0)), ({}, (0, 0, 0))]
+)
+def test_panic_leaves_out_what_its_journal_had_removed_in_part(
+    world: World, more: dict[str, object], counts: tuple[int, int, int]
+) -> None:
+    """Removed before the panic, and its sessions were not seen cut, or something else gives the
+    access: named and counted. Once no session can act any more it is removed.
+    """
+    grant = unrowed(world)
+    data = {"alone": True} | more
+    line = JournalLine(kind="removed", grant=grant.id, at=world.clock(), data=data)
+    world.house.journal.append(line)
+    called = panic(world)
+    assert called.grants == bool(more)
+    told = stand(world.house, called.id, world.clock())
+    assert (told.still_closing, told.not_verified, told.removed) == counts
+    world.clock.forward(hours=14)  # beyond the longest session, and a clock that is off
+    told = stand(world.house, called.id, world.clock())
+    assert (told.still_closing, told.removed) == (0, int("cut" in more))
+
+
 @pytest.mark.parametrize("how", ["shared", "forked", "neither"])
 def test_panic_is_safe_with_a_database_older_than_other_machines_know(
     world: World, monkeypatch: pytest.MonkeyPatch, how: str

@@ -245,6 +245,40 @@ def test_long_journal_keeps_serving_waiting_or_lets_a_dead_grant_be_used(
     assert world.grant(ready).state is GrantState.OPEN
 
 
+def test_journal_nobody_can_read_keeps_a_start_from_ending_anything(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk is broken, and the database is well: what has rows ends by them, nothing opens and
+    no credential is made; once it can be read all goes on.
+    """
+    grant, other = world.granted(), world.granted("eve")
+    kept = backup(world)
+    close_now(world.house, end_early(world.house, world.who("bo"), other.id))
+    put_back(world, kept)
+
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.house.journal, "book", broken)
+        look_back(world.house)
+        assert not world.house.looked_back
+        with pytest.raises(WorldFailed, match="or cannot"):
+            world.keys(grant)
+        asked = world.ask("ana", role="dev/admin")
+        world.clock.forward(minutes=30)
+        for _ in range(4):
+            world.clock.forward(seconds=10)
+            world.work()
+        assert world.grant(grant).state in (GrantState.REMOVED, GrantState.GONE)
+        (ready,) = world.house.store.grants(request=asked.id)
+        assert ready.state is not GrantState.OPEN
+    for _ in range(4):
+        world.clock.forward(seconds=10)
+        world.work()
+    assert world.house.looked_back
+
+
 def test_short_journal_is_read_before_anything_is_served(world: World) -> None:
     """What a short journal says has ended is sealed before the first request is answered."""
     grant = world.granted()

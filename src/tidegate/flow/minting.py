@@ -29,8 +29,9 @@ def mint(
     if not house.looked_back:
         raise WorldFailed(
             "still_starting",
-            "expected a server that has read its closing journal, got one that is still reading it",
-            "try again in a few seconds",
+            "expected a server that has read its closing journal, got one that is still reading it "
+            "or cannot",
+            "try again in a few seconds; if it goes on, its log says why",
         )
     now = house.opening_now()
     if forked := house.forked(now):

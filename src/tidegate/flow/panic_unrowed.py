@@ -19,6 +19,7 @@ from tidegate.base.when import Instant, parse_instant
 from tidegate.connectors.port import Hold
 from tidegate.evidence.journal import JournalLine
 from tidegate.evidence.journal_book import JournalBook, ends, is_begun, read_back
+from tidegate.evidence.journal_line import CLOCK_OFF
 from tidegate.expire import EndReason
 from tidegate.flow.confirming import is_held, tells
 from tidegate.flow.holding import hold_of_line
@@ -76,7 +77,7 @@ def begin_unrowed(house: House) -> list[str]:
         return []
     book = house.journal.book()
     untold = _untold(house, tuple(book.waiting.values()), book)
-    house.asked.older = any(one.newer and _matters(house, one.line) for one in untold)
+    house.asked.older = any(one.newer and matters(house, one.line) for one in untold)
     owed = _left([one.line for one in untold], book)
     meant: dict[tuple[str, str], list[JournalLine]] = {}
     for line in owed:
@@ -146,7 +147,7 @@ def count_unrowed(house: House, names: Iterable[str], rows: Mapping[str, Grant])
             counted.unread.append(_beside(name, lines, "its row cannot be read"))
         elif last is None and not is_begun(lines):
             counted.unread.append(_beside(name, lines, UNKNOWN_HERE))
-        elif last is None or last.uncut or last.held_until is not None:
+        elif last is None or last.held_until is not None or _acts_uncut(house, last, lines):
             counted.closing.append(_beside(name, lines, BY_JOURNAL))
         elif last.held:  # by what stood before, as far as that line knows
             counted.unread.append(_beside(name, lines, "removed, and what stood before gives it"))
@@ -156,7 +157,8 @@ def count_unrowed(house: House, names: Iterable[str], rows: Mapping[str, Grant])
             until = max(filter(None, (until, acts)), default=None)
     return Unrowed(
         names=missing | untold.keys(),
-        newer=bool(missing - damaged) or any(map(_is_before, untold.values())),
+        newer=any(_is_newer(house, name, rows.get(name), book) for name in untold)
+        or any(_is_newer(house, name, None, book) for name in missing - damaged),
         removed=removed,
         residual_until=until if until is not None and until > house.now() else None,
         closing=tuple(counted.closing),
@@ -191,10 +193,20 @@ def _is_before(row: Grant) -> bool:
     return row.state in (GrantState.READY, GrantState.FAILED) and row.ends_at is None
 
 
-def _matters(house: House, line: JournalLine) -> bool:
-    """Whether what others opened beside this, before the backup was put back, may be open still:
-    for as long as any rule lets something be open, or this was to be, and NOTICED.
+def _is_newer(house: House, name: str, row: Grant | None, book: JournalBook) -> bool:
+    """Whether it shows that the database is older than what may be open on other machines."""
+    line = book.waiting.get(name)
+    return (row is None or _is_before(row)) and (line is None or matters(house, line))
+
+
+def matters(house: House, line: JournalLine) -> bool:
+    """Whether what others opened beside this, before the backup was put back, may be open still.
+
+    Where the cloud ends everything itself: for as long as any rule lets something be open, or this
+    was to be, and NOTICED. Else a machine that is lost leaves it open, and nobody knows how long.
     """
+    if not _ends_itself(house):
+        return True
     longest = max((rule.max for rule in house.laws.rules.rules.values()), default=timedelta(0))
     until = line.at
     with suppress(AskedWrongly):
@@ -205,9 +217,32 @@ def _matters(house: House, line: JournalLine) -> bool:
         return True
 
 
+def _ends_itself(house: House) -> bool:
+    """Whether the cloud itself refuses everything that is handed out here after its end."""
+    targets, roles = house.laws.catalogue.targets, house.laws.catalogue.roles.values()
+    kinds = {(targets[role.target].connector, role.kind) for role in roles}
+    try:
+        return bool(kinds) and all(
+            house.connector(connector).powers(kind).native_deadline for connector, kind in kinds
+        )
+    except TidegateError:
+        return False
+
+
 def _left(lines: Iterable[JournalLine], book: JournalBook) -> list[JournalLine]:
-    """Those of which no line says that they were read back as removed."""
-    return [line for line in lines if read_back(book.lines[line.grant]) is None]
+    """Those of which no line says that they were read back as removed, sessions and all, and that
+    nothing else gives the access.
+    """
+    found = ((line, read_back(book.lines[line.grant])) for line in lines)
+    return [line for line, last in found if last is None or last.uncut or last.held]
+
+
+def _acts_uncut(house: House, last: JournalLine, lines: Sequence[JournalLine]) -> bool:
+    """Whether its sessions were not seen cut, and may act still, also by a clock that is off."""
+    if not last.uncut:
+        return False
+    until = _may_act_until(house, last, lines)
+    return until is None or house.now() < until + CLOCK_OFF
 
 
 def _opened_by(line: JournalLine) -> Instant:

@@ -47,11 +47,16 @@ def look_back(house: House) -> None:
     """Before anybody can use what the journal says has ended: `close_forgotten`.
 
     A long journal takes seconds to read, which ends do not wait for, nor does serving: it is the
-    worker's first look then, and until that is over nothing opens and no credential is made.
+    worker's first look then, and until that is over nothing opens and no credential is made. So it
+    is with one that cannot be read: what has rows ends by them meanwhile.
     """
     house.looked_back = house.journal.size() <= READ_AT_ONCE
     if house.looked_back:
-        close_forgotten(house)
+        try:
+            close_forgotten(house)
+        except OSError as fault:
+            log.error("the closing journal cannot be read: nothing opens", errno=fault.errno)
+            house.looked_back = False
 
 
 def close_forgotten(house: House) -> list[str]:
@@ -347,7 +352,7 @@ def _close(house: BareHouse, owed: Owed, now: Instant) -> bool:
             held_until=owed.shared_until,
             alone=True,
         )
-        if now >= hold.ends_at:  # it came; by the rows it may have moved while the cloud was asked
+        if not ends(owed.book.lines[hold.grant]):  # it came: by the rows it may have moved since
             line = replace(line, data={**line.data, "reason": EndReason.EXPIRED.value})
         house.journal.append(line)
         if not owed.uncut:

@@ -15,10 +15,12 @@ from tidegate.base.fact import SYSTEM
 from tidegate.base.text import many
 from tidegate.base.when import wire
 from tidegate.evidence.journal_book import book_of
+from tidegate.evidence.journal_line import JournalLine
 from tidegate.flow.confirming import is_held, tells
 from tidegate.flow.gathering import begin_all, gather
 from tidegate.flow.holding import lines_by_grant
 from tidegate.flow.house import House
+from tidegate.flow.panic_unrowed import matters
 from tidegate.flow.recalling import Fate, Recalled, recall
 from tidegate.main.config import Config
 from tidegate.main.emergency import Journals, Tell, ground_of, read_journals
@@ -125,8 +127,9 @@ def close_unknown(
         told = lines_by_grant(journals.lines[own])
         rows = house.store.grants_named(names)
         told_of = {one.hold.grant for one in gathered.owed}
+        rowless = told_of - house.store.grant_states(told_of).keys()
         older = house.store.is_shared and (
-            seen.size > size or bool(told_of - house.store.grant_states(told_of).keys())
+            seen.size > size or any(_matters(house, told.get(name, ())) for name in rowless)
         )
     except (TidegateError, OSError) as fault:
         why = fault.message if isinstance(fault, TidegateError) else str(fault.strerror)
@@ -157,6 +160,12 @@ def close_unknown(
     every = recall(ground_of(found, tell, giving), gathered, min(patience, PATIENCE), only=unknown)
     done = (one for one in every if one.owed.hold.grant in unknown)
     return Unknown(done=(*done, *held), unusable=unusable, unread=unread)
+
+
+def _matters(house: House, lines: Sequence[JournalLine]) -> bool:
+    """Whether what others opened beside this may be open still: it may where ours has no line."""
+    opened = [line for line in lines if line.kind == "intended"]
+    return not opened or matters(house, opened[-1])
 
 
 def _no_line(journals: Journals, seen: Witnessed, size: int) -> str:
