@@ -29,6 +29,7 @@ from tidegate.connectors.simulated import Fault, FaultKind
 from tidegate.evidence import journal as journal_room
 from tidegate.evidence.journal import JournalLine, read_journal
 from tidegate.evidence.journal_book import Folding, JournalBook
+from tidegate.evidence.journal_needed import needed_until
 from tidegate.evidence.seal import read_event
 from tidegate.store import KeysInHand
 
@@ -365,7 +366,7 @@ class SimJournal:
             ports.die("journal.compact", where)
         if ports.world.away("journal"):
             raise OSError(errno.ENOSPC, "No space left on device")
-        ended = journal_room._finished(self.disk.lines)
+        ended = needed_until(self.disk.lines)
         finished = {grant for grant, until in ended.items() if until <= now}
         kept = [line for line in self.disk.lines if line.grant not in finished]
         dropped = len(self.disk.lines) - len(kept)

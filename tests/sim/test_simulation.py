@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -13,9 +14,13 @@ from sim.aims import AIMED
 from sim.mutants import MUTANTS
 from sim.mutate import Mutant, StaleMutant, mutated
 from sim.points import CALLS, FAINT, is_long, names, planned
+from sim.ports import Ports, SimJournal
 from sim.run import Outcome, head_of, hunt, rotating, run_many, run_scene, run_world
-from sim.scene import CROWDED
+from sim.scene import CROWDED, WHOLE
+from sim.world import START, World
 
+from tidegate.base.when import wire
+from tidegate.evidence.journal import JournalLine
 from tidegate.grant import end_of
 
 ROOT = Path(__file__).parents[2]
@@ -153,3 +158,20 @@ def test_fault_point_strikes_every_call() -> None:
 def test_calm_world_has_faults() -> None:
     """In every fourth nothing at all is planned: there the oracle forgives nothing."""
     assert [planned(Random("1"), number) for number in range(0, 40, 4)] == [{}] * 10
+
+
+def test_journal_of_a_world_is_never_compacted() -> None:
+    """Its port follows the production journal: what nobody needs any more is dropped, as there."""
+    world = World("compact/0", 1, {}, WHOLE)
+    try:
+        journal = SimJournal(Ports(world, world.rise("one")), world.disk)
+        at = START + timedelta(hours=1)
+        data = {"ends_at": wire(at), "lingers_seconds": 0}
+        for kind in ("intended", "removed", "gone", "sealed"):
+            line = JournalLine(kind=kind, grant="gr_1", at=at, data=data)
+            journal.disk.lines.append(line)
+        assert journal.compact(at) == 0
+        assert journal.compact(at + timedelta(hours=3)) == 4
+        assert journal.disk.lines == []
+    finally:
+        world.close()
