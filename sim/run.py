@@ -6,6 +6,7 @@ import itertools
 import logging
 import multiprocessing
 import signal
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,7 +70,7 @@ def run_world(
 
 def _run(world: World, number: int, stop_at_once: bool) -> Outcome:
     before = structlog.get_config()  # put back: whoever reads the log after a world wants it
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    structlog.configure(wrapper_class=_telling(world))
     began = time.process_time()
     world.stop_at_once = stop_at_once
     searched = gc.isenabled()
@@ -94,6 +95,21 @@ def _run(world: World, number: int, stop_at_once: bool) -> Outcome:
         told=told,
         cpu=time.process_time() - began,
     )
+
+
+def _telling(world: World) -> type:
+    """A logger that says nothing, and tells the world of what a rim of the production code took: a
+    mistake there, or in the world's own ports, would show nowhere else. A fault of the world itself
+    (a disk, a database) is none.
+    """
+    quiet: Any = structlog.make_filtering_bound_logger(logging.CRITICAL)
+
+    def exception(_: object, event: str, *args: object, **more: object) -> None:
+        bug = sys.exception()
+        if bug is not None and not isinstance(bug, OSError | TidegateError):
+            world.loop.bugs.append((event, bug))
+
+    return type("Telling", (quiet,), {"exception": exception})
 
 
 def run_many(

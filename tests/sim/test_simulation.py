@@ -175,3 +175,14 @@ def test_journal_of_a_world_is_never_compacted() -> None:
         assert journal.disk.lines == []
     finally:
         world.close()
+
+
+def test_mistake_that_a_rim_takes_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chore that fails by a bug of ours, at every start: the worker goes on, the world tells."""
+
+    def mistaken(*_: object) -> int:
+        raise AttributeError("a name that moved")
+
+    monkeypatch.setattr(SimJournal, "compact", mistaken)
+    outcome = run_world("fixed", 0, SEEDS)
+    assert {one.rule for one in outcome.violations} == {"bug"}
