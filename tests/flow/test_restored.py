@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import structlog
 
 from tests.backups import backup, locked, put_back
 from tests.support import World, catalogue, laws, misshape
@@ -249,7 +250,7 @@ def test_journal_nobody_can_read_keeps_a_start_from_ending_anything(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its disk is broken, and the database is well: what has rows ends by them, nothing opens and
-    no credential is made; once it can be read all goes on.
+    no credential is made; once it can be read all goes on. The log says why, without a traceback.
     """
     grant, other = world.granted(), world.granted("eve")
     kept = backup(world)
@@ -259,7 +260,7 @@ def test_journal_nobody_can_read_keeps_a_start_from_ending_anything(
     def broken(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, structlog.testing.capture_logs() as said:
         patch.setattr(world.house.journal, "book", broken)
         look_back(world.house)
         assert not world.house.looked_back
@@ -273,6 +274,8 @@ def test_journal_nobody_can_read_keeps_a_start_from_ending_anything(
         assert world.grant(grant).state in (GrantState.REMOVED, GrantState.GONE)
         (ready,) = world.house.store.grants(request=asked.id)
         assert ready.state is not GrantState.OPEN
+    assert {"a look at the journal failed"} <= {one["event"] for one in said}
+    assert not [one for one in said if "exc_info" in one]
     for _ in range(4):
         world.clock.forward(seconds=10)
         world.work()

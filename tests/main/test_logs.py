@@ -30,3 +30,13 @@ def test_full_disk_under_the_log_stops_a_worker(log, monkeypatch, capsys):
     log()
     structlog.get_logger("tidegate.worker").error("tick failed again", code="x")
     assert "tick failed again" in capsys.readouterr().err
+
+
+def test_logger_of_a_server_hears_nothing_of_a_later_set_up(capsys):
+    """What was logged once is said as whoever set up the log last wants it."""
+    log = structlog.get_logger("tidegate.worker")
+    log_plainly()
+    log.info("server ready")
+    log_quietly()
+    log.info("tick")
+    assert "server ready" in (said := capsys.readouterr().err) and "tick" not in said

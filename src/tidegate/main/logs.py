@@ -29,7 +29,11 @@ def _lines(*_: Any) -> Line:
 
 
 def log_plainly() -> None:
-    """Set up logging for a server process."""
+    """Set up logging for a server process.
+
+    No logger is cached: one that was would keep this set-up for good, and what listens to the log
+    later in the same process, a test or a simulated world, would hear nothing of it.
+    """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     structlog.configure(
         processors=[
@@ -41,7 +45,6 @@ def log_plainly() -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=_lines,
-        cache_logger_on_first_use=True,
     )
 
 

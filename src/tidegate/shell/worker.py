@@ -329,16 +329,23 @@ class Worker:
         try:
             if not self.house.looked_back:
                 self.house.looked_back = self._looks_at_journal(close_forgotten)
-            for step in (settle_journal, seal_journal, close_forgotten):
+            for step in (
+                settle_journal,
+                seal_journal,
+                close_forgotten,
+                self._end_unknown,
+                self._end_unrowed,
+            ):
                 self._looks_at_journal(step)
-            if unknown := find_unknown(self.house):
-                self._close_from_journal(Unknown(unknown, self.house.store))
-            self._looks_at_journal(self._end_unrowed)
         except EvidenceClosed as fault:
             # Nothing may be due by the rows, and ends begun in the journal must go on all the same.
             self._heed_rows(fault)
             self._close_from_journal()
             raise
+
+    def _end_unknown(self, house: House) -> None:
+        if unknown := find_unknown(house):
+            self._close_from_journal(Unknown(unknown, house.store))
 
     def _end_unrowed(self, house: House) -> None:
         if begun := begin_unrowed(house):
