@@ -60,13 +60,16 @@ def extend(
     """Move the end of an open grant as the approved extension `request` says: one Step.
 
     Raises:
-        Stale: as `check_may_extend`; `end_moved`: its end is not the one that was voted on;
-            `not_later`: the new end is not after the old one, or after what was voted on.
+        Stale: as `check_may_extend`; `moved_on`: `assignment` was read after `grant`, and it no
+            longer holds it; `end_moved`: its end is not the one that was voted on; `not_later`: the
+            new end is not after the old one, or after what was voted on.
     """
     check_may_extend(grant, now)
     asked = request.terms.extends
-    if asked is None or asked.grant != grant.id or grant.id not in assignment.holders:
+    if asked is None or asked.grant != grant.id:
         raise RuntimeError(f"{request.id} is no extension of {grant.id}")
+    if grant.id not in assignment.holders:
+        raise Stale("moved_on", f"expected an open grant, `{grant.id}` ended just now", _AGAIN)
     if grant.ends_at is None or grant.ends_at != asked.ends_at:
         got = wire(grant.ends_at) if grant.ends_at else "none"
         raise Stale(

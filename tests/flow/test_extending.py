@@ -7,13 +7,14 @@ ended was a hole elsewhere once.
 from datetime import timedelta
 
 import pytest
+import structlog
 
 from tests.shell_api.conftest import serving
 from tests.support import RULES, START, World, laws
 from tidegate.base.errors import AskedWrongly, NotAllowed, NotFound, Stale
 from tidegate.connectors.port import Answer
 from tidegate.connectors.simulated import Fault, FaultKind
-from tidegate.evidence.journal import open_grants
+from tidegate.evidence.journal import JournalLine, open_grants
 from tidegate.flow.asking import Asked, ask, change
 from tidegate.flow.extending import apply_once, arm_once
 from tidegate.flow.governing import put_in_force
@@ -201,6 +202,30 @@ def test_extension_of_what_was_revoked_meanwhile(world: World) -> None:
     world.work()
     done = world.house.store.request(asked.id)
     assert (done.state, done.code) == (RequestState.REFUSED, "not_open")
+    assert world.grant(grant).state is GrantState.GONE
+
+
+def test_end_that_comes_while_it_is_being_moved(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends between two reads of one move: none is moved, and the log calls it no bug."""
+    grant = world.granted()
+    asked = world.vote(longer(world, grant))
+    write = world.house.journal.append_opening
+
+    def revoked(line: JournalLine) -> None:
+        write(line)
+        monkeypatch.undo()
+        end_early(world.house, world.who("bo"), grant.id, "wrong account")
+
+    monkeypatch.setattr(world.house.journal, "append_opening", revoked)
+    with structlog.testing.capture_logs() as said:
+        world.work()
+    assert not [one for one in said if "exc_info" in one]
+    world.clock.forward(seconds=5)
+    world.work()
+    assert world.house.store.request(asked.id).code == "not_open"
+    assert world.grant(grant).ends_at == grant.ends_at
     assert world.grant(grant).state is GrantState.GONE
 
 
