@@ -27,6 +27,9 @@ class Broken(BaseException):
     """Enough is known: the world need not go on."""
 
 
+BUG = "bug"  # the rule a mistake breaks that shows in nothing else
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
     """A rule that was broken: which, when, and what happened in plain words."""

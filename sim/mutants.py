@@ -201,7 +201,7 @@ MUTANTS: tuple[M, ...] = (
     M("event-lost", "an event is not kept", "store.batch:Batch.admit",
       "self.facts.extend(step.facts)", "self.facts.extend(step.facts[:1])"),
     M("row-without-event", "a version guard does not guard", "store.batch:Batch._guarded",
-      "if stored != change.expected:", "if False:"),
+      "self._known.versions[kind].get(name, 0)", "change.expected"),
     # One lock after another, and what was built on them.
     M("hold-ends-an-hour-late", "the cloud is told an end an hour late",
       "flow.holding:hold_of", "ends_at=grant.ends_at,", "ends_at=grant.ends_at + __import__('datetime').timedelta(hours=1),"),

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sim.book import (
+    BUG,
     HEARD,
     NEVER,
     SLACK,
@@ -131,7 +132,7 @@ class Oracle:
             for rule, words in check(self):
                 self.broke(rule, words)
         for name, bug in self.loop.bugs:
-            self.broke("bug", f"{name}: {type(bug).__name__}: {bug}")
+            self.broke(BUG, f"{name}: {type(bug).__name__}: {bug}")
 
     def journalled(self, process: Any, line: JournalLine) -> None:
         """A line is on disk, in the closing journal of this process."""

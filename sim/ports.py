@@ -372,7 +372,8 @@ class SimJournal:
         dropped = len(self.disk.lines) - len(kept)
         if dropped:
             self.disk.lines = kept
-            self.disk.folding, self.disk.folded = Folding(), 0
+            self.disk.folding, self.disk.folded = Folding(), len(kept)
+            self.disk.folding.add(kept)
             self.disk.data = bytearray(b"".join(journal_room._write_line(line) for line in kept))
             self.disk.torn = False
         if where == "crash_after":

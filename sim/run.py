@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 
 from sim.aims import AIMED
+from sim.book import BUG
 from sim.loop import START
 from sim.mutants import MUTANTS
 from sim.mutate import Mutant, mutated
@@ -170,8 +171,8 @@ class Killed:
 def hunt(seed: str, mutant: Mutant, worlds: int, lifecycles: int = HUNTED) -> Killed:
     """Run worlds with the bug in until one is found wrong: first the one that is aimed at it.
 
-    That the product refuses to go on counts, as `crash`. Any other exception is a mutant that does
-    not fit any more, and so one that is not killed.
+    That the product refuses to go on counts, as `crash`. Any other exception, also one that a rim
+    took, is a mutant that does not fit any more, and so one that is not killed.
     """
     began = time.perf_counter()
     tries: list[tuple[str, Callable[[], Outcome]]] = []
@@ -190,9 +191,10 @@ def hunt(seed: str, mutant: Mutant, worlds: int, lifecycles: int = HUNTED) -> Ki
             except Exception as bug:  # noqa: BLE001 - whatever the changed words bring about
                 return _killed(mutant, None, "", f"{type(bug).__name__}: {bug}", (), began)
             if outcome.violations:
-                first = outcome.violations[0]
+                first = min(outcome.violations, key=lambda one: one.rule == BUG)
+                found = None if first.rule == BUG else name
                 faults = tuple(name for name, _ in outcome.hits.most_common(4))
-                return _killed(mutant, name, first.rule, first.words, faults, began)
+                return _killed(mutant, found, first.rule, first.words, faults, began)
     return _killed(mutant, None, "", "", (), began)
 
 

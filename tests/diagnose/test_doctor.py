@@ -183,6 +183,12 @@ FAULTS: dict[str, tuple[Examined, str, bool | None, str]] = {
         False,
         "`a`, `b` close, and their journals do not take",
     ),
+    "closers cannot read their journals": (
+        kept(beats={"worker:b": (AT, "close+unread 1"), "worker:a": (AT, "close+open+unread 1")}),
+        "worker's journal",
+        None,
+        "the closing journal of `a`, `b` is not read",
+    ),
     "rules broken": (
         seen(rules=replace(SOUND.rules, fault=AskedWrongly("x", "a.cedar:3: no", "mend line 3"))),
         "rules",

@@ -98,6 +98,21 @@ def test_late_end_waits_for_the_journal_to_be_read(
     assert find_late(world.house) == []
 
 
+def test_journal_nobody_can_read_for_days_fills_the_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits to be judged is bounded: one more is judged by its row alone."""
+    monkeypatch.setattr(lateness, "MOST_UNJUDGED", 1)
+    first, second = stuck(world, ["dev/admin", "prod/admin"])
+    world.clock.forward(minutes=10)
+    world.connector.calm()
+    world.house.looked_back = False
+    close_once(world.house, world.grant(first))
+    assert (late(world), world.house.unjudged) == (set(), {first.id})
+    close_once(world.house, world.grant(second))
+    assert (late(world), world.house.unjudged) == ({second.id}, {first.id})
+
+
 def test_end_inside_its_bound_is_called_late(world: World) -> None:
     """One that began to close a moment ago is not late yet."""
     stuck(world, ["dev/admin"])

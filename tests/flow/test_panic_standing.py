@@ -18,11 +18,13 @@ from tidegate.finding import FindingKind
 from tidegate.flow.governing import put_in_force
 from tidegate.flow.house import Asked
 from tidegate.flow.panic_standing import _is_meant, stand
+from tidegate.flow.panic_unrowed import matters
 from tidegate.flow.panicking import call_panic, sweep
 from tidegate.flow.reconciling import PASS_EVERY, reconcile_some
 from tidegate.flow.revoking import end_early
 from tidegate.grant import Grant, GrantState
 from tidegate.panic import Panic, Scope, ScopeKind, Standing, Unrowed, standing
+from tidegate.policy.rules import load_rules
 from tidegate.store import Store
 
 ALL = Scope(ScopeKind.ALL)
@@ -43,6 +45,13 @@ def look(world: World) -> None:
     """One whole look at everything."""
     world.clock.forward(seconds=PASS_EVERY.total_seconds())
     assert reconcile_some(world.house, 50)
+
+
+def work_on(world: World) -> None:
+    """Long enough for every chore to have had its turn."""
+    for _ in range(4):
+        world.clock.forward(seconds=5)
+        world.work()
 
 
 def back(world: World) -> Grant:
@@ -240,6 +249,59 @@ def test_database_is_no_older_where_a_lost_machine_leaves_access_open(
         world.clock.forward(seconds=60)
         world.work()
     assert "journals of other machines" in stands(world, called).doubt
+
+
+def test_database_is_no_older_once_its_role_is_retired(assigned: World) -> None:
+    """What was opened says itself which kind it is: no deadline of the cloud's own ends that one,
+    whatever is handed out by now.
+    """
+    world = assigned
+    world.granted()
+    (line,) = world.house.journal.book().waiting.values()
+    catalogue = world.house.laws.catalogue
+    others = {name: replace(one, kind="iam-role") for name, one in catalogue.roles.items()}
+    put_in_force(world.house, replace(world.house.laws, catalogue=replace(catalogue, roles=others)))
+    world.clock.forward(days=400)
+    assert matters(world.house, line)
+
+
+def test_database_is_no_older_where_the_rules_are_lost(world: World) -> None:
+    """Nobody knows how long they let anything be open."""
+    world.granted()
+    (line,) = world.house.journal.book().waiting.values()
+    world.clock.forward(days=3)
+    assert not matters(world.house, line)
+    world.house.laws = replace(world.house.laws, rules=load_rules({}))
+    assert matters(world.house, line)
+
+
+def test_panic_is_safe_while_a_machine_cannot_read_its_journal(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk is broken as it starts, or later: what it alone names nobody knows. It says so by
+    its beat, until it could be read, and no longer.
+    """
+    monkeypatch.setattr(Store, "is_shared", True)
+    called = panic(world)
+    work_on(world)
+    assert stands(world, called).safe
+
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.house.journal, "book", broken)
+        work_on(world)
+        theirs = world.house.journal
+        world.house.journal = ClosingJournal(world.directory / "ours.journal")
+        told = stands(world, called)
+        assert not told.safe and "could not read its closing journal" in told.doubt
+        world.house.journal = theirs
+    work_on(world)
+    assert stands(world, called).safe
+    world.house.looked_back = False  # as a start where it cannot be read, or is long
+    world.worker._beat()
+    assert "could not read its closing journal" in stands(world, called).doubt
 
 
 def test_first_panic_is_called_before_anybody_knows_that_the_database_is_older(

@@ -199,6 +199,7 @@ def test_journal_nobody_can_write_keeps_what_it_names_out_of_a_panic(
         told = stand(world.house, called.id, world.clock())
     assert named_by(world.house, called.id) == [grant.id]
     assert (told.not_verified, told.safe) == (1, False)
+    assert ["`tidegate revoke --local` here" in one.says for one in told.beside] == [True]
     work(world)
     assert kinds(world, grant.id)[-2:] == ["closing", "removed"]
 

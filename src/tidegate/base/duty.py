@@ -26,6 +26,7 @@ WORKER = "worker"  # before the colon of a worker's beat; alone, that of an earl
 SILENT = timedelta(seconds=30)  # a worker beats every two seconds
 UNKEPT = "unkept"  # beside the duties in a beat; who knows no such word passes over it
 AHEAD = "ahead"  # the same: its journal names what was opened after all the database knows
+UNREAD = "unread"  # the same: its journal cannot be read, or not yet
 FORGOTTEN = timedelta(days=1)  # beats of the dead are kept for a look on the day after
 
 
@@ -47,7 +48,8 @@ class WorkerSeen:
     """A worker as its last beat told of it.
 
     `keeps`: its closing journal takes what others open, so that it closes that without a database.
-    `ahead`: that journal names what was opened after everything the database knows.
+    `ahead`: that journal names what was opened after everything the database knows. `reads`: it was
+    read, so that this is known.
     """
 
     id: str
@@ -57,6 +59,7 @@ class WorkerSeen:
     rules: str = ""
     keeps: bool = True
     ahead: bool = False
+    reads: bool = True
 
     def silent(self, now: Instant) -> bool:
         """Whether it has not been heard of for SILENT."""
@@ -76,9 +79,11 @@ def told(
     *,
     keeps: bool = True,
     ahead: bool = False,
+    reads: bool = True,
 ) -> str:
     """The text of a beat."""
-    words = [*sorted(duties), *([] if keeps else [UNKEPT]), *([AHEAD] if ahead else [])]
+    beside = ((UNKEPT, not keeps), (AHEAD, ahead), (UNREAD, not reads))
+    words = [*sorted(duties), *(word for word, so in beside if so)]
     return f"{'+'.join(words) or 'none'} {version} {rules}".rstrip()
 
 
@@ -91,7 +96,8 @@ def workers(beats: Mapping[str, tuple[Instant, str]]) -> list[WorkerSeen]:
             continue
         words, _, rest = text.partition(" ")
         version, _, rules = rest.partition(" ")
-        known = frozenset(one for one in Duty if one in words.split("+"))
+        said = frozenset(words.split("+"))
+        known = frozenset(one for one in Duty if one in said)
         found.append(
             WorkerSeen(
                 id=own or WORKER,
@@ -99,8 +105,9 @@ def workers(beats: Mapping[str, tuple[Instant, str]]) -> list[WorkerSeen]:
                 duties=known if own else ALL,
                 version=version,
                 rules=rules,
-                keeps=UNKEPT not in words.split("+"),
-                ahead=AHEAD in words.split("+"),
+                keeps=UNKEPT not in said,
+                ahead=AHEAD in said,
+                reads=UNREAD not in said,
             )
         )
     return sorted(found, key=lambda one: one.at, reverse=True)

@@ -206,6 +206,7 @@ def _workers(now: Instant, kept: Kept) -> Iterator[Check]:
         said = f"alive {ago} ago" if count == 1 else f"{count} alive, the last heard {ago} ago"
         yield Check(name="worker", ok=True, says=said)
     yield from _unkept(alive)
+    yield from _unread(alive)
     versions = sorted({one.version for one in alive if one.version})
     if len(versions) > 1:
         said = f"processes of {len(versions)} versions run: {', '.join(versions)}"
@@ -238,6 +239,18 @@ def _unkept(alive: Sequence[WorkerSeen]) -> Iterator[Check]:
     fix += "nothing opens until then" if shut else "meanwhile another that closes keeps it"
     said = f"{who} not take what others open"
     yield Check(name="worker's journal", ok=False if shut else None, says=said, fix=fix)
+
+
+def _unread(alive: Sequence[WorkerSeen]) -> Iterator[Check]:
+    """Who closes and could not read its journal: it opens nothing, and no panic is called safe."""
+    closers = [one for one in alive if Duty.CLOSE in one.duties]
+    names = sorted(f"`{one.id}`" for one in closers if not one.reads)
+    if not names:
+        return
+    fix = "mend that closing journal, or wait until a long one is read: it is tried again by"
+    fix += " itself; ends come by the rows meanwhile, and no panic is called safe"
+    said = f"the closing journal of {', '.join(names[:MOST_SAID])} is not read"
+    yield Check(name="worker's journal", ok=None, says=said, fix=fix)
 
 
 def _rules(seen: RulesSeen, kept: Kept | None) -> Iterator[Check]:

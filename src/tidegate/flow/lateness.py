@@ -23,6 +23,7 @@ LEAST_BOUND = timedelta(minutes=2)  # an end that takes longer is late, whatever
 # Closing grants a look, shared by the targets they are on: beyond it the findings there are enough
 # to begin with, as long as they are those of the ends that wait longest.
 AT_ONCE = 200
+MOST_UNJUDGED = 10_000  # a journal that cannot be read for days: the rest is judged by the rows
 
 
 def bound_of(house: House, grant: Grant) -> timedelta:
@@ -53,7 +54,7 @@ def note_removed(house: House, grant: Grant) -> None:
     Whether one was removed in time without the database the journal says; until that is read after
     a start, `find_late` judges it later: no other end waits for the reading.
     """
-    if house.looked_back:
+    if house.looked_back or len(house.unjudged) >= MOST_UNJUDGED:
         note_late(house, grant, house.now())
     else:
         house.unjudged.add(grant.id)

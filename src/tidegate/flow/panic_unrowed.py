@@ -39,9 +39,17 @@ FORKED = (
     "the log does not extend what was witnessed: what was opened after this database, and no "
     "journal here names, is not counted"
 )
+UNREAD = (
+    "a process that closes could not read its closing journal, and that may name more: "
+    "`tidegate doctor` says which one"
+)
 
 NOTICED = timedelta(days=1)  # a backup is put back within that of what was opened last
 UNKNOWN_HERE = "no row tells of it, nor does this machine's journal: look at the other machines"
+NOT_BEGUN = (
+    "no row tells of it, and this machine's closing journal took no word of its end: "
+    "`tidegate revoke --local` here ends it"
+)
 BY_JOURNAL = "no row tells of it; it is being closed from the journal"
 # Rows that may say nothing of what the journal opened. None: there is none.
 UNTELLING = (None, GrantState.FAILED, GrantState.GONE, GrantState.SIGNED_OFF)
@@ -146,7 +154,8 @@ def count_unrowed(house: House, names: Iterable[str], rows: Mapping[str, Grant])
         if name in damaged:
             counted.unread.append(_beside(name, lines, "its row cannot be read"))
         elif last is None and not is_begun(lines):
-            counted.unread.append(_beside(name, lines, UNKNOWN_HERE))
+            says = NOT_BEGUN if name in book.waiting else UNKNOWN_HERE
+            counted.unread.append(_beside(name, lines, says))
         elif last is None or last.held_until is not None or _acts_uncut(house, last, lines):
             counted.closing.append(_beside(name, lines, BY_JOURNAL))
         elif last.held:  # by what stood before, as far as that line knows
@@ -169,7 +178,8 @@ def count_unrowed(house: House, names: Iterable[str], rows: Mapping[str, Grant])
 def doubt_of(house: House, unrowed: Unrowed, now: Instant) -> str:
     """Why there may be more open than a panic counts; empty: nothing says that there is.
 
-    That the database is older than what was opened every process tells the others by its beat.
+    That the database is older than what was opened every process tells the others by its beat, and
+    that it cannot know: a process that was killed says so for as long as its beat is kept.
     """
     if unrowed.why:
         return unrowed.why
@@ -177,8 +187,10 @@ def doubt_of(house: House, unrowed: Unrowed, now: Instant) -> str:
         return FORKED
     if not house.store.is_shared:
         return ""
-    older = unrowed.newer or house.asked.older
-    return OLDER if older or any(one.ahead for one in workers(house.store.beats())) else ""
+    seen = workers(house.store.beats())
+    if unrowed.newer or house.asked.older or any(one.ahead for one in seen):
+        return OLDER
+    return "" if all(one.reads for one in seen) else UNREAD
 
 
 def _beside(name: str, lines: Sequence[JournalLine], says: str) -> Beside:
@@ -204,10 +216,12 @@ def matters(house: House, line: JournalLine) -> bool:
 
     Where the cloud ends everything itself: for as long as any rule lets something be open, or this
     was to be, and NOTICED. Else a machine that is lost leaves it open, and nobody knows how long.
+    Where there are no rules nobody knows what they let be open before.
     """
-    if not _ends_itself(house):
+    rules = house.laws.rules.rules.values()
+    if not rules or not _ends_itself(house, line):
         return True
-    longest = max((rule.max for rule in house.laws.rules.rules.values()), default=timedelta(0))
+    longest = max(rule.max for rule in rules)
     until = line.at
     with suppress(AskedWrongly):
         until = max(until, parse_instant(str(line.data.get("ends_at"))))
@@ -217,12 +231,15 @@ def matters(house: House, line: JournalLine) -> bool:
         return True
 
 
-def _ends_itself(house: House) -> bool:
-    """Whether the cloud itself refuses everything that is handed out here after its end."""
+def _ends_itself(house: House, line: JournalLine) -> bool:
+    """Whether the cloud itself refuses after its end whatever is handed out here, and was by this
+    line: its role may be in the catalogue no more.
+    """
     targets, roles = house.laws.catalogue.targets, house.laws.catalogue.roles.values()
     kinds = {(targets[role.target].connector, role.kind) for role in roles}
+    kinds.add((str(line.data.get("connector")), str(line.data.get("kind"))))
     try:
-        return bool(kinds) and all(
+        return bool(roles) and all(
             house.connector(connector).powers(kind).native_deadline for connector, kind in kinds
         )
     except TidegateError:

@@ -119,6 +119,7 @@ class Worker:
         self._paced: dict[str, set[Bucket]] = {}  # by target, as met: what paces it
         self._bulk_from: Instant | None = None  # not before then: a row kept it from working
         self._kept: bool | None = None  # whether our journal takes what others open; not asked yet
+        self._reads = True  # whether our journal could be read when it was last looked at
         self._unsealed = False  # the log could not be written: an end waits for more than its row
         self._looked_at: Instant | None = None  # by what clock it was last claimed; None: it failed
         self._beside: dict[str, Future[None]] = {}  # by chore: its run that may still go on
@@ -326,6 +327,9 @@ class Worker:
         return Duty.OPEN in self.house.duties and self.house.looked_back
 
     def _look_at_journal(self) -> None:
+        self._reads = self._looks_at_journal(_read)
+        if not self._reads:  # said once a look; whatever is in it waits for the next one
+            return
         try:
             if not self.house.looked_back:
                 self.house.looked_back = self._looks_at_journal(close_forgotten)
@@ -499,8 +503,15 @@ class Worker:
 
     def _beat(self) -> None:
         rules = self.house.laws.rules.digest
-        ahead = self.house.asked.older
-        said = told(self.house.duties, __version__, rules, keeps=self._keeps(), ahead=ahead)
+        reads = Duty.CLOSE not in self.house.duties or (self._reads and self.house.looked_back)
+        said = told(
+            self.house.duties,
+            __version__,
+            rules,
+            keeps=self._keeps(),
+            ahead=self.house.asked.older,
+            reads=reads,
+        )
         # By the database's clock, as whoever listens: one that is ahead would seem alive when dead.
         self.house.store.beat(self.name, self.house.store.now(), said)
 
@@ -560,6 +571,10 @@ class Worker:
 def _is_due(chore: Chore, now: Instant) -> bool:
     """Whether to start it; a next start further away than its pace means the clock went back."""
     return chore.next_at is None or not now < chore.next_at <= now + chore.every
+
+
+def _read(house: House) -> None:
+    house.journal.book()
 
 
 def _do(chore: Chore) -> None:
