@@ -47,6 +47,7 @@ from tidegate.main.config import (
 from tidegate.main.groups import load_groups
 from tidegate.main.keys import coming_signer, finish, log_keys
 from tidegate.main.left import tell_left
+from tidegate.main.only_server import HOLD_AGAIN, OnlyServer
 from tidegate.main.pairs import read_for
 from tidegate.main.places import Place
 from tidegate.main.values import warn_before
@@ -83,6 +84,7 @@ class Running:
     worker: Worker
     witness: Witnesses
     watch: "LawWatch"
+    only: OnlyServer
 
     def close(self) -> None:
         """Stop looking, publish the last checkpoint, let go of the database."""
@@ -92,7 +94,7 @@ class Running:
         with suppress(TidegateError):  # the next start publishes it: stopping waits for nobody
             publish(self.house, self.witness)
         self.house.store.close()
-        self.house.journal.release()
+        self.only.release()
 
 
 def read_laws(config: Config) -> Laws:
@@ -244,12 +246,13 @@ def start(
     Raises:
         AskedWrongly: `already_running`: on SQLite one process has the whole installation.
             `one_process`: it must therefore have every duty.
+        WorldFailed: `no_disk`: neither journal nor database can be there.
         ToldToStop: `stopped` was set before all was there.
     """
     config = load_config(config_path)
     duties = duties_of(config.server.worker) if duties is None else duties
-    alone = database_path(config) is not None
-    if alone and duties != ALL:
+    database = database_path(config)
+    if database is not None and duties != ALL:
         raise AskedWrongly(
             "one_process",
             "expected every duty in the one process of an installation on SQLite, got fewer",
@@ -261,8 +264,8 @@ def start(
     journal = ClosingJournal(config.path(config.evidence.journal))
     opened = Opened(partial(open_store, config))
     reach = partial(_reach, config, opened, journal, clouds, errands, process_id())
-    if alone:
-        journal.hold()  # before anything is closed from it
+    only = OnlyServer(journal, database)
+    only.hold()  # before anything is closed from the journal
     try:
         if Duty.CLOSE not in duties:
             house = reach()
@@ -279,22 +282,23 @@ def start(
             house = once_there(bare, reach, stopped or threading.Event(), read=read)
     except BaseException:
         opened.close()
-        journal.release()
+        only.release()
         raise
     refusals = Refusals()
     witness = witnesses_of(config, house)
     witness.check()  # before anything opens: an older database may have been put back
     house.late_after = config.lateness.span
-    house.outside = partial(outside_of, house, witness)
+    house.outside = partial(outside_of, house, witness, only)
     chores = (
         Chore("govern", GOVERN_EVERY, lambda: watch.look(house)),
         Chore("witness", WITNESS_EVERY, lambda: publish(house, witness), long=True),
+        Chore("hold", HOLD_AGAIN, only.hold_again),
         Chore("compact", COMPACT_EVERY, lambda: house.journal.compact(house.now()), long=True),
         *(_looks(house) if Duty.CLOSE in duties else ()),
     )
     worker = Worker(house, refusals, chores)
     worker.start()
-    return Running(config, house, refusals, worker, witness, watch)
+    return Running(config, house, refusals, worker, witness, watch, only)
 
 
 def _looks(house: House) -> Iterator[Chore]:
@@ -357,8 +361,15 @@ def witness_memory(config: Config) -> Path:
     return config.path(config.evidence.journal).parent / "witnessed"
 
 
-def outside_of(house: House, witness: Witnesses, now: Instant) -> tuple[Trouble, ...]:
-    """What lies outside the store and the clouds, for the health gate: the witnesses."""
+def outside_of(
+    house: House, witness: Witnesses, only: OnlyServer, now: Instant
+) -> tuple[Trouble, ...]:
+    """What lies outside the store and the clouds, for the health gate: the closing journal while
+    it cannot be had, and the witnesses.
+    """
+    away = only.trouble()
+    if away is not None:
+        return (away,)
     forked = witness.forked()
     if forked is not None:
         help = (
