@@ -18,7 +18,6 @@ from tidegate.flow.asking import MOST_PENDING
 from tidegate.flow.governing import last_digest, put_in_force
 from tidegate.flow.house import House
 from tidegate.main.insight import verified
-from tidegate.main.only_server import OnlyServer
 from tidegate.main.wiring import outside_of
 from tidegate.store.batch import Committed
 
@@ -127,12 +126,11 @@ def test_two_machines_seal_their_rules_over_each_other(world: World) -> None:
         assert "`worker` judges by those" in second.apart
     assert len(world.house.store.events("rules")) == sealed
     assert last_digest(world.house, "rules") == laws(FORBID).rules.digest
-    alone = OnlyServer(second.journal, None)
     witness: Any = SimpleNamespace(forked=lambda: None, trouble=lambda size, now: None)
-    (trouble,) = outside_of(second, witness, alone, world.clock())
+    (trouble,) = outside_of(second, witness, world.clock())
     assert (trouble.code, trouble.shuts) == ("rules_apart", True)
     put_in_force(second, laws(FORBID), starting=True)  # its files were made the same
-    assert not second.apart and not outside_of(second, witness, alone, world.clock())
+    assert not second.apart and not outside_of(second, witness, world.clock())
 
 
 def test_rules_stay_apart_for_ever(world: World) -> None:

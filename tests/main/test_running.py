@@ -19,7 +19,6 @@ from tidegate.flow.people import LOCAL, record
 from tidegate.main import local
 from tidegate.main.clouds import Clouds
 from tidegate.main.config import load_config
-from tidegate.main.only_server import OnlyServer
 from tidegate.main.wiring import (
     LawWatch,
     open_house,
@@ -196,8 +195,7 @@ def test_forked_log_starts_with_an_open_gate(home: Home) -> None:
     house = forked_log(home)
     witness = witnesses_of(config, house)
     witness.check()
-    alone = OnlyServer(house.journal, None)
-    house.outside = partial(outside_of, house, witness, alone)
+    house.outside = partial(outside_of, house, witness)
     (trouble,) = house.outside(house.now())
     assert (trouble.code, trouble.shuts) == ("log_forked", True)
     assert b"tidegate_log_forked 1.0" in Metrics(house).render("")[0]

@@ -288,7 +288,7 @@ def start(
     witness = witnesses_of(config, house)
     witness.check()  # before anything opens: an older database may have been put back
     house.late_after = config.lateness.span
-    house.outside = partial(outside_of, house, witness, only)
+    house.outside = partial(outside_of, house, witness, only=only)
     chores = (
         Chore("govern", GOVERN_EVERY, lambda: watch.look(house)),
         Chore("witness", WITNESS_EVERY, lambda: publish(house, witness), long=True),
@@ -362,12 +362,12 @@ def witness_memory(config: Config) -> Path:
 
 
 def outside_of(
-    house: House, witness: Witnesses, only: OnlyServer, now: Instant
+    house: House, witness: Witnesses, now: Instant, only: OnlyServer | None = None
 ) -> tuple[Trouble, ...]:
     """What lies outside the store and the clouds, for the health gate: the closing journal while
-    it cannot be had, and the witnesses.
+    the server cannot have it, and the witnesses.
     """
-    away = only.trouble()
+    away = only.trouble() if only else None
     if away is not None:
         return (away,)
     forked = witness.forked()
