@@ -17,7 +17,7 @@ demo: $(READY)           ## the whole path on a sandbox cloud: about a minute
 	$(BIN)/tidegate demo
 
 test: $(READY)           ## every test
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)          ## format, lint, types, imports
 	$(BIN)/ruff format --check src tests bench chaos sim

@@ -58,7 +58,7 @@ class Watched:
         with_end = time.monotonic() + LONGEST
         while self.process.poll() is None and time.monotonic() < with_end:
             self.look()
-            time.sleep(0.2)
+            time.sleep(0.5)
         out, _ = self.process.communicate(timeout=10)
         left = below(os.getpid()) - self.others
         for pid in left:
