@@ -13,8 +13,9 @@ import pytest
 import tidegate_standin
 from tests.connectors.identity_center_world import ACCOUNT, Center, running
 from tests.kept_access.permission_set import ADMIN_GRANTED, CenterWorld, CloudClock, laws_of
+from tidegate.base.errors import Refused
 from tidegate.catalogue import AssignmentKey
-from tidegate.connectors.port import Answer, Cut, Proof
+from tidegate.connectors.port import Answer, Connector, Cut, Proof
 from tidegate.diagnose.story import gather
 from tidegate.diagnose.verify import Verdict, Verified, verify
 from tidegate.evidence.side_doors import search_says
@@ -514,10 +515,16 @@ def test_being_told_to_slow_down_shuts_the_gate(world: CenterWorld, center: Cent
     assert world.ask(role="prod/same").code != "gate_shut"
 
 
+def elsewhere(world: CenterWorld, tmp_path: Path) -> Connector:
+    """The connector of another machine, which keeps what it knows of ends in a place of its own."""
+    known = world.house.connectors["aws"]._settings  # type: ignore[attr-defined]
+    (kept := tmp_path / "elsewhere").mkdir(exist_ok=True)
+    return world.center.connect(known, lock_dir=kept)
+
+
 def another_machine(world: CenterWorld, tmp_path: Path) -> Verified:
     """What `verify` says on a machine that has seen nothing of the end but its evidence."""
-    known = world.house.connectors["aws"]._settings  # type: ignore[attr-defined]
-    stranger = world.center.connect(known, lock_dir=tmp_path / "elsewhere")
+    stranger = elsewhere(world, tmp_path)
     (gone,) = world.house.store.grants()
     events, _, _ = gather(world.house.store, gone.request)
     return verify(gone, hold_of(world.house, gone), stranger, events, now=world.house.now())
@@ -545,3 +552,21 @@ def test_end_is_doubted_by_a_machine_that_did_not_cut(
     told = another_machine(world, tmp_path)
     assert (told.verdict, told.agrees) == (Verdict.CANNOT_TELL, False)
     assert "the cut that is sealed is not seen" in told.says
+
+
+def test_end_is_doubted_by_a_machine_whose_removals_were_refused(
+    world: CenterWorld, center: Center, tmp_path: Path
+) -> None:
+    """It began, and another machine made the removal that is sealed, and cut: that cut counts."""
+    grant = opened(world)
+    center.admin.fault("DeleteAccountAssignment", "refuse", count=1)
+    with pytest.raises(Refused):
+        elsewhere(world, tmp_path).revoke(hold_of(world.house, grant), world.clock())
+    world.settle(1)
+    revoked(world, grant)
+    world.until(grant, GrantState.GONE)
+    told = another_machine(world, tmp_path)
+    assert (told.verdict, told.agrees) == (Verdict.CLOSED, True)
+    elsewhere(world, tmp_path).revoke(hold_of(world.house, grant), world.clock())
+    told = another_machine(world, tmp_path)  # it may have come back: that cut is of an earlier end
+    assert (told.verdict, told.agrees) == (Verdict.CANNOT_TELL, False)

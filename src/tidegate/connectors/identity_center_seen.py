@@ -129,9 +129,16 @@ def remedy(closer: Center, account: str, arn: str, principal: str, *, group: boo
 def _cut_known(hold: Hold, ended: Ended | None) -> Instant | None:
     """The instant of this end's cut: by this machine's record, or as sealed when it has none.
 
-    Its own record counts for more: it may have removed the assignment once more since.
+    Its own record counts for more: it may have removed the assignment once more since. Not so where
+    it only tried to, before a removal was sealed that another process made.
     """
-    return hold.cut_before if ended is None else ended.before
+    if ended is None:
+        return hold.cut_before
+    sealed = hold.removed_elsewhere
+    only_tried = ended.gone_at is None and ended.before is None
+    if only_tried and sealed is not None and ended.tried_at < sealed:
+        return hold.cut_before
+    return ended.before
 
 
 def _key(target: Target, arn: str, principal: str) -> AssignmentKey:

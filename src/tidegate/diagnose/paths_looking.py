@@ -136,7 +136,8 @@ def _mine(
             notes.unlooked.append((f"`{grant.id}` in the cloud", f"more than {MOST_HOLDS} of them"))
         elif matters and connector is not None:
             held += 1
-            seen = _seen(connector, hold, asked.now, notes)
+            looked_for = replace(hold, removed_elsewhere=grant.removed_at)
+            seen = _seen(connector, looked_for, asked.now, notes)
         yield _known(store, grant, story, hold, seen, connector, notes)
 
 

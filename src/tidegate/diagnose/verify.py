@@ -104,7 +104,8 @@ def _looked(
             # Nothing of its own is ever in such a cloud: to read it would only say "not denied".
             said = "closed: it failed to open, and no credential of it was ever issued"
             return _not_asked(known, claims, said, now)
-        seen = next(iter(connector.observe(Scope(target=hold.target, hold=hold), now)))
+        looked_for = replace(hold, removed_elsewhere=known.removed_at)
+        seen = next(iter(connector.observe(Scope(target=hold.target, hold=looked_for), now)))
         derived = connector.residual(hold.target, hold.role, seen.cut)
     except (WorldFailed, AskedWrongly) as fault:
         return _unanswered(known, claims, fault, now)
