@@ -4,6 +4,7 @@ The production flow, the production connector and real HTTP; the cloud is the st
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -554,13 +555,17 @@ def test_end_is_doubted_by_a_machine_that_did_not_cut(
     assert "the cut that is sealed is not seen" in told.says
 
 
-def test_end_is_doubted_by_a_machine_whose_removals_were_refused(
-    world: CenterWorld, center: Center, tmp_path: Path
+@pytest.mark.parametrize("refused", [True, False])
+def test_end_is_doubted_by_a_machine_that_began_to_remove_it(
+    world: CenterWorld, center: Center, tmp_path: Path, refused: bool
 ) -> None:
-    """It began, and another machine made the removal that is sealed, and cut: that cut counts."""
+    """Its removal was refused, or it removed and did not cut; another machine did both: that cut
+    counts.
+    """
     grant = opened(world)
-    center.admin.fault("DeleteAccountAssignment", "refuse", count=1)
-    with pytest.raises(Refused):
+    if refused:
+        center.admin.fault("DeleteAccountAssignment", "refuse", count=1)
+    with pytest.raises(Refused) if refused else nullcontext():
         elsewhere(world, tmp_path).revoke(hold_of(world.house, grant), world.clock())
     world.settle(1)
     revoked(world, grant)

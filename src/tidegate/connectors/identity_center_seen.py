@@ -5,6 +5,7 @@ Called by `identity_center.py`, which says where to look. Changes nothing.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from tidegate.base.errors import WorldFailed
 from tidegate.base.when import Instant, wire
@@ -39,7 +40,7 @@ class Looking:
         usable = direct or bool(group)
         if usable and closing and not closer.user_is_there(key.native_principal):
             usable, group, detail["person"] = False, "", "not in the identity store"
-        before = _cut_known(hold, ended)
+        before = _cut_known(hold, ended, self.settings.propagation)
         cut, more = self._cut(closer, hold, arn, before, bool(ended and ended.spread))
         deadline, told = self._deadline(closer, hold)
         return Seen(
@@ -126,19 +127,24 @@ def remedy(closer: Center, account: str, arn: str, principal: str, *, group: boo
     )
 
 
-def _cut_known(hold: Hold, ended: Ended | None) -> Instant | None:
+def _cut_known(hold: Hold, ended: Ended | None, propagation: timedelta) -> Instant | None:
     """The instant of this end's cut: by this machine's record, or as sealed when it has none.
 
     Its own record counts for more: it may have removed the assignment once more since. Not so where
-    it only tried to, before a removal was sealed that another process made.
+    it did not cut, and the cut that is sealed reaches as far as its own had to; nor where it only
+    tried to remove it, before a removal was sealed that another process made.
     """
     if ended is None:
         return hold.cut_before
-    sealed = hold.removed_elsewhere
-    only_tried = ended.gone_at is None and ended.before is None
-    if only_tried and sealed is not None and ended.tried_at < sealed:
-        return hold.cut_before
-    return ended.before
+    sealed = hold.cut_before
+    if sealed is None or ended.before is not None:
+        return ended.before
+    if ended.gone_at is not None:
+        covered = sealed >= ended.gone_at + propagation
+    else:
+        elsewhere = hold.removed_elsewhere
+        covered = elsewhere is not None and ended.tried_at < elsewhere
+    return sealed if covered else None
 
 
 def _key(target: Target, arn: str, principal: str) -> AssignmentKey:
