@@ -575,3 +575,26 @@ def test_end_is_doubted_by_a_machine_that_began_to_remove_it(
     elsewhere(world, tmp_path).revoke(hold_of(world.house, grant), world.clock())
     told = another_machine(world, tmp_path)  # it may have come back: that cut is of an earlier end
     assert (told.verdict, told.agrees) == (Verdict.CANNOT_TELL, False)
+
+
+def test_older_cut_of_this_machine_hides_that_the_sealed_one_is_gone(
+    world: CenterWorld, center: Center, tmp_path: Path
+) -> None:
+    """It came back after that cut, and another machine ended it again: that one's is looked for."""
+    grant = opened(world)
+    hold = hold_of(world.house, grant)
+    elsewhere(world, tmp_path).revoke(hold, world.clock())
+    world.settle(2)
+    elsewhere(world, tmp_path).cut(hold, world.clock())
+    world.settle(60)
+    old = center.policy()
+    center.admin.add_assignment(center.arn, ACCOUNT, user="ana")
+    world.settle(120)
+    session = center.sign_in()
+    revoked(world, grant)
+    world.until(grant, GrantState.GONE, seconds=900)
+    assert another_machine(world, tmp_path).verdict is Verdict.CLOSED
+    center.put_policy(old)  # as a tool does that knows only that one
+    assert center.acts(session)
+    told = another_machine(world, tmp_path)
+    assert (told.verdict, told.agrees) == (Verdict.CANNOT_TELL, False)

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.main.conftest import ORIGIN, Home
+from tests.main.test_running import forked_log
+from tidegate.base.duty import workers
 from tidegate.base.errors import AskedWrongly, WorldFailed
 from tidegate.evidence.journal import ClosingJournal
+from tidegate.main import local
 from tidegate.main.only_server import OnlyServer
 from tidegate.main.wiring import start
 
@@ -31,14 +34,14 @@ def test_second_server_starts_while_a_disk_is_away(disks: tuple[Path, Path], awa
     disks[1 - away].parent.mkdir()
     first = server(disks)
     first.hold()
-    assert (first.trouble() is not None) is (away == 0)
+    assert any(one.shuts for one in first.troubles()) is (away == 0)
     with pytest.raises(AskedWrongly) as told:
         server(disks).hold()
     assert told.value.code == "already_running"
     disks[away].parent.mkdir()
     first.hold_again()
     first.hold_again()
-    assert first.trouble() is None
+    assert not [*first.troubles()]
     for some in disks:
         with pytest.raises(AskedWrongly):
             OnlyServer(ClosingJournal(some), some).hold()
@@ -57,7 +60,7 @@ def test_server_refused_by_one_file_keeps_the_other(disks: tuple[Path, Path]) ->
     with pytest.raises(AskedWrongly, match="no other server"):
         server(disks).hold()
     first.hold_again()
-    assert first.trouble() is None
+    assert not [*first.troubles()]
     first.release()
 
 
@@ -74,20 +77,92 @@ def test_process_that_shares_its_database_is_refused(tmp_path: Path) -> None:
     for one in several:
         one.hold()
         one.hold_again()
-        assert one.trouble() is None
+        assert not [*one.troubles()]
         one.release()
 
 
-def test_server_whose_journal_is_away_ends_nothing(home: Home) -> None:
-    """It starts by its database, opens nothing until the journal can be had, and says why."""
-    text = f'[evidence]\norigin = "{ORIGIN}"\njournal = "disk/closing.journal"\n'
-    home.write("tidegate.toml", text)
+AWAY = f'[evidence]\norigin = "{ORIGIN}"\njournal = "disk/closing.journal"\n'
+
+
+def test_server_whose_journal_is_away_does_not_start_or_opens(home: Home) -> None:
+    """It starts by its database, opens nothing until the journal can be had, and says why: what it
+    may name is not known, which is no empty journal. Others are told so.
+    """
+    home.write("tidegate.toml", AWAY)
     running = start(home.config)
+    house = running.house
     try:
-        (trouble,) = running.house.outside(running.house.now())
+        (trouble,) = house.outside(house.now())
         assert (trouble.code, trouble.shuts) == ("journal_away", True)
+        assert "disk/closing.journal.held" in trouble.message
+        assert not house.looked_back
+        running.worker._beat()
+        assert [one.reads for one in workers(house.store.beats())] == [False]
         (home.directory / "disk").mkdir()
         running.only.hold_again()
-        assert not [one for one in running.house.outside(running.house.now()) if one.shuts]
+        assert not [one for one in house.outside(house.now()) if one.shuts]
+        running.worker._look_at_journal()
+        running.worker._beat()
+        assert house.looked_back
+        assert [one.reads for one in workers(house.store.beats())] == [True]
     finally:
         running.close()
+
+
+def test_journal_that_is_away_hides_a_forked_log(home: Home) -> None:
+    """An older database was put back as well: no credential is made, and no deny pruned, by it."""
+    forked_log(home).store.close()
+    home.write("tidegate.toml", AWAY + '[witness]\ndirectory = "witness"\n')
+    running = start(home.config)
+    try:
+        codes = {one.code for one in running.house.outside(running.house.now())}
+        assert codes == {"journal_away", "log_forked"}
+        assert running.house.forked(running.house.now()) is not None
+    finally:
+        running.close()
+
+
+def test_key_is_changed_beside_a_server_whose_journal_is_away(home: Home) -> None:
+    """The server holds the database; and with no server, nothing is changed half."""
+    home.write("tidegate.toml", AWAY)
+    with pytest.raises(WorldFailed, match="closing journal cannot be held"):
+        local.key_rotate(home.config)
+    running = start(home.config)
+    try:
+        (home.directory / "disk").mkdir()
+        with pytest.raises(AskedWrongly) as told:
+            local.key_rotate(home.config)
+        assert told.value.code == "already_running"
+    finally:
+        running.close()
+    assert local.key_rotate(home.config)["event"]
+
+
+def test_server_that_waits_for_its_database_meets_another(disks: tuple[Path, Path]) -> None:
+    """The disks changed places meanwhile, and another has the database: all is shut, and told."""
+    journal, database = disks
+    journal.parent.mkdir()
+    first = server(disks)
+    first.hold()
+    journal.parent.rename(journal.parent.with_name("unmounted"))
+    database.parent.mkdir()
+    second = server(disks)
+    second.hold()
+    with pytest.raises(AskedWrongly):
+        first.hold_again()
+    assert "already_running" in {one.code for one in first.troubles() if one.shuts}
+    second.release()
+    first.hold_again()
+    assert not [*first.troubles()]
+    first.release()
+
+
+def test_database_by_another_name_is_another_one(tmp_path: Path) -> None:
+    """A link to it is the same installation."""
+    (tmp_path / "tidegate.db").touch()
+    (tmp_path / "link.db").symlink_to("tidegate.db")
+    first = OnlyServer(ClosingJournal(tmp_path / "one.journal"), tmp_path / "tidegate.db")
+    first.hold()
+    with pytest.raises(AskedWrongly):
+        OnlyServer(ClosingJournal(tmp_path / "two.journal"), tmp_path / "link.db").hold()
+    first.release()

@@ -42,6 +42,7 @@ from tidegate.grant import GrantState
 from tidegate.main import wiring
 from tidegate.main.clouds import Clouds
 from tidegate.main.config import load_config
+from tidegate.main.only_server import OnlyServer
 from tidegate.main.stopping import ToldToStop
 from tidegate.main.waiting import Opened, once_there
 from tidegate.main.wiring import _reach, open_store
@@ -351,7 +352,8 @@ def test_start_that_waits_for_a_rule_forgets_its_database(home: Home) -> None:
     config = load_config(home.config)
     opened = Opened(partial(open_store, config))
     journal = ClosingJournal(home.directory / "closing.journal")
-    reach = partial(_reach, config, opened, journal, Clouds(), Errands(), "me")
+    only = OnlyServer(journal, None)
+    reach = partial(_reach, config, opened, only, journal, Clouds(), Errands(), "me")
     broken = home.directory / "policies" / "broken.cedar"
     broken.parent.mkdir(exist_ok=True)
     broken.write_text("permit (principal\n")

@@ -41,7 +41,8 @@ class Looking:
         if usable and closing and not closer.user_is_there(key.native_principal):
             usable, group, detail["person"] = False, "", "not in the identity store"
         before = _cut_known(hold, ended, self.settings.propagation)
-        cut, more = self._cut(closer, hold, arn, before, bool(ended and ended.spread))
+        spread = bool(ended and ended.spread and ended.before == before)
+        cut, more = self._cut(closer, hold, arn, before, spread)
         deadline, told = self._deadline(closer, hold)
         return Seen(
             key=key,
@@ -132,13 +133,16 @@ def _cut_known(hold: Hold, ended: Ended | None, propagation: timedelta) -> Insta
 
     Its own record counts for more: it may have removed the assignment once more since. Not so where
     it did not cut, and the cut that is sealed reaches as far as its own had to; nor where it only
-    tried to remove it, before a removal was sealed that another process made.
+    tried to remove it, before a removal was sealed that another process made. Where both cut, the
+    later one counts: the assignment may have come back between the two.
     """
     if ended is None:
         return hold.cut_before
     sealed = hold.cut_before
-    if sealed is None or ended.before is not None:
+    if sealed is None:
         return ended.before
+    if ended.before is not None:
+        return max(sealed, ended.before)
     if ended.gone_at is not None:
         covered = sealed >= ended.gone_at + propagation
     else:

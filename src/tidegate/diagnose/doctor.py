@@ -187,6 +187,7 @@ def _workers(now: Instant, kept: Kept) -> Iterator[Check]:
     if not any(one.duties for one in seen):
         yield Check(name="worker", ok=False, says="none has ever said that it is alive", fix=fix)
         return
+    yield from _unread(seen)
     lacking = [duty for duty in Duty if not any(duty in one.duties for one in alive)]
     heard = last_heard(kept.beats)
     if heard is not None and len(lacking) == len(Duty):
@@ -206,7 +207,6 @@ def _workers(now: Instant, kept: Kept) -> Iterator[Check]:
         said = f"alive {ago} ago" if count == 1 else f"{count} alive, the last heard {ago} ago"
         yield Check(name="worker", ok=True, says=said)
     yield from _unkept(alive)
-    yield from _unread(alive)
     versions = sorted({one.version for one in alive if one.version})
     if len(versions) > 1:
         said = f"processes of {len(versions)} versions run: {', '.join(versions)}"
@@ -241,9 +241,11 @@ def _unkept(alive: Sequence[WorkerSeen]) -> Iterator[Check]:
     yield Check(name="worker's journal", ok=False if shut else None, says=said, fix=fix)
 
 
-def _unread(alive: Sequence[WorkerSeen]) -> Iterator[Check]:
-    """Who closes and could not read its journal: it opens nothing, and no panic is called safe."""
-    closers = [one for one in alive if Duty.CLOSE in one.duties]
+def _unread(seen: Sequence[WorkerSeen]) -> Iterator[Check]:
+    """Who closes and could not read its journal: it opens nothing, and no panic is called safe,
+    also once it is silent, until its last word is a day old.
+    """
+    closers = [one for one in seen if Duty.CLOSE in one.duties]
     names = sorted(f"`{one.id}`" for one in closers if not one.reads)
     if not names:
         return

@@ -39,6 +39,7 @@ from tidegate.main.first import make_installation, unmade_on_failure
 from tidegate.main.insight import make_insight
 from tidegate.main.keys import coming_signer, described, key_files, log_keys, prepare, seal
 from tidegate.main.logs import log_plainly, log_quietly
+from tidegate.main.only_server import OnlyServer
 from tidegate.main.stopping import ToldToStop, stopped_by_signals
 from tidegate.main.values import listen_address
 from tidegate.main.wiring import (
@@ -306,14 +307,19 @@ def key_rotate(config: Path) -> Plain:
     found = load_config(config)
     files = key_files(found)
     journal = ClosingJournal(found.path(found.evidence.journal))
-    journal.hold()
+    only = OnlyServer(journal, database_path(found))
+    if database_path(found) is None:
+        journal.hold()  # no second change on this machine; other processes say that they are alive
+    only.hold()
     try:
+        for away in only.troubles():
+            raise WorldFailed(away.code, away.message, "mend that first; nothing was changed")
         _only_one_here(found)  # finishes a change that was cut short; refuses a key not ours
         before = read_signer(found).verifier()
         change = seal(found, prepare(files, found.evidence.origin, os.urandom), clock)
         open_store(found).close()  # and this one's files take their places
     finally:
-        journal.release()
+        only.release()
     return {
         "origin": before.name,
         "event": change.index,
@@ -328,7 +334,7 @@ def _only_one_here(config: Config) -> None:
     """Open the store once. Raises AskedWrongly (`already_running`) while a process works on it.
 
     On PostgreSQL those may be anywhere: whoever gave a sign of life lately counts, so after a crash
-    it takes SILENT. On SQLite the hold on the journal has told already.
+    it takes SILENT. On SQLite the hold on both files has told already.
     """
     store = open_store(config)
     try:

@@ -5,6 +5,7 @@ disks: with either away a start ends what it can by the other, and still no seco
 """
 
 import os
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tidegate.evidence.journal import HOLD_TRIES, ClosingJournal, take_lock
 log = structlog.get_logger("tidegate.start")
 
 HOLD_AGAIN = timedelta(seconds=10)
+JOURNAL, DATABASE = "closing journal", "database"
 
 
 class OnlyServer:
@@ -26,10 +28,14 @@ class OnlyServer:
 
     def __init__(self, journal: ClosingJournal, database: Path | None) -> None:
         self._journal = journal
-        self._side = None if database is None else database.with_name(f"{database.name}.held")
+        self._side: Path | None = None
+        if database is not None:  # by whatever name the settings call it
+            real = Path(os.path.realpath(database))
+            self._side = real.with_name(f"{real.name}.held")
+        self._held: set[str] = set()
         self._lock: int | None = None
-        self._held = False  # the journal is
-        self._away: dict[str, OSError] = {}  # by what it keeps from being held: why
+        self._away: dict[str, OSError] = {}  # by what is not held: why
+        self._other: AskedWrongly | None = None  # another process has one of them
 
     def hold(self) -> None:
         """Be the one, until `release` or until this process ends.
@@ -47,55 +53,71 @@ class OnlyServer:
             raise WorldFailed(
                 "no_disk",
                 "expected the directory of the closing journal or of the database, got neither: "
-                + "; ".join(f"{what}: {fault.strerror}" for what, fault in self._away.items()),
-                "mount what is not mounted; nothing is closed until one of them is there",
+                + "; ".join(_said(fault) for fault in self._away.values()),
+                "mount what is not mounted, or mend its rights; nothing is closed until one of"
+                " them is there",
             )
 
     def hold_again(self) -> None:
         """Hold what could not be held before. Raises AskedWrongly: another process has it."""
         if self._side is None:
             return
-        if not self._held:
-            try:
-                self._journal.hold()
-                self._held = True
-                self._away.pop("journal", None)
-            except OSError as fault:
-                self._is_away("journal", fault)
-        if self._lock is None:
-            try:
-                self._lock = take_lock(self._side, HOLD_TRIES)
-                self._away.pop("database", None)
-            except BlockingIOError as error:
-                raise AskedWrongly(
-                    "already_running",
-                    "expected no other server on this installation, got one that is running",
-                    f"stop it first: it has `{self._side}` open",
-                ) from error
-            except OSError as fault:
-                self._is_away("database", fault)
+        try:
+            self._hold(JOURNAL, self._journal.hold)
+            self._hold(DATABASE, self._hold_database)
+        except AskedWrongly as fault:
+            self._other = fault
+            raise
+        self._other = None
 
-    def trouble(self) -> Trouble | None:
-        """What keeps everything shut while the journal is not held."""
-        fault = self._away.get("journal")
-        if fault is None:
-            return None
-        return Trouble(
-            code="journal_away",
-            message=f"the closing journal cannot be had: {fault.strerror}",
-            help="mount its disk, or mend its directory: it is tried every ten seconds, and ends"
-            " come by the database meanwhile",
-        )
+    def troubles(self) -> Iterator[Trouble]:
+        """What is wrong with it now. All is shut while the journal is not ours, or another process
+        has one of the two.
+        """
+        if self._other is not None:
+            yield Trouble(code=self._other.code, message=self._other.message, help=self._other.help)
+        for what, fault in self._away.items():
+            yield Trouble(
+                code="journal_away" if what == JOURNAL else "database_unheld",
+                message=f"the {what} cannot be held: {_said(fault)}",
+                help="mount its disk, or mend its directory: it is tried every ten seconds, and"
+                " ends go on without",
+                shuts=what == JOURNAL,
+            )
 
     def release(self) -> None:
         """Let another server start. Nothing happens when this one holds nothing."""
+        self._held.clear()
         self._journal.release()
-        self._held = False
         lock, self._lock = self._lock, None
         if lock is not None:
             os.close(lock)  # the file stays: a removed one could be locked twice
 
-    def _is_away(self, what: str, fault: OSError) -> None:
-        if what not in self._away:
-            log.error("a directory is away: ends go on without it", of=what, errno=fault.errno)
-        self._away[what] = fault
+    def _hold(self, what: str, take: Callable[[], None]) -> None:
+        if what in self._held:
+            return
+        try:
+            take()
+        except OSError as fault:
+            if what not in self._away:
+                log.error("not held: ends go on without", what=what, why=_said(fault))
+            self._away[what] = fault
+        else:
+            self._held.add(what)
+            self._away.pop(what, None)
+
+    def _hold_database(self) -> None:
+        if self._side is None:
+            return
+        try:
+            self._lock = take_lock(self._side, HOLD_TRIES)
+        except BlockingIOError as error:
+            raise AskedWrongly(
+                "already_running",
+                "expected no other server on this installation, got one that is running",
+                f"stop it first: it has `{self._side}` open",
+            ) from error
+
+
+def _said(fault: OSError) -> str:
+    return f"`{fault.filename}`: {fault.strerror}" if fault.filename else str(fault.strerror)

@@ -47,6 +47,7 @@ from tidegate.main.config import (
 from tidegate.main.groups import load_groups
 from tidegate.main.keys import coming_signer, finish, log_keys
 from tidegate.main.left import tell_left
+from tidegate.main.mounted import MountedJournal
 from tidegate.main.only_server import HOLD_AGAIN, OnlyServer
 from tidegate.main.pairs import read_for
 from tidegate.main.places import Place
@@ -202,7 +203,7 @@ def open_house(
     connectors = clouds.connect(config)
     house = House(
         store=store or open_store(config, create),
-        journal=journal or ClosingJournal(config.path(config.evidence.journal)),
+        journal=journal or MountedJournal(config.path(config.evidence.journal)),
         connectors=connectors,
         laws=laws,
         clock=clock,
@@ -261,11 +262,11 @@ def start(
     errands = Errands()
     clouds = Clouds(duties, errands.look, errands.only_one)
     watch = LawWatch(config_path, config, clouds)  # first: a change while we start is then seen
-    journal = ClosingJournal(config.path(config.evidence.journal))
+    journal = MountedJournal(config.path(config.evidence.journal))
     opened = Opened(partial(open_store, config))
-    reach = partial(_reach, config, opened, journal, clouds, errands, process_id())
     only = OnlyServer(journal, database)
     only.hold()  # before anything is closed from the journal
+    reach = partial(_reach, config, opened, only, journal, clouds, errands, process_id())
     try:
         if Duty.CLOSE not in duties:
             house = reach()
@@ -292,7 +293,7 @@ def start(
     chores = (
         Chore("govern", GOVERN_EVERY, lambda: watch.look(house)),
         Chore("witness", WITNESS_EVERY, lambda: publish(house, witness), long=True),
-        Chore("hold", HOLD_AGAIN, only.hold_again),
+        Chore("hold", HOLD_AGAIN, only.hold_again, long=True),
         Chore("compact", COMPACT_EVERY, lambda: house.journal.compact(house.now()), long=True),
         *(_looks(house) if Duty.CLOSE in duties else ()),
     )
@@ -315,6 +316,7 @@ def _looks(house: House) -> Iterator[Chore]:
 def _reach(
     config: Config,
     opened: Opened,
+    only: OnlyServer,
     journal: ClosingJournal,
     clouds: Clouds,
     errands: Errands,
@@ -325,6 +327,7 @@ def _reach(
     The database stays open only when it is something else that keeps the start.
     """
     alone = database_path(config) is not None
+    only.hold_again()  # another may have come while a disk was away
     store = opened.open()
     try:
         house = open_house(config, clouds=clouds, me=me, journal=journal, store=store)
@@ -364,12 +367,14 @@ def witness_memory(config: Config) -> Path:
 def outside_of(
     house: House, witness: Witnesses, now: Instant, only: OnlyServer | None = None
 ) -> tuple[Trouble, ...]:
-    """What lies outside the store and the clouds, for the health gate: the closing journal while
-    the server cannot have it, and the witnesses.
+    """What lies outside the store and the clouds, for the health gate: what the server cannot
+    hold, the witnesses, and other machines' rules.
     """
-    away = only.trouble() if only else None
-    if away is not None:
-        return (away,)
+    ours = tuple(only.troubles()) if only else ()
+    return (*ours, *_elsewhere(house, witness, now))
+
+
+def _elsewhere(house: House, witness: Witnesses, now: Instant) -> tuple[Trouble, ...]:
     forked = witness.forked()
     if forked is not None:
         help = (

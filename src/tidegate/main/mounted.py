@@ -1,0 +1,25 @@
+"""The closing journal of a process that runs, on a disk that may not be mounted."""
+
+import errno
+from pathlib import Path
+
+from tidegate.evidence.journal import ClosingJournal
+from tidegate.evidence.journal_book import JournalBook
+
+
+class MountedJournal(ClosingJournal):
+    """A closing journal whose directory must be there.
+
+    Without one its disk is away, and what it names is not known: that is another thing than a
+    journal that has no line yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._directory = path.parent
+
+    def book(self) -> JournalBook:
+        """As the journal's. Raises OSError also when its directory is not there."""
+        if not self._directory.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "No such directory", str(self._directory))
+        return super().book()
