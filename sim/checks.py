@@ -33,7 +33,6 @@ from sim.sight import (
     laws_since,
     may_start,
     offsets_of,
-    open_lives,
     others,
     right_until,
     set_back_since,
@@ -82,9 +81,17 @@ def deadline_before_effect(oracle: Any, seen: Seen) -> Iterator[str]:
                 yield f"{life.id} is called failed and can act"
         case "allowed" if life.failed_at <= oracle.loop.now and seen.found in _AFTER:
             # By what another grant of the same access left, whose own end is judged for itself.
-            if any(one.opened_at != NEVER for one in open_lives(oracle, life)):
+            if any(_may_act(oracle, one) for one in oracle.by_key.get(life.key, ())):
                 return
             yield f"{life.id} was used and had failed"
+
+
+def _may_act(oracle: Any, life: Life) -> bool:
+    """Whether it was open and its sessions may act: until it is removed, and as long after as its
+    role kind declares.
+    """
+    opened = life.opened_at != NEVER and life.failed_at == NEVER
+    return opened and bool(oracle.loop.now < life.removed_at + life.place.exposure)
 
 
 def _moved(oracle: Any, seen: Seen, life: Life) -> Iterator[str]:
