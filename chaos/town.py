@@ -302,6 +302,7 @@ class Town:
         shutil.copytree(
             first.home, one.home, ignore=shutil.ignore_patterns("closing.*", "witness*")
         )
+        (one.home / "witness").mkdir()
         text = first.config.read_text()
         one.config.write_text(text.replace(f"127.0.0.1:{first.port}", f"127.0.0.1:{one.port}"))
         (one.home / "policies" / "joined.cedar").write_text(rule)

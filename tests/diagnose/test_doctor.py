@@ -189,6 +189,17 @@ FAULTS: dict[str, tuple[Examined, str, bool | None, str]] = {
         None,
         "the closing journal of `a`, `b` is not read",
     ),
+    "closer died without its journal": (
+        kept(
+            beats={
+                "worker:a": (AT - 31 * SECOND, "close+unread 1"),
+                "worker:b": (AT, "close+open 1"),
+            }
+        ),
+        "worker's journal",
+        None,
+        "was not read when it was last heard of `a` (",
+    ),
     "rules broken": (
         seen(rules=replace(SOUND.rules, fault=AskedWrongly("x", "a.cedar:3: no", "mend line 3"))),
         "rules",

@@ -43,7 +43,9 @@ NOWHERE = "http://127.0.0.1:9/"  # the discard port: nothing listens there
 
 
 def places(directory: Path | None, url: str = "", **more: object) -> Witnesses:
-    """Places looked after since START."""
+    """Places looked after since START; the directory is mounted."""
+    if directory is not None:
+        directory.mkdir(exist_ok=True)
     given = {
         "memory": Path("/nonexistent"),
         "contradicts": lambda kept: "",
@@ -239,6 +241,33 @@ def test_address_forgets_what_it_took(tmp_path: Path, monkeypatch: pytest.Monkey
         made.publish(FORKED.checkpoint(), START)
     assert sent == [SHORT.checkpoint(), LONGER.checkpoint()]
     assert read_forked(tmp_path / "m") == [FORKED.checkpoint()]
+
+
+def test_place_that_is_away_is_made_anew(tmp_path: Path) -> None:
+    """A directory that is not there is a mount that is away: no other is made, and it is told."""
+    made = places(tmp_path / "w")
+    (tmp_path / "w").rmdir()
+    with pytest.raises(WorldFailed) as told:
+        made.publish(SHORT.checkpoint(), START)
+    assert str(tmp_path / "w") in told.value.message and "mount it" in told.value.help
+    assert not (tmp_path / "w").exists()
+    size = parse_checkpoint(SHORT.checkpoint()).size
+    assert made.trouble(size, START + SILENT + SECOND)
+
+
+def test_memory_of_an_address_makes_the_disk_of_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an address took is kept beside the journal: with its disk away nothing is sent, and
+    nothing is made in the place of that disk.
+    """
+    sent: list[str] = []
+    monkeypatch.setattr(witnesses, "publish_over_http", lambda url, note: sent.append(note))
+    made = places(None, NOWHERE, memory=tmp_path / "disk" / "witnessed")
+    made.check()
+    with pytest.raises(WorldFailed, match="No such directory"):
+        made.publish(SHORT.checkpoint(), START)
+    assert not sent and not (tmp_path / "disk").exists()
 
 
 def test_doctor_sends_to_the_way_when_the_log_forked() -> None:

@@ -229,6 +229,7 @@ def test_g39_restored_database_outgrows_its_witness(world: KindWorld) -> None:
 
 def _witnessed(world: KindWorld) -> Witnesses:
     """The witness of a process that starts now, as the health gate asks it."""
+    (world.directory / "witness").mkdir(exist_ok=True)
     store = world.house.store
     made = Witnesses(
         directory=world.directory / "witness",

@@ -9,11 +9,16 @@ import pytest
 from tests.main.conftest import ORIGIN, Home
 from tests.main.test_running import forked_log
 from tidegate.base.duty import workers
-from tidegate.base.errors import AskedWrongly, WorldFailed
+from tidegate.base.errors import AskedWrongly, EvidenceClosed, WorldFailed
+from tidegate.base.fact import SYSTEM
+from tidegate.evidence import witnesses
 from tidegate.evidence.journal import ClosingJournal
+from tidegate.flow.panicking import panic_unsealed
+from tidegate.flow.panics_kept import Wanted
 from tidegate.main import local
 from tidegate.main.only_server import OnlyServer
-from tidegate.main.wiring import start
+from tidegate.main.wiring import publish, start
+from tidegate.panic import Scope, ScopeKind
 
 
 @pytest.fixture
@@ -120,6 +125,44 @@ def test_journal_that_is_away_hides_a_forked_log(home: Home) -> None:
         assert running.house.forked(running.house.now()) is not None
     finally:
         running.close()
+
+
+def test_witness_makes_the_directory_of_a_journal_that_is_away(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an address took is kept beside the journal; it is not sent anything meanwhile, and the
+    journal stays away, which is no empty one.
+    """
+    sent: list[str] = []
+    monkeypatch.setattr(witnesses, "publish_over_http", lambda url, note: sent.append(note))
+    home.write("tidegate.toml", AWAY + '[witness]\nurl = "https://witness.invalid/"\n')
+    running = start(home.config)
+    house = running.house
+    try:
+        with pytest.raises(WorldFailed, match="No such directory"):
+            publish(house, running.witness)
+        running.worker._look_at_journal()
+        assert not house.looked_back and not (home.directory / "disk").exists()
+        everybody = Wanted(scope=Scope(kind=ScopeKind.ALL), by=SYSTEM, via="cli")
+        with pytest.raises(EvidenceClosed) as told:
+            panic_unsealed(house, everybody)
+        assert told.value.code == "nothing_writable"
+        (home.directory / "disk").mkdir()
+        publish(house, running.witness)
+        assert len(sent) == 1
+    finally:
+        running.close()
+
+
+def test_key_change_on_a_shared_database_blames_us_for_a_disk_that_is_away(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where several machines share the database: what is away is told, nothing is changed."""
+    home.write("tidegate.toml", AWAY)
+    monkeypatch.setattr(local, "database_path", lambda found: None)
+    with pytest.raises(WorldFailed, match="closing journal cannot be held") as told:
+        local.key_rotate(home.config)
+    assert told.value.code == "journal_away"
 
 
 def test_key_is_changed_beside_a_server_whose_journal_is_away(home: Home) -> None:

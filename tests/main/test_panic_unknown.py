@@ -92,6 +92,17 @@ def test_journal_that_cannot_be_read_keeps_a_panic_safe(config: Path) -> None:
     assert "cannot be read" in str(told["says"])
 
 
+def test_journal_whose_disk_is_away_keeps_a_panic_safe(config: Path) -> None:
+    """A directory that is not there is no journal without a line."""
+    text = config.read_text().replace('"closing.journal"', '"disk/closing.journal"')
+    config.write_text(text)
+    told = panic(config)
+    assert told["safe"] is False
+    assert "No such directory" in str(told["says"])
+    (config.parent / "disk").mkdir()
+    assert panic(config)["safe"] is True
+
+
 def test_panic_on_one_of_many_machines_is_safe_with_an_older_database(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from tests.main.test_emergency import config, owed, run
 from tests.main.test_recover_unknown import witnessed_later
+from tidegate.evidence.witness import remember
 from tidegate.main.config import load_config
+from tidegate.main.wiring import witness_memory
 
 __all__ = ["config"]
 
@@ -25,6 +27,9 @@ def own_witness(config: Path) -> Path:
 
 def broken(place: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     """Nothing of what is kept there can be read, or `latest` alone."""
+    if fault == "is not there":
+        shutil.rmtree(place)
+        return
     if fault == "damaged":
         for file in place.iterdir():
             file.write_bytes(b"\xff")
@@ -47,7 +52,7 @@ def broken(place: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
         monkeypatch.setattr(Path, method, away(getattr(Path, method)))
 
 
-FAULTS = ["may not be read", "its disk is away", "damaged", "its latest is damaged"]
+FAULTS = ["is not there", "may not be read", "its disk is away", "damaged", "its latest is damaged"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -78,15 +83,35 @@ def test_witness_that_cannot_be_read_passes_for_one_that_has_no_more(
     assert other or "a witness that may have more cannot be read" in said[0]
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_witness_that_has_nothing_makes_our_own_database_an_old_copy(
-    config: Path, there: bool
-) -> None:
-    """An empty directory, or none yet: nobody says that the database lacks anything."""
+def test_witness_that_has_nothing_makes_our_own_database_an_old_copy(config: Path) -> None:
+    """An empty directory: nobody says that the database lacks anything."""
     for file in config.parent.glob("closing.journal*"):
         file.unlink()
-    witness = own_witness(config)
-    if there:
-        witness.mkdir()
+    own_witness(config).mkdir()
     told = run(config)
     assert (told["ok"], told["blind"]) == (True, False)
+
+
+URL = "https://witness.invalid/"
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["it took more", "its memory is away"])
+def test_address_that_took_more_is_not_asked(config: Path, tmp_path: Path, away: bool) -> None:
+    """Its memory here says that the log went on after the backup that is in place, or cannot be
+    read: what was opened since is not known.
+    """
+    own_witness(config).mkdir()
+    backup = witnessed_later(config, tmp_path / "later")
+    text = config.read_text().replace("[witness]", f'[witness]\nurl = "{URL}"')
+    if away:
+        text = text.replace('"closing.journal"', '"disk/closing.journal"')
+    config.write_text(text)
+    memory = witness_memory(load_config(config))
+    if not away:
+        remember(memory, URL, (tmp_path / "later" / "latest").read_text())
+    for file in (*config.parent.glob("*.db*"), *config.parent.glob("closing.journal*")):
+        file.unlink()
+    (config.parent / "tidegate.db").write_bytes(backup)
+    told = run(config)
+    assert (told["ok"], told["blind"]) == (False, True)
+    assert not (config.parent / "disk" / "witnessed").exists()

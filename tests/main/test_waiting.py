@@ -139,6 +139,55 @@ def test_start_that_cannot_succeed_hangs(
     assert not any(line.kind == "removed" for line in world.house.journal.read())
 
 
+def test_journal_that_cannot_be_read_for_a_moment_ends_a_start_that_closes(world: World) -> None:
+    """What it names is not known, which is another thing than nothing: it is tried again."""
+    due = world.granted()
+    world.clock.forward(minutes=31)
+    house = bare(world)
+    away = world.directory / "away"
+    tries = []
+
+    def reach() -> House:
+        tries.append(1)
+        if len(tries) == 1:
+            world.directory.joinpath("closing.journal").rename(away)
+            world.directory.joinpath("closing.journal").mkdir()  # it cannot be read
+        if len(tries) == 3:
+            world.directory.joinpath("closing.journal").rmdir()
+            away.rename(world.directory / "closing.journal")
+        if not any(line.kind == "removed" for line in read()):
+            raise AWAY
+        return world.house
+
+    def read() -> list[JournalLine]:
+        try:
+            return world.house.journal.read()
+        except OSError:
+            return []
+
+    with structlog.testing.capture_logs() as said:
+        once_there(house, reach, threading.Event(), every=SOON)
+    assert [one.grant for one in read() if one.kind == "removed"] == [due.id]
+    first = next(one for one in said if "nothing opens" in one["event"])
+    assert "not known" in first["grants"]
+
+
+def test_start_closes_beside_a_server_because_a_rule_is_broken(world: World) -> None:
+    """Another server has the journal: it closes from it, and this start ends."""
+    world.granted()
+
+    def reach() -> House:
+        raise AskedWrongly("already_running", "another server runs", "")
+
+    def read() -> None:
+        raise AskedWrongly("bad_rule", "a rule cannot be read", "")
+
+    stopped = threading.Event()
+    stopped.set()  # whoever waits is told at once
+    with pytest.raises(AskedWrongly, match="another server"):
+        once_there(bare(world), reach, stopped, read=read, every=LATER)
+
+
 def test_broken_rule_keeps_what_is_due_open(world: World) -> None:
     """Rules that cannot be read stop a start, not the ends: it is up once they are mended."""
     due = world.granted()

@@ -187,7 +187,7 @@ def _workers(now: Instant, kept: Kept) -> Iterator[Check]:
     if not any(one.duties for one in seen):
         yield Check(name="worker", ok=False, says="none has ever said that it is alive", fix=fix)
         return
-    yield from _unread(seen)
+    yield from _unread(seen, now)
     lacking = [duty for duty in Duty if not any(duty in one.duties for one in alive)]
     heard = last_heard(kept.beats)
     if heard is not None and len(lacking) == len(Duty):
@@ -241,18 +241,24 @@ def _unkept(alive: Sequence[WorkerSeen]) -> Iterator[Check]:
     yield Check(name="worker's journal", ok=False if shut else None, says=said, fix=fix)
 
 
-def _unread(seen: Sequence[WorkerSeen]) -> Iterator[Check]:
-    """Who closes and could not read its journal: it opens nothing, and no panic is called safe,
-    also once it is silent, until its last word is a day old.
+def _unread(seen: Sequence[WorkerSeen], now: Instant) -> Iterator[Check]:
+    """Who closes and could not read its journal: it opens nothing, and no panic is called safe;
+    where others share the database also once it is silent, until its last word is a day old.
     """
-    closers = [one for one in seen if Duty.CLOSE in one.duties]
-    names = sorted(f"`{one.id}`" for one in closers if not one.reads)
-    if not names:
-        return
-    fix = "mend that closing journal, or wait until a long one is read: it is tried again by"
-    fix += " itself; ends come by the rows meanwhile, and no panic is called safe"
-    said = f"the closing journal of {', '.join(names[:MOST_SAID])} is not read"
-    yield Check(name="worker's journal", ok=None, says=said, fix=fix)
+    closers = [one for one in seen if Duty.CLOSE in one.duties and not one.reads]
+    alive = sorted(f"`{one.id}`" for one in closers if not one.silent(now))
+    if alive:
+        fix = "mend that closing journal, or wait until a long one is read: it is tried again by"
+        fix += " itself; ends come by the rows meanwhile, and no panic is called safe"
+        said = f"the closing journal of {', '.join(alive[:MOST_SAID])} is not read"
+        yield Check(name="worker's journal", ok=None, says=said, fix=fix)
+    dead = [f"`{one.id}` ({wire(one.at)})" for one in closers if one.silent(now)]
+    if dead:
+        fix = "start what closes there with its journal's disk in place; where processes share the"
+        fix += " database, no panic is called safe until that word is a day old"
+        said = "the closing journal was not read when it was last heard of "
+        said += ", ".join(dead[:MOST_SAID])
+        yield Check(name="worker's journal", ok=None, says=said, fix=fix)
 
 
 def _rules(seen: RulesSeen, kept: Kept | None) -> Iterator[Check]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from tidegate.base.errors import EvidenceBroken, TidegateError, WorldFailed
 from tidegate.base.when import Instant, show_duration
 from tidegate.evidence.checkpoint import parse_checkpoint
+from tidegate.evidence.mounted import check_mounted
 from tidegate.evidence.witness import (
     LATEST,
     MOST_KEPT,
@@ -195,11 +196,12 @@ class Witnesses:
                 refuse_fork(self._memory, note, self._contradicts(kept))
             publish_over_http(self._url, note)
             if kept is None or parse_checkpoint(kept).size <= parse_checkpoint(note).size:
-                with _told("memory of the witness"):
+                with _told(f"memory of the witness `{self._memory}`"):
                     remember(self._memory, self._url, note)
         elif self._directory is not None:
-            with _told("witness directory"):
-                self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            with _told(f"witness directory `{self._directory}`"):
+                # One that is not there is a disk that is away: no other is made in its place.
+                check_mounted(self._directory)
                 publish_to_directory(self._directory, note, self._contradicts)
             if self._brought % THIN_EVERY == 0:
                 thin(self._directory, self._contradicts, self._most)
@@ -208,7 +210,8 @@ class Witnesses:
     def _kept(self, place: str) -> str | None:
         """The last checkpoint a place took. Raises WorldFailed, EvidenceBroken."""
         if place == URL:
-            with _told("memory of the witness"):
+            with _told(f"memory of the witness `{self._memory}`"):
+                check_mounted(self._memory.parent)  # the journal's own: no other is made of it
                 return recall(self._memory, self._url)
         return self.latest()
 
@@ -220,7 +223,9 @@ def _told(what: str) -> Iterator[None]:
         yield
     except OSError as fault:
         raise WorldFailed(
-            "witness_unwritable", f"{what}: {fault.strerror}", "make room or mend its rights"
+            "witness_unwritable",
+            f"{what}: {fault.strerror}",
+            "mount it (a new place is a directory made by hand), make room, or mend its rights",
         ) from None
 
 

@@ -57,6 +57,8 @@ from tidegate.store.sealed import sealed_log
 
 Plain = Mapping[str, Any]
 
+FIRST = "mend that first; nothing was changed"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogChecked:
@@ -308,12 +310,12 @@ def key_rotate(config: Path) -> Plain:
     files = key_files(found)
     journal = ClosingJournal(found.path(found.evidence.journal))
     only = OnlyServer(journal, database_path(found))
-    if database_path(found) is None:
-        journal.hold()  # no second change on this machine; other processes say that they are alive
+    if database_path(found) is None:  # other processes say that they are alive
+        _hold_alone(journal)
     only.hold()
     try:
         for away in only.troubles():
-            raise WorldFailed(away.code, away.message, "mend that first; nothing was changed")
+            raise WorldFailed(away.code, away.message, FIRST)
         _only_one_here(found)  # finishes a change that was cut short; refuses a key not ours
         before = read_signer(found).verifier()
         change = seal(found, prepare(files, found.evidence.origin, os.urandom), clock)
@@ -328,6 +330,17 @@ def key_rotate(config: Path) -> Plain:
         "public": str(files.public),
         "kept": str(files.past(change.index)),
     }
+
+
+def _hold_alone(journal: ClosingJournal) -> None:
+    """No second change on this machine. Raises AskedWrongly (`already_running`), WorldFailed."""
+    try:
+        journal.hold()
+    except OSError as fault:
+        where = f" `{fault.filename}`" if fault.filename else ""
+        raise WorldFailed(
+            "journal_away", f"the closing journal cannot be held:{where} {fault.strerror}", FIRST
+        ) from None
 
 
 def _only_one_here(config: Config) -> None:

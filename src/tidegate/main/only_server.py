@@ -76,7 +76,7 @@ class OnlyServer:
         """
         if self._other is not None:
             yield Trouble(code=self._other.code, message=self._other.message, help=self._other.help)
-        for what, fault in self._away.items():
+        for what, fault in tuple(self._away.items()):  # held again by another thread
             yield Trouble(
                 code="journal_away" if what == JOURNAL else "database_unheld",
                 message=f"the {what} cannot be held: {_said(fault)}",

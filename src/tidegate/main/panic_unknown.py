@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from tidegate.base.errors import TidegateError
@@ -16,6 +17,7 @@ from tidegate.base.text import many
 from tidegate.base.when import wire
 from tidegate.evidence.journal_book import book_of
 from tidegate.evidence.journal_line import JournalLine
+from tidegate.evidence.mounted import check_mounted
 from tidegate.flow.confirming import is_held, tells
 from tidegate.flow.gathering import begin_all, gather
 from tidegate.flow.holding import lines_by_grant
@@ -117,6 +119,7 @@ def close_unknown(
     """
     scope, own = panic.scope, str(found.path(found.evidence.journal))
     try:
+        check_mounted(Path(own).parent)
         seen = witnessed(found, ())
         journals = read_journals(found, ())
         if not journals.lines.get(own):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tidegate.base.errors import TidegateError
@@ -9,7 +10,8 @@ from tidegate.base.when import Instant, wire
 from tidegate.evidence.checkpoint import TrustedKey, open_checkpoint, parse_checkpoint
 from tidegate.evidence.journal import JournalLine
 from tidegate.evidence.journal_line import CLOCK_OFF
-from tidegate.evidence.witness import largest_kept
+from tidegate.evidence.mounted import check_mounted
+from tidegate.evidence.witness import largest_kept, recall
 from tidegate.evidence.witnesses import newest_in
 from tidegate.finding import Finding, FindingKind
 from tidegate.flow.gathering import Gathered
@@ -17,12 +19,13 @@ from tidegate.flow.recalling import Fate, Recalled
 from tidegate.grant import Grant, GrantState
 from tidegate.main.config import Config
 from tidegate.main.copies import Copy
-from tidegate.main.wiring import read_signer
+from tidegate.main.wiring import read_signer, witness_memory
 
 MOST_NAMED = 10  # ids in one sentence
 REST = "requests, votes, tokens ended and accounts disabled"
 THERE_AGAIN = frozenset({FindingKind.READDED, FindingKind.LEFTOVER})
 
+Reader = Callable[[Path], str | None]
 Lines = Mapping[str, Sequence[JournalLine]]  # of journals, by their paths
 
 
@@ -38,12 +41,26 @@ class Witnessed:
     unread: bool = False
 
 
+def _largest(place: Path) -> str | None:
+    check_mounted(place)
+    return largest_kept(place)
+
+
+# `latest` is the smaller of the two where it was put back with a backup.
+LATEST_TWO: tuple[Reader, ...] = (_largest, newest_in)
+
+
 def witnessed(found: Config, named: Sequence[str]) -> Witnessed:
-    """By every directory that was named, and the installation's own."""
+    """By every directory that was named, and the installation's own places: of an address what it
+    took last from this machine.
+    """
     places = [Path(name) for name in named]
     if found.witness.directory:
         places.append(found.path(found.witness.directory))
-    each = [_witnessed(found, place) for place in dict.fromkeys(places)]
+    each = [_witnessed(found, place, LATEST_TWO) for place in dict.fromkeys(places)]
+    if found.witness.url:
+        took = (partial(_taken, found.witness.url),)
+        each.append(_witnessed(found, witness_memory(found), took))
     return Witnessed(
         size=max((one.size for one in each), default=0),
         doubts=tuple(doubt for one in each for doubt in one.doubts),
@@ -126,12 +143,14 @@ def lost_events(copy: Copy, seen: Witnessed) -> list[str]:
     return told
 
 
-def _witnessed(found: Config, place: Path) -> Witnessed:
-    """The size of the largest checkpoint kept at `place`, and what is doubtful about it.
+def _taken(url: str, memory: Path) -> str | None:
+    """What the address took last. Raises OSError: where that is kept is away."""
+    check_mounted(memory.parent)
+    return recall(memory, url)
 
-    `latest` is the smaller of the two where it was put back with a backup.
-    """
-    readers: tuple[Callable[[Path], str | None], ...] = (largest_kept, newest_in)
+
+def _witnessed(found: Config, place: Path, readers: Sequence[Reader]) -> Witnessed:
+    """The size of the largest checkpoint that `readers` find at `place`, and what is doubtful."""
     size, note, doubt = 0, None, ""
     for read in readers:
         try:

@@ -3,7 +3,8 @@ is closed from the closing journal (I6).
 
 A process that closes and whose journal names open grants does not give up, nor wait for a person
 first: it closes from the journal as a running one does, and is up once what it lacks is there
-(`_missing`). With nothing owed it fails at once, so that a wrong setting is told.
+(`_missing`). With nothing owed it fails at once, so that a wrong setting is told. What a journal
+names that cannot be read is not known: that is waited for as well.
 """
 
 import sys
@@ -41,6 +42,7 @@ GRACE = timedelta(seconds=5)
 TRY_EVERY = timedelta(seconds=2)
 SAY_EVERY = 15  # tries: half a minute
 AWAY = "the database is away"
+UNREAD = "not known: the closing journal cannot be read"
 # Nothing of the settings: what was read back of our own, or a mistake in how that is done.
 DAMAGED = (EvidenceBroken, NotFound, Stale)
 DAMAGE = "the start failed by damage in the database or a mistake of ours"
@@ -133,14 +135,14 @@ def _tried(
         except Exception as fault:  # the rim: ends wait for no bug of a start either
             missing = _missing(fault, read)
             owed = _owed(bare) if missing else 0
-            if not owed:
+            if owed == 0:
                 raise
             if tries % SAY_EVERY == 0:
                 log.error(
                     f"{missing}; what is due is closed from the journal, nothing opens",
                     why=fault.message if isinstance(fault, TidegateError) else type(fault).__name__,
                     next=fault.help if isinstance(fault, TidegateError) else "",
-                    grants=owed,
+                    grants=UNREAD if owed is None else owed,
                     exc_info=not tries and missing == DAMAGE,
                 )
             tries += 1
@@ -163,6 +165,8 @@ def _missing(fault: Exception, read: Callable[[], object]) -> str:
     """
     if not isinstance(fault, TidegateError) or isinstance(fault, DAMAGED):
         return DAMAGE
+    if fault.code == "already_running":
+        return ""  # it closes from the same journal
     if isinstance(fault, WorldFailed):
         return AWAY
     if fault.code in MISSING:
@@ -176,13 +180,12 @@ def _missing(fault: Exception, read: Callable[[], object]) -> str:
     return ""
 
 
-def _owed(bare: BareHouse) -> int:
-    """How many grants the journal calls open; 0 when it cannot be read."""
+def _owed(bare: BareHouse) -> int | None:
+    """How many grants the journal calls open; None when it cannot be read."""
     try:
         return len(bare.journal.book().waiting)
-    except OSError as fault:
-        log.error("the closing journal cannot be read", errno=fault.errno)
-        return 0
+    except OSError:
+        return None
 
 
 @contextmanager
@@ -202,12 +205,14 @@ def _closing(bare: BareHouse, hands: JournalHands, after: timedelta) -> Iterator
 
 
 def _close(bare: BareHouse, hands: JournalHands, after: timedelta, over: threading.Event) -> None:
-    wait = after
+    wait, told = after, False
     while not over.wait(wait.total_seconds()):
         wait = TICK
         try:
             hands.look(bare)
         except OSError as fault:
-            log.error("the closing journal cannot be read", errno=fault.errno)
+            if not told:  # once while it lasts: there are five looks a second
+                log.error("the closing journal cannot be read", why=fault.strerror)
+            told = True
         except Exception:  # the rim: whatever is wrong with one look, the next one comes
             log.exception("closing from the journal failed")

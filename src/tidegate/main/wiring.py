@@ -18,6 +18,7 @@ from tidegate.base.when import Instant
 from tidegate.connectors.port import Trouble
 from tidegate.diagnose.looking import mismatch
 from tidegate.evidence.journal import ClosingJournal
+from tidegate.evidence.mounted import MountedJournal
 from tidegate.evidence.note import FileSigner, parse_signer
 from tidegate.evidence.panic_file import PanicFile
 from tidegate.evidence.witnesses import Witnesses
@@ -47,7 +48,6 @@ from tidegate.main.config import (
 from tidegate.main.groups import load_groups
 from tidegate.main.keys import coming_signer, finish, log_keys
 from tidegate.main.left import tell_left
-from tidegate.main.mounted import MountedJournal
 from tidegate.main.only_server import HOLD_AGAIN, OnlyServer
 from tidegate.main.pairs import read_for
 from tidegate.main.places import Place

@@ -3,7 +3,7 @@
 import errno
 from pathlib import Path
 
-from tidegate.evidence.journal import ClosingJournal
+from tidegate.evidence.journal import ClosingJournal, JournalContents
 from tidegate.evidence.journal_book import JournalBook
 
 
@@ -20,6 +20,16 @@ class MountedJournal(ClosingJournal):
 
     def book(self) -> JournalBook:
         """As the journal's. Raises OSError also when its directory is not there."""
-        if not self._directory.is_dir():
-            raise FileNotFoundError(errno.ENOENT, "No such directory", str(self._directory))
+        check_mounted(self._directory)
         return super().book()
+
+    def inspect(self) -> JournalContents:
+        """As the journal's. Raises OSError also when its directory is not there."""
+        check_mounted(self._directory)
+        return super().inspect()
+
+
+def check_mounted(directory: Path) -> None:
+    """Raise OSError unless `directory` is there: what it should hold is not known then."""
+    if not directory.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such directory", str(directory))
