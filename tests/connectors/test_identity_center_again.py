@@ -196,6 +196,33 @@ def test_removed_deny_stays_away_where_the_cut_had_failed(center: Center) -> Non
     assert not center.acts(session)
 
 
+def test_cut_of_another_machine_is_missing_where_one_was_tried_in_vain(center: Center) -> None:
+    """Another machine removed it; this one found it gone, a second later than that one, and was
+    refused the deny: the cut that the other made, as it is sealed, is the cut of this end.
+    """
+    hold, other = center.hold(), center.connect()
+    center.connector.grant(hold, center.now())
+    other.revoke(hold, center.now())
+    center.pass_time(timedelta(seconds=5))
+    fault = center.admin.fault("PutInlinePolicyToPermissionSet", "refuse")
+    with pytest.raises(Refused):
+        center.connector.cut(hold, center.now())
+    center.admin.clear_faults(fault)
+    other.cut(hold, center.now())
+    sealed = replace(hold, cut_before=center.see(hold, other).cut_before)
+    assert sealed.cut_before is not None and center.see(sealed).cut
+    center.put_policy("")
+    assert not center.see(sealed).cut
+
+
+def test_removal_of_the_very_moment_passes_for_none() -> None:
+    """Gone in the same millisecond as it was begun: that was a removal of ours all the same."""
+    at = parse_instant("2026-11-22T07:03:36Z")
+    assert Ended(tried_at=at, gone_at=at).only_read
+    assert not Ended(tried_at=at).gone(at).only_read
+    assert not Ended(tried_at=at).gone(at + timedelta(seconds=1)).only_read
+
+
 def test_cut_that_fails_is_tried_again_up_to_a_later_instant(center: Center) -> None:
     """Its removal was refused and somebody else removed it: each try is the same cut from then."""
     hold = center.hold()

@@ -330,7 +330,7 @@ class IdentityCenterConnector:
             self._ended.note(
                 hold.grant,
                 changed.cloud_at,
-                lambda ended: replace(ended, gone_at=changed.cloud_at),
+                lambda ended: ended.gone(changed.cloud_at),
                 begun.tried_at,
             )
         return Receipt(
@@ -372,9 +372,12 @@ class IdentityCenterConnector:
             )
         if known is None or known.gone_at is None:
             # Written down first: what is tried again must be the same cut.
-            at, begun = gone_at, known.tried_at if known else None
+            at, ours = gone_at, known is not None
             noted = self._ended.note(
-                hold.grant, at, lambda ended: replace(ended, gone_at=at), begun
+                hold.grant,
+                at,
+                lambda ended: ended.gone(at) if ours else replace(ended, gone_at=at),
+                known.tried_at if known else None,
             )
             known = known or noted
         done = self._denies.cut(closer, place, user, gone_at, holding_now)

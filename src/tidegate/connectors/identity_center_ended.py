@@ -43,6 +43,18 @@ class Ended:
     before: Instant | None = None
     spread: bool = False
 
+    @property
+    def only_read(self) -> bool:
+        """Whether nothing was removed here: it was read gone when its cut was tried, in vain."""
+        return self.before is None and self.gone_at is not None and self._is_tried(self.gone_at)
+
+    def gone(self, at: Instant) -> "Ended":
+        """Read gone at `at` after a removal of ours: at no instant by which it was only read."""
+        return replace(self, gone_at=at + _STEP if self._is_tried(at) else at)
+
+    def _is_tried(self, at: Instant) -> bool:
+        return _whole(at) == self.tried_at
+
 
 class EndedGrants:
     """The record, by grant id. Thread-safe; a record that cannot be written stays in memory."""

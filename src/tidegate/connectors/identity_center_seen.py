@@ -132,11 +132,12 @@ def _cut_known(hold: Hold, ended: Ended | None, propagation: timedelta) -> Insta
     """The instant of this end's cut: by this machine's record, or as sealed when it has none.
 
     Its own record counts for more: it may have removed the assignment once more since. Not so where
-    it did not cut, and the cut that is sealed reaches as far as its own had to; nor where it only
-    tried to remove it, before a removal was sealed that another process made. Where both cut, the
-    later one counts: the assignment may have come back between the two.
+    it removed nothing, and only tried to cut; where it did not cut, and the cut that is sealed
+    reaches as far as its own had to; nor where it only tried to remove it, before a removal was
+    sealed that another process made. Where both cut, the later one counts: the assignment may have
+    come back between the two.
     """
-    if ended is None:
+    if ended is None or ended.only_read:
         return hold.cut_before
     sealed = hold.cut_before
     if sealed is None:
