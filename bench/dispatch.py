@@ -62,7 +62,7 @@ def one_round(engine: str, count: int, backlog: int) -> dict[str, Any]:
             _tick(world)
             clock.forward(milliseconds=APART.total_seconds() * 1000)
         grants = [grant for name in timed for grant in world.house.store.grants(request=name)]
-        calls = _listen(world)
+        calls = _listen(world, clock)
         first = min(_end(grant) for grant in grants)
         clock.at = first - timedelta(seconds=1.2)  # just before the backlog's end
         clock.run()
@@ -97,14 +97,14 @@ def _end(grant: Grant) -> datetime:
     return grant.ends_at
 
 
-def _listen(world: World) -> dict[str, datetime]:
+def _listen(world: World, clock: Moving) -> dict[str, datetime]:
     """When each grant was first to be taken away, by the cloud's side of the call."""
     calls: dict[str, datetime] = {}
     lock, act = threading.Lock(), world.connector.revoke
 
     def revoke(hold: Hold, now: datetime) -> Receipt:
         with lock:
-            calls.setdefault(hold.grant, world.clock())
+            calls.setdefault(hold.grant, clock.exact())
         return act(hold, now)
 
     world.connector.revoke = revoke  # type: ignore[method-assign]

@@ -63,10 +63,14 @@ class Moving(Clock):
 
     def __call__(self) -> datetime:
         """The instant it shows, in milliseconds."""
+        now = self.exact()
+        return now - timedelta(microseconds=now.microsecond % 1000)
+
+    def exact(self) -> datetime:
+        """The same to the microsecond, to measure by."""
         if self._since is None:
             return self.at
-        ran = timedelta(milliseconds=int((time.perf_counter() - self._since) * 1000))
-        return self.at + ran
+        return self.at + timedelta(seconds=time.perf_counter() - self._since)
 
     def run(self) -> None:
         """Let it go."""

@@ -74,8 +74,18 @@ def machine() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
         "kernel": platform.release(),
+        "commit": _commit(),
         "load_after": round(os.getloadavg()[0], 2),
     }
+
+
+def _commit() -> str:
+    """Of the code that was measured; `+` after it where files differ; empty outside a checkout."""
+    words = ["git", "describe", "--always", "--dirty=+", "--exclude", "*"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
 
 
 def flat(values: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:

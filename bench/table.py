@@ -248,13 +248,16 @@ def _commits(parts: list[dict[str, Any]]) -> list[str]:
     return rows
 
 
+MACHINE = ("commit", "cpus", "python", "kernel")
+
+
 def _runs(found: dict[str, Any]) -> list[str]:
     rows = [
         "### The runs",
         "",
-        "| part | when | vCPU | Python | kernel | load before, after | fdatasync p50, p99"
-        " | control |",
-        "|---|---|---|---|---|---|---|---|",
+        "| part | when | commit | vCPU | Python | kernel | load before, after"
+        " | fdatasync p50, p99 | control |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, part in found.items():
         on, probe, control = part["on"], part.get("fdatasync_us"), part.get("control_us")
@@ -265,7 +268,7 @@ def _runs(found: dict[str, Any]) -> list[str]:
             if "load" in part
             else f"–, {on['load_after']}"
         )
-        box = f"{on.get('cpus')} | {on.get('python')} | {on.get('kernel')}"
+        box = " | ".join(str(on.get(name) or "–") for name in MACHINE)
         rows.append(f"| {name} | {on.get('at')} | {box} | {load} | {disk} | {loop} |")
     return rows
 

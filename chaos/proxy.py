@@ -48,7 +48,7 @@ class Rule:
 class FaultProxy:
     """Listens on a free port of 127.0.0.1 for the server at `port`. A context manager.
 
-    `struck` counts requests by the rule's act; `lost` says that a reply was really made and lost.
+    `struck` counts requests by the rule's act; `lost` holds the replies that were made and lost.
     """
 
     def __init__(self, port: int, *, http: bool = True) -> None:
@@ -62,7 +62,7 @@ class FaultProxy:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self.delay = 0.0
         self.struck: dict[str, int] = {}
-        self.lost = 0
+        self.lost: list[bytes] = []
         self.port = 0
 
     @property
@@ -151,7 +151,7 @@ class FaultProxy:
                 writer.write(_answer(rule))
                 await writer.drain()
             case "lose_reply":
-                self.lost += bool(await self._ask(whole))
+                self.lost.append(await self._ask(whole))
                 _reset(writer)
             case "reset_mid":
                 reply = await self._ask(whole)

@@ -34,6 +34,7 @@ def test_report_leaves_out_what_never_ended(tidegate: Shell, server: FakeServer)
     ran = tidegate("report", "lateness", "--by", "kind", "--since", "7d")
     assert ran.code == 0 and "cloud denies (measured" in ran.out
     assert "(declared" not in ran.out and "1.200" in ran.out
+    assert ran.out.index("cloud denies (measured") < ran.out.index("revoke call sent")
     assert "not removed yet: 1, the oldest for 61 s" in ran.out
     assert server.calls[0][1] == f"{PATH}?since=7d&by=kind"
 

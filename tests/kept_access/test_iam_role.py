@@ -4,7 +4,9 @@ The production flow, the production connector and unmodified AWS clients; the cl
 What it cannot show (an answer that changes nothing, a throttle) comes from a proxy in front of it.
 """
 
+import html
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +17,7 @@ from chaos.proxy import FaultProxy, Rule
 
 from tests.connectors.conftest import AwsWorld
 from tests.kept_access.iam_role import AwsKept, RealClock, laws_of
+from tidegate.connectors.port import Credential
 from tidegate.flow.expiring import close_now
 from tidegate.flow.mending import mend_cuts
 from tidegate.flow.revoking import end_early
@@ -175,7 +178,9 @@ def test_k_mass_expiry_loses_some(world: AwsKept, proxy: FaultProxy) -> None:
 
 
 def test_l_access_made_before_its_end_is_on_record(world: AwsKept, proxy: FaultProxy) -> None:
-    """L: the answer to AssumeRole is lost: nobody holds the keys, and they carry the end anyway."""
+    """L: the answer to AssumeRole is lost: no session is on record, and whoever reads the keys off
+    the wire can use them until the end and no longer.
+    """
     from tidegate.base.errors import Unknown
 
     grant = world.granted(duration=SHORT)
@@ -183,8 +188,28 @@ def test_l_access_made_before_its_end_is_on_record(world: AwsKept, proxy: FaultP
     with pytest.raises(Unknown):
         world.keys(grant)
     assert world.house.store.sessions(grant.id) == []
-    assert proxy.lost, "the cloud minted nothing, so nothing is shown"
+    taken = _read_off(proxy.lost, grant)
+    assert world.acts(taken) and grant.ends_at is not None
+    world.wait(grant.ends_at)
+    assert not world.acts(taken)
     world.until(grant, GrantState.GONE)
+
+
+def _read_off(lost: list[bytes], grant: Grant) -> Credential:
+    """The keys in the one answer that was lost."""
+    (reply,) = lost
+    names = ("AccessKeyId", "SecretAccessKey", "SessionToken")
+    found = [re.search(f"<{name}>([^<]+)</{name}>", reply.decode()) for name in names]
+    key, secret, token = (html.unescape(one[1]) for one in found if one)
+    assert grant.ends_at is not None
+    return Credential(
+        kind="aws",
+        material={"access_key_id": key, "secret_access_key": secret, "session_token": token},
+        key_id=key,
+        issued_at=grant.ends_at,
+        expires_at=grant.ends_at,
+        bound_until=grant.ends_at,
+    )
 
 
 def _error(code: str) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.story.test_demo import DATABASE
 from tidegate.main.stage import BIN
 
 LONGEST = 240  # seconds; it takes about one minute
@@ -74,9 +75,8 @@ class Watched:
 def started() -> Watched:
     """The demo, as a newcomer starts it."""
     others = frozenset(below(os.getpid()))
-    process = subprocess.Popen(
-        [str(BIN / "tidegate"), "demo", "--break", "--json"], stdout=subprocess.PIPE, text=True
-    )
+    words = [str(BIN / "tidegate"), "demo", "--break", "--json", *DATABASE]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     return Watched(process, others)
 
 
