@@ -27,6 +27,7 @@ from sim.sight import (
     blind,
     carrying,
     first_clock,
+    groups_alone,
     last_clock,
     late,
     laws_here,
@@ -437,7 +438,8 @@ def _vote(oracle: Any, seen: Seen) -> Iterator[str]:
     wanted = {group for book in in_force for _, group in book.needs(wish)}
     if wish.extends:  # with another grant of the role that was held before, it is longer than this
         wanted |= {"leads", "sec"}
-    if not any(wanted & book.groups(login) for book in in_force):
+    grouped = (*in_force, *groups_alone(oracle, wish.filed_at - 4_000))
+    if not any(wanted & book.groups(login) for book in grouped):
         yield f"{login} voted on {name}, and is in no group that it needs"
 
 

@@ -220,7 +220,7 @@ def carrying(
         needs = book.requirement(wish.login, wish.role, wish.length, wish.emergency)
         if needs is None:
             continue
-        for groups in in_force:
+        for groups in (*in_force, *groups_alone(oracle, since)):
             voters: dict[str, frozenset[str]] = {}
             for ballot in oracle.ballots.get(wish.request, ()):
                 who = oracle.person(ballot.login, since)
@@ -256,6 +256,12 @@ def laws_since(oracle: Any, process: Any, since: int) -> list[Book]:
         if until >= since:
             found[name] = None
     return [BOOKS[name] for name in found]
+
+
+def groups_alone(oracle: Any, since: int) -> list[Book]:
+    """The laws whose groups may have been in force since then without them."""
+    left = [name for at, name in oracle.world.groups_left if at >= since]
+    return [BOOKS[name] for name in dict.fromkeys((*oracle.world.groups_half, *left))]
 
 
 def since_of(oracle: Any) -> int:

@@ -160,8 +160,16 @@ class Process:
             self.world.loop.spawn(self, f"{self.name} reads the laws", _reading_laws(self))
 
     def govern(self, name: str) -> None:
-        """These laws come into force here."""
-        put_in_force(self.house, laws_of(name))
+        """These laws come into force here. When that fails their groups may be in force without
+        them: those are kept first, in the store, and so are everybody's.
+        """
+        try:
+            put_in_force(self.house, laws_of(name))
+        except BaseException:
+            self.world.groups_half.append(name)
+            raise
+        self.world.groups_left += [(self.world.loop.now, half) for half in self.world.groups_half]
+        self.world.groups_half.clear()
         self.laws_left.append((self.world.loop.now, self.laws))
         self.laws = name
 
@@ -196,6 +204,8 @@ class World:
         self.laws = scene.first_laws
         self.laws_since: list[tuple[int, str]] = [(0, self.laws)]
         self.laws_gone: list[tuple[int, str]] = []  # until when a process that died had which
+        self.groups_half: list[str] = []  # of which laws the groups may be in force, and no more
+        self.groups_left: list[tuple[int, str]] = []  # until when they were
         gathers = Random(f"{seed} gathers").random() < 0.3
         self.gathers = gathers if scene.gathers is None else scene.gathers
         self.oracle = Oracle(self)
