@@ -1,5 +1,6 @@
 """What a running process keeps: laws that were in force, ways to clouds, checkpoints outside."""
 
+import os
 from collections.abc import Iterator
 from functools import partial
 
@@ -7,7 +8,8 @@ import pytest
 
 from tests.main.conftest import ORIGIN, TARGET, Home
 from tests.support import World
-from tidegate.base.errors import AskedWrongly, EvidenceBroken
+from tidegate.base.errors import AskedWrongly, EvidenceBroken, EvidenceClosed
+from tidegate.base.fact import Step
 from tidegate.catalogue import Role, Target
 from tidegate.connectors.port import Connector
 from tidegate.evidence.checkpoint import parse_checkpoint, sign_checkpoint
@@ -122,6 +124,51 @@ def test_lost_file_changes_what_is_in_force(home: Home, house: House, name: str)
     (home.directory / "away").rename(home.directory / name)
     watch.look(house)
     assert watch.fault is None
+
+
+@pytest.mark.parametrize("between", ["", "no TOML ["], ids=["at once", "after a broken one"])
+def test_groups_whose_rules_could_not_be_sealed_stay(
+    home: Home, house: House, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    """New groups came into force and the rules beside them did not; then the old files are put
+    back as they were: so are the groups.
+    """
+    watch = LawWatch(home.config, load_config(home.config), Clouds())
+    groups, rules = home.directory / "groups.toml", home.directory / "policies" / "rules.cedar"
+    old = {file: (file.read_text(), file.stat().st_mtime_ns) for file in (groups, rules)}
+    groups.write_text(old[groups][0].replace("members = []", 'members = ["op"]', 1))
+    rules.write_text(RULE)
+    commit = house.store.commit
+
+    def away(step: Step, *more: object, **others: object) -> object:
+        if any(fact.name == "rules.activated" for fact in step.facts):
+            raise EvidenceClosed("evidence_closed", "the connection was lost", "")
+        return commit(step, *more, **others)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(house.store, "commit", away)
+        with pytest.raises(EvidenceClosed):
+            watch.look(house)
+    assert "tidegate-auditors" in member_of(house)
+    if between:
+        groups.write_text(between)
+        with pytest.raises(AskedWrongly):
+            watch.look(house)
+    for file, (text, at) in old.items():
+        file.write_text(text)
+        os.utime(file, ns=(at, at))
+    watch.look(house)
+    assert "tidegate-auditors" not in member_of(house)
+
+
+RULE = """@id("a") @max("1h") @approve("1 of group:sre")
+permit (principal in Group::"sre", action == Action::"request", resource in Target::"prod");
+"""
+
+
+def member_of(house: House) -> set[str]:
+    """The groups that anybody is in."""
+    return {one.group for one in house.store.memberships()}
 
 
 def witnessed(home: Home, house: House) -> None:

@@ -417,6 +417,7 @@ class LawWatch:
         self._follow(config)
         self._seen = self._stamp()
         self._broken: Stamp | None = None
+        self._half = False  # some may be in force: groups are, before rules can be sealed
         self.fault: TidegateError | None = None
 
     def look(self, house: House) -> list[str]:
@@ -424,7 +425,8 @@ class LawWatch:
         stamp = self._stamp()
         if stamp == self._broken:
             return []
-        if stamp == self._seen and (self.fault is None or self._broken is not None):
+        known = stamp == self._seen and not self._half
+        if known and (self.fault is None or self._broken is not None):
             self._broken, self.fault = None, None  # mended by putting back what was there
             return put_in_force(house, house.laws, starting=True) if house.apart else []
         try:
@@ -433,7 +435,9 @@ class LawWatch:
             stamp = self._stamp()  # before reading: a change in between is then seen next time
             laws = read_laws(config)
             connectors = self._clouds.connect(config)
+            self._half = True
             changed = put_in_force(house, laws)
+            self._half = False
         except AskedWrongly as fault:
             self._broken, self.fault = stamp, fault
             raise
