@@ -255,6 +255,17 @@ def test_place_that_is_away_is_made_anew(tmp_path: Path) -> None:
     assert made.trouble(size, START + SILENT + SECOND)
 
 
+def test_fork_is_forgiven_by_a_place_that_is_away(tmp_path: Path) -> None:
+    """What a place contradicted stands while it cannot be asked because its disk is away."""
+    places(tmp_path / "w").publish(LONGER.checkpoint(), START)
+    made = places(tmp_path / "w", contradicts=of_log(SHORT))
+    made.check()
+    assert made.forked()
+    (tmp_path / "w").rename(tmp_path / "unmounted")
+    made.check()
+    assert made.forked()
+
+
 def test_memory_of_an_address_makes_the_disk_of_the_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,9 @@ class MountedJournal(ClosingJournal):
 
 
 def check_mounted(directory: Path) -> None:
-    """Raise OSError unless `directory` is there: what it should hold is not known then."""
+    """Raise OSError unless `directory` is there: what it should hold is not known then.
+
+    An empty mount point is there: what is kept belongs in a directory below it.
+    """
     if not directory.is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such directory", str(directory))

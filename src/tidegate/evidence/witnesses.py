@@ -213,6 +213,9 @@ class Witnesses:
             with _told(f"memory of the witness `{self._memory}`"):
                 check_mounted(self._memory.parent)  # the journal's own: no other is made of it
                 return recall(self._memory, self._url)
+        if self._directory is not None:
+            with _told(f"witness directory `{self._directory}`"):
+                check_mounted(self._directory)  # else what it contradicted before were forgiven
         return self.latest()
 
 

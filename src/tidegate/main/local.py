@@ -39,7 +39,7 @@ from tidegate.main.first import make_installation, unmade_on_failure
 from tidegate.main.insight import make_insight
 from tidegate.main.keys import coming_signer, described, key_files, log_keys, prepare, seal
 from tidegate.main.logs import log_plainly, log_quietly
-from tidegate.main.only_server import OnlyServer
+from tidegate.main.only_server import OnlyServer, said
 from tidegate.main.stopping import ToldToStop, stopped_by_signals
 from tidegate.main.values import listen_address
 from tidegate.main.wiring import (
@@ -337,9 +337,8 @@ def _hold_alone(journal: ClosingJournal) -> None:
     try:
         journal.hold()
     except OSError as fault:
-        where = f" `{fault.filename}`" if fault.filename else ""
         raise WorldFailed(
-            "journal_away", f"the closing journal cannot be held:{where} {fault.strerror}", FIRST
+            "journal_away", f"the closing journal cannot be held: {said(fault)}", FIRST
         ) from None
 
 

@@ -53,7 +53,7 @@ class OnlyServer:
             raise WorldFailed(
                 "no_disk",
                 "expected the directory of the closing journal or of the database, got neither: "
-                + "; ".join(_said(fault) for fault in self._away.values()),
+                + "; ".join(said(fault) for fault in self._away.values()),
                 "mount what is not mounted, or mend its rights; nothing is closed until one of"
                 " them is there",
             )
@@ -79,7 +79,7 @@ class OnlyServer:
         for what, fault in tuple(self._away.items()):  # held again by another thread
             yield Trouble(
                 code="journal_away" if what == JOURNAL else "database_unheld",
-                message=f"the {what} cannot be held: {_said(fault)}",
+                message=f"the {what} cannot be held: {said(fault)}",
                 help="mount its disk, or mend its directory: it is tried every ten seconds, and"
                 " ends go on without",
                 shuts=what == JOURNAL,
@@ -100,7 +100,7 @@ class OnlyServer:
             take()
         except OSError as fault:
             if what not in self._away:
-                log.error("not held: ends go on without", what=what, why=_said(fault))
+                log.error("not held: ends go on without", what=what, why=said(fault))
             self._away[what] = fault
         else:
             self._held.add(what)
@@ -119,5 +119,6 @@ class OnlyServer:
             ) from error
 
 
-def _said(fault: OSError) -> str:
+def said(fault: OSError) -> str:
+    """What failed, with the file it is about where that is known."""
     return f"`{fault.filename}`: {fault.strerror}" if fault.filename else str(fault.strerror)

@@ -26,6 +26,7 @@ from tidegate.flow.panic_unrowed import matters
 from tidegate.flow.recalling import Fate, Recalled, recall
 from tidegate.main.config import Config
 from tidegate.main.emergency import Journals, Tell, ground_of, read_journals
+from tidegate.main.only_server import said
 from tidegate.main.owner import Giving
 from tidegate.main.unknown import MOST_NAMED, Witnessed, witnessed
 from tidegate.main.wiring import clock
@@ -135,7 +136,7 @@ def close_unknown(
             seen.size > size or any(_matters(house, told.get(name, ())) for name in rowless)
         )
     except (TidegateError, OSError) as fault:
-        why = fault.message if isinstance(fault, TidegateError) else str(fault.strerror)
+        why = fault.message if isinstance(fault, TidegateError) else said(fault)
         unread = f"whether this machine's journal names more is not known: {why}"
         tell(unread)
         return Unknown(unread=unread)

@@ -166,7 +166,7 @@ def _missing(fault: Exception, read: Callable[[], object]) -> str:
     if not isinstance(fault, TidegateError) or isinstance(fault, DAMAGED):
         return DAMAGE
     if fault.code == "already_running":
-        return ""  # it closes from the same journal
+        return ""  # another server closes, or a command changes the log's key for a moment
     if isinstance(fault, WorldFailed):
         return AWAY
     if fault.code in MISSING:
@@ -211,7 +211,7 @@ def _close(bare: BareHouse, hands: JournalHands, after: timedelta, over: threadi
         try:
             hands.look(bare)
         except OSError as fault:
-            if not told:  # once while it lasts: there are five looks a second
+            if not told:  # once a try: there are five looks a second
                 log.error("the closing journal cannot be read", why=fault.strerror)
             told = True
         except Exception:  # the rim: whatever is wrong with one look, the next one comes
